@@ -57,13 +57,8 @@ def build_policy(
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root = settings.path.parent
     is_complete = "sources" not in settings.wrong
-    tables = settings.sources
-    sources = SourceLease(context.shared, tables, root, driver, is_complete=is_complete)
-    with (
-        tracking() as tracked,
-        sources.resolving(),
-        using_wall_clock(context.wall_clock),
-    ):
+    sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
+    with tracking() as tracked, sources.resolving(), using_wall_clock(context.wall_clock):
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     names = ObjectNames(settings.infinity) if settings.infinity else None

@@ -222,15 +222,11 @@ class Certificates:
         self._source = source
         self._log = log
         self.loaded = load(source)
+        """The certificate in use."""
         self._tried = self.loaded.versions
         self._failed = ""
         self.problem = ""
         self.renewals = 0
-
-    @property
-    def not_after(self) -> datetime:
-        """The expiry of the certificate in use."""
-        return self.loaded.not_after
 
     def is_revoked(self, certificate: bytes | None) -> bool:
         """Return whether the certificate of a client (DER) is revoked."""
@@ -283,7 +279,7 @@ class Certificates:
         renewed = {path for path, one in self._tried.items() if one != before.versions[path]}
         warning = loaded.expiry_warning(now)
         more: dict[str, object] = {"problem": f"tls.certificate: {warning}"} if warning else {}
-        more |= {"files": sorted(map(str, renewed)), "not_after": self.not_after.isoformat()}
+        more |= {"files": sorted(map(str, renewed)), "not_after": loaded.not_after.isoformat()}
         self._log.warning("certificate renewed", **more)
         return renewed
 
@@ -291,7 +287,8 @@ class Certificates:
         self, problem: str, event: str = "certificate not renewed; the old one is served"
     ) -> None:
         if problem and problem != self.problem:
-            self._log.warning(event, problem=problem, not_after=self.not_after.isoformat())
+            not_after = self.loaded.not_after.isoformat()
+            self._log.warning(event, problem=problem, not_after=not_after)
         self.problem = problem
 
 

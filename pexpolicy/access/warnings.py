@@ -224,14 +224,11 @@ def _mode(path: Path) -> int:
     return mode if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else 0
 
 
-Ports = tuple[int | None, int | None]
-
-
 def preflight_problems(
     settings: Settings,
     host: str | None = None,
     running_admin: AdminTable | None = None,
-    ports: Ports = (None, None),
+    ports: tuple[int | None, int | None] = (None, None),
 ) -> Iterator[Problem]:
     """Yield why a server must not listen, such as PINs that are readable without a password.
 

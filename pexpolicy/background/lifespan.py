@@ -98,6 +98,8 @@ class Lifespan:
         """True once the context has ended by a failure."""
         self._context = context
         self._supervisor = TaskSupervisor(name, log)
+        self.failures = self._supervisor.failures
+        """What has ended by a failure: the lifespan, and tasks that it started."""
         # The time of an answer is longer only while a plugin is debugged without time limits.
         start = max(START_TIMEOUT_S, timeout)
         self._start_timeout = start + max((d.timeout for d in refreshed), default=0.0)
@@ -110,11 +112,6 @@ class Lifespan:
             if history is not None and (history.is_first_worker or job.once_per == "worker"):
                 job.bind(name, log, history)
                 self.jobs.append(job)
-
-    @property
-    def failures(self) -> list[str]:
-        """What has ended by a failure: the lifespan, and tasks that it started."""
-        return self._supervisor.failures
 
     def report(self) -> dict[str, Any]:
         """Return the state of the background work, for the status."""

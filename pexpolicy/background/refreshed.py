@@ -83,6 +83,7 @@ class Refreshed(Periodic[T]):
         """Attempts that failed since the last success."""
         self._is_required = first == "required"
         self._key = key
+        self._cache_key = f"{name}\n{key}"
         self.file = file
         self._keeps_file = True
         self._max_backoff = min(max_backoff, every)
@@ -199,10 +200,6 @@ class Refreshed(Periodic[T]):
         if loaded is not None:
             self._values = [loaded[0]]
             self._fetched_at = self._clock() - max(time.time() - loaded[1], 0.0)
-
-    @property
-    def _cache_key(self) -> str:
-        return f"{self.name}\n{self._key}"
 
     async def _run_until_closed(self) -> None:
         while True:

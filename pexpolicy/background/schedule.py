@@ -49,7 +49,11 @@ class Periodic(ABC, Generic[T]):
     def __init__(
         self, function: Callable[[], Awaitable[T]], name: str, every: float, timeout: float
     ) -> None:
-        _check_function(function, self.declared_as.partition("(")[0])
+        if inspect.iscoroutine(function):
+            function.close()
+        if not callable(function):
+            given, what = type(function).__name__, self.declared_as.partition("(")[0]
+            raise TypeError(f"{what} takes a coroutine function, without (), and not a {given}")
         check_seconds(every=every, timeout=timeout)
         self.name = name
         self.every = every
@@ -166,15 +170,6 @@ def declared_by(instance: object, declared: list[Periodic[Any]], kind: type[P]) 
             text = f"two {found[0].declared_as} have the name {name!r}: give each its own name="
             raise PluginBuildError.because(text)
     return found
-
-
-def _check_function(function: object, what: str) -> None:
-    """Raise ``TypeError`` for what cannot be called, such as a coroutine."""
-    if inspect.iscoroutine(function):
-        function.close()
-    if not callable(function):
-        kind = type(function).__name__
-        raise TypeError(f"{what} takes a coroutine function, without (), and not a {kind}")
 
 
 def check_seconds(**seconds: float) -> None:

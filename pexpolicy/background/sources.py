@@ -39,10 +39,6 @@ GROUP = "pexpolicy.sources"
 """The group of entry points that name drivers."""
 
 T = TypeVar("T")
-DriverFactory = Callable[[type, SourceTable, Mapping[str, Any]], Any]
-"""Builds a driver from its class and table, with a context for the validators of its settings."""
-_TOML = (dict, list, int, float)
-"""Types of values of a configuration, none of which is a driver."""
 
 
 def digest_of(value: object) -> bytes:
@@ -89,7 +85,7 @@ Source = Annotated[T, _SourceType()]
 def _driver_of(value: object, expected: type, lease: SourceLease | None) -> object:
     """Return the driver that a setting names; tests may pass a driver itself."""
     if not isinstance(value, str):
-        if isinstance(value, expected) and not isinstance(value, _TOML):
+        if isinstance(value, expected) and not isinstance(value, dict | list | int | float):
             return value
         raise ValueError("write the NAME of a table [sources.NAME]")
     if lease is None:
@@ -181,11 +177,13 @@ class SourceLease:
         shared: SharedResources,
         tables: Mapping[str, SourceTable],
         root: Path,
-        make: DriverFactory,
+        make: Callable[[type, SourceTable, Mapping[str, Any]], Any],
         *,
         is_complete: bool = True,
     ) -> None:
-        """``make`` builds drivers. ``is_complete``: no table was left out because of its errors."""
+        """``make`` builds a driver from its class and table, with a context for the validators of
+        its settings. ``is_complete``: no table was left out because of its errors.
+        """
         self._resources = shared
         self._is_complete = is_complete
         self.problems: list[Problem] = []
@@ -208,7 +206,7 @@ class SourceLease:
             for name in self._tables:
                 self._resolve(name)
             self.unused = tuple(name for name in self._used if name not in used)
-            self._close_soon(self.unused)
+            self.release(self.unused)
         except BaseException:
             self.release()
             raise
@@ -299,12 +297,9 @@ class SourceLease:
         for lifespan in self._take(self._used):
             await lifespan.close()
 
-    def release(self) -> None:
-        """Release the sources of a policy that never served."""
-        self._close_soon(self._used)
-
-    def _close_soon(self, names: Iterable[str]) -> None:
-        for lifespan in self._take(names):
+    def release(self, names: Iterable[str] | None = None) -> None:
+        """Release sources, by default those of a policy that never served."""
+        for lifespan in self._take(self._used if names is None else names):
             lifespan.close_soon()
 
     def _take(self, names: Iterable[str]) -> list[Lifespan]:

@@ -204,7 +204,11 @@ def _rows(
     """
     records = _records(text, file, faults)
     line, header = next(records, (1, []))
-    names = _names_in(header, columns)
+    lower = [cell.lstrip("\ufeff").lower() for cell in header]
+    known = lower if columns is None else columns
+    # ``Guest PIN`` is the column ``guest_pin``.
+    blanks = re.compile("[ \N{NO-BREAK SPACE}]+")
+    names = [one if one in known else blanks.sub("_", one) for one in lower]
     while names and not names[-1]:
         names.pop()
     if not faults:
@@ -257,13 +261,6 @@ def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[i
         why = "a quote is never closed" if "end of data" in str(error) else str(error)
         message = f"cannot be read ({why}); write a quote inside quoted text twice"
         faults.append(TableIssue(file, line, message))
-
-
-def _names_in(cells: Sequence[str], columns: _Columns | None) -> list[str]:
-    """Return the names in a header in lower case; ``Guest PIN`` is the column ``guest_pin``."""
-    lower = [cell.lstrip("\ufeff").lower() for cell in cells]
-    known = lower if columns is None else columns
-    return [one if one in known else re.sub("[ \N{NO-BREAK SPACE}]+", "_", one) for one in lower]
 
 
 def _header_faults(names: Sequence[str], columns: _Columns | None) -> Iterator[str]:

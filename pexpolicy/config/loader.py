@@ -207,9 +207,8 @@ def _endpoint_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> Itera
     """Yield a problem for each key that has no meaning at its endpoint."""
     for name, table in endpoints.items():
         if table.default == "reject" and not ENDPOINTS[name].can_reject:
-            yield Problem(
-                ("endpoints", name, "default"), "Infinity has no reject here; leave it out"
-            )
+            text = "Infinity has no reject here; leave it out"
+            yield Problem(("endpoints", name, "default"), text)
         if table.combine == "merge" and not ENDPOINTS[name].can_merge:
             text = "the decisions of this request cannot be merged; leave it out"
             yield Problem(("endpoints", name, "combine"), text)

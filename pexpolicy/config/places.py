@@ -129,9 +129,11 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
         alike = kinds.setdefault((names[:3], _VALUE.sub("", text)), {})
         alike.setdefault((names[-1:], text), []).append(remark)
     merged: list[R] = []
-    for alike in kinds.values():
-        differs = len(alike) > MAX_ALIKE
-        for found in [[*chain(*alike.values())]] if differs else alike.values():
+    for kind in kinds.values():
+        exact: list[list[R]] = list(kind.values())
+        if differs := len(exact) > MAX_ALIKE:
+            exact = [list(chain(*exact))]
+        for found in exact:
             first, place = found[0], places.place_of(found[0])
             said = f", such as: {first.text}" if differs else f": {_PLACE.sub('', first.text)}"
             whole = replace(

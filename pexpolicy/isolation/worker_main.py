@@ -40,12 +40,6 @@ from pexpolicy.tasks import start_background
 METRICS_INTERVAL_S = 0.25
 """Seconds between two updates of metrics; a worker that is killed loses what it counted since."""
 
-ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
-BACKGROUND_TEXT = (
-    'uses Refreshed or schedule, which isolation = "process" does not support: remove one of the '
-    "two"
-)
-
 
 def main() -> int:
     """Build the plugin, and serve until the server ends the connection."""
@@ -90,9 +84,11 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
     for plugin in plugins:
         key = ("plugins", plugin.name)
         if "routes" in plugin.hooks:
-            problems.append(Problem(key, f"{plugin.available}: {ROUTES_TEXT}"))
+            text = 'its routes need isolation = "none": the listener is in the server process'
+            problems.append(Problem(key, f"{plugin.available}: {text}"))
         if plugin.refreshed or plugin.jobs:
-            problems.append(Problem((*key, "isolation"), BACKGROUND_TEXT))
+            text = 'uses Refreshed or schedule, which need isolation = "none": leave one out'
+            problems.append(Problem((*key, "isolation"), text))
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.
         return messages.BuildFailed(_encode(problems, 2)), None

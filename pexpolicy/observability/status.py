@@ -84,7 +84,7 @@ class Status:
             },
             "certificate": certificate
             and {
-                "not_after": certificate.not_after.timestamp(),
+                "not_after": certificate.loaded.not_after.timestamp(),
                 "problem": certificate.problem or None,
             },
             "endpoints": {

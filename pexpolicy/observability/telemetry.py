@@ -324,7 +324,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             yield metrics.AUDIT_FREE, (), audit.free_bytes
             yield metrics.AUDIT_LAST_FSYNC, (), audit.synced_at
         if certificate is not None:
-            yield metrics.CERTIFICATE, (), certificate.not_after.timestamp()
+            yield metrics.CERTIFICATE, (), certificate.loaded.not_after.timestamp()
         yield metrics.CONNECTIONS, (), sources.connections()
 
 

@@ -429,17 +429,13 @@ class BuiltPlugin:
             self.threads.close()
 
 
-PluginFactory = Callable[[PluginSource, PluginTable, Path], BuiltPlugin]
-"""Builds a plugin; relative paths in its settings are relative to the path."""
-
-
 def build(
     tables: Mapping[str, PluginTable],
     found: Mapping[str, PluginSource],
     root: Path,
     *,
     sources: SourceLease | None = None,
-    isolate: PluginFactory | None = None,
+    isolate: Callable[[PluginSource, PluginTable, Path], BuiltPlugin] | None = None,
 ) -> tuple[list[BuiltPlugin], list[Problem]]:
     """Build the configured plugins in the order in which they are asked; return all problems too.
 

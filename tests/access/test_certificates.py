@@ -231,7 +231,7 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     leaf = certificates.write_pair(folder, days=60)
     certs.check_files()
     assert serial_served(certs) == serial(leaf)
-    assert certs.not_after - datetime.now(UTC) > timedelta(days=59)
+    assert certs.loaded.not_after - datetime.now(UTC) > timedelta(days=59)
     assert (certs.problem, certs.renewals) == ("", 1)
     certs.check_files()
     assert certs.renewals == 1
@@ -258,7 +258,7 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
 def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
     certificates.write_pair(folder, days=-2)
     assert not [*preflight_problems(fake_plugins.settings(tls=certificates.tls(folder)))]
-    assert Certificates(source(folder), Log()).not_after < datetime.now(UTC)
+    assert Certificates(source(folder), Log()).loaded.not_after < datetime.now(UTC)
 
 
 BAD: dict[str, Callable[[Path], object]] = {

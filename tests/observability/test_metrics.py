@@ -337,7 +337,7 @@ async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -
 def test_what_other_parts_know_is_sampled() -> None:
     audit = AuditState(lost=2, free_bytes=5_000_000_000_000, synced_at=1_700_000_000.25)
     not_after = datetime.fromtimestamp(1_800_000_000, UTC)
-    certificate: Any = SimpleNamespace(not_after=not_after, problem="")
+    certificate: Any = SimpleNamespace(loaded=SimpleNamespace(not_after=not_after), problem="")
     sources = StateSources(
         audit=lambda: audit,
         reload=lambda: ReloadState(last_success=1_700_000_001.5, last_successful=False),
