@@ -74,6 +74,8 @@ class PluginSettings(BaseModel):
     )
 
     _extras: Extras = PrivateAttr(NO_EXTRAS)
+    _plugin_timeout: float = PrivateAttr(1.0)
+    _config_folder: Path = PrivateAttr(Path())
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
 
@@ -89,15 +91,12 @@ class PluginSettings(BaseModel):
         secrets.
         """
         super().__pydantic_init_subclass__(**kwargs)
-        cls._paths = [
-            name
-            for name, field in cls.model_fields.items()
-            if isinstance(field.default, Path) and _BELOW_ROOT in field.metadata
-        ]
         fields: dict[str, FieldInfo] = {}
-        cls._secrets = []
+        cls._paths, cls._secrets = [], []
         for name, field in cls.model_fields.items():
             fields[name] = field
+            if isinstance(field.default, Path) and _BELOW_ROOT in field.metadata:
+                cls._paths.append(name)
             inner = (getattr(one, "__metadata__", ()) for one in get_args(field.annotation))
             if _GIVEN in chain(field.metadata, *inner):
                 cls._secrets.append(name)
@@ -117,6 +116,8 @@ class PluginSettings(BaseModel):
     def _set_context(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         self._extras = context.get("extras", NO_EXTRAS)
+        self._plugin_timeout = context.get("timeout", self._plugin_timeout)
+        self._config_folder = Path(context.get("root", ""))
         for name in set(self._paths) - self.model_fields_set if self._paths else ():
             self.__dict__[name] = _below_root(self.__dict__[name], info)
         for name in self._secrets:
@@ -134,6 +135,16 @@ class PluginSettings(BaseModel):
     def extras(self) -> Extras:
         """Extra fields and values of ``[infinity]``, for decisions made from these settings."""
         return self._extras
+
+    @property
+    def plugin_timeout(self) -> float:
+        """Seconds that the plugin has to answer: ``timeout`` of its table."""
+        return self._plugin_timeout
+
+    @property
+    def config_folder(self) -> Path:
+        """The folder of the configuration file."""
+        return self._config_folder
 
 
 M = TypeVar("M", bound=PluginSettings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jinja2 import TemplateSyntaxError
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from pexpolicy import (
@@ -33,7 +33,6 @@ from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.variables import ScriptInput
 from pexpolicy_local_policy.verdict import judge, masked
 
-PLUGIN_TIMEOUT = 1.0
 MARGIN = 0.2
 """Seconds of the plugin's timeout that remain to end a script that is late."""
 
@@ -54,12 +53,6 @@ class LocalPolicySettings(PluginSettings):
     processes: int = Field(1, ge=1, le=16)
     """Processes that run the scripts."""
 
-    _timeout: float = PrivateAttr(PLUGIN_TIMEOUT)
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Store the timeout of the plugin."""
-        self._timeout = (context or {}).get("timeout", PLUGIN_TIMEOUT)
-
     @model_validator(mode="after")
     def _has_a_script(self) -> Self:
         if not any(True for _ in self.scripts()):
@@ -69,7 +62,7 @@ class LocalPolicySettings(PluginSettings):
     @property
     def seconds(self) -> float:
         """Return the limit of one run of a script, within the timeout of the plugin."""
-        return max(self._timeout - MARGIN, self._timeout / 2)
+        return max(self.plugin_timeout - MARGIN, self.plugin_timeout / 2)
 
     def scripts(self) -> Iterator[tuple[str, Path]]:
         """Yield endpoint and file of each script."""

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SecretStr, model_validator
 from typing_extensions import override
@@ -81,18 +81,6 @@ class Settings(RowSettings):
     delay: Annotated[float, Field(gt=0, le=3)] = 0.5
     """Seconds; must be shorter than the timeout of the plugin."""
 
-    _timeout: float = 1.0
-
-    @property
-    def timeout(self) -> float:
-        """Return the timeout of the plugin, in seconds."""
-        return self._timeout
-
-    def model_post_init(self, context: object, /) -> None:
-        """Store the timeout of the plugin."""
-        if isinstance(context, dict):
-            self._timeout = context.get("timeout", 1.0)
-
 
 WINDOW_S = 60.0
 MAX_ADDRESSES = 10_000
@@ -165,10 +153,10 @@ class Registrations(Plugin[Settings]):
             self._snapshot = settings.snapshot(self._convert, "devices", [["alias"]])
         except SettingsError as error:
             problems += error.problems
-        if settings.burst and settings.delay >= settings.timeout:
+        if settings.burst and settings.delay >= settings.plugin_timeout:
             text = (
-                f"is not shorter than the timeout of the plugin, which is {settings.timeout:g} s: "
-                "a delayed answer would come too late"
+                "is not shorter than the timeout of the plugin, which is "
+                f"{settings.plugin_timeout:g} s: a delayed answer would come too late"
             )
             problems.append(Problem(("delay",), text))
         if problems:
@@ -190,8 +178,7 @@ class Registrations(Plugin[Settings]):
     @override
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Fetch the devices of the source, and keep them up to date."""
-        opened = self._snapshot or nullcontext()
-        return cast("AbstractAsyncContextManager[None]", opened)
+        return self._snapshot or nullcontext()
 
     @override
     async def registration_alias(

@@ -52,7 +52,7 @@ class Pins:
     """
 
     def __init__(self, settings: Settings, problems: list[Problem]) -> None:
-        self._root = settings.root
+        self._root = settings.config_folder
         self._problems = problems
         self.warnings: list[ConfigWarning] = []
         self._defaults = {"pin": settings.pin, "guest_pin": settings.guest_pin}

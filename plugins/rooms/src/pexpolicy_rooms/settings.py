@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.csv_tables import TableFile
@@ -67,14 +66,3 @@ class Settings(RowSettings):
 
     zone: TimeZone | None = None
     """Time zone of ``valid_from`` and ``valid_until``, such as ``Europe/Oslo``."""
-
-    _root: Path = PrivateAttr(Path())
-
-    @property
-    def root(self) -> Path:
-        """Return the folder of the configuration file."""
-        return self._root
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Store what relative paths are relative to."""
-        self._root = Path((context or {}).get("root", ""))

@@ -226,9 +226,9 @@ class RuleBuilder:
         self._secret = revealed(settings.hash_secret)
         self._places: dict[str, str] = {}
         for number, table in enumerate(settings.rules):
-            self._add(table, ("rules", number), None, settings.root)
+            self._add(table, ("rules", number), None, settings.config_folder)
         for pattern in settings.files:
-            self._add_files(pattern, settings.root)
+            self._add_files(pattern, settings.config_folder)
         for name in sorted(self.lists.unused()):
             self.warnings.append(ConfigWarning(("sources", name), "no rule uses this list"))
 
@@ -335,26 +335,17 @@ def _place(table: Table) -> str:
 
 def _warnings(rule: ReadyRule) -> Iterator[str]:
     """Yield the warnings of decisions without placeholders, and of guessable ones, each once."""
-    warnings = {
-        warning: None
-        for answer in rule.answers.values()
-        if answer.fixed is not None
-        for warning in answer.fixed.warnings
-    }
+    warnings: dict[str, None] = {}
     for answer in rule.answers.values():
-        warnings |= dict.fromkeys(answer.doubts)
-        for name in answer.guessable:
-            warnings[
-                f"{name} is a hash without a secret, which a caller can calculate: write "
-                "hash_secret_file"
-            ] = None
+        fixed = answer.fixed.warnings if answer.fixed is not None else ()
+        text = "is a hash without a secret, which a caller can calculate: write hash_secret_file"
+        guessable = (f"{name} {text}" for name in answer.guessable)
+        warnings |= dict.fromkeys((*fixed, *answer.doubts, *guessable))
     for warning in (*pitfalls(rule.condition), *warnings):
         yield f"rule {rule}: {warning}"
 
 
 def _before_wildcards(pattern: Path) -> Path:
     """Return the file, or the folder in which a file must appear for a pattern to match."""
-    for folder in (*reversed(pattern.parents), pattern):
-        if has_magic(folder.name):
-            return folder.parent
-    return pattern
+    above = (*reversed(pattern.parents), pattern)
+    return next((folder.parent for folder in above if has_magic(folder.name)), pattern)

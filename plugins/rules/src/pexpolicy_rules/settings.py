@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pexpolicy import ConfigPath, PluginSettings, Secret, Source
 from pexpolicy.config.schema import EndpointName
@@ -136,14 +135,3 @@ class Settings(PluginSettings):
 
     hash_secret: Secret | None = None
     """A secret, which precedes each text that is hashed."""
-
-    _root: Path = PrivateAttr(Path())
-
-    @property
-    def root(self) -> Path:
-        """Return the folder of the configuration."""
-        return self._root
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Store the folder to which paths are relative."""
-        self._root = Path((context or {}).get("root", ""))

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PrivateAttr,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy import ConfigWarning, PluginSettings
 from pexpolicy.config.schema import MAX_BUDGET, EndpointName
@@ -19,8 +14,6 @@ from pexpolicy.outgoing import HttpSettings, is_encrypted, whole_url
 
 ADDED = "/policy/v1"
 """Path that Infinity and this plugin append to the URL of a policy server."""
-PLUGIN_TIMEOUT = 1.0
-"""Default timeout of a plugin in seconds."""
 
 
 def _base_url(written: str) -> str:
@@ -95,17 +88,6 @@ class UpstreamSettings(PluginSettings):
     """The policy servers, by names of your own."""
     routes: list[RouteSettings] = Field(default_factory=list)
     """Asked in this order; without any, each call goes to the targets in their order."""
-
-    _timeout: float = PrivateAttr(PLUGIN_TIMEOUT)
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Store the timeout of the plugin."""
-        self._timeout = (context or {}).get("timeout", PLUGIN_TIMEOUT)
-
-    @property
-    def plugin_timeout(self) -> float:
-        """Seconds that all targets of a call have together: ``timeout`` of the plugin's table."""
-        return self._timeout
 
 
 def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
