@@ -111,8 +111,6 @@ def to_csv(rules: Iterable[Mapping[str, Any]]) -> str:
     """
     try:
         return write_table(map(_row, rules), RuleRow)
-    except ImportFailed:
-        raise
     except ValueError as error:
         raise ImportFailed(str(error)) from None
 

@@ -130,14 +130,8 @@ def _changes(tree: ast.AST, name: str) -> Iterator[int]:
 
 
 def _are_rooms(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(
-            isinstance(alias, str) and isinstance(fields, dict) and "name" in fields
-            for alias, fields in value.items()
-        )
-    )
+    rooms = [*value.values()] if isinstance(value, dict) and _are_texts([*value]) else []
+    return bool(rooms) and all(isinstance(one, dict) and "name" in one for one in rooms)
 
 
 def _are_domains(value: Any) -> bool:

@@ -11,9 +11,10 @@ import io
 import json
 import re
 import warnings
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, groupby
+from itertools import chain, count, groupby
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -301,13 +302,11 @@ def _convert(
 
 def unique_name(name: str, suffix: str, names: set[str]) -> str:
     """Return a name that no other rule has, and add it: in the router they need not be unique."""
-    for number in count(1):
-        end = suffix if number == 1 else f"{suffix} ({number})"
-        unique = name[: MAX_NAME - len(end)] + end
-        if unique not in names:
-            names.add(unique)
-            return unique
-    raise AssertionError
+    ends = chain((suffix,), (f"{suffix} ({number})" for number in count(2)))
+    found = (name[: MAX_NAME - len(end)] + end for end in ends)
+    unique = next(one for one in found if one not in names)
+    names.add(unique)
+    return unique
 
 
 def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | None:
@@ -329,18 +328,10 @@ def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | N
 
 def _when(row: RouterRow) -> dict[str, Any]:
     """Return the condition; a parameter that a request lacks does not prevent a match."""
-    when: dict[str, Any] = {}
-    groups: list[dict[str, Any]] = []
-    for alternatives in _alternatives(row):
-        if len(alternatives) == 1:
-            when |= alternatives[0]
-        else:
-            groups.append({"any": alternatives})
-    if len(groups) == 1:
-        when |= groups[0]
-    elif groups:
-        when["all"] = groups
-    return when
+    found = list(_alternatives(row))
+    when: dict[str, Any] = dict(ChainMap(*(one[0] for one in found if len(one) == 1)))
+    groups = [{"any": one} for one in found if len(one) > 1]
+    return when | (groups[0] if len(groups) == 1 else {"all": groups} if groups else {})
 
 
 def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -63,6 +63,8 @@ def read_map(path: Path) -> SubnetMap:
             found.remarks.append(f"{place}: {network} is left out: an earlier entry decides")
         else:
             found.entries[str(network)] = {"subnet": str(network), **entry}
+    if not found.entries:
+        raise ImportFailed(f"{path} has no subnets")
     if default := document.get("default_location"):
         overflow = document.get("default_overflow_locations") or []
         _check(f"{path.name} default_location", {"location": default, "overflow": overflow})
@@ -102,9 +104,9 @@ def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
     """
     document = read_document(path)
     settings = table_at(document, SETTINGS)
-    listed = _listed(path, settings.get("subnets", []))
+    listed = settings.get("subnets", [])
     changes = MergeSummary()
-    present = dict(_by_subnet(listed))
+    present = dict(_by_subnet(path, listed))
     changes.kept = [name for name in present if name not in found.entries]
     added: list[dict[str, Any]] = []
     for subnet, entry in found.entries.items():
@@ -136,14 +138,10 @@ def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
     return changes
 
 
-def _listed(path: Path, found: Any) -> Any:
-    if not isinstance(found, list) or not all(isinstance(table, Mapping) for table in found):
-        raise ImportFailed(f"{path}: write each subnet below a line [[{SETTINGS}.subnets]]")
-    return found
-
-
-def _by_subnet(tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+def _by_subnet(path: Path, tables: Any) -> Iterator[tuple[str, Any]]:
     """Yield the entries for all calls by subnet."""
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise ImportFailed(f"{path}: write each subnet below a line [[{SETTINGS}.subnets]]")
     for table in tables:
         entry = unwrap(table)
         if entry.get("node_locations") or entry.get("protocols"):
