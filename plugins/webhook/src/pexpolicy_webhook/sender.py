@@ -213,38 +213,25 @@ class Sender:
         taken = await asyncio.to_thread(self._spool.take, self._settings.batch, MAX_BODY)
         if taken is None:
             return False
-        segment, events = taken
+        await self._deliver(*taken)
+        return True
+
+    async def _deliver(self, segment: Segment, events: Sequence[bytes]) -> None:
+        """Send events; of a refused batch one by one, to find the one that is refused."""
         try:
             await self._send_until_accepted(events)
         except _RefusedError as error:
             if len(events) > 1:
-                await self._send_each(events, segment)
-                return True
-            self._refuse(error)
+                for event in events:
+                    await self._deliver(segment, [event])
+                return
+            self.refused += 1
+            REFUSED.inc()
+            log.warning("an event is dropped", reason=str(error))
         else:
-            self._count(len(events))
+            self.delivered += len(events)
+            DELIVERED.inc(len(events))
         await asyncio.to_thread(self._spool.acknowledge, segment, events)
-        return True
-
-    async def _send_each(self, events: Sequence[bytes], segment: Segment) -> None:
-        """Send the events of a refused batch one by one, to find the one that is refused."""
-        for event in events:
-            try:
-                await self._send_until_accepted([event])
-            except _RefusedError as error:
-                self._refuse(error)
-            else:
-                self._count(1)
-            await asyncio.to_thread(self._spool.acknowledge, segment, [event])
-
-    def _count(self, events: int) -> None:
-        self.delivered += events
-        DELIVERED.inc(events)
-
-    def _refuse(self, error: Exception) -> None:
-        self.refused += 1
-        REFUSED.inc()
-        log.warning("an event is dropped", reason=str(error))
 
     async def _send_until_accepted(self, events: Sequence[bytes]) -> None:
         """Send a request until it is accepted; raises ``_RefusedError``."""

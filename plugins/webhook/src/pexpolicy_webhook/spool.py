@@ -128,13 +128,11 @@ class Spool:
             if segment is None or not segment.is_growing:
                 segment = self._begin()
             try:
-                is_complete = os.write(segment.fd, data) == len(data)
+                if os.write(segment.fd, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as if all
             except OSError:
                 os.ftruncate(segment.fd, segment.written)
                 raise
-            if not is_complete:
-                os.ftruncate(segment.fd, segment.written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             segment.written += len(data)
             self._used += len(data)
             segment.is_growing = segment.written < self._segment_bytes
