@@ -21,7 +21,7 @@ async def answer(_: web.BaseRequest) -> web.Response:
 async def test_a_reject_with_a_long_field_in_its_head_is_read() -> None:
     async with RawTestServer(answer) as server:
         url = str(server.make_url("/"))
-        target = Target("t", TargetSettings.model_validate({"url": url}), None, None)
+        target = Target("t", TargetSettings.model_validate({"url": url}))
         request = make_request("service_configuration", local_alias="a")
         set_origin(request, TARGET)
         async with target.connected():

@@ -29,7 +29,7 @@ class _Clock:
 
 def _target(url: str, clock: _Clock) -> Target:
     settings = TargetSettings.model_validate({"url": url, "breaker": BREAKER, "timeout": 0.5})
-    return Target("theirs", settings, None, None, clock)
+    return Target("theirs", settings, clock)
 
 
 async def _ask(target: Target, left: float = 1.0) -> str:

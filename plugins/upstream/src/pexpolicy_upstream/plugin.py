@@ -23,11 +23,10 @@ from pexpolicy import (
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
 from pexpolicy.models.contract import Extras, contract_of
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import did_you_mean, suggest
 from pexpolicy_upstream.route import WITHOUT_RESULT, Comparison, Route, Target
 from pexpolicy_upstream.settings import (
     RouteSettings,
-    TargetSettings,
     UpstreamSettings,
     config_warnings,
 )
@@ -52,7 +51,7 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
     targets: dict[str, Target] = {}
     for name, written in settings.targets.items():
         try:
-            targets[name] = _target(name, written, settings.extras)
+            targets[name] = Target(name, written, extras=settings.extras)
         except SettingsError as error:
             key = ("targets", name)
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
@@ -71,12 +70,6 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
         )
         for endpoint in ENDPOINTS
     }
-
-
-def _target(name: str, written: TargetSettings, extras: Extras) -> Target:
-    authorization = written.authorization().get("Authorization")
-    tls = written.tls(verify=written.verify) if written.url.startswith("https://") else None
-    return Target(name, written, authorization, tls, extras=extras)
 
 
 def _route(name: str, written: RouteSettings, targets: Mapping[str, Target]) -> Route:
@@ -102,8 +95,8 @@ def _problems(key: Key, route: RouteSettings, settings: UpstreamSettings) -> Ite
             yield Problem((*key, "compare_with"), "is asked already: it is one of the targets")
     for where, name in named:
         if name not in targets:
-            guess = did_you_mean(name, targets) or f"; there are {', '.join(targets)}"
-            yield Problem((*key, *where), f"there is no target {name!r}{guess}")
+            text = f"there is no target {name!r}{suggest(name, targets)}"
+            yield Problem((*key, *where), text)
     if route.override:
         yield from _override_problems((*key, "override"), route, settings.extras)
 

@@ -105,7 +105,7 @@ class TargetError(ConnectionError):
 
 
 class Target:
-    """One policy server; works while ``connected()`` is entered.
+    """One policy server; works while ``connected()`` is entered. Raises ``SettingsError``.
 
     Each endpoint has a circuit breaker: a server whose avatars fail still rejects calls. A 500
     does not count, nor another 5xx while other calls are answered: some servers fail at an odd
@@ -116,8 +116,6 @@ class Target:
         self,
         name: str,
         settings: TargetSettings,
-        authorization: str | None,
-        secure: ssl.SSLContext | None,
         clock: Clock = time.monotonic,
         *,
         extras: Extras = NO_EXTRAS,
@@ -125,8 +123,9 @@ class Target:
         self.name = name
         self.timeout = settings.timeout
         self._settings = settings
-        self._authorization = authorization
-        self._secure = secure
+        self._authorization = settings.authorization().get("Authorization")
+        is_https = settings.url.startswith("https://")
+        self._secure = settings.tls(verify=settings.verify) if is_https else None
         self._clock = clock
         self.extras = extras
         self._read = partial(read, by=name, extras=extras)
