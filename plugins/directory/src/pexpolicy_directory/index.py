@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from typing import Annotated, NamedTuple, TypeAlias
 
 from pydantic import Field
@@ -160,13 +160,9 @@ class SearchIndex:
         members of one of ``groups`` only. An empty text finds all entries.
         """
         wanted = words(text)[:MAX_WORDS]
-        numbers = self._visible(wanted, groups) if wanted else self._all(groups)
-        return [self._entries[number] for number in islice(numbers, min(limit, len(self)))]
-
-    def _all(self, groups: frozenset[str]) -> Iterator[int]:
-        """Yield the numbers of all entries that the groups see, in order."""
         lists = [self._public, *(self._of_group[name] for name in groups & self._of_group.keys())]
-        return _merged(lists)
+        numbers = self._visible(wanted, groups) if wanted else _merged(lists)
+        return [self._entries[number] for number in islice(numbers, min(limit, len(self)))]
 
     def _visible(self, wanted: Sequence[str], groups: frozenset[str]) -> Iterator[int]:
         """Yield the numbers of the matching entries that the groups see, each once."""
@@ -183,16 +179,9 @@ class SearchIndex:
         text = " ".join(wanted)
         begin, end = bisect_left(self._names, text), bisect_right(self._names, text)
         yield from _merged([range(begin, end), self._keys.get(text, [])])
-        yield from self._names_with(text, end)
+        yield from takewhile(lambda at: self._names[at].startswith(text), range(end, len(self)))
         yield from self._with_all([self._beginning_with(word) for word in wanted])
         yield from self._with_all([self._similar(word) for word in wanted])
-
-    def _names_with(self, start: str, first: int) -> Iterator[int]:
-        """Yield the entries from the first one on whose name begins so, in order."""
-        for number in range(first, len(self._names)):
-            if not self._names[number].startswith(start):
-                break
-            yield number
 
     def _with_all(self, candidates: Sequence[_Candidates]) -> Iterator[int]:
         """Yield the entries that each of the words finds, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from typing import Any, cast
+from typing import Any
 
 from typing_extensions import override
 
@@ -56,7 +56,7 @@ class PhoneBook(Plugin[Settings]):
         """
         problems: list[str] = []
         entries: list[Entry] = []
-        for number, entry in entries_of(rows, problems):
+        for number, entry in read_rows(map(_fields, rows), Entry, problems):
             wrong = next(_wrong_entries([((f"row {number}",), entry)], self._group_names), None)
             if wrong is None:
                 entries.append(entry)
@@ -68,8 +68,7 @@ class PhoneBook(Plugin[Settings]):
     @override
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Fetch the entries of the source, and keep them up to date."""
-        opened = self._snapshot or nullcontext()
-        return cast("AbstractAsyncContextManager[None]", opened)
+        return self._snapshot or nullcontext()
 
     @override
     async def directory_information(self, request: DirectoryInformationRequest) -> Directory | None:
@@ -144,14 +143,6 @@ def _wrong_entries(
             if group not in groups:
                 guess = did_you_mean(group, groups) or "; list its members in groups"
                 yield Problem((*key, "groups"), f"there is no group {group!r}{guess}")
-
-
-def entries_of(rows: list[dict[str, Any]], problems: list[str]) -> Iterator[tuple[int, Entry]]:
-    """Yield the entries in rows with the number of the row, and append what is wrong with others.
-
-    Columns that an entry does not have are ignored.
-    """
-    return read_rows(map(_fields, rows), Entry, problems)
 
 
 def _fields(row: dict[str, Any]) -> dict[str, Any]:

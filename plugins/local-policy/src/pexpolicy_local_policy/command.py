@@ -39,6 +39,7 @@ from pexpolicy_local_policy.variables import (
     Kind,
     ScriptInput,
     given_input,
+    kind_of,
     read_json,
     read_moment,
     read_text,
@@ -118,26 +119,19 @@ def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptC
         raise LocalPolicyError("script: is missing; name it here, or above all cases")
     script = path.parent / written
     source = read_text(script)
-    kind = table.kind or document.get("kind") or _kind(table, source)
+    given = {name: value for name in _NAMES if (value := getattr(table, name)) is not None}
+    kind = table.kind or document.get("kind")
+    if kind is None and table.request is not None:
+        kind = recorded_input(table.request, None)[0].kind
+    kind = kind or kind_of(given) or told_kind(source)
     if kind not in tuple(VARIABLES):  # a list has no hash
         raise LocalPolicyError(f"kind: is not one of {', '.join(VARIABLES)}")
-    written = {name: value for name in _NAMES if (value := getattr(table, name)) is not None}
     input_file = None if table.input is None else path.parent / table.input
-    given, at = given_input(kind, input_file, table.request, written)
+    variables, at = given_input(kind, input_file, table.request, given)
     if table.at is not None:
         at = read_moment(str(table.at))
     seconds = None if at is None else at.timestamp()
-    return ScriptCase(table.name, path, script, source, given, table.expect, seconds)
-
-
-def _kind(table: _CaseTable, source: str) -> Kind:
-    if table.request is not None:
-        return recorded_input(table.request, None)[0].kind
-    if table.participant is not None:
-        return "participant"
-    if table.suggested_media_overflow_locations is not None:
-        return "media_location"
-    return told_kind(source)
+    return ScriptCase(table.name, path, script, source, variables, table.expect, seconds)
 
 
 async def run_case(pool: ScriptPool, case: ScriptCase) -> Row:

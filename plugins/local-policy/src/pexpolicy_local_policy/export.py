@@ -387,7 +387,8 @@ def _branches(kind: Kind, steps: Sequence[_Step], rest: str) -> str:
         return rest
     lines = []
     for number, step in enumerate(steps):
-        comment = f" {{# {_comment(step.name)} #}}" if step.name else ""
+        name = "".join(c for c in step.name if c not in "{#%}" and c.isprintable())
+        comment = f" {{# {name} #}}" if step.name else ""
         lines.append(f"{{% {'elif' if number else 'if'} {step.condition} %}}{comment}")
         lines.append(rest if step.decision is None else _output(kind, step.decision))
     return "\n".join((*lines, "{% else %}", rest, "{% endif %}"))
@@ -415,7 +416,3 @@ _KEPT: dict[Kind, str] = {
     "media_location": f'"result": {{{{ {SUGGESTED}|pex_to_json }}}}',
 }
 """What leaves the decision to Infinity."""
-
-
-def _comment(text: str) -> str:
-    return "".join(letter for letter in text if letter not in "{#%}" and letter.isprintable())

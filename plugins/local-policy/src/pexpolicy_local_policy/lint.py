@@ -197,7 +197,10 @@ async def lint(
     wrong = [LintFinding("error", line, text) for line, text in unknown_filters(tree)]
     found += wrong
     found += [LintFinding("note", line, text) for line, text in unknown_points(tree)]
-    doubts = (*_debug_calls(tree), *_trust(tree))
+    called = [(one.lineno, one.node) for one in tree.find_all(nodes.Call)]
+    text = "pex_debug_log writes to the support log at each call: remove it"
+    logged = nodes.Name("pex_debug_log", "load")
+    doubts = [*((line, text) for line, function in called if function == logged), *_trust(tree)]
     found += [LintFinding("warning", line, text) for line, text in doubts]
     told: set[tuple[int, str]] = set()
     for sample in () if wrong else samples(kind, tree):

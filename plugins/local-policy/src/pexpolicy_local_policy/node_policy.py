@@ -18,6 +18,7 @@ from pexpolicy_local_policy.variables import (
     Kind,
     ScriptInput,
     from_request,
+    kind_of,
 )
 
 SUGGESTED = "suggested_media_overflow_locations"
@@ -108,6 +109,4 @@ def told_kind(source: str) -> Kind:
         names = {node.name for node in parse(source).find_all(nodes.Name)}
     except (TemplateSyntaxError, RecursionError):
         return "service"
-    if "participant" in names:
-        return "participant"
-    return "media_location" if SUGGESTED in names else "service"
+    return kind_of(names) or "service"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path

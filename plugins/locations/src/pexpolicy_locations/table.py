@@ -127,13 +127,10 @@ class Choice:
         return text + (f", at {' and '.join(nodes)}" if nodes else "")
 
     @property
-    def plain(self) -> bool:
-        """Return whether it is for all calls."""
-        return not self.protocols and not self.node_locations
-
-    @property
     def rank(self) -> tuple[bool, bool]:
-        """Return the sort key of the choices of one subnet: narrower ones first."""
+        """Return the sort key of the choices of one subnet: narrower ones first, and last, with
+        two true values, one that is for all calls.
+        """
         return not self.node_locations, not self.protocols
 
     def meets(self, request: MediaLocationRequest) -> bool:
@@ -176,7 +173,7 @@ class LocationTable:
         self._around: Mapping[str, Match[Choices]] = {
             overlap.inner.subnet: overlap.outer
             for overlap in subnets.overlaps()
-            if not overlap.inner.value[-1].plain
+            if not all(overlap.inner.value[-1].rank)
         }
         """What to look up when no choice of a subnet is for the call."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from typing_extensions import override
@@ -87,8 +87,7 @@ class Rooms(Plugin[Settings]):
     @override
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Fetch the rooms of the source, and keep them up to date."""
-        opened = self._snapshot or nullcontext()
-        return cast("AbstractAsyncContextManager[None]", opened)
+        return self._snapshot or nullcontext()
 
     @override
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:

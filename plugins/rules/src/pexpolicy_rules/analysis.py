@@ -35,12 +35,14 @@ MAX_TRIES = 300
 """Maximum number of combinations of values to try for one example."""
 _PER_SUBJECT = 12
 _ALTERNATIVES = 8
-_TYPED_FILLERS: Mapping[str, tuple[Any, ...]] = {
+_BY_NAME = ("params", "idp_attributes")
+_TEXTS = (ANY, "example", "1", "1234", "a@example.com", "other@example.org")
+_FILLERS: Mapping[str, tuple[Any, ...]] = {
+    "text": _TEXTS,
+    "alias": _TEXTS,
     "number": (1, 2, 1000),
     "flag": (True, False),
 }
-_BY_NAME = ("params", "idp_attributes")
-_FILLERS = (ANY, "example", "1", "1234", "a@example.com", "other@example.org")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,7 @@ def _texts(clauses: list[Clause]) -> list[Any]:
             found += _SUGGESTIONS[operator](operand)
     for first, last in product(by_operator.get("prefix", ()), by_operator.get("suffix", ())):
         found += [f"{first}{last}", f"{first}{ANY}{last}"]
-    kind = clauses[0].subject.kind
-    fillers: tuple[Any, ...] = _TYPED_FILLERS.get(kind, _FILLERS)
-    return [*dict.fromkeys((*found, *fillers))]
+    return [*dict.fromkeys((*found, *_FILLERS[clauses[0].subject.kind]))]
 
 
 def _addresses(operand: str) -> Iterable[str]:

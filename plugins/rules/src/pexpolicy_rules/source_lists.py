@@ -62,10 +62,9 @@ class SourceLists:
 
     def _made(self, name: str, *, is_alias: bool) -> ValueList:
         table = self._tables[name]
-        if table.by_key and not re.search(r"\bvalue\b", table.query):
-            self._problems.append(Problem(("sources", name, "query"), _SAME_FOR_ALL))
-            return _NoList()
         try:
+            if table.by_key and not re.search(r"\bvalue\b", table.query):
+                raise ValueError(_SAME_FOR_ALL)  # noqa: TRY301 - reported like those of the source
             if table.by_key:
                 self.asks = True
                 lookup = table.source.lookup(table.query, ["value"])
@@ -75,7 +74,8 @@ class SourceLists:
                 self._snapshots[name] = table.source.snapshot(
                     table.query,
                     lambda rows: {
-                        form: _values(rows, table.column, is_alias=form) for form in (True, False)
+                        form: frozenset(_each(rows, table.column, _normal(is_alias=form)))
+                        for form in (True, False)
                     },
                     every=table.every,
                     file=table.cache,
@@ -158,14 +158,10 @@ def _normal(*, is_alias: bool) -> Callable[[object], str]:
     return lambda value: str(value).casefold()
 
 
-def _values(rows: list[dict[str, Any]], column: str | None, *, is_alias: bool) -> Values:
-    """Return the values of a column; raises ``ValueError`` where there is no such column."""
-    return frozenset(_each(rows, column, _normal(is_alias=is_alias)))
-
-
 def _each(
     rows: list[dict[str, Any]], column: str | None, normal: Callable[[object], str]
 ) -> Iterator[str]:
+    """Yield the values of a column; raises ``ValueError`` where there is no such column."""
     for row in rows:
         if column is None and len(row) > 1:
             names = ", ".join(row)

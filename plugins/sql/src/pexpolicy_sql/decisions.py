@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pexpolicy import (
@@ -65,9 +66,9 @@ class RowDecisions:
             for kind in SERVICE_TYPES.values():
                 self._columns |= dict.fromkeys(contract_of(kind).hints, False)
             self._columns |= {"name": True, "new_alias": False}
-            self._actions["redirect"] = self._redirect
+            self._actions["redirect"] = partial(_with_field, Redirect, "new_alias")
         if ENDPOINTS[endpoint].can_reject:
-            self._actions["reject"] = self._reject
+            self._actions["reject"] = partial(_with_field, Reject, "reject_reason")
         if ENDPOINTS[endpoint].shows_reject_reason:
             self._columns["reject_reason"] = False
 
@@ -100,17 +101,6 @@ class RowDecisions:
     def _continue(self, fields: Row, reason: str | None) -> Decision:
         return self._result(fields, reason) if fields else Continue(reason=reason)
 
-    def _reject(self, fields: Row, reason: str | None) -> Decision:
-        shown = fields.get("reject_reason")
-        return (
-            Reject(reason=reason) if shown is None else Reject(reject_reason=shown, reason=reason)
-        )
-
-    def _redirect(self, fields: Row, reason: str | None) -> Decision:
-        return Redirect.from_result(
-            {name: value for name, value in fields.items() if name == "new_alias"}, reason=reason
-        )
-
     def _fields(self, fields: Row, reason: str | None) -> Decision:
         if self._endpoint == "service_configuration":
             fields.setdefault("service_tag", "")
@@ -135,6 +125,12 @@ class RowDecisions:
 
     def _directory(self, rows: Sequence[Row]) -> Decision:
         return Directory.from_result({"entries": [_ENTRIES.of(row) for row in rows]}, strict=True)
+
+
+def _with_field(
+    model: type[Reject | Redirect], name: str, fields: Row, reason: str | None
+) -> Decision:
+    return model.from_result({n: fields[n] for n in fields if n == name}, reason=reason)
 
 
 def _columns(model: Any) -> dict[str, bool]:

@@ -22,7 +22,7 @@ from pexpolicy import (
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import parameters_of
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import suggest
 from pexpolicy_sources import QueryError, SourceUnavailableError
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sql.decisions import RowDecisions
@@ -96,9 +96,8 @@ class SqlQueries(Plugin[Settings]):
         self.settings.source.prepare(query, names := self.settings.source.parameters(query))
         for name in names:
             if name not in known:
-                guess = did_you_mean(name, known) or f"; there are {', '.join(known)}"
-                msg = f"the query has the parameter :{name}, and the request no such field{guess}"
-                raise ValueError(msg)
+                msg = f"the query has the parameter :{name}, and the request no such field"
+                raise ValueError(msg + suggest(name, known))
         return names
 
     def _columns(self, query: str) -> Sequence[str] | None:
