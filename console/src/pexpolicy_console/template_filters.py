@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -74,11 +75,6 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def indented_json(value: Any) -> str:
-    """Return indented JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
 def short(value: Any) -> str:
     """Return a value of a field on one line: text as it is, other values as JSON."""
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -104,7 +100,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
     "breakable": breakable,
     "entered": entered,
-    "json": indented_json,
+    "json": partial(json.dumps, indent=2, ensure_ascii=False),
     "ms": milliseconds,
     "number": number,
     "short": short,

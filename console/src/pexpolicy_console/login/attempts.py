@@ -38,6 +38,8 @@ class LoginAttempts:
         self.pool.remember(actions.recent_logins())
         self._actions = actions
         self._refusals = RefusalLog(self._write)
+        self.note = self._refusals.note
+        """Records a refused login, together with others where there are many."""
 
     @contextmanager
     def attempt(self, peer: str) -> Iterator[None]:
@@ -63,10 +65,6 @@ class LoginAttempts:
             delay = max(delay, self._users.record_failure(f"user {user[:MAX_USER]}", now))
         self.note(reason, HTTPStatus.UNAUTHORIZED, peer)
         await asyncio.sleep(delay)
-
-    def note(self, reason: str, status: int, peer: str, **facts: str) -> None:
-        """Record a refused login, together with others where there are many."""
-        self._refusals.note(reason, status, peer, **facts)
 
     def close(self) -> None:
         """Verify nothing more, and record the refusals that wait for a common line."""
