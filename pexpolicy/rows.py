@@ -25,7 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", bound=TableRow)
 
 
-class RowSnapshot(AbstractAsyncContextManager[object], Protocol[T_co]):
+class RowSnapshot(AbstractAsyncContextManager[Any], Protocol[T_co]):
     """All rows of a query, converted, and fetched again at an interval."""
 
     @property

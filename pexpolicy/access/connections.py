@@ -127,11 +127,6 @@ class Connection:
         """Return whether the certificate of the client has expired, at seconds since the epoch."""
         return self.not_after is not None and self.not_after < now
 
-    def revoke(self) -> None:
-        """Refuse further calls: the certificate of the client was revoked."""
-        self.is_revoked = True
-        self.not_after = 0.0
-
 
 class Connections:
     """Counts connections within limits. ``on_eviction`` is called with each that is evicted."""

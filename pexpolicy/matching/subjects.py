@@ -85,7 +85,11 @@ def subject(key: str) -> Subject:
     if name == "params" and part:
         shown = part in _SHOWN_NAMES or part.startswith(_PREFIXES)
         secret = part in _SECRET_NAMES
-        return Subject(key, "text", _of_wire_name(part), name, secret, shown, several=True)
+
+        def read_wire(request: Request) -> Values:
+            return tuple(filter(None, request.params.getall(part, ())))
+
+        return Subject(key, "text", read_wire, name, secret, shown, several=True)
     parameter = _KNOWN.get(name)
     if parameter is None and name not in ("alias", "peer"):
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
@@ -177,11 +181,6 @@ def _of_named(name: str, attribute: str) -> Callable[[Request], Values]:
         return tuple(filter(None, chain.from_iterable(found)))
 
     return read
-
-
-def _of_wire_name(name: str) -> Callable[[Request], Values]:
-    """Return what reads a parameter by its name in the query, documented or not."""
-    return lambda request: tuple(filter(None, request.params.getall(name, ())))
 
 
 _KNOWN = known_parameters()

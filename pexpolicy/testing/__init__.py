@@ -32,6 +32,7 @@ from yarl import URL
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request, collect_errors
+from pexpolicy.outgoing import revealed
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import generation_of

@@ -202,7 +202,7 @@ class Listener:
             return
         shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if certificates.is_revoked(shown):
-            protocol.connection.revoke()
+            protocol.connection.is_revoked, protocol.connection.not_after = True, 0.0
 
     def _on_eviction(self, connection: Connection) -> None:
         self._refusals.note(EVICTED, CLOSED, connection.peer)
