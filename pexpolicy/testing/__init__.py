@@ -170,8 +170,7 @@ async def server(
                 Listener(service, nodes, is_plain=True).open(0.0),
             ):
                 urls = ["" if one is None else url_of_socket(one) for one in (nodes, operators)]
-                secret = settings.admin_token
-                token = "" if secret is None else secret.get_secret_value()
+                token = revealed(settings.admin_token)
                 yield Server(urls[0] + settings.server.base_path, urls[1], token)
 
 

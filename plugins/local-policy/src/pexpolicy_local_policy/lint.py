@@ -242,12 +242,6 @@ def _judged(
                 yield "error", f"{error.refusal.field}: {error.refusal.rule}"
 
 
-def _debug_calls(tree: nodes.Template) -> Iterator[tuple[int, str]]:
-    for call in tree.find_all(nodes.Call):
-        if isinstance(call.node, nodes.Name) and call.node.name == "pex_debug_log":
-            yield call.lineno, "pex_debug_log writes to the support log at each call: remove it"
-
-
 def _trust(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """Yield conditions that depend on nothing but what a caller claims."""
     variables = _variables(tree)

@@ -100,11 +100,7 @@ def from_test_page(document: object, kind: Kind | None) -> ScriptInput:
     """
     if not isinstance(document, dict):
         raise LocalPolicyError('the input is no object, such as {"call_info": {...}}')
-    if kind is None and "participant" in document:
-        kind = "participant"
-    elif kind is None:
-        is_location = "suggested_media_overflow_locations" in document
-        kind = "media_location" if is_location else "service"
+    kind = kind or kind_of(document) or "service"
     known = VARIABLES[kind]
     for name in document:
         if name not in known:
@@ -129,6 +125,12 @@ def from_test_page(document: object, kind: Kind | None) -> ScriptInput:
     ]
     variables = {"call_info": {}, **dict.fromkeys(known[1:]), **document}
     return ScriptInput(kind, variables, tuple(remarks))
+
+
+def kind_of(names: Container[str]) -> Kind | None:
+    """Return the kind of script that alone has one of these variables."""
+    kinds: tuple[Kind, ...] = ("participant", "media_location")
+    return next((kind for kind in kinds if VARIABLES[kind][2] in names), None)
 
 
 def from_request(kind: Kind, request: Request, **others: Any) -> ScriptInput:
