@@ -56,6 +56,7 @@ class HashChain:
         named = b'"instance":%b,' % msgspec.json.encode(instance) if instance else b""
         self._tail = b",%b%b" % (named, self.mark[1:])
         self.starts_file = True
+        """Whether the next line is the first one in a file."""
 
     def chain_lines(
         self, *bodies: bytes, before: bytes = b"", is_mark: bool = False
@@ -84,10 +85,6 @@ class HashChain:
     def commit(self, position: Position) -> None:
         """Record that the lines up to ``position`` are written."""
         self.seq, self.head, self.lost, self.starts_file = position
-
-    def start_new_file(self) -> None:
-        """Record that the next line is the first one in another file."""
-        self.starts_file = True
 
 
 class NoHashChain(HashChain):
@@ -160,11 +157,6 @@ class Signer:
     def wrote(self, chain: HashChain, now: float) -> None:
         """Record that the last line of the chain is a checkpoint."""
         self._covered, self._signed_at = chain.seq, now
-
-
-def unsigned_end() -> bytes:
-    """Return the last line of a writer without a key."""
-    return msgspec.json.encode({"timestamp": datetime.now(UTC), "event": END})
 
 
 def statement(event: str, boot_id: str, covers: int, head: str) -> bytes:

@@ -10,8 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
-from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer, unsigned_end
+from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer
+from pexpolicy.audit.records import as_json
 from pexpolicy.audit.spool import Spool, WriteResult
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
 from pexpolicy.audit.targets import Target
@@ -250,7 +252,7 @@ class Journal:
         if spool is not None and not self._buffer:
             if not spool.pending:
                 # The next start may write these lines to another file.
-                chain.start_new_file()
+                chain.starts_file = True
             line, position = chain.chain_lines(body)
             with suppress(OSError):  # memory is next
                 spool.append(line)
@@ -352,7 +354,7 @@ class Journal:
         self._unreachable = False
         if deleted:
             self._alerts.alert(FILE_DELETED)
-        self._chain.start_new_file()
+        self._chain.starts_file = True
 
     def _rotate_away(self, now: float, *, anyway: bool) -> None:
         if self._rotate is None:
@@ -367,7 +369,7 @@ class Journal:
         """Write a checkpoint or the end; a signed one goes to standard error too, as an anchor."""
         if self._signer is None:
             if event == END:
-                self._append([unsigned_end()], now)
+                self._append([as_json({"timestamp": datetime.now(UTC), "event": END})], now)
             return
         if line := self._append([self._signer.line(self._chain, event)], now, is_mark=True):
             self._signer.wrote(self._chain, now)

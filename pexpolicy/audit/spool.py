@@ -97,9 +97,7 @@ def _blank(descriptor: int, start: int, count: int) -> None:
     os.pwrite(descriptor, b" " * (count - 1) + b"\n", start)
 
 
-def orphaned_lines(
-    folder: Path, alert: Callable[[str], None], max_bytes: int = SPOOL_BYTES
-) -> Iterator[bytes]:
+def orphaned_lines(folder: Path, alert: Callable[[str], None]) -> Iterator[bytes]:
     """Yield the lines of writers that have died, in blocks.
 
     Each block is blanked in its file after it was processed, so the rest is left for the next
@@ -108,7 +106,7 @@ def orphaned_lines(
     """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            descriptor = open_own(path, os.O_RDWR, most=max_bytes)
+            descriptor = open_own(path, os.O_RDWR, most=SPOOL_BYTES)
         except FileNotFoundError:
             continue  # another process was faster
         except OSError as error:

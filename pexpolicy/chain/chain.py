@@ -362,13 +362,7 @@ class FoldRun(ChainRun):
         """The plugin that is named as the one that decided."""
         self.draft = Draft(request)
         if chain.merges:
-            self.check = self._check_merged
-
-    def _check_merged(self, answer: Any, _: object) -> Decision:
-        return check_merged(self.chain.endpoint, answer, self.draft)
-
-    def _check_adjusted(self, answer: Any, _: object) -> Checked:
-        return check_adjusted(self.chain.endpoint, answer, self.draft)
+            self.check = lambda answer, _: check_merged(chain.endpoint, answer, self.draft)
 
     def secrets(self) -> list[str]:
         """Return what logs and details must not have, those of the decision so far included."""
@@ -438,7 +432,7 @@ class FoldRun(ChainRun):
         """Ask the adjusters about a decision of this plugin."""
         chain = self.chain
         self.is_adjusting = True
-        self.check = self._check_adjusted
+        self.check = lambda answer, _: check_adjusted(chain.endpoint, answer, draft)
         self.asked = draft = self.draft
         draft.decision = draft.protecting = decision
         self.at, self.last, self.decision = chain.deciding, len(chain.links), None

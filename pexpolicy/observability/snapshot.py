@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 MAX_NODES = 1000
 """Nodes of a process; further ones take the place of those that were silent longest."""
-
-
 _COMBINE: dict[Combine, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 

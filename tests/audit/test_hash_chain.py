@@ -39,7 +39,7 @@ def test_what_is_sealed_verifies_whatever_stands_in_it(
     for number, fact in enumerate(facts):
         line = {**fact, "timestamp": "t", "event": "decision"}
         if number in moved:
-            chain.start_new_file()
+            chain.starts_file = True
         if number in lost:
             chain.lost = number + 1
         lines.append(chained(chain, json.dumps(line).encode()))

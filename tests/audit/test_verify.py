@@ -34,7 +34,7 @@ def segments(files: int = 4, length: int = 9) -> Segments:
     chain = HashChain()
     made: Segments = []
     for file in range(files):
-        chain.start_new_file()
+        chain.starts_file = True
         made.append([])
         for number in range(length):
             made[-1].append(chained(chain, body(file * length + number)))

@@ -212,7 +212,7 @@ def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_pa
     path = tmp_path / "audit.jsonl"
     chain = HashChain()
     first = chained(chain, *(body(number) for number in range(10)))
-    chain.start_new_file()
+    chain.starts_file = True
     for written, reported in ((first, False), (chained(chain, body(10)), True)):
         path.write_bytes(written)
         result = CliRunner().invoke(audit, ["verify", "--file", str(path)])

@@ -128,7 +128,9 @@ class Listener:
         total = connection_limit(min(settings.limits.connections or limits.total, limits.total))
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
         limits = replace(limits, total=total, waiting=waiting)
-        self.connections = Connections(limits, self._on_eviction)
+        self.connections = Connections(
+            limits, lambda evicted: self._refusals.note(EVICTED, CLOSED, evicted.peer)
+        )
         self._listener = listener
         self._server = server or web.Server(app)
         self._app = app
@@ -203,9 +205,6 @@ class Listener:
         shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if certificates.is_revoked(shown):
             protocol.connection.is_revoked, protocol.connection.not_after = True, 0.0
-
-    def _on_eviction(self, connection: Connection) -> None:
-        self._refusals.note(EVICTED, CLOSED, connection.peer)
 
     def _accept(self) -> None:
         for number in range(self._batch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -385,16 +385,13 @@ def _lines_in(path: Path) -> int | None:
     """Return the number of lines in a segment; ``None`` if it cannot be used."""
     try:
         check_own(path)
-        base = sqlite3.connect(path)
-        try:
+        with closing(sqlite3.connect(path)) as base:
             (version,) = base.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 return None
             (first,) = base.execute("SELECT id FROM first").fetchone()
             (last,) = base.execute("SELECT max(id) FROM line").fetchone()
             return 0 if last is None else last - first + 1
-        finally:
-            base.close()
     except (sqlite3.Error, TypeError, OSError):
         return None
 
@@ -402,10 +399,8 @@ def _lines_in(path: Path) -> int | None:
 def _size(path: Path) -> int:
     total = 0
     for suffix in SUFFIXES:
-        try:
+        with suppress(OSError):
             total += Path(f"{path}{suffix}").stat().st_size
-        except OSError:
-            continue
     return total
 
 

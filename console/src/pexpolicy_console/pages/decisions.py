@@ -132,9 +132,7 @@ async def decisions(request: web.Request) -> web.StreamResponse:
         except IndexUnavailable as error:
             problems.append(str(error))
     rows = [row_of(hit) for hit in hits]
-    older = ""
-    if len(rows) == PAGE_SIZE:
-        older = url(query, str(rows[-1].id))
+    older = url(query, str(rows[-1].id)) if len(rows) == PAGE_SIZE else ""
     return render(
         request,
         "decisions.html",

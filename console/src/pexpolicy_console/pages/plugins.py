@@ -32,8 +32,6 @@ OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIP
 FAULTS = (FAILED, TIMED_OUT, INVALID, BUSY)
 SLOW_MS = 100
 """p99 above which a plugin is called slow: a caller waits for several requests."""
-
-
 HIDDEN_PROBLEM = "a problem that is not shown to viewers, as it may name people"
 
 
