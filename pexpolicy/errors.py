@@ -182,7 +182,8 @@ def _message(error: BaseException) -> str:
         places = [".".join(map(str, (error.title, *issue["loc"]))) for issue in issues]
         return "; ".join(f"{at}: {one['msg']}" for at, one in zip(places, issues, strict=True))
     text = " ".join(str(error).split())
-    return f"{text}: asyncio needs async def" if text == "no running event loop" else text
+    is_outside = text.startswith(("no running event loop", "There is no current event loop"))
+    return f"{text}: asyncio needs async def" if is_outside else text
 
 
 def _truncate(message: str, limit: int) -> str:

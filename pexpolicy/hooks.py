@@ -121,7 +121,7 @@ class Plugin(Generic[S], metaclass=_PluginType):
                 if models and issubclass(kind or object, Plugin):
                     setattr(cls, "Settings", models[0])  # noqa: B010 - read-only for type checkers
                 elif kind is Plugin and not isinstance(given[0], TypeVar):
-                    raise TypeError(f"{cls.__name__}: Plugin[...] takes the class of settings")
+                    raise TypeError(f"{cls.__name__}: Plugin[...] takes a PluginSettings class")
         for name, specification in HOOKS.items():
             method = getattr(cls, name)
             if method is not specification and inspect.isroutine(method):

@@ -30,7 +30,8 @@ def brief(value: object, limit: int = 60) -> str:
         return f"a number of more than {MAX_BITS} bits"
     if value is None or kind in (bool, int, float):
         return repr(value)[:limit]
-    return article(type.__dict__["__name__"].__get__(kind)[:limit])
+    name_of = type.__dict__["__name__"].__get__
+    return f"the class {name_of(value)[:limit]}" if kind is type else article(name_of(kind)[:limit])
 
 
 def article(noun: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path, PosixPath
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 from zoneinfo import available_timezones
 
 import pydantic_core
@@ -30,7 +30,7 @@ from pexpolicy.config.permissions import NamedPath, Use
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.contract import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras, alternatives
 from pexpolicy.text import did_you_mean
 
 _AS_IN_PYTHON = frozenset(
@@ -48,8 +48,7 @@ _AS_IN_PYTHON = frozenset(
 class SettingsError(ValueError):
     """Raised by the constructor of a plugin for settings of the right types with invalid values.
 
-    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms",
-    "x"))`` makes a single one.
+    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key="x")`` has one.
     """
 
     def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
@@ -95,12 +94,13 @@ class PluginSettings(BaseModel):
         cls._paths, cls._secrets = [], []
         for name, field in cls.model_fields.items():
             fields[name] = field
-            if isinstance(field.default, Path) and _BELOW_ROOT in field.metadata:
+            if isinstance(field.default, str | Path) and _BELOW_ROOT in field.metadata:
                 cls._paths.append(name)
-            inner = (getattr(one, "__metadata__", ()) for one in get_args(field.annotation))
+            inner = (getattr(one, "__metadata__", ()) for one in alternatives(field.annotation))
             if _GIVEN in chain(field.metadata, *inner):
                 cls._secrets.append(name)
-                field.default = _MISSING if field.is_required() else field.default
+                given = _MISSING if field.is_required() else field.default
+                field.default = SecretStr(given) if isinstance(given, str) else given
                 for place, kind in _PLACES.items():
                     fields[f"{name}_{place}"] = FieldInfo(annotation=kind, default=None)
         if cls._secrets:
@@ -157,8 +157,10 @@ def read_settings(model: type[M], table: Mapping[str, Any], context: Mapping[str
     ``skips_secrets`` no secret is read.
     """
     if vars(model).get("_is_plain") is None:
-        kinds = {part["type"] for part in _parts(model.__pydantic_core_schema__)}
-        model._is_plain = kinds <= _AS_IN_PYTHON  # noqa: SLF001 - of the same class
+        parts = [*_parts(model.__pydantic_core_schema__)]
+        keys = {part["keys_schema"]["type"] for part in parts if "keys_schema" in part}
+        is_plain = {part["type"] for part in parts} <= _AS_IN_PYTHON
+        model._is_plain = is_plain and not keys & {"bool", "float", "int"}  # noqa: SLF001
     if not model._is_plain:  # noqa: SLF001 - of the same class
         try:
             text = json.dumps(table, default=_encode)

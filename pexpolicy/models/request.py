@@ -184,9 +184,7 @@ class Request:
 
         def __getattr__(self, name: str) -> NoReturn:
             """Refuse an unknown attribute. Looked up for those alone, so others cost nothing."""
-            hint = did_you_mean(name, parameters_of(type(self)))
-            if name in ("get", "items", "keys"):
-                hint = f"; write request.params.{name}"
+            hint = did_you_mean(name, parameters_of(type(self))) or "; all is in request.params"
             msg = f"a {type(self).__name__} has no attribute {name!r}{hint}"
             raise AttributeError(msg, name=name, obj=self)
 

@@ -46,12 +46,9 @@ class PluginRoutes:
         if not route.path.startswith("/"):
             raise ValueError(f"its path must begin with a slash and continue {self._root}")
         handler = route.handler
-        if not (
-            issubclass(handler, AbstractView)
-            if isinstance(handler, type)
-            else inspect.iscoroutinefunction(handler)
-        ):
-            raise ValueError(f"its handler is {brief(handler)}: write an async def")
+        is_view = isinstance(handler, type) and issubclass(handler, AbstractView)
+        if not is_view and not inspect.iscoroutinefunction(handler):
+            raise ValueError(f"its handler is {brief(handler)}: write an async def, without ()")
         path = self._root + route.path
         try:
             inspect.signature(handler).bind(None)
@@ -135,12 +132,9 @@ def _is_key(key: object) -> bool:
     return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
 
 
-def _is_keyed_decision(item: object) -> bool:
-    match item:
-        case (key, Decision()):
-            return _is_key(key)
-        case _:
-            return False
+def _is_keyed_decision(item: Any) -> bool:
+    is_pair = isinstance(item, tuple) and len(item) == 2  # noqa: PLR2004 - a key and a decision
+    return is_pair and _is_key(item[0]) and isinstance(item[1], Decision)
 
 
 _DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {

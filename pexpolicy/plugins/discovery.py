@@ -23,7 +23,7 @@ from typing import Any
 from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.hooks import HOOKS, IMPL_MARK, Plugin
+from pexpolicy.hooks import HOOKS, IMPL_MARK
 from pexpolicy.text import did_you_mean
 
 _DIGEST = "__pexpolicy_digest__"
@@ -54,9 +54,7 @@ def load(path: Path) -> type:
         if isinstance(value, type) and _is_below(value.__module__, name)
     ]
     # What is wrong with a class that only looks like a plugin is found when its hooks are checked.
-    found = [one for one in classes if _has_hooks(one)] or [
-        one for one in classes if issubclass(one, Plugin) or HOOKS.keys() & vars(one).keys()
-    ]
+    found = [one for one in classes if _has_hooks(one)] or [*filter(resembles_plugin, classes)]
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
         raise PluginBuildError.because(
@@ -131,6 +129,11 @@ def _is_below(module: str, name: str) -> bool:
 
 def _has_hooks(plugin_class: type) -> bool:
     return any(hasattr(getattr(plugin_class, n, None), IMPL_MARK) for n in dir(plugin_class))
+
+
+def resembles_plugin(plugin_class: type) -> bool:
+    """Return whether a class has hooks, or would have some if it had no mistake."""
+    return not HOOKS.keys().isdisjoint(dir(plugin_class)) or _has_hooks(plugin_class)
 
 
 def _digest_of(files: Iterable[Path]) -> bytes:
@@ -261,7 +264,5 @@ def _modules_in(directory: Path) -> list[Path]:
         path
         for path in directory.iterdir()
         if (path.suffix == ".py" or (path / "__init__.py").is_file())
-        # A folder may have another end, as of a copy.
-        and (stem := path.name.removesuffix(".py")).isidentifier()
-        and not stem.startswith("_")
+        and re.fullmatch(r"[^_.][^.]*(\.py)?", path.name)
     )

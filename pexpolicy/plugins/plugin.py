@@ -108,7 +108,8 @@ def _problem(plugin_class: type, attribute: str) -> str:
         return _misspelt(plugin_class, attribute)
     is_method = inspect.isfunction(static)
     if options is None or not (is_method or isinstance(static, classmethod | staticmethod)):
-        return "is never called: write a method of the class, with @hookimpl directly above def"
+        mark = "" if issubclass(plugin_class, Plugin) else ", with @hookimpl directly above it"
+        return f"is never called: write a method of the class by def or async def{mark}"
     hook = options.get("specname") or attribute
     if hook not in HOOKS:
         return "" if options.get("optionalhook") else f"is not a hook{did_you_mean(hook, HOOKS)}"
@@ -245,7 +246,7 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
     except BaseException as error:
         raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):
-        text = f"{available}: its entry point {available.source} is not a class"
+        text = f"{available}: its entry point {available.source} is not a class: write MODULE:CLASS"
         raise PluginBuildError.because(text)
     wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
     if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
@@ -264,7 +265,7 @@ def load_settings(name: str, config: Path | None = None) -> Any:
     ``PEXPOLICY_CONFIG``, or ``config.toml``. Sources in the settings are not open. Raises
     ``SettingsError`` with all problems of the file and of the settings.
     """
-    path = config or Path(os.environ.get("PEXPOLICY_CONFIG") or "config.toml")
+    path = Path(config or os.environ.get("PEXPOLICY_CONFIG") or "config.toml")
     try:
         settings = load(path)
     except ConfigError as error:
@@ -352,7 +353,7 @@ def _validated(
     except BaseException as error:
         raise _build_error(f"{name}: its Settings cannot be read", error) from error
     if model is PluginSettings:
-        text = f"unknown key: the class {owner.__name__} has no Settings"
+        text = f"unknown key: the class {owner.__name__} has no Settings; write Plugin[Settings]"
         problems = [Problem(one.key, text) for one in problems]
     raise PluginBuildError(problems)
 

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from uuid_utils import uuid7
@@ -25,7 +24,7 @@ from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.models.context import DryRunClock, at_time, seconds_of
 from pexpolicy.models.request import CallFacts, Request, clear_annotations
-from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
+from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover, resembles_plugin
 from pexpolicy.plugins.plugin import settings_class
 from pexpolicy.policy import Answer, BuildContext, Policy
 from pexpolicy.testing.requests import alias_of, endpoint_of
@@ -155,8 +154,7 @@ def _one(plugin: object) -> _PluginUnderTest:
         return _PluginUnderTest(*plugin)  # type: ignore[misc]
     if isinstance(plugin, type):
         return _PluginUnderTest(plugin)
-    others = (str, bytes, list, tuple, Mapping, ModuleType, FunctionType, type(None))
-    if isinstance(plugin, others):
+    if not resembles_plugin(type(plugin)):
         raise TypeError(
             f"a {type(plugin).__name__} is not a plugin: pass a class, a class with its settings, "
             "an instance, several of them, or the Path of a configuration file"

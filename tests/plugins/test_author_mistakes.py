@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from pydantic import SecretStr
 
 from pexpolicy import (
     AliasMap,
@@ -18,6 +19,7 @@ from pexpolicy import (
     Continue,
     PluginSettings,
     Refreshed,
+    Secret,
     get_logger,
     hookimpl,
     metrics,
@@ -40,7 +42,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from aiohttp import web
 from pydantic import field_validator
-from pexpolicy import Plugin, PluginSettings, Refreshed, Source, hookimpl, schedule
+from pexpolicy import Plugin, PluginSettings, Refreshed, SettingsError, Source, hookimpl, schedule
 async def work(): pass
 class BrokenError(Exception):
     def __str__(self): raise self
@@ -69,6 +71,13 @@ SOURCES: list[tuple[str, dict[str, Any], str]] = [
         "cannot be built: BrokenError (bad.py:",
     ),
     (ROUTES.format("self"), {}, "its route GET /a: too many positional"),
+    (ROUTES.format("self").replace("self.page", "print"), {}, "write an async def, without ()"),
+    (
+        "class Bad:\n    def __init__(self, settings): raise SettingsError('wrong', key='url')\n"
+        + HOOK,
+        {},
+        "settings.url: wrong",
+    ),
     (ROUTES.format("self, a, more"), {}, "missing a required argument: 'more'"),
     (SETTINGS.format(VALIDATED), {"room": "x"}, "cannot be read: KeyError: 'x' (bad.py:"),
     (SETTINGS.format("room: 'Later'"), {"room": "x"}, "cannot be read: PydanticUserError"),
@@ -101,6 +110,15 @@ def test_a_class_with_a_mistake_is_refused(
     with pytest.raises((PluginBuildError, PluginStartupError, ConfigError)) as raised:
         decide_sync((discovery.load(tmp_path / "bad.py"), settings), REQUEST)
     assert said in str(raised.value)
+
+
+def test_keys_and_defaults_are_read_as_their_types(tmp_path: Path) -> None:
+    types = {"f": ConfigPath, "s": Secret, "n": dict[int, str], "all": list[Secret]}
+    body = {"__annotations__": types, "f": "a.csv", "s": "x", "all": []}
+    model: Any = type("S", (PluginSettings,), body)
+    found = read_settings(model, {"n": {"7": "a"}}, {"root": tmp_path})
+    assert (found.f, found.s, found.n) == (tmp_path / "a.csv", SecretStr("x"), {7: "a"})
+    assert model(n={}, all=["x"]).all == [SecretStr("x")]
 
 
 def test_work_of_a_module_is_refused_each_time(tmp_path: Path) -> None:
@@ -227,7 +245,7 @@ ANSWERS: list[tuple[Any, str, str]] = [
                 "must be text of at most 250 characters",
             ),
             (lambda request: request.local_alais, "did you mean 'local_alias'?"),
-            (lambda request: request.get("x"), "write request.params.get"),
+            (lambda request: request.get("x"), "in request.params"),
             (lambda request: request.annotate("ticket"), "write annotate(ticket=4711)"),
             (lambda request: request.annotate("ticket", 4711), "write annotate(ticket=4711)"),
             (

@@ -245,5 +245,5 @@ def test_a_can_reject_that_raises_is_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [Place(), "Place"])
 def test_an_instance_or_a_name_is_no_class_of_settings(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"Wrong: Plugin\[\.\.\.\] takes the class of settings"):
+    with pytest.raises(TypeError, match=r"Wrong: Plugin\[\.\.\.\] takes a PluginSettings class"):
         types.new_class("Wrong", (Plugin[wrong],))

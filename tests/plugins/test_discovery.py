@@ -51,11 +51,13 @@ def policy(folder: Path) -> Policy:
     return build_policy(settings(folder, greeter={"settings": {"name": "Hello"}}))
 
 
-async def test_a_module_in_a_directory_decides(serving: Serve, folder: Path) -> None:
-    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
-    async with serving(policy(folder)) as server:
+@pytest.mark.parametrize("name", ["greeter", "our-greeter"])
+async def test_a_module_in_a_directory_decides(serving: Serve, folder: Path, name: str) -> None:
+    (folder / "dropins" / f"{name}.py").write_text(PLUGIN)
+    built = build_policy(settings(folder, **{name: {"settings": {"name": "Hello"}}}))
+    async with serving(built) as server:
         assert (await server.ask(wire.SERVICE)).result["name"] == "Hello"
-        assert server.steps() == [("greeter", "decided")]
+        assert server.steps() == [(name, "decided")]
 
 
 async def test_a_package_in_a_directory_may_import_its_own_modules(

@@ -355,7 +355,8 @@ def test_what_a_server_would_not_start_with_is_refused_here_too(
 
 
 @pytest.mark.parametrize(
-    "plugins", ["config.toml", None, ModuleType("m"), lambda: None, [None], [[FrontDoor]]]
+    "plugins",
+    ["config.toml", None, ModuleType("m"), lambda: None, [None], [[FrontDoor]], PluginSettings()],
 )
 def test_what_is_no_plugin_is_refused(plugins: object) -> None:
     with pytest.raises(TypeError, match="is not a plugin: pass a class"):
