@@ -109,6 +109,9 @@ def console_exposure(console: ConsoleTable) -> str:
 
 def _secret_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
     """Yield each secret that is easy to guess, sent in clear, or hardly the one that is meant."""
+    admin = settings.admin
+    if admin.enabled and settings.admin_token and not (admin.tls or is_loopback(admin.host)):
+        yield ("admin", "host"), "the token is sent in clear: write tls = true"
     for number, url in enumerate(settings.fleet.servers):
         if not is_encrypted(url):
             yield ("fleet", "servers", number), "the token is sent in clear: write https"

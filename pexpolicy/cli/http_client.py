@@ -83,7 +83,8 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
 
 def admin_url(settings: Settings, port: int | None = None) -> str:
     """Return the URL of the admin listener, from this machine; with another port if given."""
-    return f"http://{_host_and_port(settings.admin.host, port or settings.admin.port)}"
+    scheme = "https" if settings.admin.tls else "http"
+    return f"{scheme}://{_host_and_port(settings.admin.host, port or settings.admin.port)}"
 
 
 def _host_and_port(host: str, port: int) -> str:

@@ -96,7 +96,7 @@ def status(
             fail(error, WITHOUT_CONFIG)
     address = url or (admin_url(settings) if settings is not None else "")
     try:
-        document = fetch_status(address, settings)
+        document = fetch_status(address, settings, own=url is None)
     except NotAnsweredError as error:
         refuse(f"{address}: {error}" + "; another address: --url" * (url is None), 1)
     if url is None and not is_same_config(config, document["config"]["path"]):
@@ -159,13 +159,13 @@ def running_status(config: Path, settings: Settings) -> Document | None:
     if not settings.admin.enabled:
         return None
     try:
-        document = fetch_status(admin_url(settings), settings)
+        document = fetch_status(admin_url(settings), settings, own=True)
     except NotAnsweredError:
         return None
     return document if is_same_config(config, document["config"]["path"]) else None
 
 
-def fetch_status(address: str, settings: Settings | None) -> Document:
+def fetch_status(address: str, settings: Settings | None, *, own: bool) -> Document:
     """Return the status of a server, asked with the token of the settings.
 
     Raises ``NotAnsweredError``.
@@ -173,7 +173,7 @@ def fetch_status(address: str, settings: Settings | None) -> Document:
     token = settings.admin_token if settings is not None else None
     secret = None if token is None else token.get_secret_value()
     try:
-        found: Document = json.loads(ask(f"{address}/status", TIMEOUT_S, secret))
+        found: Document = json.loads(ask(f"{address}/status", TIMEOUT_S, secret, own=own))
         # Other programs say in a document of their own that they are ready.
         if isinstance(found["config"]["path"], str):
             return found

@@ -105,6 +105,9 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
     problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
     problems += _extra_value_problems(tables.infinity.extra_values)
 
+    if tables.admin.tls and "tls" not in document:
+        problems.append(Problem(("admin", "tls"), "needs a certificate: add [tls]"))
+
     def read_optional(table: str, source: SecretSource) -> SecretStr | None:
         try:
             return SecretStr(source.read(path.parent)) if source.places else None

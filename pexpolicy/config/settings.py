@@ -109,7 +109,7 @@ class Settings:
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     *(("server", key) for key in ("host", "port", "base_path", "workers")),
-    *(("admin", key) for key in ("enabled", "host", "port")),
+    *(("admin", key) for key in ("enabled", "host", "port", "tls")),
     *(("limits", key) for key in LimitsTable.model_fields),
     *(("audit", key) for key in AuditTable.model_fields),
     ("tls",),

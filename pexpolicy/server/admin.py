@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -18,6 +19,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access.certificates import Certificates, configured
 from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.access.credentials import LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN
@@ -294,6 +296,12 @@ async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIt
             is_plain=True,
             kind=_AdminProtocol,
         )
+        settings = app.generation.policy.settings
+        if settings.admin.tls and settings.tls is not None:
+            # Operators have a token, and no certificate of a node.
+            tls = settings.tls.model_copy(update={"client_ca": None, "client_crl": None})
+            made = partial(Certificates, log=app.log)
+            answering.certificates = configured(replace(settings, tls=tls), made)
         async with answering.open(ADMIN_DRAIN_TIMEOUT_S):
             try:
                 yield

@@ -185,7 +185,8 @@ async def _answering(
         reloader = Reloader(first, context.build, activate, reloads)
         names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
         if context.admin is not None:
-            names += f"; admin listener: {url_of(context.admin)}"
+            scheme = "https" if settings.admin.tls else "http"
+            names += f"; admin listener: {url_of(context.admin, scheme)}"
         try:
             answering = Listener(app, listener, shared=context.processes > 1)
             async with admin_listener(app, context.admin), answering.open():

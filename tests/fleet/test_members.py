@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
@@ -199,3 +200,26 @@ def test_a_check_names_a_token_in_clear_and_an_authority_that_is_none(tmp_path: 
     refused = CliRunner().invoke(main, ["check", "--config", str(config)])
     assert (refused.exit_code, "fleet.ca_file" in refused.stderr) == (78, True)
     assert "fleet.ca_file" in status(config).stderr
+
+
+def test_the_admin_listener_has_the_certificate_of_the_server(tmp_path: Path) -> None:
+    ca, port = trustme.CA(), free_port()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    pair = ca.issue_cert("127.0.0.1")
+    pair.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pair.pem"))
+    config = configured(tmp_path, 0, [port])
+    text = config.read_text().replace("http:", "https:").replace("[admin]", "[admin]\ntls = true")
+    config.write_text(
+        text.replace("[fleet]", '[fleet]\nca_file = "../ca.pem"')
+        + '[tls]\ncertificate = "../pair.pem"\nkey = "../pair.pem"\nclient_ca = "../ca.pem"\n'
+    )
+    with live_server.running(config, own_admin_port=True) as server:
+        assert server.admin.startswith("https:")
+        assert status(config).exit_code == 0
+        for command in ("status", "healthcheck"):
+            assert CliRunner().invoke(main, [command, "--config", str(config)]).exit_code == 0
+        config.write_text(config.read_text().replace('ca_file = "../ca.pem"', ""))
+        assert "not trusted" in status(config).stderr
+    config.write_text("[admin]\ntls = true\n")
+    with pytest.raises(ConfigError, match="needs a certificate"):
+        load(config)

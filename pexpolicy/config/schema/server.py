@@ -87,6 +87,8 @@ class AdminTable(SecretTable):
     """Port; 0 selects a free one, which the first line on standard error names. A port in use is a
     warning; that of `server.port` is an error.
     """
+    tls: bool = False
+    """Serve it with the certificate of `[tls]`, without asking clients for theirs."""
     token_env: str | None = None
     """Environment variable that holds the token for `/status`, `/metrics` and the
     [routes of plugins](plugins/hooks.md#routes), sent as `Authorization: Bearer TOKEN`. `check`
