@@ -269,6 +269,7 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
 )
 """By the first class that an error is an instance of."""
 _LISTENING = {
+    errno.EADDRINUSE: "Address already in use; end the program there, or choose another port",
     errno.EADDRNOTAVAIL: "it is not an address of this machine; ip address lists them",
     errno.EACCES: "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE",
 }

@@ -161,8 +161,8 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
         context.load_cert_chain(source.certificate, source.key, password)
     except ssl.SSLError as error:
         text = f"{source.key} has another password than the one that is configured"
-        if error.reason == "KEY_VALUES_MISMATCH":
-            text = f"{source.key} is not the key of {source.certificate}"
+        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
+            text = f"{source.key} is not the key of the first certificate in {source.certificate}"
         elif b"ENCRYPTED" not in content:
             raise
         elif source.password is None:

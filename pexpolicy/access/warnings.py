@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from pexpolicy.access.certificates import configured, load
-from pexpolicy.config.files import odd_path
+from pexpolicy.config.files import missing_hint, odd_path
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
@@ -61,8 +61,9 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     for key, text in (*_network_findings(settings), *_secret_findings(settings)):
         yield ConfigWarning(key, text)
     console = settings.console
-    if console.port == settings.server.port and "port" in console.model_fields_set:
-        yield ConfigWarning(("console", "port"), "is already server.port; choose another")
+    others = settings.server.port, settings.admin.port
+    if console.port in others and "port" in console.model_fields_set:
+        yield ConfigWarning(("console", "port"), "is server.port or admin.port; choose another")
     if text := console_exposure(console):
         yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
     try:
@@ -76,24 +77,22 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
 def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
     access, auth, tls = settings.access, settings.credentials, settings.tls
     mutual = tls is not None and tls.client_ca is not None
+    is_exposed = auth and not mutual and not is_loopback(settings.server.host)
     key, text = "networks", ""
     if access.networks and not auth and not mutual:
         text = "clients in these networks need no password; add [auth] unless that is intended"
-    elif access.trusted_proxies and not access.networks:
-        key = "trusted_proxies"
-        text = "every address may connect; list those of the nodes under access.networks"
-    elif not access.networks and "networks" in access.model_fields_set:
-        text = "an empty list admits every address: list those of the nodes, or leave it out"
-    elif not access.networks and not mutual and auth and not is_loopback(settings.server.host):
-        text = 'every address may try passwords; list those of the nodes, as in ["10.44.0.0/16"]'
+    elif not access.networks and (access.model_fields_set or is_exposed):
+        key = "trusted_proxies" if access.trusted_proxies else key
+        text = 'every address may connect; list those of nodes, as in networks = ["10.44.0.0/16"]'
     if text:
         yield ("access", key), text
-    for number, network in enumerate(access.networks):
-        text = lone_network(network)
-        if network in ("0.0.0.0/0", "::/0"):
-            text = f"{network} is every address: list those of the nodes, or leave it out"
-        if text:
-            yield ("access", "networks", number), text
+    for key in ("networks", "trusted_proxies"):
+        for number, network in enumerate(getattr(access, key)):
+            text = lone_network(network)
+            if network in ("0.0.0.0/0", "::/0"):
+                text = f"{network} is every address: list those that are meant, or leave it out"
+            if text:
+                yield ("access", key, number), text
 
 
 def console_exposure(console: ConsoleTable) -> str:
@@ -160,6 +159,8 @@ def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Proble
     for path, key, use in ((one.path.absolute(), one.key, one.use) for one in paths):
         if use in ("file", "folder", "made"):
             yield from _why_not_written(path, key, use, user)
+        elif not _mode(path) and use == "read" and path not in seen:
+            yield ConfigWarning(key, f"there is no file {path}{missing_hint(path)}")
         elif path not in seen and use != "other" and _mode(path) and not user.may_read(path):
             yield Problem(key, f"{path} cannot be read by {user}: {user.grant(path)}")
         for one in (path.parent, path) if use == "file" else (path,):
@@ -196,6 +197,9 @@ def _why_not_written(
         yield ConfigWarning(key, f"{path} is a folder; name a file, as in {path}/audit.jsonl")
     elif user.may(path, os.W_OK) or (not _mode(path) and user.may(folder, os.W_OK)):
         return
+    elif use == "file" and _mode(path) and folder.stat().st_uid == user.uid:
+        text = f"{user} may not write to {path}: chown {user} {shlex.quote(str(path))}"
+        yield Problem(key, text)
     elif _mode(folder):
         own = next((one for one in user.folders if one != CREDENTIALS), "/var/lib/pexpolicy")
         text = f"{user} may not write to {folder}: name one in a folder of its own, such as {own}"

@@ -121,9 +121,7 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         try:
             for row in check:
                 yield Finding(subject, *row)
-        except SecretError as error:
-            yield Finding(subject, "error", str(error))
-        except OSError as error:
+        except (SecretError, OSError) as error:
             yield Finding(subject, "error", describe_network_error(error))
 
 
@@ -153,8 +151,7 @@ def _ports(settings: Settings, *, is_running: bool) -> Rows:
                 socket.create_server((host, table.port), family=family).close()
             yield "ok", f"{where} is {'in use by the server' if is_running else 'free'}"
         except OSError as error:
-            text = f"{where} cannot be used: {describe_network_error(error)}"
-            yield "error", text, "end the program there, or choose another port"
+            yield "error", f"{where} cannot be used: {describe_network_error(error)}"
 
 
 def _certificate(settings: Settings) -> Rows:

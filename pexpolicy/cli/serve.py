@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import resource
 import time
@@ -115,8 +114,7 @@ def serve(
                 with context.log_thread():
                     run(server)
     except OSError as error:
-        hint = "; choose another server.port or --port" if error.errno == errno.EADDRINUSE else ""
-        refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}", 1)
+        refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}", 1)
     log.output.write("stopped")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pexpolicy.config.permissions import FileUser
+from pexpolicy.text import did_you_mean
 
 
 @dataclass(slots=True)
@@ -223,7 +224,9 @@ def why_unusable(path: Path, error: OSError) -> str:
 def missing_hint(path: Path) -> str:
     """Return why a file may not be there, after a semicolon, or nothing."""
     no_folder = "" if path.parent.exists() else f"there is no folder {path.parent}"
-    return f"; {hint}" if (hint := odd_path(str(path)) or no_folder) else ""
+    if hint := odd_path(str(path)) or no_folder:
+        return f"; {hint}"
+    return did_you_mean(path.name, [one.name for one in path.parent.glob("*")])
 
 
 def odd_path(written: str) -> str:

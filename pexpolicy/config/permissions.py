@@ -103,8 +103,10 @@ class FileUser:
 
     def grant(self, path: Path) -> str:
         """Return the command that lets it read a file, or enter a folder, and not every user."""
-        chain = (*reversed(path.absolute().parents), path)
+        chain = (*reversed((*path.resolve().parents, *path.absolute().parents)), path)
         path = next((one for one in chain if not self.may_read(one)), path)
+        if path.is_dir() and not path.is_relative_to(self.config.absolute().parent):
+            return f"{path} is closed to it: put the file elsewhere, such as in /etc/pexpolicy"
         owner, quoted = path.stat().st_uid, shlex.quote(str(path))
         private, shared = ("700", "750") if path.is_dir() else ("600", "640")
         if group := self.shared_group(path):

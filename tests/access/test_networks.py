@@ -189,6 +189,9 @@ def test_what_leaves_access_open_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     assert advised(auth=auth, server=wide, access=nodes) == []
     assert advised(server=wide, access=nodes) == ["access.networks"]
     assert advised(access={"trusted_proxies": ["10.0.0.1"]}) == ["access.trusted_proxies"]
+    any_proxy = {**nodes, "trusted_proxies": ["10.0.0.1", "::/0"]}
+    assert advised(auth=auth, access=any_proxy) == ["access.trusted_proxies.1"]
+    assert advised(console={"port": 9107}) == ["console.port"]
 
 
 @pytest.mark.parametrize(("secret", "told"), [("k" * 7, 3), ("k" * 15, 2), ("k" * 16, 0)])

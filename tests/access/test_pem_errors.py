@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -67,6 +68,11 @@ def of_another(folder: Path) -> None:
     (folder / "server.key").write_bytes(key.private_bytes(*form))
 
 
+def of_another_type(folder: Path) -> None:
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.key").write_bytes(Ed25519PrivateKey.generate().private_bytes(*form))
+
+
 MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
     *((break_file, "certificate", "server.pem") for break_file in (der, swapped)),
     (der_key, "key", "server.key"),
@@ -76,6 +82,7 @@ MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
     (changed("server.pem", lambda c: c.decode().encode("utf-16")), "certificate", "server.pem"),
     (linked, "key", "server.key cannot be used"),
     (of_another, "key", "is not the key of"),
+    (of_another_type, "key", "is not the key of"),
 ]
 
 

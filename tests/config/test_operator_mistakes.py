@@ -663,7 +663,7 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["check", "-c", "config.toml", "b.toml"], 2, "b.toml are two configurations: check one after"),
     (["init", "new.toml", "--yes"], 2, "is not the name of a folder"),
     (["explain", "Meet One"], 2, "Meet One is not "),
-    (["reload", "-c", "confg.toml"], 1, "there is no such file; name"),
+    (["reload", "-c", "confg.toml"], 1, "there is no such file"),
     (["chekc"], 2, "No such command 'chekc'; did you mean 'check'?"),
     (["restart"], 2, "systemctl restart pexpolicy"),
     (["is-active"], 2, "systemctl is-active pexpolicy"),

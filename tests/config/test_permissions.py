@@ -83,6 +83,35 @@ def test_a_place_that_the_service_cannot_write_to_is_an_error(folder: Path) -> N
     assert checked(folder, "--as", "daemon")[0] == 0
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_no_folder_of_others_is_opened_for_a_file_in_it(
+    folder: Path, tmp_path: Path, is_link: bool
+) -> None:
+    outside, secret = tmp_path / "secret", folder / "secret"
+    secret.rename(outside)
+    if is_link:
+        secret.symlink_to(outside)
+    else:
+        text = CONFIG.format(spool="/var/lib/pexpolicy/events")
+        (folder / "config.toml").write_text(text.replace('"secret"', f'"{outside}"'))
+    _, said = checked(folder, "--as", "daemon")
+    advice = [text for text in said if "cannot be read by daemon" in text]
+    assert advice, said
+    assert not any(word in text for text in advice for word in ("chmod", "chgrp", "chown"))
+
+
+def test_a_file_that_another_user_began_is_named_and_not_its_folder(folder: Path) -> None:
+    os.chown(folder / "secret", 0, 1)
+    (folder / "log").mkdir()
+    (folder / "log" / "audit.jsonl").touch(0o600)
+    os.chown(folder / "log", 1, 1)
+    with (folder / "config.toml").open("a") as file:
+        file.write('[audit]\npath = "log/audit.jsonl"\n')
+    said = next(text for text in checked(folder, "--as", "daemon")[1] if "audit.path" in text)
+    subprocess.run(["/bin/sh", "-c", said.rpartition(": ")[2]], check=True)
+    assert not any("audit.path" in text for text in checked(folder, "--as", "daemon")[1])
+
+
 def test_the_server_gives_the_same_advice(folder: Path) -> None:
     (folder / "secret").chmod(0o600)
     try:

@@ -138,8 +138,9 @@ async def test_each_endpoint_has_its_decision(source: Source, execute: Execute) 
         ("SELECT 'a' AS name WHERE 'x' = :alias", "no such field; there are"),
         ("SELECT name FROM nowhere", "nowhere"),
         ("SELECT 'a' AS name FROM FROM", "syntax error"),
-        ("SELEC 1", "did you mean 'select'?"),
-        (" ", "is empty"),
+        ("SELEC 1", "does not begin like a query"),
+        (" ", "does not begin like a query"),
+        ("SELECT 'a' AS name WHERE 'x' = ':local_alias'", "has :local_alias in quotes"),
     ],
 )
 def test_a_query_is_checked_when_the_policy_is_built(source: Source, query: str, says: str) -> None:

@@ -24,7 +24,6 @@ from yarl import URL
 
 from pexpolicy import ConfigPath, Secret, SettingsError
 from pexpolicy.outgoing import revealed, tls_context
-from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import (
     STOP_S,
     Answer,
@@ -258,19 +257,18 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
     def prepare(self, query: str, parameters: Collection[str]) -> TextClause:
         from sqlalchemy import text  # noqa: PLC0415 - the package is an extra
 
-        if not query.strip():
-            raise ValueError('is empty: write a query such as "SELECT * FROM rooms"')
         if _BEGIN.match(query) is None:
-            guess = did_you_mean(query.split(maxsplit=1)[0].lower(), ["select"])
-            guess = guess or '; write one such as "SELECT * FROM rooms"'
-            raise ValueError(f"does not begin like a query{guess}")
-        if (other := _PLACEHOLDER.search(_QUOTED.sub("", query))) is not None:
+            raise ValueError('does not begin like a query; write one such as "SELECT * FROM rooms"')
+        plain = _QUOTED.sub("", query)
+        if (other := _PLACEHOLDER.search(plain)) is not None:
             example = next(iter(parameters), "alias")
             raise ValueError(f"has {other[1].strip()}: write a parameter as :{example}")
         for name in self.parameters(query):
             if name not in parameters:
                 there = ", ".join(f":{known}" for known in parameters) or "none"
                 raise ValueError(f"has the parameter :{name}; there is: {there}")
+            if name not in self.parameters(plain):
+                raise ValueError(f"has :{name} in quotes, where it is text: leave them out")
         return text(query)
 
     @override
