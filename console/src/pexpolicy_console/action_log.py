@@ -66,6 +66,6 @@ class ActionLog:
         descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             size = os.fstat(descriptor).st_size
-            if file.write(content) < len(content):
+            if os.write(descriptor, content) < len(content):
                 file.truncate(size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
