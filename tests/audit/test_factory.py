@@ -87,7 +87,7 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
         ({"level": "fsync"}, "needs a path"),
         ({"rotate_mb": 5}, "standard output"),
         ({"path": "a", "keep": 5}, "keep is for"),
-        ({"path": "a", "sign_key_env": "A", "sign_key_file": "b"}, "one place"),
+        ({"path": "a", "sign_key_env": "A", "sign_key_file": "b"}, "not both"),
         ({"path": "a", "sign_key_file": "missing"}, "cannot be read"),
     ],
 )
@@ -146,15 +146,6 @@ def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path)
     path.write_text("no key")
     with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is not an Ed25519 key in PEM"):
         fake_plugins.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
-
-
-def test_a_spool_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    built = fake_plugins.policy(
-        {}, audit={"path": "audit.jsonl", "spool": str(tmp_path / "missing")}
-    )
-    assert ["audit.spool: there is no folder" in str(warning) for warning in built.warnings] == [
-        True
-    ]
 
 
 async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: Path) -> None:
