@@ -101,7 +101,7 @@ class Rooms(Plugin[Settings]):
             room = self._snapshot.value.find(alias)
             request.annotate(source_age=round(self._snapshot.age, 1))
         if room is not None:
-            return self._if_valid(room, request)
+            return self._if_valid(room, request) if room.validity.written else room.service
         if self._default is None or direction == "dial_out":
             return None
         return self._default_room(alias, self._default)
