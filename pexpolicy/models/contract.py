@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -68,6 +68,14 @@ class Contract:
     def names(self) -> frozenset[str]:
         """Return the names of the fields."""
         return frozenset(self.hints)
+
+    @cached_property
+    def rules_by_field(self) -> Mapping[str, Sequence[Rule]]:
+        """Return the rules that are evaluated where a field is set, by its name."""
+        found: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            found.setdefault(rule.field, []).append(rule)
+        return found
 
     @cached_property
     def secrets(self) -> frozenset[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -190,13 +189,19 @@ def broken_rules(
     ``names`` are those of the fields that are set, if they are known. A rule that reads a field
     that ``item`` does not have, as it is reported already, is not broken.
     """
-    for rule in model.rules:
-        if names is None or rule.field in names:
-            with suppress(AttributeError):
-                value = getattr(item, rule.field)
-                if value is not msgspec.UNSET and rule.broken(item):
-                    yield place, rule, value
+    by_field = model.rules_by_field
+    for name in by_field if names is None else names:
+        for rule in by_field.get(name, ()):
+            try:
+                value = getattr(item, name)
+                is_broken = value is not msgspec.UNSET and rule.broken(item)
+            except AttributeError:
+                continue
+            if is_broken:
+                yield place, rule, value
     for name, inner in model.nested_models.items():
+        if names is not None and name not in names:
+            continue
         value = getattr(item, name, None)
         for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
             if isinstance(part, msgspec.Struct):
