@@ -173,16 +173,11 @@ class Redaction:
     def result(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
         """Return the ``result`` of a reply without its secrets, and the names of removed fields.
 
-        ``None`` if the reply has no ``result``. It is cached in the decision: most decisions are
-        made when the policy is built, and sent many times.
+        ``None`` if the reply has no ``result``.
         """
-        state = state_of(decision)
-        if state.redacted_by is not self:
-            if type(decision) in _SHAPED:
-                return self._shaped(endpoint, decision)
-            state.redacted = self._masked_result(decision)
-            state.redacted_by = self
-        return state.redacted or (msgspec.Raw(decision.result), [])
+        if type(decision) in _SHAPED:
+            return self._shaped(endpoint, decision)
+        return self._masked_result(decision) or (msgspec.Raw(decision.result), [])
 
     def outcome(
         self, outcome: Outcome, plugins: Collection[str] | None = None
@@ -213,7 +208,17 @@ class Redaction:
         return [self._masked(item, entry, removed) for item in shaped], list(dict.fromkeys(removed))
 
     def _masked_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
-        """Return the fields without secrets, and the removed names; ``None`` if none is removed."""
+        """Return the fields without secrets, and the removed names; ``None`` if none is removed.
+
+        It is cached in the decision: most decisions are made when the policy is built, and sent or
+        adjusted many times.
+        """
+        state = state_of(decision)
+        if state.redacted_by is not self:
+            state.redacted, state.redacted_by = self._mask_result(decision), self
+        return state.redacted
+
+    def _mask_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
         contract, result = contract_of(type(decision)), decision.result
         if (
             self.personal is None
