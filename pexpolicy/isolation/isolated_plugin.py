@@ -135,7 +135,7 @@ class IsolatedPlugin:
         for place, is_file in ready.secrets:
             track_secret(Path(place) if is_file else place)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
-            "on_decision": lambda outcome: self._observe([outcome]),
+            "on_decision": self._observe_one,
             "on_decisions": self._observe,
             "status": self._status,
         }
@@ -176,6 +176,9 @@ class IsolatedPlugin:
                 raise messages.RemoteDecisionError(reply.issue, reply.fault)
         reply = succeeded(reply)
         return messages.decision_of(endpoint, reply, self._extras) if reply.decision else None
+
+    async def _observe_one(self, outcome: Outcome) -> None:
+        await self._observe([outcome])
 
     async def _observe(self, outcomes: Sequence[Outcome]) -> None:
         succeeded(await self._call("observe", [*outcomes]))
