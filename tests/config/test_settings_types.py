@@ -119,7 +119,11 @@ def problems(annotation: Any, toml: str) -> list[str]:
         (tuple[float, ...], "[1, inf]", (1.0, float("inf"))),
         (Point, "{x = 1}", Point(1)),
         (Size, "{width = 1}", {"width": 1}),
-        (dict[str, Nested], "{a = {limits = [1, 2]}}", {"a": Nested(limits=(1, 2))}),
+        (
+            dict[str, Nested],
+            "{a = {limits = [1, 2]}}",
+            {"a": read_settings(Nested, {"limits": [1, 2]}, {"root": ROOT})},
+        ),
         (Forbids, "{x = 1}", Forbids(x=1)),
         (Alias, '"sip:Bob@Example.com"', Alias("bob@example.com")),
         (list[Alias], '["sip:Bob@Example.com"]', ["bob@example.com"]),

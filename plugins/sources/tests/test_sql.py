@@ -227,7 +227,7 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
     made = source({"path": str(sqlite)})
     with pytest.raises(ValueError, match=r"has the parameter :als; there is: :alias"):
         made.lookup("SELECT 1 WHERE 1 = :als", ["alias"])
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(ValueError, match="does not begin like a query"):
         made.snapshot("  ", list, every=60)
     for other in ("delete from rooms", "rooms", "/* all of them", "-- all"):
         with pytest.raises(ValueError, match="does not begin like a query; write one such as"):
