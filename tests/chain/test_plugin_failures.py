@@ -91,7 +91,9 @@ async def test_whatever_a_plugin_raises_is_one_failed_step_of_its_own(
                 ("next", "decided"),
             ]
         assert type(error).__name__ in server.details()
-        assert {event["plugin"] for event in server.log.events} == {"broken"}
+        # On a busy machine the watchdog may have seen the server hold the event loop.
+        named = {event["plugin"] for event in server.log.events}
+        assert named - {"the server"} == {"broken"}
 
 
 @pytest.mark.parametrize("endpoint", list(wire.TARGETS))
