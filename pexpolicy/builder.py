@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,12 @@ def build_policy(
     *,
     available: Mapping[str, PluginSource] | None = None,
     context: BuildContext | None = None,
-    file_user: FileUser | None = None,
+    file_user: Callable[[], FileUser] | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``. Files are judged as ``file_user``; without one they are not.
+    ``plugin_dirs``. Files are judged as what ``file_user`` returns.
     """
     context = context or BuildContext()
     settings = context.applied_to(settings)
@@ -81,12 +82,15 @@ def build_policy(
     told.files[:0] = (settings.path, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
     told.warnings = [*_short_pins(told, settings.min_pin_length), *told.warnings, *unused]
-    own = (one.paths for one in (*plugins, *sources))
-    told.paths = [*core_paths(settings), *chain(*own), *map(NamedPath, told.files)]
     # Only some commands show them, and files are read for them.
+    told.paths = lambda: [
+        *core_paths(settings),
+        *chain(*(one.paths for one in (*plugins, *sources))),
+        *map(NamedPath, told.files),
+    ]
     told.core_warnings = lambda: (
         *config_warnings(settings, plugins),
-        *(path_findings(told.paths, file_user) if file_user is not None else ()),
+        *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
     )
     chains, background = _chains(settings, context, names, plugins)
     return Policy(settings, tuple(plugins), sources, told, chains, background, context)
@@ -164,8 +168,8 @@ def policy_from(
         if settings is not None:
             problems += more_problems(settings)
             try:
-                present = FileUser.present(path)
-                policy = build_policy(settings, context=context, file_user=user or present)
+                serving = partial(FileUser.present, path) if user is None else lambda: user
+                policy = build_policy(settings, context=context, file_user=serving)
                 told = path_findings(policy.paths, user) if user is not None else ()
                 problems += [one for one in told if isinstance(one, Problem)]
             except ConfigError as error:

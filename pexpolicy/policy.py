@@ -22,7 +22,7 @@ from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.permissions import FileUser
+from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
@@ -109,8 +109,6 @@ class Policy:
         self.files = tuple(told.files)
         """All files that it was built from; when one of them changes, it is out of date."""
         self._told = told
-        self.paths = told.paths
-        """All paths that the configuration names."""
         self.routes = told.routes
         """The HTTP routes of each plugin that has any."""
         self.static_decisions = told.decisions if context.keeps_static_decisions else {}
@@ -127,6 +125,11 @@ class Policy:
         self._tasks: HookTasks | None = None
         self.lifespans: dict[str, Lifespan] = {}
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
+
+    @property
+    def paths(self) -> list[NamedPath]:
+        """All paths that the configuration names."""
+        return self._told.paths()
 
     @cached_property
     def warnings(self) -> tuple[ConfigWarning, ...]:

@@ -51,8 +51,9 @@ class SettingsError(ValueError):
     ``problems`` are relative to the plugin's settings; ``SettingsError("text", key="x")`` has one.
     """
 
-    def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
-        self.problems = (*problems, *(Problem(key, text) for text in texts))
+    def __init__(self, *texts: str, key: Key | str = (), problems: Sequence[Problem] = ()) -> None:
+        at = (key,) if isinstance(key, str) else key
+        self.problems = (*problems, *(Problem(at, text) for text in texts))
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
 

@@ -58,10 +58,6 @@ class _Remark:
     at: tuple[int, int] | None = field(default=None, compare=False, repr=False)
     """Line and column, both from 1, where the file cannot be parsed."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.key, str):
-            object.__setattr__(self, "key", (self.key,))
-
     def __str__(self) -> str:
         return f"{dotted_key(self.key)}: {self.text}" if self.key else self.text
 

@@ -123,7 +123,7 @@ class StateSources:
         reasons = [] if is_ready else [self.readiness.value]
         if self.silent_workers:
             reasons.append(f"{self.silent_workers} of the workers do not answer")
-        if audit is not None and audit.loses_lines:
+        if audit is not None and audit.status != "healthy" and audit.loses_lines:
             reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
         return reasons
 

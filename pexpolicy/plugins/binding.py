@@ -90,7 +90,7 @@ class Descriptions:
     warnings: list[ConfigWarning] = field(default_factory=list)
     core_warnings: Callable[[], Iterable[Problem | ConfigWarning]] = tuple
     """Finds those about the rest of the configuration, and what is wrong with the paths."""
-    paths: list[NamedPath] = field(default_factory=list)
+    paths: Callable[[], list[NamedPath]] = list
     """All that the configuration names."""
     files: list[Path] = field(default_factory=list)
     """The files that the plugins were built from."""

@@ -491,7 +491,9 @@ def _build_one(
         refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
         files=tuple(file for file in dict.fromkeys(tracked.files) if file not in of_sources),
-        paths=own_paths(("plugins", available.name), context["paths"], refreshed),
+        paths=own_paths(("plugins", available.name), context["paths"], refreshed)
+        if context["paths"] or refreshed
+        else (),
     )
 
 
