@@ -130,7 +130,7 @@ def _never_called(
     for key, text in written:
         domain = key[0] == "groups" and text.startswith("@")
         if why := why_never_called(Alias(f"x{text}" if domain else text)):
-            yield ConfigWarning(key, f"{text!r} {why}, so nobody has this alias")
+            yield ConfigWarning(key, f"{text!r} {why}, so no entry has this alias")
 
 
 def _wrong_entries(
