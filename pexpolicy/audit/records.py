@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.models.difference import Changes
 from pexpolicy.models.outcome import Outcome, Step
 
 encode = msgspec.json.Encoder().encode
@@ -28,7 +27,7 @@ class AdjustedStepRecord(msgspec.Struct, frozen=True, gc=False):
     outcome: str
     ms: float
     hook: str
-    changes: Changes
+    changes: msgspec.Raw
 
 
 class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -92,14 +93,26 @@ def check_adjusted(
         )
     if decision.action == "continue":
         # Nor may several adjusters in turn remove it, such as by way of a redirect.
-        for earlier in (before, draft.protecting):
-            if earlier is not None and (lost := _lost_protection(earlier, decision)):
-                raise _refusal(
-                    endpoint,
-                    f"it removes {lost}, which protects the call: write may_admit = true in the "
-                    "table of the plugin if it may",
-                )
+        _check_protections(endpoint, decision, (before, draft.protecting or before))
     return decision
+
+
+def _check_protections(
+    endpoint: Endpoint[Any], decision: Decision, earlier: tuple[Decision, Decision]
+) -> None:
+    state = state_of(decision)
+    results = earlier[0].result, earlier[1].result
+    # The same two meet in most calls: comparing them costs 8 % of a call.
+    if state.follows and all(map(is_, results, state.follows)):
+        return
+    for one in earlier:
+        if lost := _lost_protection(one, decision):
+            raise _refusal(
+                endpoint,
+                f"it removes {lost}, which protects the call: write may_admit = true in the "
+                "table of the plugin if it may",
+            )
+    state.follows = results
 
 
 def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:

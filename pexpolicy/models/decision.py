@@ -45,6 +45,10 @@ class DecisionState(msgspec.Struct, gc=False):
     """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
     redacted: tuple[dict[str, Any], list[str]] | None = None
     """The fields without secrets, and the names of removed ones; ``None`` if nothing is removed."""
+    follows: tuple[object, ...] = ()
+    """The results that it was compared with as an adjusted decision, and which it does not open."""
+    changes: tuple[object, object, str | None, Any] | None = None
+    """``redacted_by``, result and reason of the decision before, and the changes as written."""
 
 
 class Decision(Model):
