@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
     from pexpolicy.endpoints.service_types import Service
     from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
+    from pexpolicy.models.event import Event
     from pexpolicy.models.outcome import Outcome
 
 T = TypeVar("T")
@@ -253,6 +254,22 @@ class Plugin(Generic[S], metaclass=_PluginType):
         """Observe decisions in batches: what waits, up to 100 at once.
 
         As ``on_decision``, of which a plugin has one or the other.
+        """
+
+    @hookspec
+    def on_event(self, event: Event) -> MaybeAwaitable[None]:
+        """Observe what happens in the conferences: each event that nodes send to ``[events]``.
+
+        In one process of all workers and servers at a time, in order for each node, one after the
+        other, with the plugin's timeout. When it raises or is late, it is called again, so it may
+        see an event twice. An event that it cannot take is dropped, and its node is then stale.
+        """
+
+    @hookspec
+    def on_events(self, events: Sequence[Event]) -> MaybeAwaitable[None]:
+        """Observe events in batches: what waits, up to 100 at once.
+
+        As ``on_event``, of which a plugin has one or the other.
         """
 
     @hookspec

@@ -29,7 +29,7 @@ LEVELS = (
     ("__init__",),
     ("policy",),
     ("audit", "builder"),
-    ("observability", "explain"),
+    ("observability", "explain", "events"),
     ("server",),
     ("testing",),
     ("replay",),
@@ -41,6 +41,7 @@ FACES = {
     "__init__.py",
     "config/schema/__init__.py",
     "endpoints/__init__.py",
+    "events/__init__.py",
     "matching/__init__.py",
     "testing/__init__.py",
 }
@@ -49,6 +50,7 @@ PUBLIC = (
     "config.csv_tables",
     "config.toml_tables",
     "conformance.replies",
+    "events",
     "explain.explanation",
     "explain.request_forms",
     "fields",
@@ -85,7 +87,7 @@ SMALL = 80
 """Lines below which a module with one importer joins it, unless it is a border."""
 BORDERS: dict[str, str] = {}
 """Small modules with one importer that stay on their own, each with the reason. It only shrinks."""
-MAX_ENTRIES = 34
+MAX_ENTRIES = 35
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "template" not in path.parts)
 PLUGIN_MODULES = sorted(ROOT.glob("plugins/*/src/**/*.py"))

@@ -88,8 +88,11 @@ def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callab
     opens = [name for name in ("__aenter__", "__enter__") if hasattr(instance, name)]
     if opens and "lifespan" not in found:
         problems.append(f"{opens[0]} is never called: write lifespan")
-    if {"on_decision", "on_decisions"} <= found.keys():
-        problems.append("on_decision and on_decisions observe the same: implement one of them")
+    problems += [
+        f"{one} and {one}s observe the same: implement one of them"
+        for one in ("on_decision", "on_event")
+        if {one, f"{one}s"} <= found.keys()
+    ]
     if problems:
         raise PluginBuildError.because(f"{available}: {problems[0]}")
     return found

@@ -23,7 +23,9 @@ from pexpolicy import (
 )
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.events import Event
 from pexpolicy.hooks import HOOKS as SPECIFIED
+from pexpolicy.models.event import typed_event
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.plugins.binding import checks_of
 from pexpolicy.plugins.changes import configuration_changes
@@ -188,6 +190,27 @@ async def test_hook_on_decisions(tmp_path: Path) -> None:
         await decide(journal, make_request(endpoint))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["endpoint"] for line in lines] == ["media_location", "participant_avatar"]
+
+
+def participant(**data: object) -> Event:
+    envelope = {"node": "10.0.0.1", "seq": 1, "version": 2, "time": 1.0, "data": data}
+    return typed_event({**envelope, "event": "participant_updated"}, "default", 2.0)
+
+
+@samples.covers(REFERENCE, "on_event")
+async def test_hook_on_event() -> None:
+    doorbell = only("on_event")(None)
+    for expected, kind in (({("default", "u")}, "waiting_room"), (set(), "conference")):
+        await doorbell.on_event(participant(uuid="u", service_type=kind))
+        assert doorbell.waiting == expected
+
+
+@samples.covers(REFERENCE, "on_events")
+def test_hook_on_events(tmp_path: Path) -> None:
+    plugin = only("on_events")
+    file = tmp_path / "events.jsonl"
+    plugin(plugin.Settings(file=file)).on_events([participant(), participant()])
+    assert file.read_text() == '["participant_updated", "10.0.0.1", 1.0]\n' * 2
 
 
 @samples.covers(REFERENCE, "static_decisions")

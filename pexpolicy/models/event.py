@@ -1,0 +1,182 @@
+"""The events that Conferencing Nodes send to an event sink, as plugins get them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+MAX_TEXT = 1000
+"""Characters of a text in a typed event; Infinity's own names have 250 at most."""
+STALE = "source_stale"
+"""The name of the event that this server makes itself."""
+E = TypeVar("E", bound="Event")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event, of any name; those of later versions of Infinity come as this class.
+
+    One may come more than once, and late. ``(source, node, seq, time)`` identify it.
+    """
+
+    source: str
+    """The platform: NAME of ``[events.NAME]``, or ``default``. Keep what you store by it."""
+    node: str
+    """The address of the node that has sent it."""
+    seq: int
+    """The number of the event in the series of its node, which begins at 1 with each start."""
+    time: float
+    """When the node sent it, in seconds since 1970. It may be wrong, or in the future."""
+    received: float
+    """When this server got it, in seconds since 1970."""
+    event: str
+    """The name, such as ``participant_connected``."""
+    version: int = 2
+    """The version of the protocol, 1 or 2."""
+    data: Mapping[str, Any] = {}
+    """All fields as they were sent; empty for an event of more than 64 KiB."""
+
+
+class ParticipantEvent(Event, frozen=True, kw_only=True):
+    """``participant_connected``, ``participant_updated`` or ``participant_disconnected``.
+
+    A field that is ``None`` was not sent, or was null or of another type: that is no change.
+    """
+
+    uuid: str | None = None
+    """The participant, over all rooms."""
+    call_id: str | None = None
+    conversation_id: str | None = None
+    """The calls of one person, such as the ``API`` call and the media call of a web app."""
+    related_uuids: tuple[str, ...] | None = None
+    conference: str | None = None
+    """The name of the service, as in our service answer."""
+    service_type: str | None = None
+    """``connecting``, ``ivr``, ``waiting_room``, ``conference``, ``lecture``, ``gateway`` …"""
+    service_tag: str | None = None
+    call_tag: str | None = None
+    call_direction: str | None = None
+    """``in`` or ``out``."""
+    source_alias: str | None = None
+    destination_alias: str | None = None
+    display_name: str | None = None
+    role: str | None = None
+    """``chair``, ``guest`` or ``unknown``."""
+    protocol: str | None = None
+    """In lower case, the first word only: ``webrtc``, ``sip``, ``h323``, ``teams``, ``api`` …"""
+    has_media: bool | None = None
+    is_presenting: bool | None = None
+    is_streaming: bool | None = None
+    is_muted: bool | None = None
+    connect_time: float | None = None
+    """Seconds since 1970; null while connecting, and after a move between breakout rooms."""
+    end_time: float | None = None
+    duration: float | None = None
+    disconnect_reason: str | None = None
+    """Free text of a growing set."""
+    remote_address: str | None = None
+    system_location: str | None = None
+    media_node: str | None = None
+    signalling_node: str | None = None
+    proxy_node: str | None = None
+    vendor: str | None = None
+    encryption: str | None = None
+    rx_bandwidth: float | None = None
+    tx_bandwidth: float | None = None
+
+
+class ConferenceEvent(Event, frozen=True, kw_only=True):
+    """``conference_started``, ``_updated`` or ``_ended``, each as seen by one node.
+
+    A field that is ``None`` was not sent, or was null or of another type: that is no change.
+    """
+
+    name: str | None = None
+    """The name of the service, as in our service answer."""
+    tag: str | None = None
+    """Its tag, which is ``service_tag`` of our answer."""
+    service_type: str | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    is_locked: bool | None = None
+    is_started: bool | None = None
+    guests_muted: bool | None = None
+
+
+class SinkEvent(Event, frozen=True, kw_only=True):
+    """``eventsink_started``, ``_updated``, and ``_stopped`` or ``_ended``: of the sink itself."""
+
+
+class SourceStale(Event, frozen=True, kw_only=True):
+    """Events of a node are missing, so what is known of its participants may be wrong.
+
+    This server makes it, before the event that shows it. An empty ``node``: of any node.
+    """
+
+    why: str
+    """What is missing, in English."""
+    is_stale: bool = True
+    """False: what was missing has come after all."""
+
+
+def _text(value: object) -> str | None:
+    return value[:MAX_TEXT] if isinstance(value, str) else None
+
+
+def _word(value: object) -> str | None:
+    return value[:MAX_TEXT].partition(" ")[0].lower() if isinstance(value, str) else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _number(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None  # type: ignore[arg-type,return-value]
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if not isinstance(value, list):
+        return None
+    return tuple(one[:MAX_TEXT] for one in value[:MAX_TEXT] if isinstance(one, str))
+
+
+Reader = Callable[[object], Any]
+_READERS: Mapping[str, Reader] = {
+    "str | None": _text,
+    "bool | None": _flag,
+    "float | None": _number,
+    "tuple[str, ...] | None": _texts,
+}
+
+
+def _readers(kind: type[Event]) -> dict[str, Reader]:
+    return {name: _READERS[text] for name, text in kind.__annotations__.items()}
+
+
+_CONFERENCE = ConferenceEvent, _readers(ConferenceEvent)
+_PARTICIPANT = ParticipantEvent, _readers(ParticipantEvent) | {"protocol": _word}
+_SINK: tuple[type[Event], dict[str, Reader]] = SinkEvent, {}
+_KINDS: Mapping[str, tuple[type[Event], Mapping[str, Reader]]] = {
+    **{f"conference_{what}": _CONFERENCE for what in ("started", "updated", "ended")},
+    **{f"participant_{what}": _PARTICIPANT for what in ("connected", "updated", "disconnected")},
+    **{f"eventsink_{what}": _SINK for what in ("started", "updated", "stopped", "ended")},
+    "participant_media_stream_window": (Event, {}),
+    "participant_media_streams_destroyed": (Event, {}),
+}
+EVENTS = tuple(_KINDS)
+"""The names that are known."""
+
+
+def typed_event(envelope: Mapping[str, Any], source: str, received: float) -> Event:
+    """Return the event of an envelope, whose keys are those of ``Event``.
+
+    ``data`` may hold anything: what cannot be used is ``None`` in the typed fields.
+    """
+    kind, readers = _KINDS.get(envelope["event"], (Event, {}))
+    data = envelope["data"]
+    fields = {name: read(data[name]) for name, read in readers.items() if name in data}
+    return kind(**{**envelope, **fields, "source": source, "received": received})
