@@ -52,6 +52,7 @@ from pexpolicy.testing.build import (
 from pexpolicy.testing.cases import Case, CasesError, load_cases
 from pexpolicy.testing.requests import ABSENT, RequestError, make_request, url_of
 from pexpolicy.testing.runner import judge
+from pexpolicy.testing.simulator import Simulator
 
 __all__ = [
     "ABSENT",
@@ -63,6 +64,7 @@ __all__ = [
     "Policy",
     "RequestError",
     "Server",
+    "Simulator",
     "Step",
     "assert_case",
     "capture_audit",
