@@ -15,7 +15,7 @@ from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.fold import ADJUST
+from pexpolicy.chain.fold import ADJUST, hooks_of
 from pexpolicy.config.files import Tracked, tracking
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser, NamedPath
@@ -31,7 +31,6 @@ from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.binding import (
     Descriptions,
-    bind_adjuster,
     bind_hook,
     bind_observer,
     describe,
@@ -110,6 +109,7 @@ def _chains(
         budget: float,
         deciding: Iterable[BoundHook | None],
         adjusting: Iterable[BoundHook | None],
+        restricting: Iterable[BoundHook | None],
     ) -> Chain:
         decide, adjust = tuple(filter(None, deciding)), tuple(filter(None, adjusting))
         table = settings.endpoints.get(endpoint.name, EndpointTable())
@@ -118,25 +118,27 @@ def _chains(
             default = Reject(reason="no plugin decided")
         return Chain(
             endpoint,
-            decide + adjust,
+            (*decide, *adjust, *filter(None, restricting)),
             default,
             budget,
             clock=context.clock,
             log=context.log,
             names=names,
             deciding=len(decide),
+            restricting=len(decide) + len(adjust),
             merges=table.combine == "merge",
         )
 
     for name, e in ENDPOINTS.items():
-        bound = [(p.table, bind_hook(p, name), bind_adjuster(p, name)) for p in plugins]
-        used = [(decides, adjusts) for table, decides, adjusts in bound if table.mode == "decide"]
-        deciding, adjusting = [one for one, _ in used], [one for _, one in used]
-        chains[name] = made(e, settings.server.budget, deciding, adjusting)
-        parts = [one for one in bound if one[0].mode == "shadow"]
+        hooks = hooks_of(name)
+        bound = [(p.table, [bind_hook(p, hook) for hook in hooks]) for p in plugins]
+        used = zip(*(parts for table, parts in bound if table.mode == "decide"), strict=True)
+        chains[name] = made(e, settings.server.budget, *(tuple(used) or ((), (), ())))
         shadows[name] = [
-            *(made(e, table.timeout, [decides], ()) for table, decides, _ in parts if decides),
-            *(made(e, table.timeout, (), [adjusts]) for table, _, adjusts in parts if adjusts),
+            made(e, table.timeout, *([part] if i == kind else () for i in range(len(hooks))))
+            for kind in range(len(hooks))
+            for table, parts in bound
+            if table.mode == "shadow" and (part := parts[kind])
         ]
     observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
     return chains, BackgroundTasks(shadows, observers, context.log, settings.policy_hash)

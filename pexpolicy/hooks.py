@@ -9,7 +9,8 @@ For each request the plugins are asked one after the other, the lowest ``priorit
 means *not mine, ask the next*; anything else is the decision: one of the classes named here, or a
 dictionary that is used as ``result``. ``Continue`` is a decision too: Infinity then does what it
 would do without a policy server. Then the ``adjust_`` hooks of the endpoint are asked in the same
-order. Each is given the decision so far, and ``None`` leaves it as it is.
+order. Each is given the decision so far, and ``None`` leaves it as it is. Last of all, and always,
+the ``restrict_`` hooks are asked: they may only narrow the decision.
 
 A hook has the plugin's ``timeout`` (1 s), inside the budget of the whole call (4 s). When it
 raises, is late or answers what Infinity would drop, the plugin's ``on_error`` decides what follows.
@@ -229,6 +230,29 @@ class Plugin(Generic[S], metaclass=_PluginType):
         self, request: RegistrationAliasRequest, decision: Credentials | Continue | Reject
     ) -> MaybeAwaitable[Credentials | Continue | Reject | Result | None]:
         """What changes in the answer to a device that registers?"""
+
+    @hookspec
+    def restrict_service_configuration(
+        self, request: ServiceConfigurationRequest, decision: Service | Continue | Reject | Redirect
+    ) -> MaybeAwaitable[Service | Reject | Result | None]:
+        """How is the service of this call narrowed?
+
+        Asked last and always: ``decision`` is the final one, and may be that of no plugin or a
+        reject. A ``Continue`` has no result, so it can only be rejected, or replaced by a
+        ``MediaPlayback``.
+        """
+
+    @hookspec
+    def restrict_participant_properties(
+        self,
+        request: ParticipantPropertiesRequest,
+        decision: ParticipantProperties | Continue | Reject,
+    ) -> MaybeAwaitable[ParticipantProperties | Reject | Result | None]:
+        """Which rights are taken from the participant?
+
+        Asked last and always, as ``restrict_service_configuration`` is. For a ``Continue``, answer
+        ``ParticipantProperties`` with what is restricted.
+        """
 
     @hookspec
     def lifespan(self) -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]

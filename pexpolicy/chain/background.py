@@ -345,7 +345,7 @@ class BackgroundTasks:
         for chain in self._shadows.get(outcome.endpoint, ()):
             if chain.deciding:
                 shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
-            elif was_decided(outcome):
+            elif chain.restricting == 0 or was_decided(outcome):
                 shadow = await chain.adjust(outcome, tasks)
             else:
                 continue

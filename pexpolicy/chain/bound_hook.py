@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ class BoundHook:
     may_wait: bool = True
     """False where ``ask`` never waits, whatever the request."""
     adjusts: bool = False
-    """True for a hook that adjusts decisions: ``ask`` takes a ``Draft``."""
+    """True for a hook that adjusts or restricts decisions: ``ask`` takes a ``Draft``."""
     hook: str = field(init=False)
     """The hook that its steps name: empty for that of the endpoint."""
     abstained_steps: StepCounter = field(init=False)
@@ -73,12 +73,12 @@ class BoundHook:
         self.decided_steps = StepCounter(self.plugin, answered, self.hook)
 
 
-def group_ends(links: tuple[BoundHook, ...], deciding: int) -> tuple[int, ...]:
-    """Return for each hook the index of the first one after it that runs in another task, or that
-    adjusts while it is one of the ``deciding`` first ones.
+def group_ends(links: tuple[BoundHook, ...], borders: Collection[int]) -> tuple[int, ...]:
+    """Return for each hook the index of the first one after it that runs in another task, or the
+    border before it: one of the indexes at which hooks of another kind begin.
     """
     ends = list(range(1, len(links) + 1))
     for at in reversed(range(len(links) - 1)):
-        if at + 1 != deciding and not links[at].may_wait and not links[at + 1].may_wait:
+        if at + 1 not in borders and not links[at].may_wait and not links[at + 1].may_wait:
             ends[at] = ends[at + 1]
     return tuple(ends)

@@ -67,6 +67,12 @@ class Chain:
     They are asked about a decision of a plugin only, not about the default or a reject that follows
     a failure: no plugin decided those.
     """
+    restricting: int = -1
+    """The index of the first plugin that may only narrow the decision; by default there is none.
+
+    They are always asked, also about the default and a reject, within a quarter of the budget that
+    is kept for them.
+    """
     merges: bool = False
     """True where every plugin is asked and their decisions are merged."""
     check: Check = field(init=False)
@@ -79,11 +85,13 @@ class Chain:
     def __post_init__(self) -> None:
         if self.deciding < 0:
             self.deciding = len(self.links)
+        if self.restricting < 0:
+            self.restricting = len(self.links)
         self.check = self.endpoint.check_answer
         folds = self.merges or self.deciding < len(self.links)
         self.run_type = FoldRun if folds else ChainRun
         self.failure_log = PluginFailureLog(self.log, self.endpoint.name)
-        self.group_ends = group_ends(self.links, self.deciding)
+        self.group_ends = group_ends(self.links, (self.deciding, self.restricting))
 
     async def ask(
         self,
@@ -96,7 +104,7 @@ class Chain:
         if run is None:
             run = self.run_type(self, request)
         has_waited = True
-        while (run.decision is None and run.at < run.last) or run.begin_adjusting():
+        while (run.decision is None and run.at < run.last) or run.begin_next():
             task = tasks.start(run)
             has_waited = not task.done()
             if has_waited:
@@ -127,12 +135,13 @@ class Chain:
         )
 
     async def adjust(self, outcome: Outcome, tasks: HookTasks) -> Outcome:
-        """Return the adjusted outcome of a call, with the steps of the adjusters only.
+        """Return the outcome after adjusters, or plugins that restrict, with their steps only.
 
         They have the budget of this chain. Never raises.
         """
         run = FoldRun(self, outcome.request)
-        run.adjust(outcome.decision, outcome.decided_by)
+        begin = run.adjust if self.deciding < self.restricting else run.restrict
+        begin(outcome.decision, outcome.decided_by)
         return await self.ask(outcome.request, tasks, outcome.decision_id, run)
 
     def close(self) -> None:
@@ -187,9 +196,8 @@ class ChainRun:
         A hook that was abandoned meanwhile records nothing.
         """
         chain, request, steps, abandoned = self.chain, self.request, self.steps, self.abandoned
-        last = self.deadline - MIN_BUDGET_S
         while True:
-            asked, check = self.asked, self.check
+            asked, check, last = self.asked, self.check, self.deadline - MIN_BUDGET_S
             for link in chain.links[self.at : chain.group_ends[self.at]]:
                 began = self.began
                 if began > last:
@@ -245,7 +253,7 @@ class ChainRun:
         """Return whether the decision of a plugin leads to another one in the same task."""
         return False
 
-    def begin_adjusting(self) -> bool:
+    def begin_next(self) -> bool:
         """Ask other plugins about the decision, if there are any; return true then."""
         return False
 
@@ -350,7 +358,7 @@ class FoldRun(ChainRun):
     """The state of one call whose answers build on each other.
 
     They are merged by a chain that merges, and a decision is adjusted by the ``adjusters``. A
-    reject, of a plugin or for a failure, ends either part early.
+    reject, of a plugin or for a failure, ends either part early. Then plugins may narrow it.
     """
 
     __slots__ = ("adjusted", "by", "draft", "is_adjusting", "was_refused")
@@ -361,6 +369,8 @@ class FoldRun(ChainRun):
         self.by = DEFAULT
         """The plugin that is named as the one that decided."""
         self.draft = Draft(request)
+        if chain.restricting < len(chain.links):
+            self.deadline -= chain.budget / 4
         if chain.merges:
             self.check = lambda answer, _: check_merged(chain.endpoint, answer, self.draft)
 
@@ -378,7 +388,7 @@ class FoldRun(ChainRun):
         elif self.chain.merges:
             goes_on = self._merge(decision)
         else:
-            goes_on = self.begin_adjusting()
+            goes_on = self.begin_next()
         if not goes_on or link.may_wait or self.at == self.last:
             return False
         return not self.chain.links[self.at].may_wait
@@ -402,7 +412,7 @@ class FoldRun(ChainRun):
         draft, steps = self.draft, self.steps
         before, step = draft.decision, steps.pop()
         assert before is not None
-        if decision.action == before.action:
+        if decision.action == before.action and self.by != DEFAULT:
             self.decided_by = self.by
         self.by = self.decided_by
         step = AdjustedStep(
@@ -419,23 +429,38 @@ class FoldRun(ChainRun):
         self.decision = None
         return True
 
-    def begin_adjusting(self) -> bool:
-        """Ask the adjusters about the decision of a plugin, if there is one; return true then."""
-        decision = self.decision or self.draft.decision
-        has_asked_all = self.is_adjusting or self.last == len(self.chain.links)
-        if has_asked_all or self.was_refused or decision is None:
+    def begin_next(self) -> bool:
+        """Ask the adjusters about the decision of a plugin, if there is one, and then those that
+        may only narrow it about any; return true if there are some to ask.
+        """
+        chain, decision = self.chain, self.decision or self.draft.decision
+        has_adjusters = chain.deciding < chain.restricting and not self.is_adjusting
+        if has_adjusters and not self.was_refused and decision is not None:
+            self.adjust(decision, self.decided_by)
+            return True
+        if self.draft.restricts or chain.restricting == len(chain.links):
             return False
-        self.adjust(decision, self.decided_by)
+        self.restrict(decision or chain.default, self.decided_by)
         return True
 
     def adjust(self, decision: Decision, decided_by: str) -> None:
         """Ask the adjusters about a decision of this plugin."""
+        self._ask_about(decision, decided_by, self.chain.deciding, self.chain.restricting)
+
+    def restrict(self, decision: Decision, decided_by: str) -> None:
+        """Ask those that may only narrow a decision, in the time that is kept for them."""
+        self.was_refused = False
+        self.draft.restricts = True
+        self.deadline += self.chain.budget / 4
+        self._ask_about(decision, decided_by, self.chain.restricting, len(self.chain.links))
+
+    def _ask_about(self, decision: Decision, decided_by: str, first: int, last: int) -> None:
         chain = self.chain
         self.is_adjusting = True
         self.check = lambda answer, _: check_adjusted(chain.endpoint, answer, draft)
         self.asked = draft = self.draft
         draft.decision = draft.protecting = decision
-        self.at, self.last, self.decision = chain.deciding, len(chain.links), None
+        self.at, self.last, self.decision = first, last, None
         self.by = self.decided_by = decided_by
 
     def undecided(self) -> Decision:

@@ -8,8 +8,9 @@ from operator import is_
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from pexpolicy.endpoints.base import PROTECTIONS, Endpoint
+from pexpolicy.endpoints.base import CEILINGS, PROTECTIONS, RIGHTS, Endpoint
 from pexpolicy.models.contract import contract_of, fields_in
 from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
@@ -17,6 +18,18 @@ from pexpolicy.models.request import Request, withheld_values
 
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
+RESTRICT = "restrict_"
+"""The prefix of those that may only narrow decisions."""
+MAY_ADMIT = "write may_admit = true in the table of the plugin if it may"
+NARROW = (
+    "reject, lower max_callrate_in or max_callrate_out, add a PIN, take a right away, or answer "
+    "media_playback with a name of its own and without a transfer"
+)
+
+
+def hooks_of(endpoint: str) -> tuple[str, str, str]:
+    """Return the hooks that decide, adjust and restrict the answer of an endpoint."""
+    return endpoint, ADJUST + endpoint, RESTRICT + endpoint
 
 
 class Draft(msgspec.Struct):
@@ -26,6 +39,8 @@ class Draft(msgspec.Struct):
     decision: Decision | None = None
     may_admit: bool = False
     """True while a plugin is asked that may turn a reject into an admission."""
+    restricts: bool = False
+    """True while plugins are asked that may only narrow the decision."""
     protecting: Decision | None = None
     """The last decision of a plugin that decided or may admit: what it protects stays protected."""
 
@@ -76,7 +91,10 @@ def check_merged(endpoint: Endpoint[Any], answer: object, draft: Draft) -> Decis
 def check_adjusted(
     endpoint: Endpoint[Any], answer: object, draft: Draft
 ) -> Decision | Coroutine[Any, Any, Decision] | None:
-    """Check an answer as the endpoint does, and that it opens nothing that was closed."""
+    """Check an answer as the endpoint does, and that it opens nothing that was closed.
+
+    Where the draft ``restricts``, it must in addition be narrower in all that it changes.
+    """
     before = draft.decision
     if answer is before and before is not None and is_intact(before):
         return None
@@ -86,12 +104,12 @@ def check_adjusted(
     if decision.action == "reject":
         return decision
     if before.action == "reject":
-        raise _refusal(
-            endpoint,
-            "it turns a reject into an admission: write may_admit = true in the table of the "
-            "plugin if it may",
-        )
-    if decision.action == "continue":
+        hint = NARROW if draft.restricts else MAY_ADMIT
+        raise _refusal(endpoint, f"it turns a reject into an admission: {hint}")
+    if draft.restricts:
+        if (field := _changed_otherwise(before, decision, draft.request)) is not None:
+            raise _refusal(endpoint, f"it does not narrow {field}: {NARROW}")
+    elif decision.action == "continue":
         # Nor may several adjusters in turn remove it, such as by way of a redirect.
         _check_protections(endpoint, decision, (before, draft.protecting or before))
     return decision
@@ -107,11 +125,7 @@ def _check_protections(
         return
     for one in earlier:
         if lost := _lost_protection(one, decision):
-            raise _refusal(
-                endpoint,
-                f"it removes {lost}, which protects the call: write may_admit = true in the "
-                "table of the plugin if it may",
-            )
+            raise _refusal(endpoint, f"it removes {lost}, which protects the call: {MAY_ADMIT}")
     state.follows = results
 
 
@@ -123,9 +137,50 @@ def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:
 
 def _lost_protection(before: Decision, after: Decision) -> str:
     """Return a field without which more callers are admitted, if ``after`` lacks it."""
-    old, new = before.set_fields(), {} if isinstance(after, Continue) else after.set_fields()
+    old, new = before.set_fields(), _sent(after)
     lost = (name for name in PROTECTIONS if _has_value(old, name) and not _has_value(new, name))
     return next(lost, "")
+
+
+def _changed_otherwise(before: Decision, after: Decision, request: Request) -> str | None:
+    """Return a field that differs in ``after`` and is not narrower; ``None`` if there is none."""
+    old, new = _sent(before), _sent(after)
+    if _is_refusal(old, new):
+        return None
+    for name in (*new, *(old.keys() - new.keys())):
+        was, now = old.get(name, getattr(request, name, UNSET)), new.get(name, UNSET)
+        if now != old.get(name, UNSET) and not _is_narrower(name, was, now, old, new):
+            return name
+    return None
+
+
+def _is_refusal(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether a service only plays a message: one with the name of the room would change it
+    for everybody, and a transfer may lead to any room.
+    """
+    names = [str(fields.get("name", "")).strip().casefold() for fields in (old, new)]
+    is_playback = new.get("service_type") == "media_playback" and names[0] != names[1]
+    return is_playback and "transfer" not in (new.get("on_completion") or {})
+
+
+def _is_narrower(name: str, was: Any, now: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether a field that was changed from ``was`` to ``now`` admits less than before."""
+    if name == "allow_guests" and not any(_has_value(old, one) for one in PROTECTIONS):
+        return True  # guests with fewer rights, where everybody could be a Host
+    if name in PROTECTIONS:
+        is_unused = name.startswith("guest_") and not new.get("allow_guests")
+        return not _has_value(old, name) if now else now is UNSET and is_unused
+    if name in CEILINGS:
+        return isinstance(now, int) and (not isinstance(was, int) or now <= was)
+    order = RIGHTS.get(name, ())
+    if now not in order:
+        return False
+    return now == order[-1] or (was in order and order.index(was) <= order.index(now))
+
+
+def _sent(decision: Decision) -> dict[str, Any]:
+    """Return the fields that Infinity is sent."""
+    return {} if isinstance(decision, Continue) else decision.set_fields()
 
 
 def _has_value(fields: dict[str, Any], name: str) -> bool:

@@ -144,7 +144,9 @@ def plugins(config: Path, *, as_json: bool) -> None:
     hooks = {name: " → ".join(found) or "(default)" for name, found in listed["order"].items()}
     others = listed["other_hooks"].items()
     # Those that a call passes; the rest is for authors.
-    hooks |= {n: ", ".join(found) for n, found in others if n.startswith(("adjust_", "on_"))}
+    hooks |= {
+        n: ", ".join(found) for n, found in others if n.startswith(("adjust_", "restrict_", "on_"))
+    }
     print_table(console, ("hook", "plugins"), hooks.items())
     console.print()
     columns = ("name", "state", *HOST_KEYS, *ORIGIN)

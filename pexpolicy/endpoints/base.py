@@ -26,6 +26,24 @@ PROTECTIONS = (
     "password",
 )
 """Fields of a result that protect a call; an empty one protects nothing."""
+CEILINGS = ("max_callrate_in", "max_callrate_out", "participant_limit")
+"""Fields that narrow a call by a lower number."""
+RIGHTS: Mapping[str, tuple[object, ...]] = {
+    "allow_guests": (True, False),
+    "breakout_rooms": (True, False),
+    "enable_chat": ("yes", "no"),
+    "guests_can_present": (True, False),
+    "guests_can_see_guests": ("always", "no_hosts", "never"),
+    "locked": (False, True),
+    "mute_all_guests": (False, True),
+    "non_idp_participants": ("allow_if_trusted", "disallow_all"),
+    "treat_as_trusted": (True, False),
+    "bypass_lock": (True, False),
+    "can_receive_personal_mix": (True, False),
+    "preauthenticated_role": ("chair", "guest", None),
+    "rx_presentation_policy": ("ALLOW", "DENY"),
+}
+"""Fields that give rights, each with its values from most to fewest."""
 JSON = "application/json"
 JPEG = "image/jpeg"
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.chain.fold import ADJUST
+from pexpolicy.chain.fold import hooks_of
 from pexpolicy.chain.hook_tasks import PluginBusyError
 from pexpolicy.config.files import track_secret
 from pexpolicy.config.permissions import NamedPath
@@ -140,7 +140,8 @@ class IsolatedPlugin:
             "status": self._status,
         }
         for name, endpoint in ENDPOINTS.items():
-            hooks[name] = hooks[ADJUST + name] = partial(self._ask, endpoint)
+            for hook in hooks_of(name):
+                hooks[hook] = partial(self._ask, endpoint, hook)
         self.hooks = {name: hooks[name] for name in ready.hooks if name in hooks}
 
     @asynccontextmanager
@@ -162,10 +163,14 @@ class IsolatedPlugin:
                 return await worker.ask(order)
 
     async def _ask(
-        self, endpoint: Endpoint[Any], request: Request, decision: Decision | None = None
+        self,
+        endpoint: Endpoint[Any],
+        hook: str,
+        request: Request,
+        decision: Decision | None = None,
     ) -> Decision | None:
         """Ask the plugin for its decision, or for its adjustment of one."""
-        reply = await self._call("decide", endpoint.name, request, decision)
+        reply = await self._call("decide", endpoint.name, hook, request, decision)
         if isinstance(reply, messages.Reply):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})

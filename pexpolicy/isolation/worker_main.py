@@ -13,13 +13,14 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
 from pexpolicy.background.schedule import entered
-from pexpolicy.chain.fold import Draft
+from pexpolicy.chain.fold import Draft, hooks_of
 from pexpolicy.config.files import tracking
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
@@ -33,7 +34,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, annotations_of, withheld_values
-from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, describe, report_of
+from pexpolicy.plugins.binding import bind_hook, bind_observer, describe, report_of
 from pexpolicy.plugins.plugin import BuiltPlugin, build
 from pexpolicy.tasks import start_background
 
@@ -124,8 +125,8 @@ class _RequestServer(Channel[messages.Order]):
     async def serve(self, plugin: BuiltPlugin) -> None:
         """Answer requests within the plugin's lifespan, until the server ends the connection."""
         self._plugin = plugin
-        self._links = {name: bind_hook(plugin, name) for name in ENDPOINTS}
-        self._adjusters = {name: bind_adjuster(plugin, name) for name in ENDPOINTS}
+        hooks = chain.from_iterable(map(hooks_of, ENDPOINTS))
+        self._links = {hook: bind_hook(plugin, hook) for hook in hooks}
         self._observer = bind_observer(plugin)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._leave)
@@ -180,7 +181,7 @@ class _RequestServer(Channel[messages.Order]):
         requests: list[Request] = []
         try:
             if kind == "decide":
-                requests = [arguments[1]]
+                requests = [arguments[2]]
                 reply = await self._decide(*arguments)
             elif kind == "observe":
                 requests = [outcome.request for outcome in arguments[0]]
@@ -198,13 +199,13 @@ class _RequestServer(Channel[messages.Order]):
         self._report(reply)
 
     async def _decide(
-        self, name: str, request: Request, decision: Decision | None
+        self, name: str, hook: str, request: Request, decision: Decision | None
     ) -> messages.Reply:
         """Decide a request, or adjust a decision."""
         endpoint, asked = ENDPOINTS[name], cast("Any", request)
-        link = self._links[name]
+        link = self._links[hook]
         if decision is not None:
-            link, asked = self._adjusters[name], Draft(request, decision)
+            asked = Draft(request, decision)
         assert link is not None
         HOOK_CONTEXT.set((link.names, request))
         answer = await link.ask(asked)

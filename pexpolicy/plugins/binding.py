@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractView
 from pexpolicy.chain.background import MAX_BATCH, Observer
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
-from pexpolicy.chain.fold import ADJUST, Draft
+from pexpolicy.chain.fold import ADJUST, RESTRICT, Draft
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
@@ -181,19 +181,29 @@ def _caller(plugin: BuiltPlugin, hook: str) -> Callable[[Any], Awaitable[Any]]:
 
 
 def bind_hook(plugin: BuiltPlugin, hook: str) -> BoundHook | None:
-    """Return the plugin's entry in the chain of a hook; ``None`` if it does not implement it."""
+    """Return the plugin's entry for a hook in the chain of its endpoint; ``None`` if it does not
+    implement it. The entry of one that adjusts or restricts takes a ``Draft``.
+    """
     if hook not in plugin.hooks:
         return None
-    return _bound(plugin, hook, hook, _caller(plugin, hook))
+    table, endpoint = plugin.table, hook.removeprefix(ADJUST).removeprefix(RESTRICT)
+    adjusts = hook != endpoint
+    return BoundHook(
+        plugin.name,
+        _adjuster(plugin, hook) if adjusts else _caller(plugin, hook),
+        table.timeout,
+        table.on_error,
+        CircuitBreaker() if table.breaker else None,
+        (plugin.name, hook),
+        ENDPOINTS[endpoint].check_may_wait or _may_wait(plugin.hooks[hook]),
+        adjusts=adjusts,
+    )
 
 
-def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
-    """Return the plugin among the adjusters of an endpoint, if it is one; it takes a ``Draft``."""
-    hook = ADJUST + endpoint
-    function = plugin.hooks.get(hook)
-    if function is None:
-        return None
-    may_admit, threads = plugin.table.may_admit, plugin.threads
+def _adjuster(plugin: BuiltPlugin, hook: str) -> Callable[[Draft], Awaitable[Any]]:
+    """Return a function that asks the hook about the decision of a draft."""
+    function, threads = plugin.hooks[hook], plugin.threads
+    may_admit = plugin.table.may_admit and not hook.startswith(RESTRICT)
     is_blocking = blocks(function)
 
     def ask(draft: Draft) -> Awaitable[Any]:
@@ -205,23 +215,7 @@ def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
         assert threads is not None
         return threads.run(lambda request: function(request, decision), draft.request)
 
-    return _bound(plugin, hook, endpoint, ask)
-
-
-def _bound(
-    plugin: BuiltPlugin, hook: str, endpoint: str, ask: Callable[[Any], Awaitable[Any]]
-) -> BoundHook:
-    table = plugin.table
-    return BoundHook(
-        plugin.name,
-        ask,
-        table.timeout,
-        table.on_error,
-        CircuitBreaker() if table.breaker else None,
-        (plugin.name, hook),
-        ENDPOINTS[endpoint].check_may_wait or _may_wait(plugin.hooks[hook]),
-        adjusts=hook != endpoint,
-    )
+    return ask
 
 
 def bind_observer(plugin: BuiltPlugin) -> Observer | None:

@@ -26,7 +26,7 @@ from pexpolicy.background.schedule import (
     declared_by,
 )
 from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
-from pexpolicy.chain.fold import ADJUST
+from pexpolicy.chain.fold import ADJUST, RESTRICT, hooks_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import tracking
 from pexpolicy.config.loader import load
@@ -133,8 +133,8 @@ def _misspelt(plugin_class: type, attribute: str) -> str:
     meant = get_close_matches(attribute, HOOKS, n=1, cutoff=0.87)
     words = attribute.split("_")
     if all(issubclass(c, Plugin) for c in plugin_class.__mro__ if attribute in vars(c)):
-        prefix = ADJUST if words[0] == "adjust" else ""
-        asking = [prefix + name for name in ENDPOINTS]
+        prefix = next((one for one in (ADJUST, RESTRICT) if attribute.startswith(one)), "")
+        asking = [hook for name in ENDPOINTS if (hook := prefix + name) in HOOKS]
         plain = "".join(word for word in words if word not in _PARTICLES)
         meant[:0] = [hook for hook in asking if _is_part(words, hook.split("_"))]
         meant += [hook for hook, usual in _USUAL_WORDS.items() if plain in usual]
@@ -233,7 +233,7 @@ def can_reject(instance: object, hooks: Mapping[str, Callable[..., Any]]) -> boo
         return bool(declared)
     module = sys.modules.get(type(instance).__module__)
     return any(value is Reject for value in vars(module or object).values()) and any(
-        one.can_reject and not hooks.keys().isdisjoint((name, ADJUST + name))
+        one.can_reject and not hooks.keys().isdisjoint(hooks_of(name))
         for name, one in ENDPOINTS.items()
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pexpolicy import Conference
+from pexpolicy import Conference, Reject
 from pexpolicy.chain.hook_tasks import MAX_WAITING
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Serve, always, plugin
@@ -17,7 +17,7 @@ from tests.support.virtual_time import advance, clock, virtual
 ROOM = Conference(name="Next", service_tag="")
 
 
-async def sleeps(_: object) -> object:
+async def sleeps(*_: object) -> object:
     await asyncio.sleep(10)
     return ROOM
 
@@ -78,6 +78,21 @@ async def test_the_budget_ends_the_asking(serving: Serve) -> None:
         late = [(name, "timed_out") for name in "abc"]
         assert server.steps() == [*late, ("d", "skipped"), ("e", "skipped")]
         assert "no answer within 1 s" in server.details()
+
+
+@virtual
+async def test_time_is_kept_for_plugins_that_restrict(serving: Serve) -> None:
+    classes = {name: plugin(service_configuration=sleeps) for name in "abcde"}
+    classes["limits"] = plugin(restrict_service_configuration=always(Reject(reason="full")))
+    classes["sleeps"] = plugin(restrict_service_configuration=sleeps)
+    tables = {name: {"timeout": 1.5} for name in classes}
+    async with serving(classes, tables, clock=clock, server={"budget": 4.0}) as server:
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() - began == pytest.approx(4.0)
+        assert (reply.json["decided_by"], reply.json["reason"]) == ("limits", "full")
+        late = [("a", "timed_out"), ("b", "timed_out"), *((name, "skipped") for name in "cde")]
+        assert server.steps() == [*late, ("limits", "adjusted"), ("sleeps", "timed_out")]
 
 
 @virtual

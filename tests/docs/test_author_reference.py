@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import (
+    UNSET,
     Avatar,
     Conference,
     Continue,
@@ -19,6 +20,7 @@ from pexpolicy import (
     DirectoryEntry,
     Gateway,
     MediaLocation,
+    ParticipantProperties,
     Reject,
 )
 from pexpolicy.builder import build_policy
@@ -108,6 +110,24 @@ def adjusted(endpoint: str, decision: Decision, adjuster: Any = None, **fields: 
     decides = plugin(**{endpoint: always(decision)})
     request = make_request(endpoint, **fields)
     return decide_sync([decides, adjuster or only(f"adjust_{endpoint}")], request)
+
+
+@samples.covers(REFERENCE, "restrict_service_configuration")
+def test_hook_restrict_service_configuration() -> None:
+    room = Conference(name="Board", service_tag="", max_callrate_in=256_000)
+    hook = "restrict_service_configuration"
+    for known, narrowed in ((room, 256_000), (room.replace(max_callrate_in=UNSET), 512_000)):
+        outcome = adjusted("service_configuration", known, only(hook), location="Ships")
+        assert outcome.decision.set_fields()["max_callrate_in"] == narrowed
+
+
+@samples.covers(REFERENCE, "restrict_participant_properties")
+def test_hook_restrict_participant_properties() -> None:
+    blind = only("restrict_participant_properties")
+    for decision in (Continue(), ParticipantProperties(spotlight=1)):
+        outcome = adjusted("participant_properties", decision, blind, remote_alias="tel:+47")
+        assert outcome.decision.set_fields()["rx_presentation_policy"] == "DENY"
+    assert adjusted("participant_properties", Continue(), blind).decision == Continue()
 
 
 @samples.covers(REFERENCE, "adjust_service_configuration")

@@ -57,6 +57,8 @@ ADJUSTMENTS: dict[str, Callable[[Any], Any]] = {
     "table": lambda decision: {**decision.set_fields(), "view": "one_main_zero_pips"},
     "nonsense": lambda _: 3.5,
     "reject": lambda _: Reject(reason="full"),
+    "slow": lambda decision: decision.replace(max_callrate_in=128_000),
+    "mute": lambda _: ParticipantProperties(rx_presentation_policy="DENY"),
     "admit": lambda _: ROOM,
     "leave": lambda _: Continue(reason="left to Infinity"),
     "redirect": lambda _: Redirect(new_alias="sip:desk@example.com"),
@@ -150,6 +152,30 @@ class AdjustsNow(_Script):
     async def adjust_participant_properties(
         self, request: ParticipantPropertiesRequest, decision: Any
     ) -> Any:
+        return self._now(ADJUSTMENTS, decision)
+
+
+class Restricts(_Script):
+    """Restricts as its settings say."""
+
+    @hookimpl
+    async def restrict_service_configuration(self, request: Any, decision: Any) -> Any:
+        return await self._act(ADJUSTMENTS, decision)
+
+    @hookimpl
+    async def restrict_participant_properties(self, request: Any, decision: Any) -> Any:
+        return await self._act(ADJUSTMENTS, decision)
+
+
+class RestrictsNow(_Script):
+    """Restricts without ever waiting."""
+
+    @hookimpl
+    async def restrict_service_configuration(self, request: Any, decision: Any) -> Any:
+        return self._now(ADJUSTMENTS, decision)
+
+    @hookimpl
+    async def restrict_participant_properties(self, request: Any, decision: Any) -> Any:
         return self._now(ADJUSTMENTS, decision)
 
 

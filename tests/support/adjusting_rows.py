@@ -60,16 +60,16 @@ TABLES: dict[str, Table] = {
 def row(about: str, steps: str, **expected: Any) -> Row:
     """Read plugins such as `b=room+10 a~open+may c=Both:room`, and the steps after an arrow.
 
-    With `=` a plugin decides, with `~` it adjusts, unless another kind is named; tables or a
-    priority follow.
+    With `=` a plugin decides, with `~` it adjusts, with `!` it restricts, unless another kind is
+    named; tables or a priority follow.
     """
     plugins, _, steps = steps.partition(" -> ")
     given = {}
     for word in plugins.split():
-        name, kind, value = re.split("([=~])", word, maxsplit=1)
+        name, kind, value = re.split("([=~!])", word, maxsplit=1)
         what, *tables = value.split("+")
         if ":" not in what:
-            what = f"{'Decides' if kind == '=' else 'Adjusts'}:{what}"
+            what = f"{ {'=': 'Decides', '~': 'Adjusts', '!': 'Restricts'}[kind] }:{what}"
         table: Table = {}
         for key in filter(None, tables):
             table |= TABLES.get(key) or {"priority": int(key)}
@@ -80,7 +80,11 @@ def row(about: str, steps: str, **expected: Any) -> Row:
 KEPT = {"ivr_theme_name": "Oslo", "name": "Board"}
 IMMEDIATE = {
     "waiting": {},
-    "immediate": {"Decides": "DecidesNow", "Adjusts": "AdjustsNow"},
+    "immediate": {
+        "Decides": "DecidesNow",
+        "Adjusts": "AdjustsNow",
+        "Restricts": "RestrictsNow",
+    },
     "immediate adjusters": {"Adjusts": "AdjustsNow"},
 }
 """The kinds of plugins instead of those that may wait, and so have tasks of their own."""
@@ -145,7 +149,9 @@ def _check_line(row: Row, line: Table, reply: wire.Reply) -> None:
     assert row.detail in " ".join(step.get("detail", "") for step in steps)
     after = [step for step in steps if step["outcome"] == "decided"][-1:]
     adjusting = steps[steps.index(after[0]) + 1 :] if after and not row.merge else []
-    assert all(step["hook"] == f"adjust_{line['endpoint']}" for step in adjusting)
+    for step in adjusting:
+        does = "restrict" if row.plugins[step["plugin"]][0].startswith("Restricts") else "adjust"
+        assert step["hook"] == f"{does}_{line['endpoint']}"
     if line["sent"] is not None and reply.result is not None:
         shown = {**reply.result, **({"pin": REMOVED} if "pin" in reply.result else {})}
         assert line["sent"] == shown
