@@ -18,7 +18,7 @@ MODULES = (
     "pexpolicy.rows",
     "pexpolicy.fields",
     "pexpolicy.files",
-    "pexpolicy.outgoing",
+    "pexpolicy.config.outgoing",
 )
 INTRODUCTION = """# Index of the API
 

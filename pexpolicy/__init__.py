@@ -1,7 +1,7 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
 Plugins import from this module, and where they need it from ``pexpolicy.rows``,
-``pexpolicy.fields``, ``pexpolicy.files`` and ``pexpolicy.outgoing``.
+``pexpolicy.fields``, ``pexpolicy.files`` and ``pexpolicy.config.outgoing``.
 ``pexpolicy.events``, ``pexpolicy.matching``, ``pexpolicy.metrics``,
 ``pexpolicy.subnets``, ``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``,
 ``pexpolicy.conformance.replies``, ``pexpolicy.explain.explanation``,

@@ -19,13 +19,13 @@ from pydantic import BaseModel, SecretStr
 
 from pexpolicy.access.certificates import configured, load
 from pexpolicy.config.files import missing_hint, odd_path
+from pexpolicy.config.outgoing import is_encrypted, is_loopback, tls_context
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.outgoing import is_encrypted, is_loopback, tls_context
 from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16

@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from pexpolicy.cli.common import count, examples, refuse
 from pexpolicy.cli.http_client import ServerUrl
+from pexpolicy.config.outgoing import basic
 from pexpolicy.conformance.check_reply import UNREADABLE
 from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.http_client import connected
@@ -29,7 +30,6 @@ from pexpolicy.conformance.runner import (
     UnauthorizedError,
     UnreachableError,
 )
-from pexpolicy.outgoing import basic
 from pexpolicy.testing import report as writers
 from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line
 from pexpolicy.text import is_utf8

@@ -16,8 +16,8 @@ from rich.progress import Progress
 
 from pexpolicy.cli.audit import paths_of, period, since_option
 from pexpolicy.cli.common import build, config_option, examples, json_option, refuse
+from pexpolicy.config.outgoing import basic
 from pexpolicy.models.context import DryRunClock
-from pexpolicy.outgoing import basic
 from pexpolicy.policy import BuildContext
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 import orjson
 
+from pexpolicy.config.outgoing import basic
 from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, NotJSONError, judge, strict_json
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic, difference
@@ -25,7 +26,6 @@ from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Confidence
-from pexpolicy.outgoing import basic
 
 __all__ = [
     "BARE",

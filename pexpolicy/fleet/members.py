@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import orjson
 
+from pexpolicy.config.outgoing import tls_context
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
-from pexpolicy.outgoing import tls_context
 from pexpolicy.tasks import run_in_thread
 
 TIMEOUT_S = 5.0

@@ -29,10 +29,10 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestClient
 from yarl import URL
 
+from pexpolicy.config.outgoing import revealed
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request, collect_errors
-from pexpolicy.outgoing import revealed
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import generation_of

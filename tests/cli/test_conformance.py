@@ -11,7 +11,7 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
-from pexpolicy.outgoing import basic
+from pexpolicy.config.outgoing import basic
 from tests.conformance.servers import Question, go_on, not_found, room, serving, sound, success
 from tests.support import tls_server
 

@@ -3,8 +3,8 @@
 import pytest
 from aiohttp import web
 
+from pexpolicy.config.outgoing import basic
 from pexpolicy.conformance.findings import Level, Topic
-from pexpolicy.outgoing import basic
 from tests.conformance.reference_server import lived_in
 from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (

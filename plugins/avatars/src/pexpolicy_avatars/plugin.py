@@ -28,8 +28,8 @@ from pexpolicy import (
     metrics,
 )
 from pexpolicy.config.files import missing_hint
+from pexpolicy.config.outgoing import is_encrypted
 from pexpolicy.files import track_file
-from pexpolicy.outgoing import is_encrypted
 from pexpolicy_avatars.settings import AvatarsSettings, InitialsSettings, Template
 from pexpolicy_avatars.sources import (
     Cache,

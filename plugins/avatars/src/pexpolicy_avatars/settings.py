@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy import Alias, ConfigPath, PluginSettings, Secret, Source
-from pexpolicy.outgoing import HttpSettings, WebAddress, whole_url
+from pexpolicy.config.outgoing import HttpSettings, WebAddress, whole_url
 from pexpolicy.rows import RowSource
 
 PLACEHOLDERS = ("alias", "user", "host")

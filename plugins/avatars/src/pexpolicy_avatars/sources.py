@@ -34,8 +34,8 @@ import aiohttp
 from yarl import URL
 
 from pexpolicy import Alias, SettingsError, get_logger
+from pexpolicy.config.outgoing import tls_context
 from pexpolicy.conformance.replies import Reply, client_session, fetch
-from pexpolicy.outgoing import tls_context
 from pexpolicy.rows import RowSource
 from pexpolicy_avatars.settings import (
     MAX_LENGTH,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pexpolicy import ConfigWarning, Decision, Key, Problem, Request
 from pexpolicy.config.csv_tables import TableError
+from pexpolicy.config.outgoing import revealed
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import Table, read_tables, validated
 from pexpolicy.files import track_file
@@ -27,7 +28,6 @@ from pexpolicy.matching import (
     group_names,
     pitfalls,
 )
-from pexpolicy.outgoing import revealed
 from pexpolicy_rules.decisions import Answer, AnswerError
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.source_lists import SourceLists

@@ -19,8 +19,8 @@ from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath, Secret
+from pexpolicy.config.outgoing import is_encrypted, revealed, tls_context, whole_url
 from pexpolicy.conformance.replies import client_session, fetch
-from pexpolicy.outgoing import is_encrypted, revealed, tls_context, whole_url
 from pexpolicy_sources.data_source import (
     Answer,
     DataSource,

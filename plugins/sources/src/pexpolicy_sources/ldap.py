@@ -20,7 +20,7 @@ from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath, Secret, SettingsError
-from pexpolicy.outgoing import is_loopback, revealed, tls_context
+from pexpolicy.config.outgoing import is_loopback, revealed, tls_context
 from pexpolicy_sources.data_source import (
     Answer,
     DataSource,

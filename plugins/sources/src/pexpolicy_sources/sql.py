@@ -23,7 +23,7 @@ from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath, Secret, SettingsError
-from pexpolicy.outgoing import revealed, tls_context
+from pexpolicy.config.outgoing import revealed, tls_context
 from pexpolicy_sources.data_source import (
     STOP_S,
     Answer,

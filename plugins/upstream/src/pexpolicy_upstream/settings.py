@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy import ConfigWarning, PluginSettings
+from pexpolicy.config.outgoing import HttpSettings, is_encrypted, whole_url
 from pexpolicy.config.schema import MAX_BUDGET, EndpointName
 from pexpolicy.matching import When, compile_when, pitfalls
-from pexpolicy.outgoing import HttpSettings, is_encrypted, whole_url
 
 ADDED = "/policy/v1"
 """Path that Infinity and this plugin append to the URL of a policy server."""

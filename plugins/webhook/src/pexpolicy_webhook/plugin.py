@@ -12,8 +12,8 @@ import aiohttp
 from yarl import URL
 
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
+from pexpolicy.config.outgoing import is_encrypted, revealed
 from pexpolicy.conformance.replies import client_session
-from pexpolicy.outgoing import is_encrypted, revealed
 from pexpolicy_webhook.sender import Sender, WebhookSettings, event_of, signing_key
 from pexpolicy_webhook.spool import Spool
 

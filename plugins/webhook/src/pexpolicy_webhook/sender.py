@@ -22,10 +22,10 @@ import orjson
 from pydantic import Field
 
 from pexpolicy import Outcome, Secret, get_logger, metrics
+from pexpolicy.config.outgoing import HttpSettings
 from pexpolicy.config.schema import EndpointName
 from pexpolicy.conformance.replies import Reply
 from pexpolicy.files import WrittenFolder
-from pexpolicy.outgoing import HttpSettings
 from pexpolicy_webhook.spool import Segment, Spool
 
 
