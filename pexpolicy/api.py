@@ -6,6 +6,8 @@ from msgspec import UNSET
 
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.background.schedule import schedule
+from pexpolicy.background.shared import Counters, Leases, Store
+from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.background.sources import Source
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret, SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
@@ -53,6 +55,7 @@ __all__ = [
     "ConfigPath",
     "ConfigWarning",
     "Continue",
+    "Counters",
     "Credentials",
     "DataUnavailableError",
     "Decision",
@@ -62,6 +65,7 @@ __all__ = [
     "DirectoryInformationRequest",
     "Gateway",
     "Key",
+    "Leases",
     "Lecture",
     "MediaLocation",
     "MediaLocationRequest",
@@ -84,7 +88,9 @@ __all__ = [
     "Service",
     "ServiceConfigurationRequest",
     "SettingsError",
+    "SharedUnavailableError",
     "Source",
+    "Store",
     "TestCall",
     "VirtualReception",
     "get_logger",

@@ -15,6 +15,7 @@ import msgspec
 
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.background.shared_state import SchemaError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
 from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
@@ -30,7 +31,7 @@ from pexpolicy.errors import Log, describe_error
 from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
-from pexpolicy.models.request import Params, Request, set_decision_id
+from pexpolicy.models.request import Params, Request, mark_dry_run, set_decision_id
 from pexpolicy.plugins.binding import Descriptions
 from pexpolicy.plugins.plugin import BuiltPlugin
 
@@ -64,6 +65,8 @@ class BuildContext:
     """The user as which files are judged, if it is not the one of this process."""
     wall_clock: WallClock = time.time
     """The clock of conditions on the time; seconds since 1970."""
+    state_in_memory: bool = False
+    """True: shared state is kept by each plugin in memory, as in tests; a command only reads it."""
     keeps_static_decisions: bool = False
     """True: the policy keeps the decisions that never change, with the keys that they come from."""
 
@@ -123,6 +126,9 @@ class Policy:
         """The queues of the plugins that observe decisions."""
         self._log = context.log
         self._tasks: HookTasks | None = None
+        self._is_dry_run = False
+        self.shared_state: SharedState | None = None
+        """What it shares with other processes, while it serves."""
         self.lifespans: dict[str, Lifespan] = {}
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
 
@@ -172,6 +178,7 @@ class Policy:
             for plugin in self.plugins:
                 stack.callback(plugin.close)
             stack.push_async_callback(self.sources.close)
+            await self._open_state(stack, in_server=in_server)
             await self._open_sources(in_server=in_server)
             await self._open_plugins(stack, in_server=in_server)
             if self._log is not None and self.context.time_limits:
@@ -184,6 +191,22 @@ class Policy:
             self._background.open()
             self._tasks = tasks
             yield self
+
+    async def _open_state(self, stack: AsyncExitStack, *, in_server: bool) -> None:
+        """Give the plugins their shared state; raise ``ConfigError`` where it can never be used."""
+        self._is_dry_run = not in_server and not self.context.state_in_memory
+        if self.context.state_in_memory and not in_server:
+            return
+        opening = self.context.shared.shared_state(self.settings, self._log, in_server=in_server)
+        self.shared_state = state = await stack.enter_async_context(opening)
+        for plugin in self.plugins:
+            for item in plugin.shared:
+                item.bind(plugin.name, state)
+        if any(plugin.shared for plugin in self.plugins):
+            try:
+                await state.check()
+            except SchemaError as error:
+                raise ConfigError(self.settings.path, [Problem(("shared",), str(error))]) from None
 
     async def _open_plugins(self, stack: AsyncExitStack, *, in_server: bool) -> None:
         """Enter the lifespans of all plugins; raise ``ConfigError`` with the problems of all."""
@@ -265,6 +288,8 @@ class Policy:
         chain = self._chain_of[type(request)]
         assert self._tasks is not None, "the policy is not serving"
         set_decision_id(request, decision_id)
+        if self._is_dry_run:
+            mark_dry_run(request)
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)

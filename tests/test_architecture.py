@@ -64,6 +64,7 @@ PUBLIC = (
 )
 """What plugins may import in addition to ``pexpolicy`` itself."""
 INTERNAL = (
+    "background.shared",
     "chain.circuit_breaker",
     "config.files",
     "config.plugin_settings",

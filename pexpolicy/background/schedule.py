@@ -14,7 +14,7 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
@@ -24,9 +24,22 @@ from pexpolicy.models.outcome import FAILED, TIMED_OUT
 from pexpolicy.tasks import Failure, capture, end_tasks, hide
 
 T = TypeVar("T")
-P = TypeVar("P", bound="Periodic[Any]")
+D = TypeVar("D", bound="Declared")
 
-_DECLARED: ContextVar[list[Periodic[Any]] | None] = ContextVar("declared", default=None)
+
+class Declared(Protocol):
+    """What a plugin declares in its constructor: background work, or shared state."""
+
+    declared_as: ClassVar[str]
+    """How a plugin makes it, such as ``schedule(...)``."""
+    name: str
+
+    @property
+    def is_open(self) -> bool:
+        """True once the server runs it, or keeps it."""
+
+
+_DECLARED: ContextVar[list[Declared] | None] = ContextVar("declared", default=None)
 """What is declared while a plugin is built or opened. A constructor of an author has no parameter
 for it, and policies are built in several threads and tasks at a time.
 """
@@ -42,7 +55,6 @@ class Periodic(ABC, Generic[T]):
     """Background work that the server runs at an interval, or ``async with``. Times in seconds."""
 
     declared_as: ClassVar[str]
-    """How a plugin makes it, such as ``schedule(...)``."""
     kind: ClassVar[str]
     """The field of its name in log lines."""
 
@@ -65,7 +77,7 @@ class Periodic(ABC, Generic[T]):
         self._failure_log = PluginFailureLog(None, "")
         self._task: asyncio.Task[None] | None = None
         self._running: asyncio.Task[T | Failure] | None = None
-        _declare(self)
+        declare(self)
 
     @property
     def is_open(self) -> bool:
@@ -119,9 +131,9 @@ class Periodic(ABC, Generic[T]):
 
 
 @contextmanager
-def collecting_declarations() -> Iterator[list[Periodic[Any]]]:
+def collecting_declarations() -> Iterator[list[Declared]]:
     """Yield a list to which everything is added that is declared inside."""
-    declared: list[Periodic[Any]] = []
+    declared: list[Declared] = []
     token = _DECLARED.set(declared)
     try:
         yield declared
@@ -143,8 +155,8 @@ async def entered(context: AbstractAsyncContextManager[object]) -> AsyncIterator
         yield
 
 
-def _declare(item: Periodic[Any]) -> None:
-    """Declare background work of the plugin that is being built.
+def declare(item: Declared) -> None:
+    """Declare what belongs to the plugin that is being built.
 
     Raises ``PluginBuildError`` in a module that is being imported, and in a hook that is called.
     """
@@ -158,7 +170,7 @@ def _declare(item: Periodic[Any]) -> None:
         declared.append(item)
 
 
-def declared_by(instance: object, declared: list[Periodic[Any]], kind: type[P]) -> tuple[P, ...]:
+def declared_by(instance: object, declared: list[Declared], kind: type[D]) -> tuple[D, ...]:
     """Return the declarations of a kind, including attributes of an instance built elsewhere.
 
     Raises ``PluginBuildError`` for two of one name.

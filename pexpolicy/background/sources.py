@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,10 +27,12 @@ from pexpolicy.background.schedule import (
     collecting_declarations,
     declared_by,
 )
+from pexpolicy.background.shared_state import SharedState, shared_state
 from pexpolicy.config.files import Look, known_at, stat_files, track_secret, tracking
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
+from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import hook_context
 from pexpolicy.text import did_you_mean
@@ -126,7 +128,7 @@ class SharedSource:
 
 
 class SharedResources:
-    """What the policies of one process share: sources, and the history of jobs.
+    """What the policies of one process share: sources, shared state, and the history of jobs.
 
     A policy is built in a thread while others are closed, so its methods may be called in any
     thread.
@@ -136,6 +138,25 @@ class SharedResources:
         self.history = history or JobHistory()
         self._lock = threading.Lock()
         self._shared: dict[str, SharedSource] = {}
+        self.state: SharedState | None = None
+        """The state that they share with other processes, while one of them serves."""
+
+    @asynccontextmanager
+    async def shared_state(
+        self, settings: Settings, log: Log | None, *, in_server: bool
+    ) -> AsyncIterator[SharedState]:
+        """Yield the shared state, that of the first policy; ``[shared]`` needs a restart."""
+        if self.state is None:
+            self.state = shared_state(settings, log, is_dry=not in_server)
+        state = self.state
+        state.users += 1
+        try:
+            yield state
+        finally:
+            state.users -= 1
+            if not state.users:
+                self.state = None
+                await state.close()
 
     def acquire(self, name: str, digest: bytes, driver_class: type) -> SharedSource | None:
         """Return the source of the same table for another user, if there is one."""

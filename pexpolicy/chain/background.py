@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
@@ -30,7 +32,7 @@ from pexpolicy.models.outcome import (
     TIMED_OUT,
     Outcome,
 )
-from pexpolicy.models.request import withheld_values
+from pexpolicy.models.request import dry_copy, withheld_values
 from pexpolicy.tasks import hide, start_background
 
 MAX_WAITING = 10_000
@@ -342,7 +344,10 @@ class BackgroundTasks:
     ) -> None:
         # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
-        for chain in self._shadows.get(outcome.endpoint, ()):
+        chains = self._shadows.get(outcome.endpoint, ())
+        if chains:  # observers have the other one
+            outcome = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
+        for chain in chains:
             if chain.deciding:
                 shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
             elif chain.restricting == 0 or was_decided(outcome):

@@ -37,6 +37,7 @@ from pexpolicy.config.schema.server import (
     LimitsTable,
     LogTable,
     ServerTable,
+    SharedTable,
     TlsTable,
     TracingTable,
 )
@@ -60,6 +61,7 @@ class Document(Table):
     console: ConsoleTable = ConsoleTable()
     tracing: TracingTable | None = None
     fleet: FleetTable = FleetTable()
+    shared: SharedTable = SharedTable()
     log: LogTable = LogTable()
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
@@ -126,6 +128,8 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         fleet = tables.fleet
         fleet_key = read_optional("fleet", SecretSource("key", None, fleet.key_file))
         fleet_token = read_optional("fleet", SecretSource("token", None, fleet.token_file))
+        source = SecretSource("password", None, tables.shared.password_file)
+        shared_password = read_optional("shared", source)
     if fleet_key is not None and len(fleet_key) < MIN_KEY_LENGTH:
         problems.append(Problem(("fleet", "key_file"), f"holds fewer than {MIN_KEY_LENGTH} bytes"))
     source = tables.audit.secret("sign_key")
@@ -153,6 +157,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         secrets=tuple(deciding.secrets),
         fleet_key=fleet_key,
         fleet_token=fleet_token,
+        shared_password=shared_password,
         wrong=frozenset(problem.key[0] for problem in problems),
         **{name: getattr(tables, name) for name in _AS_WRITTEN},
     )
@@ -163,7 +168,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
 
 _AS_WRITTEN = (
     *("server", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    *("fleet", "privacy", "sources"),
+    *("fleet", "shared", "privacy", "sources"),
 )
 """Tables that settings hold as they are written."""
 

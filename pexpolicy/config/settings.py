@@ -22,6 +22,7 @@ from pexpolicy.config.schema.server import (
     LimitsTable,
     LogTable,
     ServerTable,
+    SharedTable,
     TlsTable,
     TracingTable,
 )
@@ -92,6 +93,8 @@ class Settings:
     fleet_key: SecretStr | None = field(default=None, repr=False)
     fleet_token: SecretStr | None = field(default=None, repr=False)
     sign_key: SecretStr | None = field(default=None, repr=False)
+    shared: SharedTable = field(default_factory=SharedTable)
+    shared_password: SecretStr | None = field(default=None, repr=False)
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""
 
@@ -112,6 +115,7 @@ RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     *(("admin", key) for key in ("enabled", "host", "port", "tls")),
     *(("limits", key) for key in LimitsTable.model_fields),
     *(("audit", key) for key in AuditTable.model_fields),
+    ("shared",),
     ("tls",),
     ("tracing",),
 )

@@ -27,7 +27,7 @@ from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.outcome import AdjustedStep, Step
-from pexpolicy.models.request import Request, redact, set_decision_id, set_origin
+from pexpolicy.models.request import Request, mark_dry_run, redact, set_decision_id, set_origin
 from pexpolicy.models.rules import Privacy
 
 Place = list[str | int]
@@ -44,7 +44,7 @@ class _OrderPickler(pickle.Pickler):
         if isinstance(value, Request):
             alias = value.__dict__.get("alias")
             path = () if alias is None else (alias.raw,)
-            origin = value.raw_target, value.peer, value.decision_id
+            origin = value.raw_target, value.peer, value.decision_id, value.dry_run
             return _request, (type(value), [*value.params.items()], path, *origin)
         if isinstance(value, Avatar):
             return partial(Avatar, value.image, reason=value.reason), ()
@@ -65,10 +65,13 @@ def _request(
     target: str,
     peer: str | None,
     decision_id: str,
+    dry_run: bool,  # noqa: FBT001 - unpickled
 ) -> Request:
     request = kind(MultiDictProxy(MultiDict(params)), *path)
     set_origin(request, target, peer)
     set_decision_id(request, decision_id)
+    if dry_run:
+        mark_dry_run(request)
     return request
 
 

@@ -87,8 +87,8 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
         if "routes" in plugin.hooks:
             text = 'its routes need isolation = "none": the listener is in the server process'
             problems.append(Problem(key, f"{plugin.available}: {text}"))
-        if plugin.refreshed or plugin.jobs:
-            text = 'uses Refreshed or schedule, which need isolation = "none": leave one out'
+        if plugin.refreshed or plugin.jobs or plugin.shared:
+            text = 'uses Refreshed, schedule or shared state, which need isolation = "none"'
             problems.append(Problem((*key, "isolation"), text))
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.

@@ -134,6 +134,11 @@ class Request:
     decision_id: str = ""
     """The ID of the call, as in its audit line; a UUID version 7."""
 
+    dry_run: bool = False
+    """True where nothing may change because of the call: for `explain`, `test`, `replay`, *Try* and
+    plugins with `mode = "shadow"`. Leases, counters and stores then only read.
+    """
+
     notes: list[str] | None = None
     """A list for the reasons of a plugin during ``pexpolicy explain``; otherwise ``None``, so that
     other calls cost nothing.
@@ -211,6 +216,18 @@ def set_origin(request: Request, target: str | Callable[[], str], peer: str | No
 def set_decision_id(request: Request, decision_id: str) -> None:
     """Store the ID of the call."""
     request.__dict__["decision_id"] = decision_id
+
+
+def mark_dry_run(request: Request) -> None:
+    """Make it one of a dry run."""
+    request.__dict__["dry_run"] = True
+
+
+def dry_copy(request: Request) -> Request:
+    """Return a copy for a dry run, for hooks that run while others still use the request."""
+    copied = object.__new__(type(request))
+    copied.__dict__.update(request.__dict__, dry_run=True)
+    return copied
 
 
 def enable_notes(request: Request) -> list[str]:

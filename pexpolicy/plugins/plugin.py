@@ -25,6 +25,7 @@ from pexpolicy.background.schedule import (
     collecting_declarations,
     declared_by,
 )
+from pexpolicy.background.shared import SHARED_KINDS, SharedItem
 from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST, RESTRICT, hooks_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
@@ -391,6 +392,8 @@ class BuiltPlugin:
     """The data that the server refreshes for it."""
     jobs: tuple[ScheduledJob, ...] = ()
     """The jobs that the server runs for it."""
+    shared: tuple[SharedItem, ...] = ()
+    """What it shares with other workers and servers."""
     files: tuple[Path, ...] = ()
     """The files that it tracked while it was built; those of its sources are theirs."""
     paths: tuple[NamedPath, ...] = ()
@@ -493,6 +496,9 @@ def _build_one(
         PluginThreadPool(available.name, table.threads) if has_threads else None,
         refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
+        shared=tuple(
+            item for kind in SHARED_KINDS for item in declared_by(instance, declared, kind)
+        ),
         files=tuple(file for file in dict.fromkeys(tracked.files) if file not in of_sources),
         paths=own_paths(("plugins", available.name), context["paths"], refreshed)
         if context["paths"] or refreshed

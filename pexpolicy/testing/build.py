@@ -96,7 +96,7 @@ def make_policy(
             outcome = await decide(policy, make_request("service_configuration"))
     """
     clock = DryRunClock(seconds_of(at))
-    context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=clock)
+    context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=clock, state_in_memory=True)
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")
         return build_policy(load(plugins), context=context)

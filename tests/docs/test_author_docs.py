@@ -286,6 +286,18 @@ def test_metrics_are_exposed_as_shown() -> None:
     assert all(f"\n{line}\n" in text for line in told.shown("text").splitlines())
 
 
+@samples.covers("shared-state.md", "What plugins share")
+async def test_places_are_shared_and_limited() -> None:
+    told = samples.section("shared-state.md", "What plugins share")
+    requests = [make_request(SERVICE, local_alias="a@b", remote_alias=caller) for caller in "xyx"]
+    policy = make_policy(
+        told.plugin("Places"), config={"plugins": {"places": {"settings": {"places": 1}}}}
+    )
+    async with policy.serving():
+        actions = [(await decide(policy, request)).decision.action for request in requests]
+    assert actions == ["continue", "reject", "continue"]
+
+
 @pytest.mark.parametrize("page", samples.PAGES)
 def test_every_sample_of_every_page_is_run_by_a_test(page: str) -> None:
     shown = {(page, block.heading) for block in samples.blocks(page)}

@@ -44,7 +44,7 @@ SOURCES = """
         one: Source[Any] | None = None
         several: list[Source[Any]] = []
 """
-BACKGROUND = "isolation: uses Refreshed or schedule, which need isolation = .none."
+BACKGROUND = "isolation: uses Refreshed, schedule or shared state, which need isolation = .none."
 OPENED = 'sources are for plugins of the server process: isolation = "none"'
 OWN_DATA = """
     @hookimpl

@@ -145,6 +145,33 @@ class FleetTable(Table):
     """
 
 
+class SharedTable(Table):
+    """``[shared]``: what worker processes, and several servers, share."""
+
+    driver: Literal["sqlite", "postgresql"] = "sqlite"
+    """`"sqlite"` is a file in the state folder, for one server. Several servers share a database
+    of PostgreSQL.
+    """
+    url: str | None = Field(None, pattern=r"^postgres(ql)?://")
+    """`postgresql://USER@HOST:PORT/DATABASE`. The connection is encrypted and verified except on
+    loopback and sockets; `?sslmode=`, `?sslrootcert=` and others are those of PostgreSQL.
+    """
+    password_file: str | None = None
+    """Path of a file with the password for PostgreSQL."""
+    timeout: float = Field(0.25, gt=0.0, le=MAX_BUDGET)
+    """Seconds after which an operation is abandoned; `on_error` of the plugin decides then."""
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if self.driver == "postgresql" and self.url is None:
+            raise ValueError('driver = "postgresql" needs url')
+        if self.driver == "sqlite" and (self.url or self.password_file):
+            raise ValueError('url and password_file are for driver = "postgresql"')
+        if URL(self.url or "").raw_password is not None:
+            raise ValueError("url: credentials are never in this file: write password_file")
+        return self
+
+
 class LimitsTable(Table):
     """``[limits]``: the limit of connections."""
 

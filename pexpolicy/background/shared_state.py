@@ -1,0 +1,312 @@
+"""The state that the processes of one server, or several servers, share: its engine and its limits.
+
+All statements are written in one dialect for SQLite and PostgreSQL: ``$1`` is the first argument,
+``$now`` the clock of the engine in seconds since 1970, and in ``CREATE TABLE`` the type ``$text``
+is text that is compared by code points.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.config.settings import Settings
+from pexpolicy.errors import Log, describe_error
+
+SCHEMA = 1
+"""The version of the tables. A server also works with those of the version before."""
+_COLUMNS = {
+    "pexpolicy_schema": "version bigint NOT NULL",
+    "pexpolicy_leases": "name $text, key $text, holder $text, expires double precision NOT NULL,"
+    " PRIMARY KEY (name, key, holder)",
+    "pexpolicy_counters": "name $text, key $text, slot bigint, amount bigint NOT NULL,"
+    " expires double precision NOT NULL, PRIMARY KEY (name, key, slot)",
+    "pexpolicy_entries": "name $text, key $text, value $text NOT NULL, taken_by $text,"
+    " expires double precision NOT NULL, PRIMARY KEY (name, key)",
+}
+SWEPT = ("pexpolicy_leases", "pexpolicy_counters", "pexpolicy_entries")
+"""Tables whose expired rows are deleted."""
+TABLES = (
+    *(f"CREATE TABLE IF NOT EXISTS {name} ({columns})" for name, columns in _COLUMNS.items()),
+    *(f"CREATE INDEX IF NOT EXISTS {name}_expire ON {name} (expires)" for name in SWEPT),
+)
+SWEEP_S = 60.0
+FILE_NAME = "shared.sqlite"
+"""In the state folder."""
+PAUSE_S = 1.0
+"""Seconds between two attempts while the engine fails."""
+DONE, FAILED, TIMED_OUT, REFUSED = "done", "failed", "timed_out", "refused"
+OUTCOMES = (DONE, FAILED, TIMED_OUT, REFUSED)
+"""What may become of an operation; the last one was not tried, as the engine has failed before."""
+
+Statement = tuple[str, Sequence[Any]]
+"""SQL and its arguments; a list of tuples executes it once for each, and returns no rows."""
+Rows = list[tuple[Any, ...]]
+
+
+class SharedUnavailableError(Exception):
+    """Shared state cannot be read or changed now. A change may have been made nevertheless."""
+
+
+class SchemaError(Exception):
+    """The tables are those of another version of pexpolicy."""
+
+
+class Engine(Protocol):
+    """Runs statements. It opens what it needs at the first ones, and again after a failure."""
+
+    mistakes: tuple[type[Exception], ...]
+    """Errors of a statement or its arguments, which say nothing about the engine."""
+
+    def start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
+        """Run statements in one transaction, and return the rows of each.
+
+        Of two transactions with the same ``lock``, one begins after the other has ended. The
+        future may be cancelled at any time.
+        """
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+def check_schema(found: Sequence[tuple[Any, ...]]) -> bool:
+    """Return whether the version has to be inserted; raises ``SchemaError``."""
+    version = max((row[0] for row in found), default=None)
+    if version is not None and not SCHEMA - 1 <= version <= SCHEMA:
+        which = "a newer version" if version > SCHEMA else "a version that is too old"
+        raise SchemaError(f"its tables are those of {which} of pexpolicy (schema {version})")
+    return version is None
+
+
+class SqliteEngine:
+    """A SQLite database that processes of one server share; without a path one in memory.
+
+    One that ``reads_only`` creates nothing: without a file it is empty. ``timeout`` in seconds.
+    """
+
+    mistakes: tuple[type[Exception], ...] = (
+        *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError),
+        *(sqlite3.DataError, ValueError, TypeError, OverflowError),
+    )
+
+    def __init__(
+        self, path: Path | None = None, timeout: float = 0.25, *, reads_only: bool = False
+    ) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._reads_only = reads_only
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
+
+    def start(
+        self,
+        statements: Sequence[Statement],
+        lock: str,
+    ) -> asyncio.Future[list[Rows]]:
+        """Run statements in one transaction in the thread of the database."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, statements)
+
+    def _run(self, statements: Sequence[Statement]) -> list[Rows]:
+        connection = self._connection or self._open()
+        try:
+            if len(statements) == 1 and not isinstance(statements[0][1], list):
+                return [_execute(connection, *statements[0])]
+            connection.execute("BEGIN" if self._reads_only else "BEGIN IMMEDIATE")
+            found = [_execute(connection, *statement) for statement in statements]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not isinstance(error, self.mistakes):
+                self._close()  # the file may have been replaced
+            raise
+        return found
+
+    def _open(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise SchemaError(f"needs SQLite 3.35, and this one is {sqlite3.sqlite_version}")
+        path, mode = self._path, "rw"
+        if path is None or (self._reads_only and not path.exists()):
+            name = ":memory:"
+        else:
+            if self._reads_only:
+                mode = "ro"
+            else:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            name = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(
+            name, self._timeout, isolation_level=None, check_same_thread=False, uri=True
+        )
+        try:
+            if mode == "rw":
+                connection.execute("PRAGMA journal_mode = WAL")
+                # A power failure may undo the last transactions, and never a part of one.
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("BEGIN IMMEDIATE")
+                for create in TABLES:
+                    _execute(connection, create, ())
+            if check_schema(_execute(connection, "SELECT version FROM pexpolicy_schema", ())):
+                _execute(connection, "INSERT INTO pexpolicy_schema VALUES ($1)", (SCHEMA,))
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Close the database once what runs has ended; a thread that hangs is not waited for."""
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+
+_SQLITE = {"$now": "((julianday('now') - 2440587.5) * 86400.0)", "$text": "text"}
+
+
+def translated(sql: str, words: dict[str, str]) -> str:
+    """Return a statement in the dialect of an engine."""
+    for word, text in words.items():
+        sql = sql.replace(word, text)
+    return sql
+
+
+def _execute(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Rows:
+    sql = translated(sql, _SQLITE)
+    if isinstance(arguments, list):
+        connection.executemany(sql, [_numbered(row) for row in arguments])
+        return []
+    return connection.execute(sql, _numbered(arguments)).fetchall()
+
+
+def _numbered(arguments: Iterable[Any]) -> dict[str, Any]:
+    """Return arguments by the names ``$1``, ``$2`` without the dollar, as ``sqlite3`` wants it."""
+    return {str(number): value for number, value in enumerate(arguments, 1)}
+
+
+class SharedState:
+    """An engine whose operations are abandoned after ``timeout`` seconds.
+
+    ``is_dry``: nothing is ever written.
+    """
+
+    def __init__(
+        self, engine: Engine, timeout: float = 0.25, *, log: Log | None = None, is_dry: bool = False
+    ) -> None:
+        self.is_dry = is_dry
+        self.problem = ""
+        """Why the last operation failed; empty after a success."""
+        self.counted: Counter[str] = Counter()
+        """Operations by outcome that were not added to the metrics yet."""
+        self._engine = engine
+        self._timeout = timeout
+        self._log = log
+        self._breaker = CircuitBreaker(failures=3, window=10.0, pause=PAUSE_S)
+        self._created: set[str] = set()
+        self.users = 0
+        """Policies that have it open."""
+
+    @property
+    def is_available(self) -> bool:
+        """False while the engine is not asked, except once a second."""
+        return not self._breaker.is_open
+
+    async def run(
+        self,
+        *statements: Statement,
+        lock: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109 - not a cancellation
+    ) -> list[Rows]:
+        """Run statements in one transaction, and return the rows of each.
+
+        After ``timeout`` seconds it is abandoned: a time limit around the client of a database does
+        not bound the call, as the client waits for the end of its own cancellation. Raises
+        ``SharedUnavailableError``, and the errors of wrong statements and arguments as they are.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._breaker.allows_call(loop.time()):
+            self.counted[REFUSED] += 1
+            raise SharedUnavailableError(f"shared state is not available: {self.problem}")
+        limit = self._timeout if timeout is None else timeout
+        running = self._engine.start(statements, lock)
+        try:
+            await asyncio.wait((running,), timeout=limit)
+        finally:
+            if not running.done():
+                running.add_done_callback(_retrieve)
+                running.cancel()
+        if not running.done() or running.cancelled():
+            raise self._failure(TIMED_OUT, f"no answer within {limit:.3g} s")
+        error = running.exception()
+        if error is None or isinstance(error, self._engine.mistakes):
+            self._succeeded()
+        if error is None:
+            return running.result()
+        if isinstance(error, (*self._engine.mistakes, SchemaError)):
+            raise error
+        raise self._failure(FAILED, describe_error(error).summary) from error
+
+    def _succeeded(self) -> None:
+        self.counted[DONE] += 1
+        self.problem = ""
+        if self._breaker.record_success() and self._log is not None:
+            self._log.warning("shared state is available again")
+
+    def _failure(self, outcome: str, why: str) -> SharedUnavailableError:
+        self.counted[outcome] += 1
+        self.problem = why
+        opens = self._breaker.record_failure(asyncio.get_running_loop().time())
+        if opens and self._log is not None:
+            self._log.warning("shared state is not available", problem=why)
+        return SharedUnavailableError(f"shared state is not available: {why}")
+
+    async def check(self) -> None:
+        """Open the engine, if it is available; raises ``SchemaError``."""
+        with suppress(SharedUnavailableError):
+            await self.run(("SELECT 1", ()))
+
+    async def create(self, statements: Sequence[str]) -> None:
+        """Create tables of a plugin, once in this process: ``CREATE TABLE IF NOT EXISTS``."""
+        missing = [one for one in statements if one not in self._created]
+        if missing and not self.is_dry:
+            await self.run(*((sql, ()) for sql in missing), lock="create", timeout=5.0)
+            self._created.update(missing)
+
+    async def sweep(self) -> None:
+        """Delete what has expired."""
+        delete = "DELETE FROM {} WHERE expires <= $now"
+        for table in SWEPT:
+            await self.run((delete.format(table), ()), timeout=5.0)
+
+    async def close(self) -> None:
+        """Close the engine."""
+        await self._engine.close()
+
+
+def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:
+    """Return the state of ``[shared]``, not opened; one that ``is_dry`` is only read."""
+    table = settings.shared
+    assert table.driver == "sqlite"
+    path = settings.state_dir / FILE_NAME
+    engine = SqliteEngine(path, table.timeout, reads_only=is_dry)
+    return SharedState(engine, table.timeout, log=log, is_dry=is_dry)
+
+
+def _retrieve(abandoned: asyncio.Future[Any]) -> None:
+    if not abandoned.cancelled():
+        abandoned.exception()

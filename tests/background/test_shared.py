@@ -1,0 +1,226 @@
+"""Leases, counters and stores: one suite for every engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pydantic
+import pytest
+
+from pexpolicy import Counters, Leases, Store
+from pexpolicy.background.shared import SharedItem, SharedTables
+from pexpolicy.background.shared_state import SharedState, SqliteEngine
+from pexpolicy.models.context import hook_context
+from pexpolicy.models.request import mark_dry_run
+from pexpolicy.testing import make_request
+
+Made = Callable[[SharedItem], Any]
+FEW = 3
+
+
+class Pin(msgspec.Struct):
+    digits: str
+    tries: int = 0
+
+
+class Window(pydantic.BaseModel):
+    opens: int
+
+
+@pytest.fixture(params=["sqlite"])
+async def states(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[list[SharedState]]:
+    """Two states over one engine, as two processes have them."""
+    made = [SharedState(SqliteEngine(tmp_path / "shared.sqlite"), 5.0) for _ in range(2)]
+    yield made
+    for state in made:
+        await state.close()
+
+
+def pair(states: list[SharedState], kind: type[Any], *arguments: Any) -> list[Any]:
+    """Return one item of a plugin in each process."""
+    items = [kind("things", *arguments) for _ in states]
+    for item, state in zip(items, states, strict=True):
+        item.bind("toy", state)
+    return items
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10.0):
+        while not await condition():  # noqa: ASYNC110 - the clock is that of the engine
+            await asyncio.sleep(0.01)
+
+
+async def test_fifty_at_once_get_no_more_than_the_places(states: list[SharedState]) -> None:
+    one, two = pair(states, Leases, 60.0)
+    got = await asyncio.gather(
+        *((one, two)[n % 2].acquire("acme", f"call-{n}", FEW) for n in range(50))
+    )
+    assert sum(got) == FEW
+    assert await two.count("acme") == FEW
+    assert await one.counts() == {"acme": FEW}
+
+
+async def test_a_holder_keeps_its_place_and_gives_it_to_another(states: list[SharedState]) -> None:
+    one, two = pair(states, Leases, 60.0)
+    assert await one.acquire("acme", "a", 1)
+    assert await two.acquire("acme", "a", 1)
+    assert not await two.acquire("acme", "b", 1)
+    assert await two.acquire("other", "b", 1)
+    await two.replace("acme", "a", "c")
+    await two.replace("acme", "unknown", "d")
+    assert await one.holders("acme") == ["c", "d"]
+    await one.release("acme", "c")
+    assert not await two.acquire("acme", "e", 1)
+    await one.release("acme", "d")
+    assert await two.acquire("acme", "e", 1)
+    assert await two.acquire("acme", "f")
+
+
+async def test_what_is_not_renewed_expires(states: list[SharedState]) -> None:
+    one, two = pair(states, Leases, 0.2)
+    assert await one.acquire("acme", "a", 1)
+    await until(lambda: two.acquire("acme", "b", 1, ttl=60.0))
+    assert await one.holders("acme") == ["b"]
+    store, _ = pair(states, Store, Pin, 0.2)
+    await store.put("p", Pin("1"))
+    await store.put("q", Pin("2"), ttl=60.0)
+    await until(lambda: _is_none(store.get("p")))
+    assert [key for key, _ in await store.items()] == ["q"]
+    await states[0].sweep()
+    assert await states[0].run(("SELECT count(*) FROM pexpolicy_entries", ())) == [[(1,)]]
+
+
+async def _is_none(awaited: Any) -> bool:
+    return (await awaited) is None
+
+
+async def test_additions_of_a_window_are_counted(states: list[SharedState]) -> None:
+    one, two = pair(states, Counters, 60.0)
+    await asyncio.gather(*((one, two)[n % 2].add("anna") for n in range(20)))
+    assert await one.add("anna", 5) == 25
+    assert (await two.count("anna"), await two.count("ben")) == (25, 0)
+    short, _ = pair(states, Counters, 0.2)
+    await short.add("carl")
+    await until(lambda: _is_zero(short.count("carl")))
+
+
+async def _is_zero(awaited: Any) -> bool:
+    return bool(await awaited == 0)
+
+
+async def test_an_entry_is_taken_once(states: list[SharedState]) -> None:
+    one, two = pair(states, Store, Pin)
+    await one.put("4711", Pin("4711"))
+    taken = await asyncio.gather(
+        *((one, two)[n % 2].take("4711", f"call-{n % 10}") for n in range(20))
+    )
+    assert [pin for pin in taken if pin] == [Pin("4711")] * 2
+    assert await two.get("4711") == Pin("4711")
+    await one.put("4711", Pin("4711"))
+    assert await two.take("4711", "another")
+    assert await two.take("absent", "another") is None
+
+
+async def test_no_update_is_lost(states: list[SharedState]) -> None:
+    one, two = pair(states, Store, Pin)
+
+    def count(before: Pin | None) -> Pin:
+        return Pin("1", (before.tries if before else 0) + 1)
+
+    await asyncio.gather(*((one, two)[n % 2].update("p", count) for n in range(60)))
+    assert await one.get("p") == Pin("1", 60)
+    assert await two.update("p", lambda _: None) is None
+    assert await one.get("p") is None
+    assert await two.update("p", lambda _: None) is None
+
+
+async def test_entries_are_listed_in_order_and_changed_together(states: list[SharedState]) -> None:
+    one, two = pair(states, Store, Window)
+    await one.put_all({f"a/{n}": Window(opens=n) for n in range(5)} | {"b/é": Window(opens=9)})
+    await two.put_all({"a/1": None, "a/2": Window(opens=7), "b/é": Window(opens=8)})
+    assert await one.items("a/") == [
+        ("a/0", Window(opens=0)),
+        *((f"a/{n}", Window(opens=opens)) for n, opens in ((2, 7), (3, 3), (4, 4))),
+    ]
+    assert [key for key, _ in await one.items(after="a/2", limit=2)] == ["a/3", "a/4"]
+    await two.delete("a/3")
+    assert [key for key, _ in await one.items(after="a/2")] == ["a/4", "b/é"]
+
+
+@pytest.mark.parametrize(
+    "key", ["", "a\0b", "\ud800", "x" * 100_000, "'; DROP TABLE", "%", "🙂" * 300]
+)
+async def test_any_text_is_a_key(states: list[SharedState], key: str) -> None:
+    leases, _ = pair(states, Leases, 60.0)
+    store, _ = pair(states, Store, Pin)
+    assert await leases.acquire(key, key, 1)
+    assert not await leases.acquire(key, key + "y", 1)
+    await store.put(key, Pin(f"{key[:50]}\0".replace("\ud800", "")))
+    assert await store.take(key, key)
+
+
+async def test_items_of_plugins_and_names_are_apart(states: list[SharedState]) -> None:
+    one, two = Leases("a", 60.0), Leases("a", 60.0)
+    one.bind("toy", states[0])
+    two.bind("other", states[1])
+    assert await one.acquire("k", "x", 1)
+    assert await two.acquire("k", "y", 1)
+    assert await two.holders("k") == ["y"]
+
+
+async def test_a_dry_run_answers_as_if_it_wrote(states: list[SharedState]) -> None:
+    leases, _ = pair(states, Leases, 60.0)
+    counters, _ = pair(states, Counters, 60.0)
+    store, _ = pair(states, Store, Pin)
+    assert await leases.acquire("k", "a", 1)
+    await store.put("p", Pin("1"))
+    request = make_request("service_configuration")
+    mark_dry_run(request)
+    with hook_context("toy", "service_configuration", request):
+        assert [await leases.acquire("k", holder, 1) for holder in "ab"] == [True, False]
+        assert await leases.acquire("l", "a", 1)
+        await leases.release("k", "a")
+        await leases.replace("k", "a", "b")
+        assert await counters.add("c") == 1
+        assert await store.take("p", "x") == Pin("1")
+        assert await store.update("p", lambda _: Pin("2")) == Pin("2")
+        await store.delete("p")
+        await store.put("q", Pin("3"))
+    assert await leases.holders("k") == ["a"]
+    assert await leases.counts() == {"k": 1}
+    assert await counters.count("c") == 0
+    assert await store.take("p", "y") == Pin("1")
+    assert await store.get("q") is None
+
+
+async def test_tables_of_a_plugin(states: list[SharedState]) -> None:
+    create = ["CREATE TABLE IF NOT EXISTS pexpolicy_toy (name $text PRIMARY KEY, at bigint)"]
+    one, two = pair(states, SharedTables, create)
+    insert = "INSERT INTO pexpolicy_toy VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING name"
+    assert await one.write((insert, ("a", 1)), (insert, ("a", 2))) == [[("a",)], []]
+    many = "INSERT INTO pexpolicy_toy VALUES ($1, $2) ON CONFLICT DO NOTHING"
+    assert await two.write((many, [("b", 2), ("a", 3)])) == [[]]
+    rows = await one.read("SELECT name, at FROM pexpolicy_toy WHERE at < $1 ORDER BY name", 9)
+    assert rows == [("a", 1), ("b", 2)]
+    with pytest.raises(Exception, match=r"(?i)null|not.*null"):
+        await one.write(
+            ("DELETE FROM pexpolicy_toy", ()),
+            ("INSERT INTO pexpolicy_entries (name, key) VALUES ($1, $2)", ("a", "b")),
+        )
+    assert len(await two.read("SELECT name FROM pexpolicy_toy")) == 2
+    got = await asyncio.gather(*(_next(item) for item in (one, two) * 5))
+    assert sorted(got) == [*range(10)]
+
+
+async def _next(tables: SharedTables) -> int:
+    """Number the rows by their count, which only a lock makes unique."""
+    insert = (
+        "INSERT INTO pexpolicy_toy SELECT 'n' || CAST(count(*) AS text), count(*)"
+        " FROM pexpolicy_toy WHERE name LIKE 'n%' RETURNING at"
+    )
+    (rows,) = await tables.write((insert, ()), lock="numbers")
+    return int(rows[0][0])
