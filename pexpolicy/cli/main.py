@@ -6,7 +6,8 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from importlib import import_module, metadata
 from itertools import groupby
@@ -16,7 +17,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from pexpolicy import __version__
-from pexpolicy.text import did_you_mean, is_without_colour, printable
+from pexpolicy.text import is_without_colour, printable, suggest
 
 GROUPS = {
     "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
@@ -86,19 +87,22 @@ class Commands(click.Group):
                 timer.start()
             raise
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        with _advising():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; print all errors of a configuration, and exit with 78 or 75."""
         try:
-            return super().invoke(ctx)
+            with _advising():
+                return super().invoke(ctx)
         except Exception as error:
             from pexpolicy.cli.common import fail  # noqa: PLC0415 - a faster start
             from pexpolicy.config.settings import ConfigError  # noqa: PLC0415 - the same
 
             if isinstance(error, ConfigError):
                 fail(error)
-            if isinstance(error, click.NoSuchOption) and error.possibilities:
-                name, near = error.option_name, error.possibilities
-                near[:] = [one for one in near if did_you_mean(name, [one])]
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -149,17 +153,42 @@ class Commands(click.Group):
         text = f"the command {cmd_name!r} of {_distribution(entry)} cannot be used"
         raise click.ClickException(f"{text}: {reason}")
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command; raise ``UsageError`` with a suggestion for an unknown one."""
-        name, names = args[0], self.list_commands(ctx)
-        if ctx.resilient_parsing or name in names or name.startswith("-"):
-            return super().resolve_command(ctx, args)
-        hint = did_you_mean(name, names)
-        if name in SERVICE_VERBS:
-            hint = f"; it is one of the service manager: systemctl {name} pexpolicy"
-        raise click.UsageError(f"No such command {name!r}{hint or '.'}", ctx)
+
+@contextmanager
+def _advising() -> Iterator[None]:
+    """Add to wrong usage of any command what there is instead."""
+    try:
+        yield
+    except click.UsageError as error:
+        if error.ctx is None or not (advice := _advice(error, error.ctx)):
+            raise
+        is_missing = isinstance(error, click.MissingParameter)
+        # Click itself suggests names that change the meaning.
+        text = error.format_message() if is_missing else error.message
+        raise click.UsageError(text.rstrip(".") + advice, error.ctx) from error
+
+
+def _advice(error: click.UsageError, ctx: click.Context) -> str:
+    command, parameters = ctx.command, ctx.command.get_params(ctx)
+    shown = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
+    options = [max(one.opts, key=len) for one in shown]
+    arguments = [one.make_metavar(ctx) for one in parameters if isinstance(one, click.Argument)]
+    commands = command.list_commands(ctx) if isinstance(command, click.Group) else []
+    match error:
+        case click.NoSuchOption(option_name=name):
+            return suggest(name, options) + bool(commands) * "; options follow their command"
+        case click.NoSuchCommand(command_name=name) if name in SERVICE_VERBS and not ctx.parent:
+            return f"; systemctl {name} pexpolicy does it"
+        case click.NoSuchCommand(command_name=name):
+            return suggest(name, commands)
+        case click.MissingParameter():
+            lines = (line.strip() for line in (command.epilog or "").splitlines())
+            written = next((line for line in lines if line.startswith("pexpolicy ")), "")
+            return written and f": write it as in {written}"
+        case _ if type(error) is click.UsageError and arguments:
+            return f"; it takes {' '.join(arguments)}: put what has blanks in quotes"
+        case _:
+            return suggest("", commands or options) * (type(error) is click.UsageError)
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:
