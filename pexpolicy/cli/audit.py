@@ -39,7 +39,7 @@ from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import Settings
 from pexpolicy.explain.request_forms import in_zone, split_zone
 from pexpolicy.models.alias import Alias
-from pexpolicy.text import printable
+from pexpolicy.text import printable, suggest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Event = Mapping[str, Any]
@@ -228,9 +228,11 @@ def grep(  # noqa: PLR0913 - the options of the command
         hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
     matches = _filter(text, alias, where, period(since, until), hashing)
     console, found, searched, first, last = screen(), 0, 0, None, None
+    fields = set(STEP_FIELDS)
     for record in records_of(reader.records(paths_of(config, files))):
         searched, last = searched + 1, record.event.get("timestamp")
         first = first or last
+        fields.update(record.event, *_dicts([record.event.get("request")]))
         if matches(record):
             found += 1
             if as_json:
@@ -238,6 +240,12 @@ def grep(  # noqa: PLR0913 - the options of the command
             else:
                 _print_short(console, record.event)
     if not found:
+        known = {_normal(name) for name in fields}
+        for field, _ in where if searched else ():
+            if not any(name.endswith(_normal(field)) for name in known):
+                refuse(
+                    f"no line has a field {field!r}{suggest(field, sorted(fields))}", NOTHING_FOUND
+                )
         times = " to ".join(format_time(at) for at in (first, last) if at)
         refuse(f"no line matches ({searched:,} searched{', ' * bool(times)}{times})", NOTHING_FOUND)
 
@@ -351,9 +359,13 @@ def _parameters(event: Event, suffix: str) -> Iterator[str]:
     """Yield the texts of request parameters whose name ends in ``suffix``."""
     for request in _dicts([event.get("request")]):
         for name, value in request.items():
-            if name.lower().replace("-", "_").endswith(suffix):
+            if _normal(name).endswith(suffix):
                 values = value if isinstance(value, list) else [value]
                 yield from (item for item in values if isinstance(item, str))
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _dicts(found: object) -> list[dict[str, Any]]:

@@ -129,6 +129,18 @@ def test_what_could_find_nothing_is_wrong_usage(run: Run, line: str, tmp_path: P
     assert (result.exit_code, result.stdout, bool(result.stderr)) == (2, "", True)
 
 
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("node_pi=10.44.7.5", "no line has a field 'node_pi'; did you mean 'node_ip'?"),
+        ("caller=alice", "no line has a field 'caller'; there are action, "),
+        ("node-ip=10.44.7.9", "no line matches (4 searched"),
+    ],
+)
+def test_a_field_that_no_line_has_is_named(run: Run, where: str, said: str) -> None:
+    assert said in run("grep", "--where", where).stderr
+
+
 def test_tail_shows_the_last_lines(run: Run) -> None:
     assert len(run("tail").stdout.splitlines()) == 4
     assert "unknown path" in run("tail", "-n", "1").stdout
