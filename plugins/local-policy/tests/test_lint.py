@@ -120,6 +120,9 @@ def test_errors_exit_with_65(tmp_path: Path, text: str, reason: str) -> None:
         (IF % 'call_info.remote_alias == "boss"', "trusts remote_alias alone"),
         ('{% set boss = call_info.vendor == "x" %}' + IF % "boss", "trusts vendor alone"),
         ("{% set caller = call_info.vendor|lower %}" + IF % 'caller == "x"', "trusts vendor alone"),
+        (IF % "call_info.local_alais", "call_info.local_alais: a service script has no such value"),
+        (IF % "local_alias", "no such variable; did you mean call_info.local_alias?"),
+        (IF % "partcipant", "partcipant: a service script has no such variable; there are call_"),
     ],
 )
 def test_what_is_doubtful(tmp_path: Path, text: str, reason: str) -> None:

@@ -403,7 +403,7 @@ _STATEMENTS: Mapping[type[nodes.Node], str] = {
 }
 _SEEN_TESTS = ("defined", "none", "undefined")
 _SEEN_METHODS = ("endswith", "extend", "get", "startswith")
-_GLOBALS = ("cycler", "dict", "joiner", "namespace", "range")
+GLOBALS = ("cycler", "dict", "joiner", "namespace", "range")
 _OPEN: Mapping[str, str] = {
     "pex_base64": "that it pads with = and uses + and / is assumed",
     "pex_find_first_match": "whether the whole text must match is unknown; here it may be a part",
@@ -448,7 +448,7 @@ def unknown_points(tree: nodes.Template) -> list[tuple[int, str]]:
                 unseen = f"{used} as a filter"
             case nodes.Test(name=test) if test not in _SEEN_TESTS:
                 unseen = f"is {test}"
-            case nodes.Call(node=nodes.Name(name=used)) if used in _GLOBALS:
+            case nodes.Call(node=nodes.Name(name=used)) if used in GLOBALS:
                 unseen = f"{used}()"
             case nodes.Call(node=nodes.Getattr(attr=method)) if method not in _SEEN_METHODS:
                 unseen = f".{method}()"

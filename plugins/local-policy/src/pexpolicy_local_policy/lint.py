@@ -13,7 +13,10 @@ from jinja2 import TemplateSyntaxError, nodes
 from pexpolicy import Decision, DecisionError
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
+from pexpolicy.text import did_you_mean, suggest
 from pexpolicy_local_policy.language import (
+    FUNCTION_NAMES,
+    GLOBALS,
     MAX_SCRIPT_LENGTH,
     parse,
     unknown_filters,
@@ -153,6 +156,8 @@ _PIN = re.compile(r"\d{4,}")
 """Digits that may be a PIN which the script holds."""
 _DECISIONS = (nodes.And, nodes.Call, nodes.Compare, nodes.Const, nodes.Not, nodes.Or, nodes.Test)
 """Expressions whose value is an outcome, and not the value of a caller itself."""
+_OF_JINJA = ("loop", "caller", "varargs", "kwargs")
+"""Variables of loops and macros."""
 _LAST = ("time", "memory", "output", "process")
 """Failures after which no other sample is tried: each could take as long."""
 _Variables = Mapping[str, frozenset[str]]
@@ -197,6 +202,7 @@ async def lint(
     wrong = [LintFinding("error", line, text) for line, text in unknown_filters(tree)]
     found += wrong
     found += [LintFinding("note", line, text) for line, text in unknown_points(tree)]
+    found += [LintFinding("warning", line, text) for line, text in _unknown_names(tree, kind)]
     called = [(one.lineno, one.node) for one in tree.find_all(nodes.Call)]
     text = "pex_debug_log writes to the support log at each call: remove it"
     logged = nodes.Name("pex_debug_log", "load")
@@ -215,6 +221,31 @@ async def lint(
         if rendering.failure is not None and rendering.failure.kind in _LAST:
             break
     return sorted(dict.fromkeys(found), key=lambda one: one.line)
+
+
+def _unknown_names(tree: nodes.Template, kind: Kind) -> Iterator[tuple[int, str]]:
+    """Yield the variables and keys that a script of this kind does not have."""
+    assigned = {one.name for one in tree.find_all(nodes.Name) if one.ctx != "load"}
+    assigned.update(one.name for one in tree.find_all(nodes.Macro))
+    known = {*VARIABLES[kind], *FUNCTION_NAMES, *GLOBALS, *_OF_JINJA, *assigned}
+    keys = {"call_info": CALL_INFO[kind], "participant": PARTICIPANT}
+    for node in tree.find_all((nodes.Name, nodes.Getattr)):
+        match node:
+            case nodes.Name(name=name) if name not in known:
+                holders = [f"{one}.{name}" for one in VARIABLES[kind] if name in keys.get(one, ())]
+                guess = (
+                    f"; did you mean {holders[0]}?" if holders else suggest(name, VARIABLES[kind])
+                )
+                yield node.lineno, f"{name}: a {kind} script has no such variable{guess}"
+            case nodes.Getattr(node=nodes.Name(name=holder), attr=key) if (
+                holder in VARIABLES[kind]
+                and key not in keys.get(holder, (key,))
+                and not hasattr(dict, key)
+            ):
+                text = f"{holder}.{key}: a {kind} script has no such value as far as is known"
+                yield node.lineno, text + did_you_mean(key, keys[holder])
+            case _:
+                pass
 
 
 def _judged(
