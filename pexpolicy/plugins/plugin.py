@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +146,10 @@ def _misspelt(plugin_class: type, attribute: str) -> str:
 
 
 def _is_used(plugin_class: type, attribute: str) -> bool:
-    """Return whether the class has ``self.ATTRIBUTE`` in its code, such as for a route."""
-    members = [value for base in plugin_class.__mro__ for value in vars(base).values()]
-    codes = [inspect.unwrap(one).__code__ for one in members if inspect.isfunction(one)]
-    for code in codes:
-        codes += filter(inspect.iscode, code.co_consts)
-        for owner, step in pairwise(dis.get_instructions(code)):
-            if step.argval == attribute and owner.argrepr.endswith("self"):
+    """Return whether the source of the class has ``self.ATTRIBUTE``, such as for a route."""
+    for base in plugin_class.__mro__:
+        with suppress(OSError, TypeError, SyntaxError):  # where there is none
+            if re.search(rf"\bself\.{attribute}\b", inspect.getsource(base)):
                 return True
     return False
 

@@ -1,5 +1,6 @@
 """Code samples of the pages for plugin authors, extracted to be run."""
 
+import linecache
 import re
 import sys
 import tomllib
@@ -82,7 +83,10 @@ def _run(block: Block, page: str) -> dict[str, Any]:
     # The module has to be importable, because pydantic resolves annotations in it.
     module = types.ModuleType(f"sample_{block.file.removesuffix('.py').replace('/', '_')}")
     sys.modules[module.__name__] = module
-    exec(compile(block.text, f"{page}: {block.file}", "exec"), vars(module))  # noqa: S102 - our own page
+    module.__file__ = f"{page}: {block.file}"
+    # As a file has it: the check of hooks reads the source of a class.
+    linecache.cache[module.__file__] = 0, None, block.text.splitlines(keepends=True), ""
+    exec(compile(block.text, module.__file__, "exec"), vars(module))  # noqa: S102 - our own page
     return vars(module)
 
 
