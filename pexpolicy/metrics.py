@@ -95,11 +95,23 @@ class PluginMetrics:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._metrics: dict[tuple[str, str, Kind], Series] = {}
+        self._made: dict[str, tuple[object, Definition]] = {}
         self._changes: Changes | None = None
 
     def clear(self) -> None:
         """Forget all values, as a forked process does with those of its parent."""
         self.__init__()  # type: ignore[misc]
+
+    def declare(self, definition: Definition) -> None:
+        """Raise ``ValueError`` for a second metric of a name while a plugin is built."""
+        context = HOOK_CONTEXT.get()
+        (plugin, _), _ = context
+        exposed = _exposed(plugin, definition)
+        made_in, before = self._made.get(exposed, (None, definition))
+        if plugin and made_in is context and before != definition:
+            text = "is made twice, in two ways: give each its own name, or make one with a label"
+            raise ValueError(f"metric {definition.name!r} {text}")
+        self._made[exposed] = context, definition
 
     def record(
         self,
@@ -182,6 +194,7 @@ class _Metric:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         (self._maker, _), _ = HOOK_CONTEXT.get()
+        PLUGIN_METRICS.declare(definition)
 
     def labels(self, *_: object) -> NoReturn:
         """Refuse what ``prometheus_client`` does."""

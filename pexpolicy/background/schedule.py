@@ -66,6 +66,9 @@ class Periodic(ABC, Generic[T]):
         if not callable(function):
             given, what = type(function).__name__, self.declared_as.partition("(")[0]
             raise TypeError(f"{what} takes a coroutine function, without (), and not a {given}")
+        if inspect.isroutine(function) and _returns_nothing(inspect.unwrap(function)):
+            what, blocks = function.__name__, "await asyncio.to_thread(...) for code that blocks"
+            raise TypeError(f"{what} is a plain function: write async def, and in it {blocks}")
         check_seconds(every=every, timeout=timeout)
         self.name = name
         self.every = every
@@ -191,6 +194,13 @@ def check_seconds(**seconds: float) -> None:
             raise TypeError(f"{name} is a number of seconds, and not a {type(value).__name__}")
         if not value > 0:
             raise ValueError(f"{name} must be above 0")
+
+
+def _returns_nothing(function: Callable[..., object]) -> bool:
+    """Return whether a function is no coroutine function, and names no awaitable as its result."""
+    result = getattr(function, "__annotations__", {}).get("return")
+    is_plain = function.__name__ != "<lambda>" and not inspect.iscoroutinefunction(function)
+    return is_plain and result in (None, "None")
 
 
 RECHECK_S = 60.0

@@ -128,6 +128,14 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         schedule(Work().tidy, **{"every": 1, **options})
 
 
+def test_a_plain_function_is_no_job() -> None:
+    def tidy() -> None: ...
+
+    with pytest.raises(TypeError, match="tidy is a plain function: write async def"):
+        schedule(tidy, every=60)  # type: ignore[arg-type]
+    schedule(lambda: Work().tidy(), every=60)
+
+
 async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> None:
     class Tidies(ASKED):  # type: ignore[misc, valid-type]
         def __init__(self, settings: object) -> None:

@@ -129,7 +129,10 @@ def test_a_reload_continues_counters_and_hides_gauges_of_removed_plugins(name: s
 def test_a_metric_whose_labels_change_is_exposed_once(name: str) -> None:
     with hook_context(name, "__init__"):
         metrics.counter("hits", "Hits.").inc()
+    with hook_context(name, "__init__"):
         metrics.counter("hits", "Hits.", ["source"]).inc(source="a")
+        with pytest.raises(ValueError, match="metric 'hits' is made twice"):
+            metrics.counter("hits", "Hits.")
     assert exposed(counted(name), name) == {"hits_total{a}": 1}
 
 
