@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import __version__
-from pexpolicy.access.warnings import access_warnings, core_paths, path_findings
+from pexpolicy.access.warnings import access_warnings, core_paths, path_findings, port_findings
 from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
@@ -89,6 +89,7 @@ def build_policy(
     ]
     told.core_warnings = lambda: (
         *config_warnings(settings, plugins),
+        *(port_findings(settings, file_user()) if file_user is not None else ()),
         *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
     )
     chains, background = _chains(settings, context, names, plugins)

@@ -35,6 +35,9 @@ WARNING_DAYS = 21.0
 """Days before expiry from which warnings are given."""
 NEVER = datetime.max.replace(tzinfo=UTC)
 _LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_PEM_OF = {"key": "PRIVATE KEY", "client_crl": "X509 CRL"}
+"""What a file of a key holds; the others hold certificates."""
 _ALTERNATIVE_NAMES = "2.5.29.17"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -201,14 +204,27 @@ def _reading(key: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None)
-        why = reason.replace("_", " ").lower() if reason else "it is not a PEM file, or is damaged"
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
             why = why_unusable(path, error)
+        else:
+            expected, reason = _PEM_OF.get(key, "CERTIFICATE"), getattr(error, "reason", None)
+            why = _why_refused(read_file(path), expected, reason or "")
         text = f"{path} cannot be used: {why}"
         if "-----BEGIN" in str(path):
             text = "this is the content of a file: write the path of the file that holds it"
         raise CertificateError(key, text) from None
+
+
+def _why_refused(content: bytes, expected: str, reason: str) -> str:
+    """Return why a file is not the PEM that is ``expected``; ``reason`` is that of OpenSSL."""
+    found = dict.fromkeys(one.decode() for one in _PEM.findall(content))
+    if found and not any(one.endswith(expected) for one in found):
+        return f"it holds {' and '.join(found)}, and not {expected}"
+    if not found and content.startswith(b"0"):
+        forms = "openssl x509, pkey or crl with -inform DER, or openssl pkcs12 -nodes"
+        return f"it is binary, and not PEM: convert it with {forms}"
+    damaged = "it is damaged" if found else "it is not a PEM file"
+    return reason.replace("_", " ").lower() or damaged
 
 
 class Certificates:

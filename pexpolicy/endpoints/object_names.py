@@ -11,7 +11,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
 from pexpolicy.models.validation import refusal
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief, suggest
 
 NAMED_OBJECTS: dict[str, str] = {
     "ivr_theme_name": "themes",
@@ -50,9 +50,8 @@ class ObjectNames:
             kind = NAMED_OBJECTS[field]
             known = self._declared.get(kind)
             if known is not None and value and value not in known:
-                guess = did_you_mean(value, known) if len(known) <= MAX_COMPARED else ""
                 text = f"{brief(value)} is not listed under [infinity] {kind}"
-                text += guess or "; if Infinity has it, add it there"
+                text += suggest(value, sorted(known)) if len(known) <= MAX_COMPARED else ""
                 mark = Confidence.TRANSCRIBED
                 raise DecisionError(refusal(contract, field, value, text, mark))
 

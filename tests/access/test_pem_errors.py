@@ -74,8 +74,14 @@ def of_another_type(folder: Path) -> None:
 
 
 MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
-    *((break_file, "certificate", "server.pem") for break_file in (der, swapped)),
-    (der_key, "key", "server.key"),
+    (der, "certificate", "server.pem cannot be used: it is binary, and not PEM"),
+    (swapped, "certificate", "PRIVATE KEY, and not CERTIFICATE"),
+    (der_key, "key", "server.key cannot be used: it is binary"),
+    (
+        changed("server.pem", lambda c: c.replace(b"CERTIFICATE", b"CERTIFICATE REQUEST")),
+        "certificate",
+        "it holds CERTIFICATE REQUEST, and not CERTIFICATE",
+    ),
     (changed("server.pem", lambda _: b"\n"), "certificate", "server.pem"),
     (changed("server.key", lambda _: b""), "key", "server.key"),
     (changed("server.pem", lambda c: c[:300]), "certificate", "server.pem"),

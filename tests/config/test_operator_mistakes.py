@@ -667,7 +667,13 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["chekc"], 2, "No such command 'chekc'; did you mean 'check'?"),
     (["restart"], 2, "systemctl restart pexpolicy"),
     (["is-active"], 2, "systemctl is-active pexpolicy"),
-    (["check", "--no-strict"], 2, "No such option '--no-strict'.\n"),
+    (["start"], 2, "systemctl start pexpolicy"),
+    (["check", "--no-strict"], 2, "No such option '--no-strict'; there are --config, "),
+    (["-c", "config.toml", "check"], 2, "--help; options follow their command\n"),
+    (["audit", "find"], 2, "No such command 'find'; there are grep, tail, verify\n"),
+    (["audit", "tail", "50"], 2, "there are --config, --file, --follow, --lines, --help\n"),
+    (["explain", "Meeting", "Room"], 2, "it takes REQUEST: put what has blanks in quotes\n"),
+    (["explain"], 2, "Missing argument 'REQUEST': write it as in pexpolicy explain meet@"),
 ]
 """Arguments, the exit code, and what is printed."""
 

@@ -86,11 +86,8 @@ async def test_names_of_a_kind_that_is_not_declared_are_not_checked(
             assert (await server.ask(wire.LOCATION)).result == {"location": "Anywhere"}
 
 
-ADD = "; if Infinity has it, add it there"
-
-
 def test_an_unknown_name_is_not_compared_with_thousands_in_a_call() -> None:
-    for count, guess in ((300, "; did you mean 'Theme 299'?"), (5000, ADD)):
+    for count, guess in ((300, "; did you mean 'Theme 299'?"), (5000, "")):
         names = ObjectNames({"themes": frozenset(f"Theme {n}" for n in range(count))})
         room = Conference(name="Room", service_tag="", ivr_theme_name="Thema 299")
         with pytest.raises(DecisionError) as caught:

@@ -10,8 +10,8 @@ Complaints = Callable[..., list[str]]
 Build = Callable[..., Any]
 
 NO_SUBNET = "is not a subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
-ADD = "if Infinity has it, add it there"
 NOT_LISTED = "is not listed under [infinity] locations"
+THERE_ARE = "; there are Bergen, Frankfurt, Oslo"
 PROTOCOLS = "'api', 'webrtc', 'sip', 'rtmp', 'h323', 'teams' or 'mssip'"
 HEADER = "subnet,location,overflow_locations,protocols,node_locations\n"
 
@@ -99,7 +99,7 @@ def test_every_name_that_infinity_does_not_know_is_named_with_its_place(
     )
     assert said == [
         f"subnets[0].location: 'Osl' {NOT_LISTED}; did you mean 'Oslo'?",
-        f"csv.\"subnets.csv line 2\".overflow_locations: 'Nowhere' {NOT_LISTED}; {ADD}",
+        f"csv.\"subnets.csv line 2\".overflow_locations: 'Nowhere' {NOT_LISTED}{THERE_ARE}",
         f"default.location: 'Frankfrut' {NOT_LISTED}; did you mean 'Frankfurt'?",
     ]
 

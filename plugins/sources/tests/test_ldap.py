@@ -182,11 +182,17 @@ def test_a_filter_may_be_written_on_several_lines() -> None:
     assert query.fill({"alias": ""}) is None, "it would match everything"
 
 
-def test_a_file_that_cannot_be_used_names_its_key(tmp_path: Path) -> None:
-    keys = {"url": "ldaps://h", "base": "", "ca_file": str(tmp_path / "none.pem")}
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"base": "", "ca_file": "/none.pem"}, "ca_file: "),
+        ({"base": "acme.example"}, "base: is not a DN: write it as in dc=acme,dc=example"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_names_its_key(keys: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        LdapSource(LdapSettings.model_validate(keys))
-    assert raised.value.problems[0].key == ("ca_file",)
+        LdapSource(LdapSettings.model_validate({"url": "ldaps://h", **keys}))
+    assert str(raised.value.problems[0]).startswith(said)
 
 
 async def test_a_certificate_of_another_authority_is_refused(directory: slapd.Server) -> None:
