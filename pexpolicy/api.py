@@ -12,6 +12,7 @@ from pexpolicy.background.sources import Source
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret, SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.secrets import read_secret
+from pexpolicy.config.tenants import Tenants
 from pexpolicy.endpoints.directory_information import (
     Directory,
     DirectoryEntry,
@@ -91,6 +92,7 @@ __all__ = [
     "SharedUnavailableError",
     "Source",
     "Store",
+    "Tenants",
     "TestCall",
     "VirtualReception",
     "get_logger",

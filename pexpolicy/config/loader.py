@@ -24,11 +24,19 @@ from pexpolicy.config.files import (
     why_unusable,
 )
 from pexpolicy.config.places import broken_toml
+from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.schema import EndpointName, Table
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable, SourceTable
+from pexpolicy.config.schema.plugins import (
+    EndpointTable,
+    InfinityTable,
+    PluginTable,
+    SourceTable,
+    TenantName,
+    TenantTable,
+)
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
@@ -43,6 +51,7 @@ from pexpolicy.config.schema.server import (
 )
 from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource, private_key
 from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.tenants import Tenants
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of, enumerated_fields
@@ -73,6 +82,7 @@ class Document(Table):
     The key belongs at the top of the file, before any table.
     """
     sources: dict[str, SourceTable] = Field(default_factory=dict)
+    tenants: dict[TenantName, TenantTable] = Field(default_factory=dict)
     plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
@@ -138,15 +148,21 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         private_key(sign_key.get_secret_value()) if sign_key is not None else None
     except InvalidKeyError as error:
         problems.append(Problem(("audit", source.key), str(error)))
+    tenants = Tenants()
+    try:
+        tenants = Tenants(tables.tenants)
+    except SettingsError as error:
+        problems += [Problem(("tenants", *one.key), one.text) for one in error.problems]
     infinity = tables.infinity
     plugins = tables.plugins.items()
+    level = tables.log.level
     settings = Settings(
         path=path,
         tables_digest=_digest_of(document),
         infinity=infinity.names,
         extras=infinity.extras,
         min_pin_length=infinity.min_pin_length,
-        plugins={n: t.with_extras(infinity.extras, tables.log.level) for n, t in plugins},
+        plugins={n: t.with_context(infinity.extras, tenants, level) for n, t in plugins},
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         endpoints=dict(tables.endpoints.items()),
         credentials=credentials,
@@ -173,7 +189,7 @@ _AS_WRITTEN = (
 """Tables that settings hold as they are written."""
 
 
-DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources")
+DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants")
 """Tables that decide: they are part of the policy hash. The rest is how one server runs."""
 MIN_KEY_LENGTH = 16
 

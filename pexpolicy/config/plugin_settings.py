@@ -76,6 +76,7 @@ class PluginSettings(BaseModel):
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _plugin_timeout: float = PrivateAttr(1.0)
     _config_folder: Path = PrivateAttr(Path())
+    _tenants: Any = PrivateAttr(None)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
 
@@ -119,6 +120,7 @@ class PluginSettings(BaseModel):
         self._extras = context.get("extras", NO_EXTRAS)
         self._plugin_timeout = context.get("timeout", self._plugin_timeout)
         self._config_folder = Path(context.get("root", ""))
+        self._tenants = context.get("tenants")
         for name in set(self._paths) - self.model_fields_set if self._paths else ():
             self.__dict__[name] = _below_root(self.__dict__[name], info)
         for name in self._secrets:
@@ -146,6 +148,11 @@ class PluginSettings(BaseModel):
     def config_folder(self) -> Path:
         """The folder of the configuration file."""
         return self._config_folder
+
+    @property
+    def tenants_of_config(self) -> Any:
+        """The ``Tenants`` of ``[tenants]``; ``Tenants.known(settings)`` returns them."""
+        return self._tenants
 
 
 M = TypeVar("M", bound=PluginSettings)

@@ -254,7 +254,7 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
             f"{available} asks for hook API {brief(wanted)}, and this pexpolicy has "
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
-    known = {**context, "timeout": table.timeout, "extras": table.extras}
+    known = {**context, "timeout": table.timeout, "extras": table.extras, "tenants": table.tenants}
     return _built(available, plugin_class, table.settings, known, ("settings",))
 
 

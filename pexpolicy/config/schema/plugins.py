@@ -1,4 +1,4 @@
-"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]`` and ``[infinity]``.
+"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]``, ``[tenants.NAME]`` and ``[infinity]``.
 
 The types for a plugin's own settings (``PluginSettings``, ``ConfigPath``) are in
 ``config/plugin_settings.py``.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
 
 from pexpolicy.config.schema import MAX_BUDGET, Table
 from pexpolicy.config.schema.server import Level
+from pexpolicy.models.alias import checked_alias, composed_text
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 
 Variable = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|\*)$")]
@@ -66,16 +67,22 @@ class PluginTable(Table):
     """Belongs to the plugin; its README names the keys."""
 
     _extras: Extras = PrivateAttr(NO_EXTRAS)
+    _tenants: Any = PrivateAttr(None)
 
     @property
     def extras(self) -> Extras:
         """Extra fields and values of ``[infinity]``."""
         return self._extras
 
-    def with_extras(self, extras: Extras, log_level: Level) -> Self:
-        """Return a copy with these extra fields and values, and with a level of its log lines."""
+    @property
+    def tenants(self) -> Any:
+        """The ``Tenants`` of ``[tenants]``."""
+        return self._tenants
+
+    def with_context(self, extras: Extras, tenants: object, log_level: Level) -> Self:
+        """Return a copy with what other tables tell the plugin, and a level of its log lines."""
         table = self.model_copy(update={"log_level": self.log_level or log_level})
-        table._extras = extras  # noqa: SLF001 - of the same class
+        table._extras, table._tenants = extras, tenants  # noqa: SLF001 - of the same class
         return table
 
 
@@ -95,6 +102,33 @@ class SourceTable(Table):
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 Word = Annotated[str, Field(min_length=1, max_length=250)]
+TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+def _alias_pattern(written: str) -> str:
+    """Return an alias, or a pattern in the normal form of aliases; raises ``ValueError``."""
+    if "*" not in written:
+        return checked_alias(written)
+    if "?" in written or ":" in written or any(map(str.isspace, written)):
+        raise ValueError(
+            f"{written!r} matches no alias: in a pattern only * is special, and aliases have no "
+            "scheme, port, parameter or blank here"
+        )
+    return composed_text(written.lower())
+
+
+class TenantTable(Table):
+    """``[tenants.NAME]``: one customer or department, and what tells its calls from others."""
+
+    tag: Word | None = None
+    """The `service_tag` of its services, or one of the parts of it that `&` separates. Default:
+    `t=NAME`.
+    """
+    aliases: list[Annotated[Word, AfterValidator(_alias_pattern)]] = Field(default_factory=list)
+    """Its aliases, for services without the tag of a tenant. In a pattern, such as
+    `*@acme.example.com`, `*` is any text; the longest pattern that matches counts.
+    """
+
 
 NOT_OBJECTS = ("min_pin_length", "extra_fields", "extra_values")
 """Keys of ``[infinity]`` that are not lists of object names."""
