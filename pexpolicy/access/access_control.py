@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from hmac import compare_digest
 from http import HTTPStatus
@@ -32,6 +32,7 @@ from pexpolicy.access.refusals import (
     UNAUTHORISED,
     Refusal,
 )
+from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
 
 BUSY_DELAY_S = 0.5
@@ -50,10 +51,19 @@ class AccessControl:
         self._pool = VerificationPool()
         self._throttle = LoginThrottle()
         self.remember = self._pool.remember
+        self.events: AccessControl | None = None
+        """The access control of event sinks, if there are any."""
 
     def for_settings(self, settings: Settings) -> AccessControl:
         """Return the access control of another configuration, with the state of this one."""
-        made, configured = copy(self), settings.credentials
+        made, platforms = self._with(settings, settings.credentials), settings.event_credentials
+        # Guesses of the password of a sink must not slow down calls, so it shares nothing.
+        events = self.events or AccessControl(self._clock)
+        made.events = events._with(settings, [*platforms.values()]) if platforms else None  # noqa: SLF001
+        return made
+
+    def _with(self, settings: Settings, configured: Sequence[Credential]) -> AccessControl:
+        made = copy(self)
         made._networks = Networks(settings.access.networks)  # noqa: SLF001 - of this class
         made._proxies = TrustedProxies(settings.access.trusted_proxies)  # noqa: SLF001
         made._credentials = Credentials(configured, self._pool) if configured else None  # noqa: SLF001
@@ -151,6 +161,8 @@ class AccessControl:
         """Stop verifying credentials and release all delayed replies."""
         self._pool.close()
         self._throttle.cancel()
+        if self.events is not None:
+            self.events.close()
 
 
 def _connection(request: web.BaseRequest) -> Connection:

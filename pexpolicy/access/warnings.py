@@ -250,6 +250,7 @@ def preflight_problems(
     table with which the admin listener of a running server was started: it keeps its address and
     uses the new token. ``ports`` override the two configured ports.
     """
+    yield from settings.unread
     address = host or settings.server.host
     # A table that could not be read is reported as an error of its own.
     admin, wrong, audit = settings.admin, settings.wrong, settings.audit.path

@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.server import AuthTable, CredentialTable, PasswordTable
+from pexpolicy.config.schema.server import AuthTable, CredentialTable, EventsTable, PasswordTable
 from pexpolicy.config.secrets import SecretError, read_secret
 
 COST = 15
@@ -116,6 +116,25 @@ def credentials_of(auth: AuthTable, folder: Path) -> tuple[tuple[Credential, ...
         except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
     return tuple(credentials), problems
+
+
+def event_credentials_of(
+    events: EventsTable | None, folder: Path
+) -> tuple[dict[str, Credential], list[Problem]]:
+    """Return the credentials of event sinks by source, and a problem for each that cannot be read.
+
+    Only a server needs them, so the problems are none for other commands.
+    """
+    found: dict[str, Credential] = {}
+    problems: list[Problem] = []
+    for name, table in events.sources.items() if events is not None else ():
+        key: Key = ("events",) if table is events else ("events", name)
+        try:
+            password = SecretStr(table.secret("password").read(folder))
+            found[name] = Credential(table.user or "", password)
+        except SecretError as error:
+            problems.append(Problem((*key, error.key), str(error)))
+    return found, problems
 
 
 def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:

@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 from pydantic import Field, SecretStr
 
-from pexpolicy.config.credentials import Credential, credentials_of
+from pexpolicy.config.credentials import Credential, credentials_of, event_credentials_of
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
@@ -41,6 +41,7 @@ from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
     AuthTable,
+    EventsTable,
     FleetTable,
     LimitsTable,
     LogTable,
@@ -66,6 +67,7 @@ class Document(Table):
     access: AccessTable = AccessTable()
     tls: TlsTable | None = None
     limits: LimitsTable = LimitsTable()
+    events: EventsTable | None = None
     admin: AdminTable = AdminTable()
     console: ConsoleTable = ConsoleTable()
     tracing: TracingTable | None = None
@@ -128,6 +130,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
             return None
 
     with tracking() as tracked:
+        event_credentials, unread = event_credentials_of(tables.events, path.parent)
         credentials: tuple[Credential, ...] = ()
         if tables.auth is not None:
             credentials, unreadable = credentials_of(tables.auth, path.parent)
@@ -166,6 +169,8 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         endpoints=dict(tables.endpoints.items()),
         credentials=credentials,
+        event_credentials=event_credentials,
+        unread=tuple(unread),
         privacy_key=privacy_key,
         admin_token=admin_token,
         sign_key=sign_key,
@@ -184,7 +189,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
 
 _AS_WRITTEN = (
     *("server", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    *("fleet", "shared", "privacy", "sources"),
+    *("events", "fleet", "shared", "privacy", "sources"),
 )
 """Tables that settings hold as they are written."""
 

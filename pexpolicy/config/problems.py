@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 from pydantic import BaseModel
@@ -108,7 +108,10 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     place = _locate(item["loc"], model)
     key, kind, written, context = place.key, item["type"], item["input"], item.get("ctx", {})
     words = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    # Where any other key is a table, a word is a misspelt key.
+    known = _fields_of(place.table) if kind == "model_type" else {}
+    is_misspelt = known and key[-1] not in known and not isinstance(written, Mapping)
+    if kind in ("extra_forbidden", "unexpected_keyword_argument") or is_misspelt:
         return Problem(key, f"unknown key{_instead(place, model)}")
     if kind.startswith("union_tag"):
         tag = suggest(str(context.get("tag")), words)
@@ -201,12 +204,20 @@ def _locate(location: Key, model: type[BaseModel]) -> _Place:
         tables = [(kind, fields) for kind in members if (fields := _fields_of(kind))]
         table = tables[0][0] if tables else object
         found = [fields[part] for _, fields in tables if part in fields]
-        here = found or [inner for kind in members for inner in get_args(kind)]
+        here = found or [inner for kind in members for inner in get_args(_extra_of(kind))]
         is_secret = is_secret or not here or any("Secret" in str(one) for one in found)
         if any(len(_members_of(one)) > 1 for one in here):
             next(parts, None)
     is_secret = is_secret or any(isinstance(one, str) and _SECRET.search(one) for one in key)
     return _Place(key, table, here[-1] if here else None, is_secret)
+
+
+def _extra_of(kind: Any) -> Any:
+    """Return the type of the further keys of a table, or else the type itself."""
+    is_table = isinstance(kind, type) and "__pydantic_extra__" in vars(kind).get(
+        "__annotations__", ()
+    )
+    return get_type_hints(kind)["__pydantic_extra__"] if is_table else kind
 
 
 def _members_of(annotation: Any) -> list[Any]:

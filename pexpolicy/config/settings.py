@@ -18,6 +18,7 @@ from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTa
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
+    EventsTable,
     FleetTable,
     LimitsTable,
     LogTable,
@@ -89,6 +90,11 @@ class Settings:
     secret_files: tuple[Path, ...] = ()
     secrets: tuple[Path | str, ...] = ()
     """Files and environment variables with secrets that decide."""
+    events: EventsTable | None = None
+    event_credentials: Mapping[str, Credential] = field(default_factory=dict)
+    """By source; only a server needs them."""
+    unread: tuple[Problem, ...] = ()
+    """Secrets that only a server needs, and that cannot be read."""
     fleet: FleetTable = field(default_factory=FleetTable)
     fleet_key: SecretStr | None = field(default=None, repr=False)
     fleet_token: SecretStr | None = field(default=None, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 from yarl import URL
 
 from pexpolicy.config.schema import MAX_BUDGET, SecretTable, Table
@@ -253,6 +253,57 @@ class AuthTable(PasswordTable):
         elif self.places or not self.credentials:
             msg = "name the user that the password belongs to, or write [[auth.credentials]]"
             raise ValueError(msg)
+        return self
+
+
+class EventSourceTable(SecretTable):
+    """``[events.NAME]``: one platform of several, whose events have the source NAME."""
+
+    user: User
+    """User name of the event sink in Infinity."""
+    password_env: str | None = None
+    """Name of an environment variable that holds its password."""
+    password_file: str | None = None
+    """Path of a file that holds it; a line end after it is ignored."""
+
+
+class EventsTable(SecretTable):
+    """``[events]``: what the event sinks of Infinity send to the node listener."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, EventSourceTable]
+
+    user: User | None = None
+    """User name of the event sink in Infinity, whose events have the source `default`."""
+    password_env: str | None = None
+    """Name of an environment variable that holds its password."""
+    password_file: str | None = None
+    """Path of a file that holds it; a line end after it is ignored."""
+    max_body_mb: int = Field(64, ge=1, le=1024)
+    """Megabytes of one message. A longer one is read to its end and dropped, and the source is then
+    stale. Ten times that is refused.
+    """
+
+    @property
+    def sources(self) -> dict[str, EventSourceTable | EventsTable]:
+        """The platforms by name."""
+        own = {"default": self} if self.user is not None else {}
+        return own | (self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if not self.sources or (self.user is None and self.secret("password").places):
+            raise ValueError("name the user that event sinks send, or write [events.NAME]")
+        for name, table in self.sources.items():
+            if not table.secret("password").places:
+                where = "" if table is self else f"[events.{name}]: "
+                raise ValueError(f"{where}write {table.secret('password').keys}")
+        users = [table.user for table in self.sources.values()]
+        if len(set(users)) < len(users):
+            raise ValueError("has two sources of one user: give each platform its own")
+        for name in self.sources:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
+                raise ValueError(f"[events.{name}]: a name has up to 32 letters, digits, _ and -")
         return self
 
 

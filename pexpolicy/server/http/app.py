@@ -13,16 +13,17 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import MultiDict, MultiDictProxy
 from uuid_utils import uuid7
 from yarl import URL
 
 from pexpolicy.access.connections import AuthenticatedRequest
-from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, RefusalLog
+from pexpolicy.access.refusals import BODY, UNKNOWN_PATH, WRONG_METHOD, Refusal, RefusalLog
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log
+from pexpolicy.events.receiver import PATH, EventReceiver, discard, is_whole
 from pexpolicy.models.request import CallFacts, Params, set_origin
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, ReadinessState, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
@@ -64,8 +65,10 @@ class PolicyApp:
         base_path: str = "",
         telemetry: Telemetry | None = None,
         spans: Spans | None = None,
+        events: EventReceiver | None = None,
     ) -> None:
         self.log = log
+        self.events_path = base_path + PATH
         self.telemetry = telemetry or Telemetry()
         self.activate(generation)
         self.refusals = RefusalLog(
@@ -74,6 +77,7 @@ class PolicyApp:
             lambda: self.generation.audit.has_room_for_refusals,
         )
         self._spans = spans
+        self._events = events
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._by_path = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._by_prefix = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -91,6 +95,8 @@ class PolicyApp:
         path = url.raw_path
         endpoint, alias = self._by_path.get(path), ""
         if endpoint is None:
+            if path == self.events_path:
+                return await self._receive_events(request)
             endpoint, alias = self._with_alias(path)
         if endpoint is None or request.method not in READABLE:
             return await self._finish_refusal(self._other_response(request, path, endpoint))
@@ -210,6 +216,29 @@ class PolicyApp:
         if self.telemetry.sources.readiness is ReadinessState.DRAINING:
             response.force_close()
         return response
+
+    async def _receive_events(self, request: web.BaseRequest) -> PrerenderedResponse:
+        """Have the events of a message stored, and answer it."""
+        settings, sinks = self.generation.policy.settings, self.generation.access.events
+        if sinks is None or settings.events is None or self._events is None:
+            response = self._other_response(request, request.rel_url.raw_path, None)
+        elif request.method != hdrs.METH_POST:
+            self.refusals.note(WRONG_METHOD, 405, sinks.peer(request))
+            response = not_allowed(hdrs.METH_POST)
+        elif isinstance(
+            admitted := sinks.cached(request) or await sinks.authenticate(request), Refusal
+        ):
+            response = self._refused_response(admitted, "")
+        else:
+            source = [*settings.event_credentials][max(admitted.credential - 1, 0)]
+            status = await self._events.receive(request, source, settings.events)
+            if status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+                self.refusals.note(BODY, status, admitted.peer, path=self.events_path)
+            response = PrerenderedResponse(status, "", b"")
+        await discard(request)
+        if not is_whole(request):
+            response.force_close()
+        return await self._finish_refusal(response)
 
     async def _finish_refusal(self, response: PrerenderedResponse) -> PrerenderedResponse:
         """Finish a response to a client without credentials in the next turn of the event loop.

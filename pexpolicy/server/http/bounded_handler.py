@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -29,6 +30,8 @@ MAX_UNANSWERED = 8
 """Requests of a connection that aiohttp holds; further ones wait as bytes."""
 BEGINNING_BYTES = 16
 """Bytes of an incomplete request that are checked at once."""
+UNKNOWN = sys.maxsize
+"""The size of a chunked body. The connection has to be closed after the reply."""
 _END = b"\r\n\r\n"
 OTHER_VERSIONS = (None, b"0.9", b"2.0")
 """Versions that aiohttp accepts too."""
@@ -63,13 +66,15 @@ class BoundedHandler(web.RequestHandler):
     admitted on the connection, the time counts from the accept, or from the previous request. The
     client must read a reply within the same time.
 
-    A handler is called after the body of its request has arrived. Override ``handle_error`` for
-    the replies to what is refused, and ask ``refusal`` for their reason and status.
+    A handler is called after the body of its request has arrived, or before, for a path whose
+    bodies are ``streamed``: it calls ``accept_body``, or closes the connection. Override
+    ``handle_error`` for the replies to what is refused, and ask ``refusal`` for their reason and
+    status.
     """
 
     __slots__ = (
-        *("_expected", "_is_paused", "_limit", "_refusal", "answered"),
-        *("connection", "is_deaf", "parsed", "reading", "received"),
+        *("_expected", "_is_paused", "_limit", "_refusal", "_takes_body", "answered"),
+        *("body_left", "connection", "is_deaf", "parsed", "reading", "received", "streamed"),
     )
 
     bodies: ClassVar[BodyLimit | None] = None
@@ -109,6 +114,11 @@ class BoundedHandler(web.RequestHandler):
         self._limit = header_bytes
         self._expected = 0
         self._is_paused = False
+        self._takes_body = False
+        self.streamed = b""
+        """The path of requests whose bodies are given to aiohttp as they arrive."""
+        self.body_left = 0
+        """Bytes of the streamed body that aiohttp was not given; ``UNKNOWN`` for a chunked one."""
         self._refusal: tuple[str, int] | None = None
 
     async def start(self) -> None:
@@ -166,6 +176,7 @@ class BoundedHandler(web.RequestHandler):
         line = data.find(b"\r")
         if (
             not self.received
+            and not self.body_left
             and data.startswith(b"GET /")
             # All that follows is searched after the request line, which is long.
             and data.find(b"\n") == line + 1
@@ -195,6 +206,15 @@ class BoundedHandler(web.RequestHandler):
         received = self.received
         try:
             while received and not self.is_deaf:
+                if self.body_left:
+                    if not self._takes_body:
+                        self._pause(paused=len(received) < self.body_left)
+                        return
+                    piece = bytes(received[: self.body_left])
+                    del received[: len(piece)]
+                    self.body_left -= len(piece) if self.body_left < UNKNOWN else 0
+                    super().data_received(piece)
+                    continue
                 if self.parsed - self.answered >= MAX_UNANSWERED:
                     self._pause(paused=True)
                     return
@@ -211,6 +231,13 @@ class BoundedHandler(web.RequestHandler):
             self.received = bytearray()
             self.is_deaf = True
             self.refuse(*refused.args)
+
+    def accept_body(self) -> None:
+        """Give aiohttp the streamed body, as it arrives."""
+        self._takes_body = True
+        self._pause(paused=False)
+        self._feed_received()
+        self.connection.received(len(self.received))
 
     def _pause(self, *, paused: bool) -> None:
         transport = self.transport
@@ -257,11 +284,16 @@ class BoundedHandler(web.RequestHandler):
             value.endswith(b"chunked") or not value if is_chunked else value.isdigit()
         ):
             raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
-        if is_chunked:
+        is_streamed = bool(self.streamed) and target.partition(b"?")[0] == self.streamed
+        if is_chunked and not (is_streamed and value == b"chunked"):
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
-        size = int(value.lstrip(b"0")[:18] or b"0")  # more digits would be too large as well
+        # More digits would be too large as well.
+        size = UNKNOWN if is_chunked else int(value.lstrip(b"0")[:18] or b"0")
         bodies = self.bodies
         if not size:
+            return 0
+        if is_streamed:
+            self.body_left, self._takes_body = size, False
             return 0
         if not (bodies and target.startswith(bodies.prefix.encode())) or head[:8] == b"CONNECT ":
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)

@@ -138,7 +138,10 @@ class Listener:
         self._refusals = app.refusals
         self._kind = kind
         flush_audit = app.generation.audit.flush
-        self._batcher = ReplyBatcher(self._server, limits, app.refusals, app.log, flush_audit)
+        streamed = app.events_path.encode() if server is None else b""
+        self._batcher = ReplyBatcher(
+            self._server, limits, app.refusals, app.log, flush_audit, streamed
+        )
         self._batch = ACCEPT_BATCH if self.certificates is None else TLS_ACCEPT_BATCH
         if shared:
             self._batch = 1

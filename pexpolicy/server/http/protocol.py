@@ -26,7 +26,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import CLOSED, FAULT, TIMED_OUT, WRITE_TIMEOUT, RefusalLog
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.server.http.bounded_handler import BoundedHandler
+from pexpolicy.server.http.bounded_handler import UNKNOWN, BoundedHandler
 
 SERVER = "pexpolicy"
 TEXT = "text/plain; charset=utf-8"
@@ -119,9 +119,9 @@ def _date_of(second: int) -> bytes:
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
-def not_allowed() -> PrerenderedResponse:
-    """Return the response to a request whose method is not in ``READABLE``."""
-    return PrerenderedResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
+def not_allowed(allowed: str = ", ".join(READABLE)) -> PrerenderedResponse:
+    """Return the response to a request whose method is not in ``allowed``."""
+    return PrerenderedResponse(405, "", b"", extra=f"\r\nAllow: {allowed}".encode())
 
 
 def health(path: str, not_ready_reasons: Sequence[str]) -> PrerenderedResponse:
@@ -147,7 +147,8 @@ class ReplyBatcher:
     """What the connections of a listener share: it queues their replies and sends them in order.
 
     ``flush_audit`` is called before anything is sent and must not raise: it writes the buffered
-    audit lines, so the audit line of a call is written before its reply is sent.
+    audit lines, so the audit line of a call is written before its reply is sent. The app reads the
+    bodies for the path ``streamed``.
     """
 
     def __init__(
@@ -157,7 +158,9 @@ class ReplyBatcher:
         refusals: RefusalLog,
         log: Log,
         flush_audit: Callable[[], None],
+        streamed: bytes = b"",
     ) -> None:
+        self.streamed = streamed
         self.server = server
         self.limits = limits
         self.refusals = refusals
@@ -231,6 +234,7 @@ class PolicyProtocol(BoundedHandler):
 
     def __init__(self, batcher: ReplyBatcher, connection: Connection) -> None:
         super().__init__(batcher.server, batcher.loop, batcher.limits, connection)
+        self.streamed = batcher.streamed
         self._batcher = batcher
         self._batch = -1
         self._flushes = False
@@ -260,7 +264,8 @@ class PolicyProtocol(BoundedHandler):
         close together, and only replies that are ready are sent.
         """
         self._batcher.flush()
-        if self.is_all_answered or self.ssl_context is not None:
+        is_cut_off = 0 < self.body_left < UNKNOWN
+        if self.is_all_answered or is_cut_off or self.ssl_context is not None:
             return False
         self._has_eof = self._flushes = True
         return True
