@@ -15,7 +15,7 @@ import msgspec
 
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
-from pexpolicy.background.shared_state import SchemaError, SharedState
+from pexpolicy.background.shared_state import SetupError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
 from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
@@ -198,15 +198,15 @@ class Policy:
         if self.context.state_in_memory and not in_server:
             return
         opening = self.context.shared.shared_state(self.settings, self._log, in_server=in_server)
-        self.shared_state = state = await stack.enter_async_context(opening)
-        for plugin in self.plugins:
-            for item in plugin.shared:
-                item.bind(plugin.name, state)
-        if any(plugin.shared for plugin in self.plugins):
-            try:
+        try:
+            self.shared_state = state = await stack.enter_async_context(opening)
+            items = [(plugin.name, item) for plugin in self.plugins for item in plugin.shared]
+            for name, item in items:
+                item.bind(name, state)
+            if items:
                 await state.check()
-            except SchemaError as error:
-                raise ConfigError(self.settings.path, [Problem(("shared",), str(error))]) from None
+        except SetupError as error:
+            raise ConfigError(self.settings.path, [Problem(("shared",), str(error))]) from None
 
     async def _open_plugins(self, stack: AsyncExitStack, *, in_server: bool) -> None:
         """Enter the lifespans of all plugins; raise ``ConfigError`` with the problems of all."""

@@ -16,12 +16,18 @@ from pydantic import BaseModel
 
 from pexpolicy.background.schedule import check_seconds, declare
 from pexpolicy.background.shared_state import (
+    FILE_NAME,
+    Engine,
     Rows,
+    SetupError,
     SharedState,
     SharedUnavailableError,
     SqliteEngine,
     Statement,
 )
+from pexpolicy.config.outgoing import revealed
+from pexpolicy.config.settings import Settings
+from pexpolicy.errors import Log
 from pexpolicy.models.context import HOOK_CONTEXT
 
 M = TypeVar("M")
@@ -370,7 +376,8 @@ class SharedTables(SharedItem):
 
     async def read(self, sql: str, *arguments: Any) -> Rows:
         """Return the rows of a query, which changes nothing."""
-        await self.state.create(self._create)
+        if not await self.state.create(self._create):
+            return []
         return (await self.state.run((sql, arguments), timeout=self._timeout))[0]
 
     async def write(self, *statements: Statement, lock: str = "") -> list[Rows]:
@@ -386,6 +393,22 @@ class SharedTables(SharedItem):
         await self.state.create(self._create)
         lock = f"{self.prefixed}\n{lock}" if lock else ""
         return await self.state.run(*statements, lock=lock, timeout=self._timeout)
+
+
+def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:
+    """Return the state of ``[shared]``, not opened; one that ``is_dry`` is only read."""
+    table = settings.shared
+    engine: Engine
+    if table.url is not None:
+        try:
+            from pexpolicy.background.shared_postgresql import PostgresqlEngine  # noqa: PLC0415
+        except ImportError as error:
+            raise SetupError(f"{error}: pip install 'pexpolicy-sources[postgresql]'") from None
+        engine = PostgresqlEngine(table.url, revealed(settings.shared_password), reads_only=is_dry)
+    else:
+        path = settings.state_dir / FILE_NAME
+        engine = SqliteEngine(path, table.timeout, reads_only=is_dry)
+    return SharedState(engine, table.timeout, log=log, is_dry=is_dry)
 
 
 SHARED_KINDS: tuple[type[SharedItem], ...] = (Leases, Counters, Store, SharedTables)

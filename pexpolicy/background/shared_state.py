@@ -1,8 +1,8 @@
 """The state that the processes of one server, or several servers, share: its engine and its limits.
 
 All statements are written in one dialect for SQLite and PostgreSQL: ``$1`` is the first argument,
-``$now`` the clock of the engine in seconds since 1970, and in ``CREATE TABLE`` the type ``$text``
-is text that is compared by code points.
+``$now`` the clock of the engine in seconds since 1970, ``$tables`` has the ``name`` of each table,
+and in ``CREATE TABLE`` the type ``$text`` is text that is compared by code points.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,6 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
-from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error
 
 SCHEMA = 1
@@ -40,6 +40,7 @@ TABLES = (
     *(f"CREATE INDEX IF NOT EXISTS {name}_expire ON {name} (expires)" for name in SWEPT),
 )
 SWEEP_S = 60.0
+CLOSE_S = 1.0
 FILE_NAME = "shared.sqlite"
 """In the state folder."""
 PAUSE_S = 1.0
@@ -57,8 +58,8 @@ class SharedUnavailableError(Exception):
     """Shared state cannot be read or changed now. A change may have been made nevertheless."""
 
 
-class SchemaError(Exception):
-    """The tables are those of another version of pexpolicy."""
+class SetupError(Exception):
+    """Shared state can never be used as it is configured, such as tables of a newer version."""
 
 
 class Engine(Protocol):
@@ -79,11 +80,11 @@ class Engine(Protocol):
 
 
 def check_schema(found: Sequence[tuple[Any, ...]]) -> bool:
-    """Return whether the version has to be inserted; raises ``SchemaError``."""
+    """Return whether the version has to be inserted; raises ``SetupError``."""
     version = max((row[0] for row in found), default=None)
     if version is not None and not SCHEMA - 1 <= version <= SCHEMA:
         which = "a newer version" if version > SCHEMA else "a version that is too old"
-        raise SchemaError(f"its tables are those of {which} of pexpolicy (schema {version})")
+        raise SetupError(f"its tables are those of {which} of pexpolicy (schema {version})")
     return version is None
 
 
@@ -133,7 +134,7 @@ class SqliteEngine:
 
     def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < (3, 35):
-            raise SchemaError(f"needs SQLite 3.35, and this one is {sqlite3.sqlite_version}")
+            raise SetupError(f"needs SQLite 3.35, and this one is {sqlite3.sqlite_version}")
         path, mode = self._path, "rw"
         if path is None or (self._reads_only and not path.exists()):
             name = ":memory:"
@@ -142,14 +143,16 @@ class SqliteEngine:
                 mode = "ro"
             else:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                with suppress(FileExistsError):
+                    # To close a file ends the locks that this process has on it: only a new one.
+                    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             name = f"file:{quote(str(path.absolute()))}?mode={mode}"
         connection = sqlite3.connect(
             name, self._timeout, isolation_level=None, check_same_thread=False, uri=True
         )
         try:
             if mode == "rw":
-                connection.execute("PRAGMA journal_mode = WAL")
+                _use_wal(connection, self._timeout)
                 # A power failure may undo the last transactions, and never a part of one.
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
@@ -171,12 +174,31 @@ class SqliteEngine:
             self._connection = None
 
     async def close(self) -> None:
-        """Close the database once what runs has ended; a thread that hangs is not waited for."""
-        self._thread.submit(self._close)
+        """Close the database once what runs has ended; a thread that hangs is left alone."""
+        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await asyncio.wait((closed,), timeout=CLOSE_S)
         self._thread.shutdown(wait=False)
 
 
-_SQLITE = {"$now": "((julianday('now') - 2440587.5) * 86400.0)", "$text": "text"}
+def _use_wal(connection: sqlite3.Connection, timeout: float) -> None:
+    """Switch a database to the write-ahead log, for which SQLite itself does not wait."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+_SQLITE = {
+    "$now": "((julianday('now') - 2440587.5) * 86400.0)",
+    "$tables": "sqlite_master",
+    "$text": "text",
+}
 
 
 def translated(sql: str, words: dict[str, str]) -> str:
@@ -257,7 +279,7 @@ class SharedState:
             self._succeeded()
         if error is None:
             return running.result()
-        if isinstance(error, (*self._engine.mistakes, SchemaError)):
+        if isinstance(error, (*self._engine.mistakes, SetupError)):
             raise error
         raise self._failure(FAILED, describe_error(error).summary) from error
 
@@ -276,16 +298,23 @@ class SharedState:
         return SharedUnavailableError(f"shared state is not available: {why}")
 
     async def check(self) -> None:
-        """Open the engine, if it is available; raises ``SchemaError``."""
+        """Open the engine, if it is available; raises ``SetupError``."""
         with suppress(SharedUnavailableError):
             await self.run(("SELECT 1", ()))
 
-    async def create(self, statements: Sequence[str]) -> None:
-        """Create tables of a plugin, once in this process: ``CREATE TABLE IF NOT EXISTS``."""
+    async def create(self, statements: Sequence[str]) -> bool:
+        """Create tables of a plugin, once in this process: ``CREATE TABLE IF NOT EXISTS``.
+
+        Return whether they are there, which may be false in a dry run.
+        """
         missing = [one for one in statements if one not in self._created]
-        if missing and not self.is_dry:
+        if missing and self.is_dry:
+            table = statements[0].split("(")[0].split()[-1]
+            return bool((await self.run(("SELECT 1 FROM $tables WHERE name = $1", (table,))))[0])
+        if missing:
             await self.run(*((sql, ()) for sql in missing), lock="create", timeout=5.0)
             self._created.update(missing)
+        return True
 
     async def sweep(self) -> None:
         """Delete what has expired."""
@@ -296,15 +325,6 @@ class SharedState:
     async def close(self) -> None:
         """Close the engine."""
         await self._engine.close()
-
-
-def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:
-    """Return the state of ``[shared]``, not opened; one that ``is_dry`` is only read."""
-    table = settings.shared
-    assert table.driver == "sqlite"
-    path = settings.state_dir / FILE_NAME
-    engine = SqliteEngine(path, table.timeout, reads_only=is_dry)
-    return SharedState(engine, table.timeout, log=log, is_dry=is_dry)
 
 
 def _retrieve(abandoned: asyncio.Future[Any]) -> None:

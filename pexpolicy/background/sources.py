@@ -27,7 +27,8 @@ from pexpolicy.background.schedule import (
     collecting_declarations,
     declared_by,
 )
-from pexpolicy.background.shared_state import SharedState, shared_state
+from pexpolicy.background.shared import shared_state
+from pexpolicy.background.shared_state import SharedState
 from pexpolicy.config.files import Look, known_at, stat_files, track_secret, tracking
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem

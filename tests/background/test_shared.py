@@ -1,7 +1,7 @@
 """Leases, counters and stores: one suite for every engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import pytest
 
 from pexpolicy import Counters, Leases, Store
 from pexpolicy.background.shared import SharedItem, SharedTables
-from pexpolicy.background.shared_state import SharedState, SqliteEngine
+from pexpolicy.background.shared_postgresql import PostgresqlEngine
+from pexpolicy.background.shared_state import SetupError, SharedState, SqliteEngine
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import mark_dry_run
 from pexpolicy.testing import make_request
+from tests.support import postgresql
 
 Made = Callable[[SharedItem], Any]
 FEW = 3
@@ -29,12 +31,32 @@ class Window(pydantic.BaseModel):
     opens: int
 
 
-@pytest.fixture(params=["sqlite"])
-async def states(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[list[SharedState]]:
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[postgresql.Server]:
+    with postgresql.Server.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., SharedState]:
+    """Make a state of one engine, which is empty at first."""
+    if request.param == "postgresql":
+        server: postgresql.Server = request.getfixturevalue("postgres")
+        server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    def made(*, is_dry: bool = False, timeout: float = 5.0) -> SharedState:
+        engine: Any = SqliteEngine(tmp_path / "shared.sqlite", reads_only=is_dry)
+        if request.param == "postgresql":
+            engine = PostgresqlEngine(server.url, postgresql.PASSWORD, reads_only=is_dry)
+        return SharedState(engine, timeout, is_dry=is_dry)
+
+    return made
+
+
+@pytest.fixture
+async def states(make: Callable[..., SharedState]) -> AsyncIterator[list[SharedState]]:
     """Two states over one engine, as two processes have them."""
-    made = [SharedState(SqliteEngine(tmp_path / "shared.sqlite"), 5.0) for _ in range(2)]
+    made = [make(), make()]
     yield made
     for state in made:
         await state.close()
@@ -224,3 +246,42 @@ async def _next(tables: SharedTables) -> int:
     )
     (rows,) = await tables.write((insert, ()), lock="numbers")
     return int(rows[0][0])
+
+
+async def test_a_command_reads_what_a_server_wrote(make: Callable[..., SharedState]) -> None:
+    create = ["CREATE TABLE IF NOT EXISTS pexpolicy_toy (name $text PRIMARY KEY, at bigint)"]
+    store, leases, tables = Store("s", Pin), Leases("l", 60.0), SharedTables("t", create)
+    for there in (False, True):
+        looking = make(is_dry=True)
+        for item in (store, leases, tables):
+            item.bind("toy", looking)
+        await looking.check()
+        assert await store.get("p") == (Pin("1") if there else None)
+        assert await leases.acquire("k", "b", 1) is not there
+        assert await tables.write(("DELETE FROM pexpolicy_toy", ())) == [[]]
+        assert await tables.read("SELECT * FROM pexpolicy_toy") == ([("a", 1)] if there else [])
+        await looking.close()
+        serving = make()
+        for item in (store, leases, tables):
+            item.bind("toy", serving)
+        await store.put("p", Pin("1"))
+        assert await leases.acquire("k", "a", 1)
+        await tables.write(("INSERT INTO pexpolicy_toy VALUES ('a', 1) ON CONFLICT DO NOTHING", ()))
+        await serving.close()
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [(-1, True), (0, False), (1, False), (2, True)])
+async def test_a_newer_schema_is_refused(
+    make: Callable[..., SharedState], version: int, *, is_refused: bool
+) -> None:
+    first = make()
+    await first.run(("UPDATE pexpolicy_schema SET version = $1", (version,)))
+    await first.close()
+    later = make()
+    if is_refused:
+        with pytest.raises(SetupError, match=rf"schema {version}"):
+            await later.check()
+    else:
+        await later.check()
+        assert await later.run(("SELECT version FROM pexpolicy_schema", ())) == [[(version,)]]
+    await later.close()

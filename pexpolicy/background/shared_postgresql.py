@@ -1,0 +1,159 @@
+"""Shared state of several servers: PostgreSQL by asyncpg, an extra of ``pexpolicy-sources``."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from yarl import URL
+
+from pexpolicy.background.shared_state import (
+    CLOSE_S,
+    SCHEMA,
+    TABLES,
+    Rows,
+    SqliteEngine,
+    Statement,
+    check_schema,
+    translated,
+)
+from pexpolicy.config.outgoing import is_loopback, tls_context
+
+CONNECTIONS = 8
+"""Connections of one process; further operations wait for one."""
+_WORDS = {
+    "$now": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
+    "$tables": "(SELECT CAST(relname AS text) AS name FROM pg_catalog.pg_class) AS tables",
+    "$text": 'text COLLATE "C"',
+}
+_SESSION = {
+    "application_name": "pexpolicy",
+    # What was abandoned, or belongs to a process that hangs, must not hold a lock for long.
+    "idle_in_transaction_session_timeout": "2000",
+    "statement_timeout": "5000",
+}
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Else a crash of the database would give a place twice."""
+
+
+class PostgresqlEngine:
+    """A database of PostgreSQL. One that ``reads_only`` creates nothing.
+
+    An operation that is abandoned leaves its connection, which is closed without a word to the
+    server: asyncpg would wait for the answer to a cancellation.
+    """
+
+    mistakes: tuple[type[Exception], ...] = (
+        *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
+        *(asyncpg.SyntaxOrAccessError, ValueError, TypeError),
+    )
+
+    def __init__(self, url: str, password: str, *, reads_only: bool = False) -> None:
+        self._options: dict[str, Any] = {
+            "dsn": url,
+            "password": password or None,
+            "server_settings": {
+                **_SESSION,
+                "default_transaction_read_only": "on" if reads_only else "off",
+            },
+        }
+        parsed = URL(url)
+        host = parsed.query.get("host", parsed.host)
+        is_local = not host or host.startswith("/") or is_loopback(host)
+        if not is_local and "sslmode" not in parsed.query:
+            self._options["ssl"] = tls_context(None)
+        self._reads_only = reads_only
+        self._is_checked = False
+        self._empty: SqliteEngine | None = None
+        """What is read while there are no tables."""
+        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._idle: list[asyncpg.Connection] = []
+
+    def start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
+        """Run statements in one transaction over a connection of its own."""
+        return asyncio.get_running_loop().create_task(self._run(statements, lock))
+
+    async def _run(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
+        async with self._free:
+            connection = await self._connection()
+            try:
+                if self._empty is not None:
+                    found = await self._empty.start(statements, lock)
+                else:
+                    found = await _transaction(connection, statements, lock)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._idle.append(connection)
+            return found
+
+    async def _connection(self) -> asyncpg.Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        connection = await asyncpg.connect(**self._options)
+        try:
+            await connection.execute(_DURABLE)
+            if not self._is_checked:
+                await self._check(connection)
+                self._is_checked = True
+        except BaseException as error:
+            connection.terminate()
+            if isinstance(error, self.mistakes):  # such as rights that are missing
+                raise ConnectionError(str(error)) from error
+            raise
+        return connection
+
+    async def _check(self, connection: asyncpg.Connection) -> None:
+        """Create the tables, unless others have; raises ``SetupError``."""
+        exists = "SELECT 1 WHERE to_regclass('pexpolicy_schema') IS NOT NULL"
+        version = ("SELECT version FROM pexpolicy_schema", ())
+        if await connection.fetch(exists):
+            check_schema(await connection.fetch(version[0]))
+            return
+        if self._reads_only:
+            self._empty = SqliteEngine()
+            return
+        *_, rows = await _transaction(connection, [*((sql, ()) for sql in TABLES), version], "open")
+        if check_schema(rows):
+            insert = "INSERT INTO pexpolicy_schema VALUES ($1)"
+            await connection.execute(insert, SCHEMA)
+
+    async def close(self) -> None:
+        """Close the connections; those of a server that hangs without waiting for it."""
+        closing = {asyncio.ensure_future(one.close(timeout=CLOSE_S)) for one in self._idle}
+        self._idle.clear()
+        if closing:
+            for task in (await asyncio.wait(closing, timeout=2 * CLOSE_S))[1]:
+                task.cancel()
+        if self._empty is not None:
+            await self._empty.close()
+
+
+async def _transaction(
+    connection: asyncpg.Connection, statements: Sequence[Statement], lock: str
+) -> list[Rows]:
+    """Run statements; a single one is a transaction by itself."""
+    is_whole = not lock and len(statements) == 1
+    if not is_whole:
+        number = int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
+        locked = f"; SELECT pg_advisory_xact_lock({number})" if lock else ""
+        await connection.execute(f"BEGIN{locked}")
+    found: list[Rows] = []
+    for sql, arguments in statements:
+        text = translated(sql, _WORDS)
+        if isinstance(arguments, list):
+            await connection.executemany(text, arguments)
+            found.append([])
+        else:
+            found.append([tuple(row) for row in await connection.fetch(text, *arguments)])
+    if not is_whole:
+        await connection.execute("COMMIT")
+    return found
