@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pexpolicy.background.lifespan import Lifespan
-from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, RefreshSignals
 from pexpolicy.background.shared_state import SetupError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
 from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
@@ -190,6 +190,10 @@ class Policy:
             stack.push_async_callback(self._background.finish)
             self._background.open()
             self._tasks = tasks
+            if in_server and self.shared_state is not None:
+                owned = ((owner, one) for (owner, _), data in self._refreshed() for one in data)
+                named = {f"{owner}/{one.name}": one for owner, one in owned}
+                await stack.enter_async_context(RefreshSignals(self.shared_state, named))
             yield self
 
     async def _open_state(self, stack: AsyncExitStack, *, in_server: bool) -> None:
@@ -221,6 +225,7 @@ class Policy:
                     plugin.refreshed,
                     plugin.jobs,
                     history=self.context.shared.history if in_server else None,
+                    state=self.shared_state,
                     timeout=plugin.table.timeout,
                 )
                 stack.push_async_callback(opened.close)

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import JobHistory, ScheduledJob, entered
+from pexpolicy.background.shared import JobTurn
+from pexpolicy.background.shared_state import SharedState
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
@@ -79,7 +81,7 @@ class Lifespan:
     written.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - they have defaults and names
         self,
         name: str,
         context: AbstractAsyncContextManager[object] | None,
@@ -88,6 +90,7 @@ class Lifespan:
         jobs: Sequence[ScheduledJob] = (),
         *,
         history: JobHistory | None = None,
+        state: SharedState | None = None,
         timeout: float = 0.0,
     ) -> None:
         self.name = name
@@ -109,8 +112,10 @@ class Lifespan:
         for data in refreshed:
             data.bind(name, log, keeps_file=history is not None)
         for job in jobs:
-            if history is not None and (history.is_first_worker or job.once_per == "worker"):
+            if history is not None and (history.is_first_worker or job.once_per != "server"):
                 job.bind(name, log, history)
+                if job.once_per == "fleet" and state is not None:
+                    job.turn = JobTurn(state, name, job.name, job.every + job.timeout)
                 self.jobs.append(job)
 
     def report(self) -> dict[str, Any]:

@@ -8,19 +8,24 @@ import math
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from pexpolicy.background.schedule import Periodic, check_seconds
+from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
+from pexpolicy.background.shared import Store, storable
+from pexpolicy.background.shared_state import SetupError, SharedState, SharedUnavailableError
 from pexpolicy.config.files import open_own, read_own
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.tasks import Failure, run_in_thread
+from pexpolicy.tasks import Failure, end_tasks, run_in_thread, start_background
 
 T = TypeVar("T")
 
@@ -96,6 +101,8 @@ class Refreshed(Periodic[T]):
         self._begun = self._ended = 0
         """Numbers of the last attempts."""
         self._error: BaseException | None = None
+        self.signal: Callable[[], Awaitable[None]] | None = None
+        """Makes other processes fetch."""
         self._log: Log | None = None
         super().__init__(fetch, name, every, timeout)
 
@@ -144,19 +151,25 @@ class Refreshed(Periodic[T]):
         if not self._values and self.file is not None:
             await self._load(self.file)
         is_old = self.age > self.every and (self._is_required or not self._values)
-        if is_old and await self._attempt() is not None and self._is_required:
+        if is_old and await self.attempt() is not None and self._is_required:
             raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
         await super().open()
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, everywhere: bool = False) -> None:
         """Fetch now; raise what ``fetch`` raises, and ``TimeoutError``.
 
         A call while ``fetch`` runs waits for the next one, which all such calls share.
-        """
-        if (error := await self._attempt()) is not None:
-            raise error
 
-    async def _attempt(self) -> BaseException | None:
+        ``everywhere``: once it has succeeded, the other workers, and all servers that share a
+        database by ``[shared]``, fetch within about a second as well; it does not wait for them.
+        Raises ``SharedUnavailableError`` if they cannot be told.
+        """
+        if (error := await self.attempt()) is not None:
+            raise error
+        if everywhere and self.signal is not None:
+            await self.signal()
+
+    async def attempt(self) -> BaseException | None:
         """Fetch, and return why it failed; an attempt that began before the call does not count."""
         wanted = self._begun + 1
         async with self._lock:
@@ -204,7 +217,7 @@ class Refreshed(Periodic[T]):
     async def _run_until_closed(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
-            await self._attempt()
+            await self.attempt()
 
     @property
     def _pause(self) -> float:
@@ -213,6 +226,57 @@ class Refreshed(Periodic[T]):
         if self.failures:
             return early * min(MIN_BACKOFF_S * 2.0 ** min(self.failures - 1, 20), self._max_backoff)
         return max(early * self.every - self.age, 0.0)
+
+
+SIGNAL_S = 1.0
+"""Seconds between two looks for signals of other processes."""
+
+
+class RefreshSignals:
+    """The signals to fetch data again, of this process to others and back.
+
+    ``data`` is by owner and name. Each look is at one row for data that was refreshed everywhere in
+    the last day; without shared state there is none.
+    """
+
+    def __init__(self, state: SharedState, data: Mapping[str, Refreshed[Any]]) -> None:
+        self._state = state
+        self._data = data
+        self._signals = Store("refresh", str, ttl=86_400.0)
+        self._signals.bind("", state)
+        self._seen: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        for name, data in self._data.items():
+            data.signal = partial(self._send, name)
+        if self._data:
+            await self._look()
+            _ = start_background(self._look_always(), self._tasks)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await end_tasks(self._tasks, STOP_TIMEOUT_S)
+
+    async def _send(self, name: str) -> None:
+        await self._signals.put(storable(name), f"{self._state.process} {uuid.uuid4()}")
+
+    async def _look(self) -> list[str]:
+        """Return the data that other processes have refreshed since the last look."""
+        if not self._state.exists:
+            return []
+        with suppress(SharedUnavailableError, SetupError):
+            before, self._seen = self._seen, dict(await self._signals.items(limit=10_000))
+            changed = (name for name, sent in self._seen.items() if before.get(name) != sent)
+            return [name for name in changed if self._state.process not in self._seen[name]]
+        return []
+
+    async def _look_always(self) -> None:
+        while True:
+            await asyncio.sleep(SIGNAL_S)
+            for name in await self._look():
+                if (data := self._data.get(name)) is not None:
+                    _ = start_background(data.attempt(), self._tasks)
 
 
 class CacheFileError(Exception):

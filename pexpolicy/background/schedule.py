@@ -14,7 +14,7 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
-from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
@@ -207,6 +207,19 @@ RECHECK_S = 60.0
 """Seconds until a job looks again whether another generation interrupted its last run."""
 DONE = "done"
 
+OncePer = Literal["server", "worker", "fleet"]
+
+
+class Turn(Protocol):
+    """What gives a job to one process of several."""
+
+    async def begin(self) -> bool:
+        """Return whether this process runs it now."""
+
+    async def end(self) -> None:
+        """Let another process run it at once."""
+
+
 JobRuns = Counter[tuple[str, str, str]]
 """Runs by plugin, job and outcome."""
 
@@ -216,7 +229,7 @@ def schedule(
     *,
     every: float,
     timeout: float = 60.0,
-    once_per: Literal["server", "worker"] = "server",
+    once_per: OncePer = "server",
     name: str | None = None,
 ) -> ScheduledJob:
     """Run a job every ``every`` seconds while the plugin is open, the first time at once.
@@ -226,6 +239,10 @@ def schedule(
     ``name``, by default like the function.
 
     ``once_per="server"``: only the first of the worker processes runs it. ``"worker"``: each does.
+    ``"fleet"``: one process of all servers that share a database by ``[shared]``; without that, of
+    one server. The interval then holds over restarts as well, and another process continues
+    ``every`` and ``timeout`` seconds after the last run of one that was killed. A run that is
+    interrupted may be repeated.
     """
     name = name or getattr(run, "__name__", "job").strip("_")
     return ScheduledJob(run, name, every, timeout, once_per)
@@ -260,11 +277,13 @@ class ScheduledJob(Periodic[object]):
         name: str,
         every: float,
         timeout: float,
-        once_per: Literal["server", "worker"],
+        once_per: OncePer,
     ) -> None:
-        if once_per not in ("server", "worker"):
-            raise ValueError(f"once_per is 'server' or 'worker', and not {once_per!r}")
+        if once_per not in (allowed := get_args(OncePer)):
+            raise ValueError(f"once_per is one of {allowed}, and not {once_per!r}")
         self.once_per = once_per
+        self.turn: Turn | None = None
+        """Of a job once per fleet: whose turn it is."""
         self._history = JobHistory()
         super().__init__(run, name, every, timeout)
 
@@ -292,8 +311,18 @@ class ScheduledJob(Periodic[object]):
             age = self._age
             if age is not None and age < self.every:
                 await asyncio.sleep(min(self.every - age, RECHECK_S))
-            else:
+            elif await self._is_turn():
                 await self._run()
+            else:
+                await asyncio.sleep(min(self.every, RECHECK_S))
+
+    async def _is_turn(self) -> bool:
+        """Return whether this process runs it; without shared state the run is left out."""
+        try:
+            return self.turn is None or await self.turn.begin()
+        except Exception as error:  # noqa: BLE001 - such as SharedUnavailableError
+            self._failed(error, FAILED)
+            return False
 
     async def _run(self) -> None:
         key = self._plugin, self.name
@@ -303,11 +332,17 @@ class ScheduledJob(Periodic[object]):
         except asyncio.CancelledError:
             # The next generation runs it again.
             self._history.started.pop(key, None)
+            if self.turn is not None:
+                await self.turn.end()
             raise
-        outcome, self.problem = DONE, ""
         if isinstance(result, Failure):
             is_late = self._running is not None and not self._running.done()
-            outcome = TIMED_OUT if is_late else FAILED
-            self.problem = describe_error(result.error).summary
-            self._warn("job failed", result.error)
-        self._history.runs[*key, outcome] += 1
+            self._failed(result.error, TIMED_OUT if is_late else FAILED)
+        else:
+            self.problem = ""
+            self._history.runs[*key, DONE] += 1
+
+    def _failed(self, error: BaseException, outcome: str) -> None:
+        self.problem = describe_error(error).summary
+        self._warn("job failed", error)
+        self._history.runs[self._plugin, self.name, outcome] += 1

@@ -9,6 +9,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -393,6 +394,24 @@ class SharedTables(SharedItem):
         await self.state.create(self._create)
         lock = f"{self.prefixed}\n{lock}" if lock else ""
         return await self.state.run(*statements, lock=lock, timeout=self._timeout)
+
+
+class JobTurn:
+    """Gives a job once per fleet to one process: a lease that it renews at each run."""
+
+    def __init__(self, state: SharedState, plugin: str, job: str, ttl: float) -> None:
+        self._key, self._state = f"{plugin}/{job}", state
+        self._leases = Leases("jobs", ttl)
+        self._leases.bind("", state)
+
+    async def begin(self) -> bool:
+        """Return whether this process runs it now."""
+        return await self._leases.acquire(self._key, self._state.process, 1)
+
+    async def end(self) -> None:
+        """Let another process run it at once."""
+        with suppress(SharedUnavailableError):
+            await self._leases.release(self._key, self._state.process)
 
 
 def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:

@@ -49,6 +49,7 @@ class PostgresqlEngine:
     server: asyncpg would wait for the answer to a cancellation.
     """
 
+    exists = True
     mistakes: tuple[type[Exception], ...] = (
         *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
         *(asyncpg.SyntaxOrAccessError, ValueError, TypeError),

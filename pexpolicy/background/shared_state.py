@@ -5,12 +5,15 @@ All statements are written in one dialect for SQLite and PostgreSQL: ``$1`` is t
 and in ``CREATE TABLE`` the type ``$text`` is text that is compared by code points.
 """
 
+# ruff: noqa: S608 - the statements are made of constants
+
 from __future__ import annotations
 
 import asyncio
 import os
 import sqlite3
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +36,17 @@ _COLUMNS = {
     "pexpolicy_entries": "name $text, key $text, value $text NOT NULL, taken_by $text,"
     " expires double precision NOT NULL, PRIMARY KEY (name, key)",
 }
-SWEPT = ("pexpolicy_leases", "pexpolicy_counters", "pexpolicy_entries")
-"""Tables whose expired rows are deleted."""
+SWEPT = {
+    "pexpolicy_leases": "name, key, holder",
+    "pexpolicy_counters": "name, key, slot",
+    "pexpolicy_entries": "name, key",
+}
+"""Tables whose expired rows are deleted, and their keys."""
+SWEPT_AT_ONCE = 500
+_SWEEP = (
+    "DELETE FROM {table} WHERE ({columns}) IN (SELECT {columns} FROM {table}"
+    f" WHERE expires <= $now - CAST($1 AS double precision) LIMIT {SWEPT_AT_ONCE}) RETURNING 1"
+)
 TABLES = (
     *(f"CREATE TABLE IF NOT EXISTS {name} ({columns})" for name, columns in _COLUMNS.items()),
     *(f"CREATE INDEX IF NOT EXISTS {name}_expire ON {name} (expires)" for name in SWEPT),
@@ -64,6 +76,10 @@ class SetupError(Exception):
 
 class Engine(Protocol):
     """Runs statements. It opens what it needs at the first ones, and again after a failure."""
+
+    @property
+    def exists(self) -> bool:
+        """False while nothing was ever written."""
 
     mistakes: tuple[type[Exception], ...]
     """Errors of a statement or its arguments, which say nothing about the engine."""
@@ -107,6 +123,11 @@ class SqliteEngine:
         self._reads_only = reads_only
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
+
+    @property
+    def exists(self) -> bool:
+        """True once there is a database."""
+        return self._connection is not None or (self._path is not None and self._path.exists())
 
     def start(
         self,
@@ -239,9 +260,16 @@ class SharedState:
         self._timeout = timeout
         self._log = log
         self._breaker = CircuitBreaker(failures=3, window=10.0, pause=PAUSE_S)
+        self.process = str(uuid.uuid4())
+        """Identifies this process among those of all servers."""
         self._created: set[str] = set()
         self.users = 0
         """Policies that have it open."""
+
+    @property
+    def exists(self) -> bool:
+        """False while nothing was ever written, and nothing needs to be read."""
+        return self._engine.exists
 
     @property
     def is_available(self) -> bool:
@@ -316,11 +344,22 @@ class SharedState:
             self._created.update(missing)
         return True
 
-    async def sweep(self) -> None:
-        """Delete what has expired."""
-        delete = "DELETE FROM {} WHERE expires <= $now"
-        for table in SWEPT:
-            await self.run((delete.format(table), ()), timeout=5.0)
+    async def sweep(self, age: float = SWEEP_S) -> None:
+        """Delete what has expired ``age`` seconds ago, in parts that delay no call."""
+        for table, columns in SWEPT.items():
+            delete = _SWEEP.format(table=table, columns=columns)
+            deleted = SWEPT_AT_ONCE
+            while deleted == SWEPT_AT_ONCE:
+                deleted = len((await self.run((delete, (age,))))[0])
+                await asyncio.sleep(0.01)
+
+    async def sweep_always(self) -> None:
+        """Sweep until it is cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            if self.exists:
+                with suppress(SharedUnavailableError, SetupError):
+                    await self.sweep()
 
     async def close(self) -> None:
         """Close the engine."""

@@ -22,6 +22,7 @@ from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed, own_paths
 from pexpolicy.background.schedule import (
     IMPORT,
+    STOP_TIMEOUT_S,
     JobHistory,
     ScheduledJob,
     collecting_declarations,
@@ -36,6 +37,7 @@ from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import hook_context
+from pexpolicy.tasks import end_tasks, hide
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy.sources"
@@ -141,6 +143,7 @@ class SharedResources:
         self._shared: dict[str, SharedSource] = {}
         self.state: SharedState | None = None
         """The state that they share with other processes, while one of them serves."""
+        self._sweeping: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def shared_state(
@@ -151,12 +154,16 @@ class SharedResources:
             self.state = shared_state(settings, log, is_dry=not in_server)
         state = self.state
         state.users += 1
+        if state.users == 1 and in_server:
+            self._sweeping = asyncio.create_task(state.sweep_always())
+            hide(self._sweeping)
         try:
             yield state
         finally:
             state.users -= 1
             if not state.users:
                 self.state = None
+                await end_tasks([self._sweeping], STOP_TIMEOUT_S)
                 await state.close()
 
     def acquire(self, name: str, digest: bytes, driver_class: type) -> SharedSource | None:
@@ -299,12 +306,13 @@ class SourceLease:
     async def open(self, log: Log | None, *, in_server: bool) -> None:
         """Open the sources that are not open yet; raises ``SourceOpenError``."""
         history = self._resources.history if in_server else None
+        state = self._resources.state
         for shared in self:
             if shared.lifespan is not None:
                 continue
             owner, driver = f"sources.{shared.name}", shared.driver
             shared.lifespan = Lifespan(
-                owner, driver, log, shared.refreshed, shared.jobs, history=history
+                owner, driver, log, shared.refreshed, shared.jobs, history=history, state=state
             )
             try:
                 await shared.lifespan.open()

@@ -1,7 +1,9 @@
 """Leases, counters and stores: one suite for every engine."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import msgspec
 import pydantic
 import pytest
 
-from pexpolicy import Counters, Leases, Store
-from pexpolicy.background.shared import SharedItem, SharedTables
+from pexpolicy import Counters, Leases, Refreshed, SharedUnavailableError, Store, schedule
+from pexpolicy.background.refreshed import RefreshSignals
+from pexpolicy.background.schedule import JobHistory
+from pexpolicy.background.shared import JobTurn, SharedItem, SharedTables
 from pexpolicy.background.shared_postgresql import PostgresqlEngine
 from pexpolicy.background.shared_state import SetupError, SharedState, SqliteEngine
 from pexpolicy.models.context import hook_context
@@ -112,7 +116,7 @@ async def test_what_is_not_renewed_expires(states: list[SharedState]) -> None:
     await store.put("q", Pin("2"), ttl=60.0)
     await until(lambda: _is_none(store.get("p")))
     assert [key for key, _ in await store.items()] == ["q"]
-    await states[0].sweep()
+    await states[0].sweep(0.0)
     assert await states[0].run(("SELECT count(*) FROM pexpolicy_entries", ())) == [[(1,)]]
 
 
@@ -285,3 +289,81 @@ async def test_a_newer_schema_is_refused(
         await later.check()
         assert await later.run(("SELECT version FROM pexpolicy_schema", ())) == [[(version,)]]
     await later.close()
+
+
+async def test_a_job_of_the_fleet_runs_in_one_process(states: list[SharedState]) -> None:
+    started: list[int] = []
+
+    async def run(number: int) -> None:
+        started.append(number)
+
+    jobs = [schedule(partial(run, n), every=60, once_per="fleet", name="tidy") for n in range(2)]
+    for job, state in zip(jobs, states, strict=True):
+        job.bind("toy", None, JobHistory())
+        job.turn = JobTurn(state, "toy", job.name, 120.0)
+    async with jobs[0], jobs[1]:
+        await until(lambda: _true(started))
+    assert len(started) == 1
+    second = jobs[1 - started[0]].turn
+    first = jobs[started[0]].turn
+    assert first is not None
+    assert second is not None
+    assert (await first.begin(), await second.begin()) == (True, False)
+    await first.end()
+    assert await second.begin()
+
+
+async def _true(value: object) -> bool:
+    return bool(value)
+
+
+async def test_data_is_refreshed_everywhere(states: list[SharedState]) -> None:
+    fetched = [0, 0]
+
+    async def fetch(number: int) -> int:
+        fetched[number] += 1
+        return fetched[number]
+
+    made = [Refreshed(partial(fetch, n), every=3600.0, name="people") for n in range(2)]
+    one, two = (RefreshSignals(s, {"toy/people": d}) for s, d in zip(states, made, strict=True))
+    async with made[0], made[1], one, two:
+        assert fetched == [1, 1]
+        await asyncio.gather(*(made[0].refresh(everywhere=True) for _ in range(60)))
+        assert fetched[0] <= 3
+        await until(lambda: _true(fetched[1] == 2))
+    assert fetched[0] <= 3
+
+
+async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql.Server) -> None:
+    state = SharedState(PostgresqlEngine(postgres.url, postgresql.PASSWORD), 0.25)
+    leases = Leases("things", 60.0)
+    leases.bind("toy", state)
+    await until(lambda: _answers(leases, "first"))
+    taken: list[float] = []
+
+    async def call(holder: str) -> None:
+        began = time.monotonic()
+        with pytest.raises(SharedUnavailableError):
+            await leases.acquire("k", holder)
+        taken.append(time.monotonic() - began)
+
+    with postgres.frozen():
+        for number in range(10):
+            await asyncio.gather(*(call(f"{number}-{n}") for n in range(20)))
+    await until(lambda: _answers(leases, "second"))
+    postgres.kill()
+    for number in range(10):
+        await call(f"dead-{number}")
+    assert max(taken) < 0.5
+    assert sum(seconds > 0.1 for seconds in taken) <= 30
+    await asyncio.to_thread(postgres.start)
+    await until(lambda: _answers(leases, "third"))
+    assert {"first", "second", "third"} <= {*await leases.holders("k")}
+    await state.close()
+
+
+async def _answers(leases: Leases, holder: str) -> bool:
+    try:
+        return await leases.acquire("k", holder)
+    except SharedUnavailableError:
+        return False
