@@ -22,7 +22,8 @@ gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector run once all tests are collected."""
+    """Let the garbage collector run once all tests are collected, without looking at them."""
+    gc.freeze()
     gc.enable()
 
 

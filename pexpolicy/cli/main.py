@@ -176,19 +176,25 @@ def _advice(error: click.UsageError, ctx: click.Context) -> str:
     commands = command.list_commands(ctx) if isinstance(command, click.Group) else []
     match error:
         case click.NoSuchOption(option_name=name):
-            return suggest(name, options) + bool(commands) * "; options follow their command"
+            advice = suggest(name, options) + bool(commands) * "; options follow their command"
         case click.NoSuchCommand(command_name=name) if name in SERVICE_VERBS and not ctx.parent:
-            return f"; systemctl {name} pexpolicy does it"
+            advice = f"; systemctl {name} pexpolicy does it"
+        case click.NoSuchCommand(command_name=name) if f"--{name}" in options:
+            advice = f"; write --{name}"
         case click.NoSuchCommand(command_name=name):
-            return suggest(name, commands)
+            advice = suggest(name, commands)
         case click.MissingParameter():
             lines = (line.strip() for line in (command.epilog or "").splitlines())
             written = next((line for line in lines if line.startswith("pexpolicy ")), "")
-            return written and f": write it as in {written}"
-        case _ if type(error) is click.UsageError and arguments:
-            return f"; it takes {' '.join(arguments)}: put what has blanks in quotes"
+            advice = written and f": write it as in {written}"
+        # Click has no class for it, and other errors are those of our commands.
+        case click.UsageError(message=text) if not text.startswith("Got unexpected extra arg"):
+            advice = ""
+        case _ if arguments:
+            advice = f"; it takes {' '.join(arguments)}: put what has blanks in quotes"
         case _:
-            return suggest("", commands or options) * (type(error) is click.UsageError)
+            advice = suggest("", options)
+    return advice
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:

@@ -213,8 +213,8 @@ def _rows(
         names.pop()
     if not faults:
         faults += [TableIssue(file, line, one) for one in _header_faults(names, columns)]
-        if faults and ", not CSV" in (other := misread(text, "CSV", "")):
-            faults[:] = [TableIssue(file, line, other)]
+    if faults and ", not CSV" in (other := misread(text, "CSV", "")):
+        faults[:] = [TableIssue(file, line, other)]
     if faults:
         raise TableError(faults)
     keys, lists = names, [False] * len(names)
@@ -265,15 +265,15 @@ def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[i
 
 def _header_faults(names: Sequence[str], columns: _Columns | None) -> Iterator[str]:
     """Yield what is wrong with the names of a header."""
+    if columns and any(names) and columns.keys().isdisjoint(names):
+        few = ", ".join(list(columns)[:5])
+        yield f"there is no column: name them in the first line, such as {few}, with , or ; between"
+        return
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name: name it, or delete the column"
         elif columns is not None and name not in columns:
-            # One name with a tab is a file with another delimiter.
-            advice = (
-                "; write , or ; between columns" if "\t" in name else suggest(name, list(columns))
-            )
-            yield f"there is no column {brief(name)}{advice}"
+            yield f"there is no column {brief(name)}{suggest(name, list(columns))}"
         elif name in names[: number - 1]:
             yield f"the column {name} appears twice: delete one"
     for name, (_, info) in (columns or {}).items():

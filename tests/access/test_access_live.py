@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Run
     config = folder / "config.toml"
     config.write_text(f"""
 [auth]
-credentials = [{{ user = "pexip", password_hash = "{PasswordHash.create("s3cret")}" }}]
+credentials = [{{ user = "pexip", password_hash = "{PasswordHash.create("s3cret", ln=4)}" }}]
 [access]
 networks = ["127.0.0.1", "127.0.0.2"]
 [tls]

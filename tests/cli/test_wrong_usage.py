@@ -47,6 +47,8 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["audit", "find"], 2, "No such command 'find'; there are grep, tail, verify\n"),
     (["audit", "tail", "50"], 2, "there are --config, --file, --follow, --lines, --help\n"),
     (["explain", "Meeting", "Room"], 2, "it takes REQUEST: put what has blanks in quotes\n"),
+    (["version"], 2, "No such command 'version'; write --version\n"),
+    (["init", "--yes", "--test-certificate", "a/b"], 2, "write policy.example.com\n"),
     (["explain"], 2, "Missing argument 'REQUEST': write it as in pexpolicy explain meet@"),
 ]
 """Arguments, the exit code, and what is printed."""
