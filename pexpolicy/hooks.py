@@ -286,7 +286,7 @@ class Plugin(Generic[S], metaclass=_PluginType):
 
         In one process of all workers and servers at a time, in order for each node, one after the
         other, with the plugin's timeout. When it raises or is late, it is called again, so it may
-        see an event twice. An event that it cannot take is dropped, and its node is then stale.
+        see an event twice. One that it cannot take for 10 minutes is dropped, counted and logged.
         """
 
     @hookspec

@@ -32,7 +32,7 @@ from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request, mark_dry_run, set_decision_id
-from pexpolicy.plugins.binding import Descriptions
+from pexpolicy.plugins.binding import Descriptions, bind_observer
 from pexpolicy.plugins.plugin import BuiltPlugin
 
 NO_LIMIT_S = 86_400.0
@@ -124,6 +124,9 @@ class Policy:
         self._background = background
         self.observers = background.observers
         """The queues of the plugins that observe decisions."""
+        found = (bind_observer(plugin, "on_event") for plugin in plugins)
+        self.event_observers = [one for one in found if one is not None]
+        """The plugins that get events."""
         self._log = context.log
         self._tasks: HookTasks | None = None
         self._is_dry_run = False

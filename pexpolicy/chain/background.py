@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -73,17 +73,67 @@ class BackgroundCounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """A plugin that is notified of decisions, up to ``batch`` at once. ``timeout`` in seconds.
+    """A plugin that is notified of decisions or events, up to ``batch`` at once. ``timeout`` in
+    seconds.
 
     One that ``blocks`` runs in a thread, which nothing can interrupt.
     """
 
     plugin: str
-    notify: Callable[[Sequence[Outcome]], Awaitable[None]]
+    notify: Callable[[Sequence[Any]], Awaitable[None]]
     timeout: float
     batch: int = 1
     hook: str = "on_decision"
     blocks: bool = False
+
+
+class Attempts:
+    """The attempts to notify an observer, one at a time."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._attempted: Sequence[Any] = ()
+        self._task: asyncio.Task[BaseException | None] | None = None
+        """The last attempt, of ``_attempted``. It may still run after its time."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """True while an attempt runs, also one that ignores its cancellation."""
+        return self._task is not None and not self._task.done()
+
+    async def make(self, batch: Sequence[Any]) -> tuple[str, BaseException] | None:
+        """Notify the observer once; return what failed and why, or ``None``.
+
+        It runs once at a time: the last attempt may block, or ignore its cancellation. If it has
+        succeeded meanwhile, the batch is delivered.
+        """
+        limit = self._observer.timeout
+        if (last := self._task) is not None:
+            await asyncio.wait((last,), timeout=limit)
+            if not last.done():
+                return TIMED_OUT, TimeoutError("its last call still runs")
+            if self._attempted is batch and not last.cancelled() and last.result() is None:
+                return None
+        self._attempted = batch
+        task = self._task = asyncio.create_task(_notify(self._observer, batch))
+        await asyncio.wait((task,), timeout=limit)
+        if not task.done():
+            if not self._observer.blocks:
+                self.cancel()
+            return TIMED_OUT, TimeoutError(f"no answer within {limit:.3g} s")
+        self._task = None
+        if task.cancelled():
+            return FAILED, asyncio.CancelledError("something in this process cancelled it")
+        error = task.result()
+        return None if error is None else (FAILED, error)
+
+    def cancel(self) -> None:
+        """Cancel the attempt that runs."""
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+            # On closing, the event loop would wait for it, and it may never end.
+            hide(task)
 
 
 class ObserverQueue:
@@ -105,9 +155,7 @@ class ObserverQueue:
         self._counts: BackgroundCounts | None = None
         self._dropped = 0
         self._logged_at = -math.inf
-        self._attempted: Sequence[Outcome] = ()
-        self._attempt_task: asyncio.Task[BaseException | None] | None = None
-        """The last attempt, of ``_attempted``. It may still run after its time."""
+        self._attempts = Attempts(observer)
 
     @property
     def pending(self) -> int:
@@ -117,7 +165,7 @@ class ObserverQueue:
     @property
     def is_stuck(self) -> bool:
         """True while an attempt runs, also one that ignores its cancellation."""
-        return self._attempt_task is not None and not self._attempt_task.done()
+        return self._attempts.is_stuck
 
     def put(self, outcome: Outcome, counts: BackgroundCounts | None) -> None:
         """Deliver a decision soon, or drop it where too many wait."""
@@ -161,7 +209,7 @@ class ObserverQueue:
         """Notify the observer until it succeeds, has a defect, or has failed for too long."""
         loop = asyncio.get_running_loop()
         began, pause = loop.time(), MIN_RETRY_S
-        while (failed := await self._attempt(batch)) is not None:
+        while (failed := await self._attempts.make(batch)) is not None:
             result, error = failed
             self._count(result, 1)
             secrets = {secret for one in batch for secret in withheld_values(one.request)}
@@ -182,39 +230,6 @@ class ObserverQueue:
             pause = min(pause * 2, MAX_RETRY_S if self.is_open else MIN_RETRY_S)
         self._count(DELIVERED, len(batch))
 
-    async def _attempt(self, batch: Sequence[Outcome]) -> tuple[str, BaseException] | None:
-        """Notify the observer once; return what failed and why, or ``None``.
-
-        It runs once at a time: the last attempt may block, or ignore its cancellation. If it has
-        succeeded meanwhile, the batch is delivered.
-        """
-        limit = self._observer.timeout
-        if (last := self._attempt_task) is not None:
-            await asyncio.wait((last,), timeout=limit)
-            if not last.done():
-                return TIMED_OUT, TimeoutError("its last call still runs")
-            if self._attempted is batch and not last.cancelled() and last.result() is None:
-                return None
-        self._attempted = batch
-        task = self._attempt_task = asyncio.create_task(_notify(self._observer, batch))
-        await asyncio.wait((task,), timeout=limit)
-        if not task.done():
-            if not self._observer.blocks:
-                self._cancel_attempt()
-            return TIMED_OUT, TimeoutError(f"no answer within {limit:.3g} s")
-        self._attempt_task = None
-        if task.cancelled():
-            return FAILED, asyncio.CancelledError("something in this process cancelled it")
-        error = task.result()
-        return None if error is None else (FAILED, error)
-
-    def _cancel_attempt(self) -> None:
-        task = self._attempt_task
-        if task is not None and not task.done():
-            task.cancel()
-            # On closing, the event loop would wait for it, and it may never end.
-            hide(task)
-
     async def drain(self) -> None:
         """Deliver what waits within ``DRAIN_TIMEOUT_S``; pass the rest to the queue that is open.
 
@@ -224,7 +239,7 @@ class ObserverQueue:
         if (task := self._task) is not None:
             await asyncio.wait((task,), timeout=DRAIN_TIMEOUT_S)
             task.cancel()
-        self._cancel_attempt()
+        self._attempts.cancel()
         left = [*self._current, *self._waiting]
         self._waiting.clear()
         self._current = []
@@ -259,9 +274,9 @@ class ObserverQueue:
             self._counts.observed(self.plugin, outcome, count)
 
 
-async def _notify(observer: Observer, batch: Sequence[Outcome]) -> BaseException | None:
+async def _notify(observer: Observer, batch: Sequence[Any]) -> BaseException | None:
     """Return an exception as a value: SystemExit in a task would end the event loop."""
-    HOOK_CONTEXT.set(((observer.plugin, observer.hook), batch[0].request))
+    HOOK_CONTEXT.set(((observer.plugin, observer.hook), getattr(batch[0], "request", None)))
     try:
         await observer.notify(batch)
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -42,12 +42,12 @@ from pexpolicy.isolation.child import (
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.metrics import PLUGIN_METRICS, Operation
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import BuiltPlugin, without_settings
 
 OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
+OBSERVING = ("on_decision", "on_decisions", "on_event", "on_events")
 PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
@@ -135,8 +135,7 @@ class IsolatedPlugin:
         for place, is_file in ready.secrets:
             track_secret(Path(place) if is_file else place)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
-            "on_decision": self._observe_one,
-            "on_decisions": self._observe,
+            **{name: partial(self._observe, name) for name in OBSERVING},
             "status": self._status,
         }
         for name, endpoint in ENDPOINTS.items():
@@ -182,11 +181,9 @@ class IsolatedPlugin:
         reply = succeeded(reply)
         return messages.decision_of(endpoint, reply, self._extras) if reply.decision else None
 
-    async def _observe_one(self, outcome: Outcome) -> None:
-        await self._observe([outcome])
-
-    async def _observe(self, outcomes: Sequence[Outcome]) -> None:
-        succeeded(await self._call("observe", [*outcomes]))
+    async def _observe(self, hook: str, observed: Any) -> None:
+        batch = [*observed] if hook.endswith("s") else [observed]
+        succeeded(await self._call("observe", hook, batch))
 
     async def _status(self, _: object) -> Mapping[str, object]:
         reply = succeeded(await self._call("status"))

@@ -127,7 +127,8 @@ class _RequestServer(Channel[messages.Order]):
         self._plugin = plugin
         hooks = chain.from_iterable(map(hooks_of, ENDPOINTS))
         self._links = {hook: bind_hook(plugin, hook) for hook in hooks}
-        self._observer = bind_observer(plugin)
+        found = (bind_observer(plugin, single) for single in ("on_decision", "on_event"))
+        self._observers = {one.hook: one for one in found if one is not None}
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._leave)
         await self.attach()
@@ -184,7 +185,7 @@ class _RequestServer(Channel[messages.Order]):
                 requests = [arguments[2]]
                 reply = await self._decide(*arguments)
             elif kind == "observe":
-                requests = [outcome.request for outcome in arguments[0]]
+                requests = [one.request for one in arguments[1] if isinstance(one, Outcome)]
                 reply = await self._observe(*arguments)
             else:
                 reply = messages.Reply(content=await report_of(self._plugin))
@@ -214,10 +215,9 @@ class _RequestServer(Channel[messages.Order]):
         admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _observe(self, outcomes: list[Outcome]) -> messages.Reply:
-        assert self._observer is not None
-        HOOK_CONTEXT.set(((self._plugin.name, self._observer.hook), outcomes[0].request))
-        await self._observer.notify(outcomes)
+    async def _observe(self, hook: str, batch: list[Any]) -> messages.Reply:
+        HOOK_CONTEXT.set(((self._plugin.name, hook), getattr(batch[0], "request", None)))
+        await self._observers[hook].notify(batch)
         return messages.Reply()
 
     def _report(self, report: messages.Report) -> None:

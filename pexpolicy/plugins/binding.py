@@ -25,7 +25,6 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.outcome import Outcome
 from pexpolicy.plugins.plugin import BuiltPlugin, blocks, method_of
 from pexpolicy.text import brief
 
@@ -218,20 +217,23 @@ def _adjuster(plugin: BuiltPlugin, hook: str) -> Callable[[Draft], Awaitable[Any
     return ask
 
 
-def bind_observer(plugin: BuiltPlugin) -> Observer | None:
-    """Return the plugin's observer; ``None`` if it implements no hook for observers."""
-    hook = "on_decisions" if "on_decisions" in plugin.hooks else "on_decision"
+def bind_observer(plugin: BuiltPlugin, single: str = "on_decision") -> Observer | None:
+    """Return the plugin's observer of decisions or events, if it is one.
+
+    ``single`` is the name of the hook for one of them; that for several ends in ``s``.
+    """
+    hook = f"{single}s" if f"{single}s" in plugin.hooks else single
     if hook not in plugin.hooks:
         return None
     call, is_blocking = _caller(plugin, hook), blocks(plugin.hooks[hook])
     timeout = plugin.table.timeout
-    if hook == "on_decisions":
+    if hook != single:
         return Observer(plugin.name, call, timeout, MAX_BATCH, hook, is_blocking)
 
-    async def notify(outcomes: Sequence[Outcome]) -> None:
-        await call(outcomes[0])
+    async def notify(batch: Sequence[Any]) -> None:
+        await call(batch[0])
 
-    return Observer(plugin.name, notify, timeout, blocks=is_blocking)
+    return Observer(plugin.name, notify, timeout, hook=hook, blocks=is_blocking)
 
 
 CHECKS_TIMEOUT_S = 5.0

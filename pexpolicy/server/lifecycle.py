@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
@@ -23,9 +23,12 @@ from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
+from pexpolicy.chain.background import Observer
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
+from pexpolicy.events.dispatch import EventDispatcher, EventInbox
+from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
@@ -176,7 +179,10 @@ async def _answering(
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path
-        app = PolicyApp(first.generation, log, base_path, telemetry, spans)
+        inbox = EventInbox(lambda: app.generation.policy.shared_state)
+        receiver = EventReceiver(inbox)
+        app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
+        dispatcher = EventDispatcher(inbox, partial(_event_observers, app), log)
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
@@ -189,7 +195,11 @@ async def _answering(
             names += f"; admin listener: {url_of(context.admin, scheme)}"
         try:
             answering = Listener(app, listener, shared=context.processes > 1)
-            async with admin_listener(app, context.admin), answering.open():
+            async with (
+                dispatcher.running(),
+                admin_listener(app, context.admin),
+                answering.open(),
+            ):
                 gc.freeze()
                 gc.set_threshold(YOUNG_THRESHOLD)
                 gc.enable()
@@ -200,3 +210,9 @@ async def _answering(
                 yield Server(reloader, announcement, telemetry)
         finally:
             await reloader.close()
+
+
+def _event_observers(app: PolicyApp) -> Sequence[Observer] | None:
+    """Return the plugins that get events, or ``None`` if there are none."""
+    policy = app.generation.policy
+    return policy.event_observers if policy.settings.events is not None else None

@@ -1,0 +1,93 @@
+"""Events from the socket to the plugins: once, in order, in one process of all."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.events.test_receiver import SINK, bulk, event
+from tests.support import live_server, wire
+from tests.support.live_server import Running
+from tests.support.waiting import wait_until
+
+PLUGIN = """
+import json, os
+from pathlib import Path
+
+from pexpolicy import Plugin
+from pexpolicy.events import SourceStale
+
+FILE = Path(__file__).parent.parent / "events.jsonl"
+
+
+class Recorder(Plugin):
+    async def on_events(self, events):
+        with FILE.open("a") as file:
+            for one in events:
+                why = one.why if isinstance(one, SourceStale) else ""
+                line = [one.source, one.node, one.seq, one.event, why, os.getpid()]
+                file.write(json.dumps(line) + "\\n")
+"""
+
+
+@contextmanager
+def sinks(folder: Path, *arguments: str, more: str = "") -> Iterator[Running]:
+    table = '[events]\nuser = "sink"\npassword_env = "SINK_PASSWORD"\n'
+    config = live_server.drop_in(folder, "recorder", PLUGIN, more=table + more)
+    environment = {"SINK_PASSWORD": "s3cret-of-the-sink"}
+    with live_server.running(config, *arguments, environment=environment) as server:
+        yield server
+
+
+def post(server: Running, *bodies: object) -> None:
+    for body in bodies:
+        content = json.dumps(body).encode()
+        head = {"Content-Length": str(len(content)), **SINK}
+        sent = wire.request_bytes("/events/v1", "POST", head) + content
+        assert asyncio.run(wire.send(server.port, sent)).status == 200
+
+
+def told(folder: Path) -> list[Any]:
+    file = folder / "events.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def seqs(folder: Path) -> list[int]:
+    return [seq for _, _, seq, name, _, _ in told(folder) if name != "source_stale"]
+
+
+def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None:
+    with sinks(tmp_path, "--workers", "2") as server:
+        started = event(1, event="eventsink_started", data={}, time=1000.0)
+        post(server, started, *(event(n, time=1000.0 + n) for n in (2, 3, 4)))
+        both = bulk(event(6, time=1006.0), event(5, time=1005.0))
+        post(server, both, both, event(9, time=1009.0))
+        wait_until(lambda: 9 in seqs(tmp_path))
+        post(server, event(8, time=1008.0), event(7, time=1007.0), event(7, time=1007.0))
+        wait_until(lambda: 7 in seqs(tmp_path))
+        post(server, event(10, time=1010.0))
+        wait_until(lambda: 10 in seqs(tmp_path))
+    found = told(tmp_path)
+    assert sorted(seqs(tmp_path)) == [*range(1, 11)]
+    assert seqs(tmp_path)[:7] == [1, 2, 3, 4, 5, 6, 9]
+    assert [why for *_, why, _ in found if why] == ["its sink was started"]
+    assert len({pid for *_, pid in found}) == 1
+
+
+def test_another_worker_takes_over(tmp_path: Path) -> None:
+    with sinks(tmp_path, "--workers", "2") as server:
+        post(server, event(1, time=1001.0))
+        wait_until(lambda: seqs(tmp_path) == [1])
+        owner = told(tmp_path)[-1][-1]
+        os.kill(owner, signal.SIGKILL)
+        post(server, event(2, time=1002.0))
+        wait_until(lambda: 2 in seqs(tmp_path))
+        assert told(tmp_path)[-1][-1] != owner
+    with sinks(tmp_path) as server:
+        post(server, event(3, time=1003.0))
+        wait_until(lambda: 3 in seqs(tmp_path))
+    assert [why for *_, why, _ in told(tmp_path) if why] == ["its sink was started"]
