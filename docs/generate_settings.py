@@ -49,6 +49,9 @@ def page() -> str:
     for entry in _shipped("pexpolicy"):
         model = getattr(entry.load(), "Settings", None)
         assert model is not None, entry.name
+        if not model.model_fields:
+            parts.append(f"## {entry.name}\n\nIt has no settings.\n")
+            continue
         title = "settings"
         tables = {model: [f"[{title}]"]}
         _add_tables(tables, model, title)

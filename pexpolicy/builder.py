@@ -26,7 +26,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.fleet.policy_hash import policy_hash
-from pexpolicy.models.context import using_wall_clock
+from pexpolicy.models.context import LIVE, LiveValues, using_live_values, using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.binding import (
@@ -58,11 +58,16 @@ def build_policy(
     root = settings.path.parent
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
-    with tracking() as tracked, sources.resolving(), using_wall_clock(context.wall_clock):
+    live = LiveValues()
+    clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
+    with tracking() as tracked, sources.resolving(), clock, values:
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     names = ObjectNames(settings.infinity) if settings.infinity else None
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
+    if live.used and live.read is None and not unbuilt:
+        text = f"is not active, and conditions on {', '.join(sorted(live.used))} need it"
+        problems.append(Problem(("plugins", LIVE), text))
     if problems:
         release(plugins, sources)
         raise ConfigError(settings.path, problems)

@@ -67,6 +67,9 @@ PUBLIC = (
 INTERNAL = (
     "background.shared",
     "chain.circuit_breaker",
+    "cli.common",
+    "cli.http_client",
+    "cli.status",
     "config.files",
     "config.plugin_settings",
     "config.problems",

@@ -29,7 +29,7 @@ from pexpolicy.isolation import messages
 from pexpolicy.isolation.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
 from pexpolicy.metrics import PLUGIN_METRICS
-from pexpolicy.models.context import HOOK_CONTEXT
+from pexpolicy.models.context import HOOK_CONTEXT, LiveValues, using_live_values
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
@@ -78,7 +78,8 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
         return messages.BuildFailed([([], text)]), None
     # Each line of this process belongs to the plugin.
     handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
-    with tracking() as tracked:
+    live = LiveValues()
+    with tracking() as tracked, using_live_values(live):
         plugins, problems = build({available.name: table}, {available.name: available}, root)
     told, failed = describe(plugins, root)
     problems = [*problems, *failed]
@@ -89,6 +90,9 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
             problems.append(Problem(key, f"{plugin.available}: {text}"))
         if plugin.refreshed or plugin.jobs or plugin.shared:
             text = 'uses Refreshed, schedule or shared state, which need isolation = "none"'
+            problems.append(Problem((*key, "isolation"), text))
+        if live.used:
+            text = f'conditions on {", ".join(sorted(live.used))} need isolation = "none"'
             problems.append(Problem((*key, "isolation"), text))
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.

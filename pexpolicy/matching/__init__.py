@@ -29,7 +29,8 @@ matches, or ``None``. It does not scan conditions that require exact values, pre
 
 ``subject("local_alias.user").read(request)`` returns the values that a condition of that name
 tests. ``ValueOf`` is the table ``{ value_of = "KEY", regex = "..." }``, and ``compile_value_of``
-returns what reads the value.
+returns what reads the value. ``live_values().read`` is what a plugin sets in its constructor that
+knows the values of ``live.tenant`` and the like.
 
 Code that analyses conditions finds ``Clause``, one operator on one ``Subject``; ``All``, ``AnyOf``
 and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCondition``.
@@ -62,7 +63,12 @@ from pexpolicy.matching.conditions import (
     required,
 )
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
-from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject, why_never_equal
+from pexpolicy.matching.subjects import (
+    Subject,
+    UnknownSubjectError,
+    subject,
+    why_never_equal,
+)
 from pexpolicy.matching.when import (
     OR_VALUE_OF,
     VALUE_LISTS,
@@ -71,6 +77,7 @@ from pexpolicy.matching.when import (
     compile_value_of,
     compile_when,
 )
+from pexpolicy.models.context import live_values
 
 __all__ = [
     "OR_VALUE_OF",
@@ -98,6 +105,7 @@ __all__ = [
     "compile_when",
     "flattened",
     "group_names",
+    "live_values",
     "pitfalls",
     "required",
     "subject",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import request
 from pexpolicy.models.alias import SCHEMES, Alias, why_never_called
+from pexpolicy.models.context import LIVE, live_values
 from pexpolicy.models.request import Request, parameters_of
 from pexpolicy.text import did_you_mean, suggest
 
@@ -39,7 +40,25 @@ class Subject:
 
     def is_of(self, request: type[Request]) -> bool:
         """Return whether requests of this type can have it."""
-        return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
+        return self.attribute in ("params", "peer", LIVE) or hasattr(request, self.attribute)
+
+
+LIVE_KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("tenant", "service", "hosts", "waiting"), "number"),
+    "stale": "flag",
+}
+"""What conditions that begin with ``live.`` test."""
+
+
+def _of_live(name: str) -> Subject:
+    values = live_values()
+    values.used.add(f"{LIVE}.{name}")
+
+    def read(request: Request) -> Values:
+        value = None if values.read is None else values.read(request, name)
+        return () if value is None else (value,)
+
+    return Subject(f"{LIVE}.{name}", LIVE_KINDS[name], read, LIVE)
 
 
 _KINDS: dict[object, Kind] = {
@@ -90,6 +109,10 @@ def subject(key: str) -> Subject:
             return tuple(filter(None, request.params.getall(part, ())))
 
         return Subject(key, "text", read_wire, name, secret, shown, several=True)
+    if name == LIVE:
+        if part not in LIVE_KINDS:
+            raise UnknownSubjectError(f"there is no {key!r}; {LIVE} has {', '.join(LIVE_KINDS)}")
+        return _of_live(part)
     parameter = _KNOWN.get(name)
     if parameter is None and name not in ("alias", "peer"):
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")

@@ -240,6 +240,21 @@ class AliasOperators(TextOperators):
         return operands
 
 
+class LiveOperators(PluginSettings):
+    """What Infinity's events tell, with the plugin ``live``."""
+
+    tenant: NumberOperators | None = None
+    """Participants of the tenant of the dialed alias or service tag."""
+    service: NumberOperators | None = None
+    """Participants of the service."""
+    hosts: NumberOperators | None = None
+    """Hosts in the service."""
+    waiting: NumberOperators | None = None
+    """Participants who wait for being admitted to the service."""
+    stale: FlagOperators | None = None
+    """True while events are missing, so that the numbers may be wrong."""
+
+
 class Conditions(PluginSettings):
     """The keys of a ``when`` that are not parameters; every key that is set must match."""
 
@@ -253,6 +268,8 @@ class Conditions(PluginSettings):
     """The time of the call."""
     peer: TextOperators | None = None
     """Address of the client: the Conferencing Node, or the proxy in front of this server."""
+    live: LiveOperators | None = None
+    """Who is in the conferences now."""
     params: Annotated[dict[Word, MultiValueOperators], Field(min_length=1)] | None = None
     """Parameters by their names in the query, documented or not."""
 
@@ -319,8 +336,8 @@ def compile_when(
             parts.append(_GROUPS[key](tuple(inner)))
         elif key == "time":
             parts.append(TimeCondition(table, clock))
-        elif isinstance(table, dict):
-            for name, operators in table.items():
+        elif isinstance(table, dict | LiveOperators):
+            for name, operators in _named(table):
                 parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)
         else:
             parts += _on_subject(subject(key), table, find_list)
@@ -333,6 +350,12 @@ def compile_value_of(written: ValueOf) -> OtherValue:
     """Return what reads the value that a ``ValueOf`` names."""
     pattern = Pattern(written.regex) if written.regex is not None else None
     return OtherValue(subject(written.value_of), pattern)
+
+
+def _named(table: dict[str, Any] | LiveOperators) -> list[tuple[str, Any]]:
+    if isinstance(table, dict):
+        return [*table.items()]
+    return [(key, getattr(table, key)) for key in _set_keys(table)]
 
 
 def _set_keys(tables: Any) -> list[str]:

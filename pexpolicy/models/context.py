@@ -63,6 +63,34 @@ def using_wall_clock(clock: WallClock) -> AbstractContextManager[None]:
     return _using(_WALL_CLOCK, clock)
 
 
+LIVE = "live"
+"""Before the names of what events tell about the conferences, such as ``live.tenant``."""
+
+
+class LiveValues:
+    """What the conditions of a policy read that begin with ``live.``; one of its plugins knows."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+        """The keys of the conditions."""
+        self.read: Callable[[Any, str], int | bool | None] | None = None
+        """Returns the value for a request by its name, such as ``tenant``; the plugin sets it."""
+
+
+_LIVE: ContextVar[LiveValues | None] = ContextVar("pexpolicy_live", default=None)
+"""Of what is built, as the clock. The plugin may be built after those whose conditions read it."""
+
+
+def live_values() -> LiveValues:
+    """Return the live values of the policy that is being built."""
+    return _LIVE.get() or LiveValues()
+
+
+def using_live_values(values: LiveValues) -> AbstractContextManager[None]:
+    """Give these live values to what is built inside."""
+    return _using(_LIVE, values)
+
+
 class DryRunClock:
     """A wall clock that can be set; without a time it is that of the machine."""
 

@@ -1,0 +1,225 @@
+"""Plugin class of ``live``: merges events into the table, and reads the counts from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from pexpolicy import (
+    Plugin,
+    PluginSettings,
+    Request,
+    SharedUnavailableError,
+    Tenants,
+    metrics,
+    schedule,
+    wall_clock,
+)
+from pexpolicy.events import Event
+from pexpolicy.matching import live_values
+from pexpolicy_live.participants import Key, Row, Stale, key_of, merged
+from pexpolicy_live.presence import Counts, Presence
+from pexpolicy_live.table import PAGE, LiveTable
+
+READ_S = 1.0
+"""Seconds between two readings of the table."""
+OLD_S = 10.0
+"""Seconds after which counts that could not be read again are stale."""
+SWEEP_S = 60.0
+MAX_KNOWN = 100_000
+"""Calls and conferences of one platform; further ones are not kept, and it is stale."""
+MAX_ATTEMPTS = 5
+
+PEOPLE = metrics.gauge("participants", "People in conferences.", ["tenant"], combine="max")
+WAITING = metrics.gauge("waiting", "People in waiting rooms.", ["tenant"], combine="max")
+STALE = metrics.gauge("stale_nodes", "Nodes of which events are missing.", combine="max")
+LAG = metrics.gauge("read_seconds", "When the counts were last read, since 1970.", combine="min")
+ALL = "*"
+"""The label of all together, with people of no tenant."""
+MAX_LABELS = 99
+"""Tenants with a label of their own in the metrics."""
+
+
+class Live(Plugin[PluginSettings]):
+    """Knows who is in which service, by Infinity's events."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        super().__init__(settings)
+        self._tenants = Tenants.known(settings)
+        self._table = LiveTable()
+        self._presence = Presence()
+        self._clock = wall_clock()
+        self._last = 0
+        """The number of the last change that was read."""
+        self._read_at: float | None = None
+        self._expired_at = 0.0
+        self._reading = asyncio.Lock()
+        self._labels: set[str] = set()
+        live_values().read = self._value
+        schedule(self.read, every=READ_S, once_per="worker", name="read")
+        schedule(self._table.sweep, every=SWEEP_S, name="sweep")
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Read what is known; without the engine it is stale until it can be read."""
+        with suppress(SharedUnavailableError):
+            await self.read()
+        yield
+
+    # ---- events
+
+    async def on_events(self, events: Sequence[Event]) -> None:
+        """Merge events into the table; raises ``SharedUnavailableError``, so that they are kept."""
+        keys = list(dict.fromkeys(filter(None, map(key_of, events))))
+        for _ in range(MAX_ATTEMPTS if keys else 0):
+            head, before = await self._table.found(keys)
+            after = self._merged(events, before)
+            if not after or await self._table.write(head, after):
+                return
+        if keys:
+            raise SharedUnavailableError("other servers write all the time")
+
+    def _merged(self, events: Sequence[Event], before: Mapping[Key, Row]) -> dict[Key, Row]:
+        after: dict[Key, Row] = {}
+        for event in events:
+            if (key := key_of(event)) is None:
+                continue
+            known = after.get(key, before.get(key))
+            if known is None and self._presence.known[event.source] >= MAX_KNOWN:
+                text = f"more than {MAX_KNOWN:,} calls: further ones are not counted"
+                after["stale", event.source, ""] = Stale(text, event.received)
+            else:
+                after[key] = merged(known, event, self._tenant_of)
+        return {key: row for key, row in after.items() if row != before.get(key)}
+
+    def _tenant_of(self, alias: str, tag: str) -> str | None:
+        return self._tenants.of(alias, tag)
+
+    # ---- counts
+
+    async def read(self) -> None:
+        """Read what has changed."""
+        async with self._reading:
+            while True:
+                head, changes = await self._table.changes(self._last)
+                if head < self._last:  # another database
+                    self._presence, self._last = Presence(), 0
+                    continue
+                now = asyncio.get_running_loop().time()
+                for change in changes:
+                    self._presence.put(change.key, change.row, now, change.kept)
+                    self._last = change.number
+                if len(changes) < PAGE:
+                    break
+            if now - self._expired_at >= SWEEP_S:
+                self._presence.expire(now)
+                self._expired_at = now
+            self._read_at = now
+            self._measure()
+
+    def _measure(self) -> None:
+        changed = self._presence.changed
+        self._labels.update(sorted(changed)[: MAX_LABELS - len(self._labels)])
+        counted = {name: self._presence.of_tenant(name) for name in changed & self._labels}
+        for tenant, counts in {**counted, ALL: self._presence.total}.items():
+            PEOPLE.set(counts.participants, tenant=tenant)
+            WAITING.set(counts.waiting, tenant=tenant)
+        changed.clear()
+        STALE.set(len(self._presence.stale))
+        LAG.set(self._clock())
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the counts were read; ``None`` if they never were."""
+        if self._read_at is None:
+            return None
+        return asyncio.get_running_loop().time() - self._read_at
+
+    def stale_because(self) -> list[dict[str, str]]:
+        """Return why the counts may be wrong, each with the source, the node and since when."""
+        found = [
+            {"source": source, "node": node, "why": stale.why, "since": _time(stale.since)}
+            for (source, node), stale in sorted(self._presence.stale.items())
+        ]
+        if (age := self.age) is None or age > OLD_S:
+            since = _time(self._clock() - (age or 0.0))
+            found.append({"source": "", "node": "", "why": "cannot be read", "since": since})
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Return the counts, when they were read, and whether they may be wrong."""
+        tenants = {name: Counts() for name in self._tenants} | self._presence.tenants
+        counted = {"services": self._presence.services, "tenants": tenants}
+        return {**counted, **self._state()}
+
+    def _state(self) -> dict[str, object]:
+        as_of = _time(self._clock() - (self.age or 0.0))
+        return {"as_of": as_of, "stale": bool(self.stale_because())}
+
+    # ---- for rules, operators and the console
+
+    def _value(self, request: Request, name: str) -> int | bool | None:
+        """Return the value of a condition for a request."""
+        if name == "stale":
+            return bool(self._presence.stale) or self.age is None or self.age > OLD_S
+        alias = getattr(request, "local_alias", None)
+        if name == "tenant":
+            tag = getattr(request, "service_tag", None) or ""
+            tenant = self._tenant_of(str(alias or ""), tag)
+            return 0 if tenant is None else self._presence.of_tenant(tenant).participants
+        service = getattr(request, "service_name", None)
+        names = (service,) if service else (str(alias), alias.user) if alias else ()
+        counts = next(
+            (self._presence.services[one] for one in names if one in self._presence.services),
+            Counts(),
+        )
+        return int(getattr(counts, "participants" if name == "service" else name))
+
+    def status(self) -> Mapping[str, object]:
+        """Return the totals, and what is stale."""
+        total = self._presence.total
+        return {
+            "participants": total.participants,
+            "hosts": total.hosts,
+            "waiting": total.waiting,
+            "services": len(self._presence.services),
+            "age_s": None if self.age is None else round(self.age, 1),
+            "stale": self.stale_because(),
+        }
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Serve the counts, those of one service, and what is stale, as JSON."""
+        yield web.get("/", self._show)
+        yield web.get("/services/{name:.+}", self._show_service)
+        yield web.get("/stale", self._show_stale)
+
+    async def _show(self, _: web.Request) -> web.Response:
+        return await self._json(self.document)
+
+    async def _show_service(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+
+        def found() -> dict[str, object]:
+            counts = self._presence.services.get(name, Counts())
+            return {**msgspec.to_builtins(counts), **self._state()}
+
+        return await self._json(found)
+
+    async def _show_stale(self, _: web.Request) -> web.Response:
+        return await self._json(lambda: {"stale": self.stale_because()})
+
+    async def _json(self, document: Callable[[], object]) -> web.Response:
+        with suppress(SharedUnavailableError):
+            await self.read()
+        body = msgspec.json.encode(document())
+        return web.Response(body=body, content_type="application/json")
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")[:-6] + "Z"

@@ -1,0 +1,109 @@
+"""The table of what is known, in the engine of ``[shared]``; workers read what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+from uuid import uuid4
+
+import msgspec
+
+from pexpolicy.background.shared import SharedTables, storable
+from pexpolicy_live.participants import Key, Row, seconds_kept
+
+TIMEOUT_S = 2.0
+"""For one operation; no call waits for it."""
+PAGE = 100
+"""Rows that are read at once, in about a millisecond."""
+
+_COLUMNS = {
+    "pexpolicy_live": "key $text PRIMARY KEY, value $text NOT NULL, changed bigint NOT NULL,"
+    " expires double precision NOT NULL",
+    "pexpolicy_live_head": "id bigint PRIMARY KEY, changed bigint NOT NULL, writer $text NOT NULL",
+}
+CREATE = (
+    *(f"CREATE TABLE IF NOT EXISTS {name} ({columns})" for name, columns in _COLUMNS.items()),
+    "CREATE INDEX IF NOT EXISTS pexpolicy_live_changed ON pexpolicy_live (changed)",
+    "CREATE INDEX IF NOT EXISTS pexpolicy_live_expires ON pexpolicy_live (expires)",
+    "INSERT INTO pexpolicy_live_head VALUES (1, 0, '') ON CONFLICT DO NOTHING",
+)
+_FOUND = (
+    "SELECT h.changed, l.value FROM pexpolicy_live_head h LEFT JOIN pexpolicy_live l"
+    " ON l.expires > $now AND l.key IN ({}) WHERE h.id = 1"
+)
+_CHANGES = (
+    "SELECT h.changed, l.changed, l.value, l.expires - $now FROM pexpolicy_live_head h"
+    " LEFT JOIN pexpolicy_live l ON l.changed > CAST($1 AS bigint) AND l.expires > $now"
+    " WHERE h.id = 1 ORDER BY l.changed LIMIT CAST($2 AS bigint)"
+)
+_ADVANCE = (
+    "UPDATE pexpolicy_live_head SET changed = changed + CAST($1 AS bigint),"
+    " writer = CAST($2 AS text) WHERE id = 1 AND changed = CAST($3 AS bigint) RETURNING changed"
+)
+_PUT = (
+    "INSERT INTO pexpolicy_live (key, value, changed, expires)"
+    " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint),"
+    " $now + CAST($4 AS double precision) FROM pexpolicy_live_head"
+    " WHERE id = 1 AND writer = CAST($5 AS text)"
+    " ON CONFLICT (key) DO UPDATE SET"
+    " value = excluded.value, changed = excluded.changed, expires = excluded.expires"
+)
+
+
+class Change(NamedTuple):
+    """A row that has changed."""
+
+    number: int
+    key: Key
+    row: Row
+    kept: float
+    """Seconds until it expires."""
+
+
+class LiveTable:
+    """What is known, by key. Raises ``SharedUnavailableError``."""
+
+    def __init__(self) -> None:
+        self.shared = SharedTables("rows", CREATE, timeout=TIMEOUT_S)
+        self._decoder = msgspec.json.Decoder(tuple[Key, Row])
+
+    async def found(self, keys: Collection[Key]) -> tuple[int, dict[Key, Row]]:
+        """Return the number of the last change, and the rows that there are."""
+        names = ", ".join(f"${number}" for number in range(1, len(keys) + 1))
+        rows = await self.shared.read(_FOUND.format(names), *map(_name_of, keys))
+        return rows[0][0], dict(self._decoder.decode(row[1]) for row in rows if row[1])
+
+    async def write(self, head: int, rows: Mapping[Key, Row]) -> bool:
+        """Write rows; false, and without effect, if the last change is not ``head`` any more."""
+        writer = uuid4().hex
+        values = [
+            (_name_of(key), _text((key, row)), head + number, seconds_kept(row), writer)
+            for number, (key, row) in enumerate(rows.items(), 1)
+        ]
+        advance = _ADVANCE, (len(values), writer, head)
+        advanced, *_ = await self.shared.write(advance, (_PUT, values), lock="write")
+        return bool(advanced)
+
+    async def changes(self, after: int) -> tuple[int, list[Change]]:
+        """Return the number of the last change, and up to ``PAGE`` rows that changed later."""
+        rows = await self.shared.read(_CHANGES, after, PAGE)
+        if not rows:  # no server has made the table yet
+            return 0, []
+        found = [
+            Change(number, *self._decoder.decode(value), kept)
+            for _, number, value, kept in rows
+            if value
+        ]
+        return rows[0][0], found
+
+    async def sweep(self) -> None:
+        """Delete what has expired."""
+        await self.shared.write(("DELETE FROM pexpolicy_live WHERE expires <= $now", ()))
+
+
+def _name_of(key: Key) -> str:
+    return storable(_text(key))
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()

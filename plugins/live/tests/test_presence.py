@@ -1,0 +1,81 @@
+"""The pure state: whatever is repeated, delayed or reordered, the counts equal the truth."""
+
+from typing import Any, get_args
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.models.event import typed_event
+from pexpolicy.testing import Simulator
+from pexpolicy.testing.simulator import Event, Protocol
+from pexpolicy_live.participants import Key, Row, key_of, merged
+from pexpolicy_live.presence import Presence
+
+ROOMS = ["red", "green", "blue"]
+
+
+@st.composite
+def platforms(draw: st.DrawFn) -> Simulator:
+    """A platform after some minutes of joining, waiting, moving and leaving."""
+    rng = draw(st.randoms(use_true_random=False))
+    platform = Simulator(rng, partial_updates=draw(st.booleans()))
+    for _ in range(draw(st.integers(1, 12))):
+        inside = [one for one in platform.people if one.service]
+        action = draw(st.sampled_from(("join", "join", "admit", "move", "leave", "restart")))
+        if action == "restart":
+            platform.restart_sink("10.44.0.1")
+        elif action == "join" or not inside:
+            protocol: Protocol = draw(st.sampled_from(get_args(Protocol)))
+            through = draw(st.sampled_from(((), ("ivr",), ("ivr", "waiting_room"))))
+            role: Any = draw(st.sampled_from(("chair", "guest")))
+            through = () if protocol == "teams" else through
+            platform.join(draw(st.sampled_from(ROOMS)), protocol, role=role, through=through)
+        else:
+            person = draw(st.sampled_from(inside))
+            rooms = [room for room in ROOMS if room != person.service]
+            if action == "leave":
+                platform.leave(person)
+            elif action == "admit" and person.stage == "waiting_room":
+                platform.admit(person)
+            elif action == "move" and person.stage == "conference":
+                node = draw(st.sampled_from(("10.44.0.1", "10.44.0.2")))
+                platform.move(person, draw(st.sampled_from(rooms)), node=node)
+    return platform
+
+
+class Receiver:
+    """Merges events as the plugin does, without an engine."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, Row] = {}
+        self.presence = Presence()
+
+    def receive(self, body: Event, source: str = "default", received: float = 2e9) -> None:
+        for one in body["data"] if body["event"] == "eventsink_bulk" else [body]:
+            event = typed_event(one, source, received)
+            if (key := key_of(event)) is not None:
+                row = self.rows[key] = merged(self.rows.get(key), event, lambda _, tag: tag)
+                self.presence.put(key, row, received)
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int, int]]:
+        return {
+            name: (counts.participants, counts.hosts, counts.waiting)
+            for name, counts in self.presence.services.items()
+        }
+
+
+@given(
+    platform=platforms(),
+    repeat=st.floats(0, 1),
+    delay=st.integers(0, 40),
+    reorder=st.integers(0, 40),
+    bulk=st.integers(1, 5),
+)
+def test_counts_equal_the_truth(
+    platform: Simulator, repeat: float, delay: int, reorder: int, bulk: int
+) -> None:
+    receiver = Receiver()
+    for body in platform.deliver(repeat=repeat, delay=delay, reorder=reorder, bulk=bulk).bodies:
+        receiver.receive(body)
+    assert receiver.counts == platform.truth()
