@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -250,7 +251,7 @@ class Store(SharedItem, Generic[M]):
         self._ttl = ttl
         self._encode: Callable[[M], str]
         self._decode: Callable[[str], M]
-        if issubclass(model, BaseModel):
+        if inspect.isclass(model) and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:

@@ -14,6 +14,7 @@ import os
 import sqlite3
 import time
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -186,6 +187,8 @@ class SqliteEngine:
         except BaseException:
             connection.close()
             raise
+        if name == ":memory:":
+            weakref.finalize(self, connection.close)
         self._connection = connection
         return connection
 
@@ -270,6 +273,15 @@ class SharedState:
     def exists(self) -> bool:
         """False while nothing was ever written, and nothing needs to be read."""
         return self._engine.exists
+
+    def take_counts(self) -> Counter[str]:
+        """Return the operations since the last call by outcome."""
+        counted, self.counted = self.counted, Counter()
+        return counted
+
+    def report(self) -> dict[str, object]:
+        """Return the state for the status."""
+        return {"available": self.is_available, "problem": self.problem or None}
 
     @property
     def is_available(self) -> bool:

@@ -195,6 +195,9 @@ def degradations(document: Document) -> list[str]:
         found.append(f"audit: {audit['status']}")
     if certificate is not None and certificate["problem"]:
         found.append(f"certificate: {certificate['problem']}")
+    shared = document.get("shared") or {"available": True}
+    if not shared["available"]:
+        found.append(f"shared state: {shared['problem']}")
     for kind in ("source", "plugin"):
         for one in document[f"{kind}s"]:
             found += [f"{kind} {one['name']}: {text}" for text in _troubles(one)]

@@ -86,6 +86,16 @@ BACKGROUND_FAILURES = _gauge(
     "Lifespans and background tasks of a plugin that have ended by a failure.",
     "plugin",
 )
+SHARED_OPERATIONS = _counter(
+    "pexpolicy_shared_operations_total",
+    "Operations on shared state, by what became of them; refused ones were not tried.",
+    "outcome",
+)
+SHARED_AVAILABLE = _gauge(
+    "pexpolicy_shared_available",
+    "0 while shared state fails in any worker, and plugins that need it do.",
+    combine="min",
+)
 JOB_RUNS = _counter(
     "pexpolicy_job_runs_total",
     "Runs of the scheduled jobs of plugins, by what became of them.",

@@ -95,6 +95,7 @@ class Status:
                 {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}
                 for plugin in policy.plugins
             ],
+            "shared": policy.shared_state and policy.shared_state.report(),
             "sources": [
                 {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
                 for source in policy.sources

@@ -21,6 +21,7 @@ from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.audit.state import AuditState
 from pexpolicy.background.schedule import JobRuns
+from pexpolicy.background.shared_state import OUTCOMES as SHARED_OUTCOMES
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK
 from pexpolicy.endpoints import ENDPOINTS
@@ -169,6 +170,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._of(metrics.REMAINING).make()
         self._of(metrics.FALLBACK).make(ENDPOINTS, (*NOT_ANSWERED, INTERNAL, UNRECORDED))
         self._of(metrics.REFUSED).make(REASONS)
+        self._of(metrics.SHARED_OPERATIONS).make(SHARED_OUTCOMES)
         self.sample()
 
     def _of(self, definition: Definition) -> Series:
@@ -301,6 +303,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         try:
             for job, runs in self.sources.job_runs().items():
                 self._of(metrics.JOB_RUNS)[job].inc(runs)
+            shared = self._policy.shared_state if self._policy is not None else None
+            for outcome, count in shared.take_counts().items() if shared is not None else ():
+                self._of(metrics.SHARED_OPERATIONS)[outcome,].inc(count)
             for definition, labels, value in self._gauges():
                 if value is not None:
                     sampled[definition.name].samples[definition.name, *labels] = float(value)
@@ -330,6 +335,8 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
 def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...], float]]:
     yield metrics.BUILD_INFO, (__version__, policy.policy_hash), 1
+    if policy.shared_state is not None:
+        yield metrics.SHARED_AVAILABLE, (), policy.shared_state.is_available
     for queue in policy.observers:
         yield metrics.OBSERVER_PENDING, (queue.plugin,), queue.pending
     links = [link for chain in policy.chains.values() for link in chain.links]

@@ -2,58 +2,55 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
+from datetime import UTC, datetime
 
 from aiohttp import web
+from pydantic import BaseModel
 
-from pexpolicy import ConfigPath, Plugin, PluginSettings, Reject, ServiceConfigurationRequest
-
-
-class Settings(PluginSettings):
-    """``[plugins.acme_closures.settings]``."""
-
-    file: ConfigPath
-    """JSON list of the closed rooms, which all worker processes share."""
+from pexpolicy import Plugin, PluginSettings, Reject, ServiceConfigurationRequest, Store
 
 
-class Closures(Plugin[Settings]):
-    """Rejects calls to closed rooms; ``PUT`` and ``DELETE`` change the list."""
+class Closure(BaseModel):
+    """One closed room."""
+
+    since: datetime
+
+
+class Closures(Plugin[PluginSettings]):
+    """Rejects calls to closed rooms; ``PUT`` and ``DELETE`` change the list.
+
+    All workers, and all servers that share a database, have one list. Each room has an entry of its
+    own, so that changes at the same time are all kept.
+    """
+
+    def __init__(self, settings: PluginSettings) -> None:
+        self._closed = Store("closed", Closure)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Serve the list below ``/plugins/acme_closures/rooms``."""
         return [
             web.get("/rooms", self.list),
-            web.put("/rooms/{room}", self.change),
-            web.delete("/rooms/{room}", self.change),
+            web.put("/rooms/{room}", self.close),
+            web.delete("/rooms/{room}", self.open),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
-        """Return the closed rooms."""
-        return web.json_response(sorted(read(self.settings.file)))
+        """Return the closed rooms, the first 500 of them."""
+        return web.json_response([room for room, _ in await self._closed.items()])
 
-    async def change(self, request: web.Request) -> web.Response:
-        """Close or open a room."""
-        room, closed = request.match_info["room"].lower(), read(self.settings.file)
-        closed = closed | {room} if request.method == "PUT" else closed - {room}
-        write(self.settings.file, closed)
+    async def close(self, request: web.Request) -> web.Response:
+        """Close a room."""
+        await self._closed.put(request.match_info["room"].lower(), Closure(since=datetime.now(UTC)))
         return web.Response(status=204)
 
-    def service_configuration(self, request: ServiceConfigurationRequest) -> Reject | None:
-        """Reject a call to a closed room; a plain ``def``, as it reads a file."""
-        if request.local_alias.user in read(self.settings.file):
-            return Reject(reason="the service desk closed the room")
+    async def open(self, request: web.Request) -> web.Response:
+        """Open a room again."""
+        await self._closed.delete(request.match_info["room"].lower())
+        return web.Response(status=204)
+
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Reject | None:
+        """Reject a call to a closed room."""
+        if (closure := await self._closed.get(request.local_alias.user)) is not None:
+            return Reject(reason=f"closed by the service desk since {closure.since:%F %R}")
         return None
-
-
-def read(file: Path) -> frozenset[str]:
-    """Return the closed rooms; none if there is no file yet."""
-    return frozenset(json.loads(file.read_text())) if file.exists() else frozenset()
-
-
-def write(file: Path, rooms: frozenset[str]) -> None:
-    """Replace the file in one step, so that no worker reads half of it."""
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(sorted(rooms)))
-    new.replace(file)
