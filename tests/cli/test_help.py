@@ -73,44 +73,35 @@ def reached(names: list[str]) -> bool:
 # ---- completion
 
 
-def completed(line: str, folder: Path) -> list[str]:
-    """Return what bash completes after a line."""
-    words = line.split(" ")
-    script = (
-        f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-        'eval "$(pexpolicy completion bash)"; '
-        f"COMP_WORDS=({line}); [ -n '{words[-1]}' ] || COMP_WORDS+=(''); "
-        f"COMP_CWORD={len(words) - 1}; _pexpolicy_completion pexpolicy; "
-        'printf "%s\\n" "${COMPREPLY[@]}"'
-    )
+COMPLETED = {
+    "pexpolicy st": "status",
+    "pexpolicy audit ": "grep tail verify",
+    "pexpolicy check --str": "--strict",
+    "pexpolicy completion ": "bash zsh fish",
+    "pexpolicy unknown st": "status",
+    "pexpolicy -c config.toml ch": "check",
+}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    script = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    script += 'eval "$(pexpolicy completion bash)"; '
+    for line in COMPLETED:
+        words = line.split(" ")
+        script += f"COMPREPLY=(); COMP_WORDS=({line}); [ -n '{words[-1]}' ] || COMP_WORDS+=(''); "
+        script += f"COMP_CWORD={len(words) - 1}; _pexpolicy_completion pexpolicy; "
+        script += 'echo "${COMPREPLY[@]}"; '
     done = subprocess.run(
         ["bash", "-c", script],
         capture_output=True,
         text=True,
         check=True,
         timeout=HANG_S,
-        cwd=folder,
+        cwd=tmp_path,
     )
     assert "Traceback" not in done.stderr
-    return done.stdout.split()
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("pexpolicy st", ["status"]),
-        ("pexpolicy audit ", ["grep", "tail", "verify"]),
-        ("pexpolicy check --str", ["--strict"]),
-        ("pexpolicy completion ", ["bash", "zsh", "fish"]),
-        ("pexpolicy unknown st", ["status"]),
-        ("pexpolicy -c config.toml ch", ["check"]),
-    ],
-)
-def test_bash_completes_commands_and_options(
-    line: str, expected: list[str], tmp_path: Path
-) -> None:
-    assert completed(line, tmp_path) == expected
+    assert dict(zip(COMPLETED, done.stdout.splitlines(), strict=True)) == COMPLETED
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
