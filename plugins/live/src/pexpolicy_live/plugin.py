@@ -35,6 +35,8 @@ SWEEP_S = 60.0
 MAX_KNOWN = 100_000
 """Calls and conferences of one platform; further ones are not kept, and it is stale."""
 MAX_ATTEMPTS = 5
+SLICE = 25
+"""Events or rows between which calls are answered."""
 
 PEOPLE = metrics.gauge("participants", "People in conferences.", ["tenant"], combine="max")
 WAITING = metrics.gauge("waiting", "People in waiting rooms.", ["tenant"], combine="max")
@@ -79,15 +81,17 @@ class Live(Plugin[PluginSettings]):
         keys = list(dict.fromkeys(filter(None, map(key_of, events))))
         for _ in range(MAX_ATTEMPTS if keys else 0):
             head, before = await self._table.found(keys)
-            after = self._merged(events, before)
+            after = await self._merged(events, before)
             if not after or await self._table.write(head, after):
                 return
         if keys:
             raise SharedUnavailableError("other servers write all the time")
 
-    def _merged(self, events: Sequence[Event], before: Mapping[Key, Row]) -> dict[Key, Row]:
+    async def _merged(self, events: Sequence[Event], before: Mapping[Key, Row]) -> dict[Key, Row]:
         after: dict[Key, Row] = {}
-        for event in events:
+        for number, event in enumerate(events, 1):
+            if not number % SLICE:
+                await asyncio.sleep(0)
             if (key := key_of(event)) is None:
                 continue
             known = after.get(key, before.get(key))
@@ -112,7 +116,9 @@ class Live(Plugin[PluginSettings]):
                     self._presence, self._last = Presence(), 0
                     continue
                 now = asyncio.get_running_loop().time()
-                for change in changes:
+                for number, change in enumerate(changes, 1):
+                    if not number % SLICE:
+                        await asyncio.sleep(0)
                     self._presence.put(change.key, change.row, now, change.kept)
                     self._last = change.number
                 if len(changes) < PAGE:

@@ -14,7 +14,7 @@ from pexpolicy_live.participants import Key, Row, seconds_kept
 TIMEOUT_S = 2.0
 """For one operation; no call waits for it."""
 PAGE = 100
-"""Rows that are read at once, in about a millisecond."""
+"""Rows that are read at once."""
 
 _COLUMNS = {
     "pexpolicy_live": "key $text PRIMARY KEY, value $text NOT NULL, changed bigint NOT NULL,"
@@ -29,11 +29,11 @@ CREATE = (
 )
 _FOUND = (
     "SELECT h.changed, l.value FROM pexpolicy_live_head h LEFT JOIN pexpolicy_live l"
-    " ON l.expires > $now AND l.key IN ({}) WHERE h.id = 1"
+    " ON +l.expires > $now AND l.key IN ({}) WHERE h.id = 1"
 )
 _CHANGES = (
     "SELECT h.changed, l.changed, l.value, l.expires - $now FROM pexpolicy_live_head h"
-    " LEFT JOIN pexpolicy_live l ON l.changed > CAST($1 AS bigint) AND l.expires > $now"
+    " LEFT JOIN pexpolicy_live l ON l.changed > CAST($1 AS bigint) AND +l.expires > $now"
     " WHERE h.id = 1 ORDER BY l.changed LIMIT CAST($2 AS bigint)"
 )
 _ADVANCE = (
