@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
+from pexpolicy.audit.shipped import Retention, ShippedLines
 from pexpolicy.audit.sinks import GroupCommitSink, JournalSink, Sink
 from pexpolicy.audit.spool import SPOOL_BYTES, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
@@ -30,7 +32,7 @@ from pexpolicy.config.secrets import private_key
 if TYPE_CHECKING:
     from pexpolicy.config.settings import Settings
 
-MEGABYTE, HOUR = 1 << 20, 3600
+MEGABYTE, GIGABYTE, HOUR = 1 << 20, 1 << 30, 3600
 BUFFER_BYTES = 16 * MEGABYTE
 """Maximum size of the lines in memory when the spool is full or there is none."""
 PAGE = 1 << 16
@@ -66,8 +68,8 @@ def open_audit(
     on_terminal = path is None and sys.stdout.isatty()
     chain = NoHashChain() if on_terminal else HashChain(table.instance)
     signer = None if sign_key is None or on_terminal else Signer(private_key(sign_key))
-    target, rotate = _target(path, chain, table)
     state = AuditState()
+    target, rotate = _target(path, chain, table, state)
     spool_file = None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES)
     # A line in memory does not count as recorded at this level.
     capacity = 0 if table.level == "required" else BUFFER_BYTES
@@ -104,7 +106,7 @@ def open_audit(
 
 
 def _target(
-    path: Path | None, chain: HashChain, table: AuditTable
+    path: Path | None, chain: HashChain, table: AuditTable, state: AuditState
 ) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
     """Return the file or stream that lines go to, and the function that rotates it."""
     if path is None:
@@ -131,8 +133,17 @@ def _target(
         None if table.rotate_hours is None else table.rotate_hours * HOUR,
         table.keep,
     )
+    shipped = None
+    if table.ship is not None:
+        shipped = ShippedLines(path)
+        most = int(table.ship.max_gb * GIGABYTE)
+        retention = Retention(shipped, most, state, AlertWriter().alert)
+        rotation = replace(rotation, removable=retention.removable)
 
     def rotate(anyway: bool) -> bool:  # noqa: FBT001 - its only argument
+        if shipped is not None:
+            shipped.read()
+            state.shipped_until = shipped.until
         is_due = anyway or rotation.is_due(path, file.size)
         return is_due and rotation.rotate(path, file.is_current)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import heapq
 import os
 import re
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from glob import escape
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -30,7 +33,7 @@ LONGEST = 1 << 14
 """Bytes of a long line: ``last_lines`` reads as many for each line."""
 PEERS_WINDOW = 1 << 22
 """Bytes at the end of a file that ``recent_peers`` searches, which takes some 10 ms."""
-_NOT_AUDIT = re.compile(r"\.(lock|spool|new)$")
+_NOT_AUDIT = re.compile(r"\.(lock|spool|new|shipped)$")
 _PEER = re.compile(
     rb'"event":"decision","decision_id":"[0-9a-f-]{36}","endpoint":"[a-z_]+","peer":"([^"\\]{2,64})"'
 )
@@ -95,12 +98,13 @@ def file_and_rotated(path: Path) -> list[Path]:
 
 def _first_time(path: Path) -> datetime:
     """Return the time of the first line; a file that cannot be read sorts first."""
-    with suppress(OSError, EOFError, zlib.error), _open(path) as file:
+    with suppress(OSError, EOFError, zlib.error), open_file(path) as file:
         return first_time(file) or _OLDEST
     return _OLDEST
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file, decompressed if its name ends in .gz. Raises ``OSError``."""
     if path.suffix == ".gz":
         return gzip.open(path)  # type: ignore[return-value]  # it reads bytes like any file
     return path.open("rb")
@@ -113,13 +117,14 @@ def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
     files = list(paths)
     with ExitStack() as stack:
         ends = (*files[: MAX_OPEN // 2], *files[-MAX_OPEN // 2 :])
-        opened = {path: stack.enter_context(_open(path)) for path in dict.fromkeys(ends)}
+        opened = {path: stack.enter_context(open_file(path)) for path in dict.fromkeys(ends)}
         for path in files:
-            with opened.pop(path, None) or _open(path) as file:
-                yield from _lines_of(path, file)
+            with opened.pop(path, None) or open_file(path) as file:
+                yield from lines_of(path, file)
 
 
-def _lines_of(path: Path, file: IO[bytes]) -> Iterator[RawLine]:
+def lines_of(path: Path, file: IO[bytes]) -> Iterator[RawLine]:
+    """Yield the lines of an open file from its position on."""
     number = 0
     try:
         for number, line in enumerate(file, 1):
@@ -174,39 +179,73 @@ def records(paths: Iterable[Path]) -> Iterator[Record | CorruptLine]:
 
 def last_lines(path: Path, count: int) -> list[RawLine]:
     """Return the last ``count`` lines of a file; those of a large one have no number."""
-    with _open(path) as file:
+    with open_file(path) as file:
         start = 0
         if path.suffix != ".gz":
             start = max(0, os.fstat(file.fileno()).st_size - (count + 1) * LONGEST)
         if start:
             file.seek(start)
             file.readline()
-        found = deque(_lines_of(path, file), count)
+        found = deque(lines_of(path, file), count)
     return [raw._replace(number=0) if start else raw for raw in found]
 
 
-def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
-    """Yield the lines that are appended to a file from now on, across rotations and truncations.
+def merged(paths: Sequence[Path]) -> Iterator[Record | CorruptLine]:
+    """Yield the records of files by their time, and the damage after the record before it."""
+
+    def timed(path: Path) -> Iterator[tuple[datetime, Record | CorruptLine]]:
+        at = _OLDEST
+        for item in records([path]):
+            if isinstance(item, Record):
+                at = max(at, time_of(item.event) or at)
+            yield at, item
+
+    for _, item in heapq.merge(*map(timed, paths), key=itemgetter(0)):
+        yield item
+
+
+def time_of(event: Mapping[str, Any]) -> datetime | None:
+    """Return the time of a line; ``None`` if it has none."""
+    try:
+        at = datetime.fromisoformat(event["timestamp"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    # One that we did not write: our times are in UTC too.
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def follow(
+    paths: Sequence[Path], should_continue: Callable[[], bool] = lambda: True
+) -> Iterator[RawLine]:
+    """Yield the lines that are appended to files from now on, across rotations and truncations.
 
     One of several writers rotates; the others write to the old file for up to a second: it is read
     until the next rotation.
     """
-    files = [_Followed(path, path.open("rb"))]
-    files[0].file.seek(0, os.SEEK_END)
+    followed = [[_Followed(path, path.open("rb"))] for path in paths]
+    for (one,) in followed:
+        one.file.seek(0, os.SEEK_END)
     try:
         while should_continue():
-            if found := [raw for one in files for raw in one.new_lines()]:
-                yield from found
-            elif (newer := _replaced(files[-1].file, path)) is not None:
-                files.append(_Followed(path, newer))
-                if len(files) > 2:  # noqa: PLR2004 - the old and the new one
-                    files.pop(0).file.close()
-            else:
-                files[-1].restart_if_truncated()
+            found = [raw for files in followed for one in files for raw in one.new_lines()]
+            yield from found
+            if not found and not any(_begins_newer(files) for files in followed):
                 time.sleep(FOLLOW_INTERVAL_S)
     finally:
-        for one in files:
+        for one in chain.from_iterable(followed):
             one.file.close()
+
+
+def _begins_newer(files: list[_Followed]) -> bool:
+    """Follow the file that has replaced the last one, and return whether there is one."""
+    last = files[-1]
+    if (newer := _replaced(last.file, last.path)) is None:
+        last.restart_if_truncated()
+        return False
+    files.append(_Followed(last.path, newer))
+    if len(files) > 2:  # noqa: PLR2004 - the old and the new one
+        files.pop(0).file.close()
+    return True
 
 
 class _Followed:
@@ -214,13 +253,13 @@ class _Followed:
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.file = file
-        self._path = path
+        self.path = path
         self._rest = b""
 
     def new_lines(self) -> list[RawLine]:
         """Return the lines that were completed since the last call."""
         *lines, self._rest = (self._rest + self.file.read()).split(b"\n")
-        return [RawLine(self._path, 0, line) for line in lines]
+        return [RawLine(self.path, 0, line) for line in lines]
 
     def restart_if_truncated(self) -> None:
         """Read from the beginning if the file is shorter than what was read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,8 @@ class Rotation:
     """Seconds since its first line."""
     keep: int | None = None
     clock: Callable[[], datetime] = field(default=partial(datetime.now, UTC))
+    removable: Callable[[Sequence[Path], Sequence[Path]], Iterable[Path]] = lambda old, _: old
+    """Returns which of the files beyond ``keep`` may be removed; it gets those that stay too."""
 
     def is_due(self, path: Path, size: int) -> bool:
         """Return whether a file of ``size`` bytes is large or old enough.
@@ -81,7 +83,7 @@ class Rotation:
         """
         if self.keep is not None:
             until_now = [found for found in rotated(path) if found <= newest]
-            for old in until_now[: -self.keep]:
+            for old in self.removable(until_now[: -self.keep], until_now[-self.keep :]):
                 with suppress(FileNotFoundError):
                     old.unlink()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -44,6 +45,16 @@ class AuditState:
     """Bytes that wait for a disk that does not answer in time."""
     synced_at: float | None = None
     """Seconds since 1970 of the last ``fdatasync``; ``None`` at level ``file``."""
+    shipped_until: float | None = None
+    """Seconds since 1970 up to which all lines are in the database; ``None`` without one."""
+    removed_unshipped: int = 0
+    """Rotated files that were removed before they were in the database."""
+
+    @property
+    def ship_lag(self) -> float | None:
+        """Age of the oldest line that may not be in the database, in seconds."""
+        until = self.shipped_until
+        return None if until is None else max(time.time() - until, 0.0)
 
     @property
     def loses_lines(self) -> bool:

@@ -1,25 +1,29 @@
 """Verification of hash chains: finds lines that are missing, changed, moved or added.
 
 The files alone cannot show that their last lines or the first files are missing, or that they were
-rewritten. This takes data that was stored elsewhere: an anchor (number and hash of a line), or the
-public key of signed checkpoints.
+rewritten. This takes data that was stored elsewhere: an anchor (number and hash of a line), the
+public key of signed checkpoints, or the heads of the chains in the database.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from pexpolicy.audit.database import Chain
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, read
 from pexpolicy.audit.torn_lines import HASH_SIZE
 
+SILENT_S = 300.0
+"""Seconds after which a server that was not heard of is silent."""
 _TAIL = re.compile(TAIL + rb"\Z")
 _BEFORE = re.compile(r"([0-9a-f]{16}):(\d{1,18})(?::([0-9a-f]{64}))?")
 
@@ -33,6 +37,7 @@ class _Line(msgspec.Struct, gc=False):
     prev: str = ""
     lost_count: int = 0
     signature: object = None
+    instance: str = ""
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -70,6 +75,7 @@ class ChainState:
     has_ended: bool = False
     """Its last line is an end: no line may follow."""
     is_anchored: bool = False
+    instance: str = ""
 
     @property
     def unsigned(self) -> int:
@@ -93,7 +99,11 @@ class Verification:
 
     verifier: Verifier | None = None
     anchors: set[Anchor] = field(default_factory=set)
-    """Lines that must exist; without a verifier each chain must have one if there are any."""
+    """Lines that must exist."""
+    heads: Sequence[Chain] = ()
+    """What the database has of each chain, when the lines are those of the database; they come by
+    chain, as it does not have their order in the files.
+    """
     found: set[Anchor] = field(default_factory=set)
     chains: dict[str, ChainState] = field(default_factory=dict)
     lines: int = 0
@@ -105,6 +115,10 @@ class Verification:
 
     def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
         """Yield each fault when it is found; those of whole chains at the end."""
+        for one in self.heads:
+            if one.purged_seq:
+                before = one.purged_seq, one.purged_hash.encode()
+                self.chains[one.boot_id] = ChainState(one.boot_id, one.purged_seq + 1, *before)
         for raw in lines:
             self.lines += bool(raw.content.strip(b" "))
             for text in self._faults_of_line(raw):
@@ -134,6 +148,7 @@ class Verification:
         prev = before = line.prev.encode() or None
         if chain is None:
             chain = self.chains[boot_id] = ChainState(boot_id, seq, seq - 1, prev or b"")
+            chain.instance = line.instance
             if seq == 1:
                 before = b""
             elif prev is None:
@@ -193,6 +208,8 @@ class Verification:
             before = self.chains.get(other)
             text = f"this line of chain {boot_id} follows line {seq} of chain {other}, which "
             if before is not None and before.first <= seq <= before.last:
+                if self.heads:
+                    continue
                 yield ChainFinding(raw.place, f"{text}comes later: lines were moved")
             elif not may_be_gone:
                 yield ChainFinding(raw.place, f"{text}is missing")
@@ -200,14 +217,34 @@ class Verification:
             yield ChainFinding("anchor", f"there is no line {seq} with the hash {digest}")
         for chain in self.chains.values():
             place = f"chain {chain.boot_id}"
-            if chain.signed_up_to is None and self.verifier is not None:
+            if chain.lines and chain.signed_up_to is None and self.verifier is not None:
                 yield ChainFinding(
                     place,
                     f"no signed checkpoint: nothing proves who wrote its lines {chain.first} to "
                     f"{chain.last}",
                 )
-            elif self.verifier is None and self.anchors and not chain.is_anchored:
-                yield ChainFinding(place, "it has no anchor: it may have been added")
+        yield from self._faults_of_heads()
+
+    def _faults_of_heads(self) -> Iterator[ChainFinding]:
+        """Compare the ends of chains with what the database knew of them, and name silent ones."""
+        heard = {one.instance: one.time for one in self.heads}  # they are sorted by time
+        for one in self.heads:
+            place = f"chain {one.boot_id} of {one.instance}"
+            chain = self.chains.get(one.boot_id)
+            last = 0 if chain is None else chain.last
+            is_under_way = one.pending and one.age < SILENT_S
+            if last < one.seq and not is_under_way:
+                text = f"its last {one.seq - last} lines are missing: its server wrote line "
+                yield ChainFinding(place, f"{text}{one.seq}, and line {last} is the last here")
+            if chain is not None:
+                chain.is_anchored, chain.instance = True, one.instance
+                if last == one.seq and chain.head.decode() != one.hash:
+                    yield ChainFinding(place, f"line {last} is another one than was shipped")
+            is_last = heard[one.instance] == one.time
+            if is_last and not one.ended and one.age > SILENT_S and one.purged_seq < one.seq:
+                since = f"{one.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                text = f"silent since {since}: lines after {one.seq} are not here if there were any"
+                yield ChainFinding(place, text)
 
     def as_json(self, faults: int) -> dict[str, Any]:
         """Return the number of lines and ``faults``, and each chain with its last line."""
@@ -217,6 +254,7 @@ class Verification:
             "chains": [
                 {
                     "boot_id": chain.boot_id,
+                    "instance": chain.instance or None,
                     "lines": chain.lines,
                     "first": chain.first,
                     "head": f"{chain.last}:{chain.head.decode()}",
@@ -224,6 +262,7 @@ class Verification:
                     "ended": chain.has_ended,
                     "signed_up_to": chain.signed_up_to,
                     "unsigned": chain.unsigned,
+                    "anchored": chain.is_anchored,
                 }
                 for chain in self.chains.values()
             ],

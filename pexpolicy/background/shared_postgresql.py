@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from yarl import URL
 
 from pexpolicy.background.shared_state import (
     CLOSE_S,
@@ -20,7 +19,7 @@ from pexpolicy.background.shared_state import (
     check_schema,
     translated,
 )
-from pexpolicy.config.outgoing import is_loopback, tls_context
+from pexpolicy.config.outgoing import postgresql_options
 
 CONNECTIONS = 8
 """Connections of one process; further operations wait for one."""
@@ -57,18 +56,12 @@ class PostgresqlEngine:
 
     def __init__(self, url: str, password: str, *, reads_only: bool = False) -> None:
         self._options: dict[str, Any] = {
-            "dsn": url,
-            "password": password or None,
+            **postgresql_options(url, password),
             "server_settings": {
                 **_SESSION,
                 "default_transaction_read_only": "on" if reads_only else "off",
             },
         }
-        parsed = URL(url)
-        host = parsed.query.get("host", parsed.host)
-        is_local = not host or host.startswith("/") or is_loopback(host)
-        if not is_local and "sslmode" not in parsed.query:
-            self._options["ssl"] = tls_context(None)
         self._reads_only = reads_only
         self._is_checked = False
         self._empty: SqliteEngine | None = None

@@ -20,10 +20,17 @@ from rich.text import Text
 from pexpolicy.audit import reader
 from pexpolicy.audit.console import SEPARATOR, parts
 from pexpolicy.audit.hash_chain import Verifier
-from pexpolicy.audit.reader import CorruptLine, Record
+from pexpolicy.audit.reader import CorruptLine, RawLine, Record
 from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.redaction import keyed_hash
-from pexpolicy.audit.verify import Anchor, Verification
+from pexpolicy.audit.verify import Anchor, ChainFinding, Verification
+from pexpolicy.cli.audit_ship import (
+    from_database_option,
+    last_lines,
+    lines_between,
+    opened,
+    ship,
+)
 from pexpolicy.cli.common import (
     config_option,
     count,
@@ -57,6 +64,8 @@ _DAYS = {"today": 0, "yesterday": 1}
 def audit() -> None:
     """Read the audit file: follow it, find and verify lines."""
 
+
+audit.add_command(ship)
 
 # ---- files and times
 
@@ -160,6 +169,7 @@ def records_of(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
 
 @audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100"))
 @files_option
+@from_database_option
 @click.option("--follow", "-f", is_flag=True, help="Then print new lines as they are written.")
 @click.option(
     "--lines",
@@ -169,17 +179,26 @@ def records_of(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
     show_default=True,
     help="Number of lines to print first.",
 )
-def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool) -> None:
+def tail(
+    config: Path, files: tuple[Path, ...], lines: int, *, follow: bool, from_database: bool
+) -> None:
     """Print the last lines, and with -f new ones, across rotations."""
-    path = files[-1] if files else configured(settings_of(config))
-    if not path.is_file():
-        refuse(f"there is no file {path}")
     console = screen()
-    last = reader.last_lines(path, lines)
+    if from_database:
+        found: Iterable[RawLine] = last_lines(config, lines, follow=follow)
+    else:
+        paths = files or (configured(settings_of(config)),)
+        for path in paths:
+            if not path.is_file():
+                refuse(f"there is no file {path}")
+        last = [raw for path in paths for raw in reader.last_lines(path, lines)]
+        if len(paths) > 1:
+            last = sorted(last, key=_time_of_raw)[-lines:] if lines else []
+        found = chain(last, reader.follow(paths) if follow else ())
     with suppress(KeyboardInterrupt):
-        for raw in chain(last, reader.follow(path) if follow else ()):
+        for raw in found:
             for record in records_of(reader.read(raw)):
-                _print_short(console, record.event)
+                _print_short(console, record.event, named=from_database or len(files) > 1)
 
 
 @audit.command(
@@ -191,6 +210,7 @@ def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool) -> 
     )
 )
 @files_option
+@from_database_option
 @click.argument("text", required=False)
 @click.option(
     "--alias",
@@ -218,6 +238,7 @@ def grep(  # noqa: PLR0913 - the options of the command
     until: str | None,
     pairs: tuple[str, ...],
     *,
+    from_database: bool,
     as_json: bool,
 ) -> None:
     """Find lines that match all filters. TEXT may be anywhere in the line; case does not matter."""
@@ -226,10 +247,18 @@ def grep(  # noqa: PLR0913 - the options of the command
     if alias is not None and not files:
         key = settings_of(config).privacy_key
         hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
-    matches = _filter(text, alias, where, period(since, until), hashing)
+    within = period(since, until)
+    matches = _filter(text, alias, where, within, hashing)
+    if from_database:
+        stored = lines_between(config, *within)
+        found_lines: Iterator[Record | CorruptLine] = chain.from_iterable(map(reader.read, stored))
+    elif len(files) > 1:
+        found_lines = reader.merged(files)
+    else:
+        found_lines = reader.records(paths_of(config, files))
     console, found, searched, first, last = screen(), 0, 0, None, None
     fields = set(STEP_FIELDS)
-    for record in records_of(reader.records(paths_of(config, files))):
+    for record in records_of(found_lines):
         searched, last = searched + 1, record.event.get("timestamp")
         first = first or last
         fields.update(record.event, *_dicts([record.event.get("request")]))
@@ -238,7 +267,7 @@ def grep(  # noqa: PLR0913 - the options of the command
             if as_json:
                 click.echo(escape_controls(record.raw.content))
             else:
-                _print_short(console, record.event)
+                _print_short(console, record.event, named=from_database or len(files) > 1)
     if not found:
         known = {_normal(name) for name in fields}
         for field, _ in where if searched else ():
@@ -254,9 +283,11 @@ def grep(  # noqa: PLR0913 - the options of the command
     epilog=examples(
         "pexpolicy audit verify",
         "pexpolicy audit verify --public-key audit-public.pem --anchor 4711:6f1c...",
+        "pexpolicy audit verify --from-database",
     )
 )
 @files_option
+@from_database_option
 @click.option(
     "--anchor",
     "anchors",
@@ -276,9 +307,12 @@ def verify(
     anchors: tuple[str, ...],
     public_key: Path | None,
     *,
+    from_database: bool,
     as_json: bool,
 ) -> None:
-    """Verify the chain: name each line that is missing, changed, moved or added."""
+    """Verify the chain: name each line that is missing, changed, moved or added; in the database
+    also chains that are shorter than they were, or silent.
+    """
     try:
         required = {Anchor.parse(text) for text in anchors}
         verifier = None if public_key is None else Verifier(public_key.read_bytes())
@@ -288,7 +322,11 @@ def verify(
         refuse(str(error))
     verification = Verification(verifier, required)
     faults = 0
-    for fault in verification.verify(reader.raw_lines(paths_of(config, files))):
+    if from_database:
+        found = faults_in_database(config, verification)
+    else:
+        found = verification.verify(reader.raw_lines(paths_of(config, files)))
+    for fault in found:
         faults += 1
         shown = msgspec.json.encode(fault._asdict()).decode() if as_json else str(fault)
         click.secho(shown, fg=None if as_json else "red")
@@ -297,6 +335,31 @@ def verify(
     else:
         _show_verification(screen(), verification, faults)
     sys.exit(1 if faults else 0)
+
+
+def faults_in_database(config: Path, verification: Verification) -> Iterator[ChainFinding]:
+    """Verify the lines of the database, and yield each fault."""
+    with opened(config) as database, database.snapshot():
+        verification.heads = database.chains()
+        yield from verification.verify(database.lines("ORDER BY boot_id, seq"))
+
+
+@audit.command(epilog=examples("pexpolicy audit purge --before 2026-01-01"))
+@config_option
+@click.option("--before", required=True, metavar="TIME", help="Keep lines from this time on.")
+def purge(config: Path, before: str) -> None:
+    """Remove old lines from the database of [audit.ship].
+
+    The number and hash of the last line that is removed of each chain stay, so that the rest can
+    be verified.
+    """
+    end, _ = period(before)
+    assert end is not None
+    with opened(config) as database:
+        removed = 0
+        while number := database.purge(end):
+            removed += number
+    click.echo(f"removed {count(removed, 'line')} from before {format_time(end)}")
 
 
 def _filter(
@@ -340,12 +403,8 @@ def _is_within(event: Event, within: Period) -> bool:
     since, until = within
     if since is None and until is None:
         return True
-    try:
-        at = datetime.fromisoformat(event["timestamp"])
-    except (KeyError, TypeError, ValueError):
+    if (at := reader.time_of(event)) is None:
         return False
-    if at.tzinfo is None:  # not written by us: our times are in UTC too
-        at = at.replace(tzinfo=UTC)
     return (since is None or at >= since) and (until is None or at < until)
 
 
@@ -368,6 +427,11 @@ def _normal(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
+def _time_of_raw(raw: RawLine) -> datetime:
+    times = (reader.time_of(one.event) for one in reader.read(raw) if isinstance(one, Record))
+    return next(filter(None, times), datetime.max.replace(tzinfo=UTC))
+
+
 def _dicts(found: object) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
@@ -375,9 +439,13 @@ def _dicts(found: object) -> list[dict[str, Any]]:
 # ---- lines on a terminal
 
 
-def _print_short(console: Console, event: Event) -> None:
-    """Print a line as on the terminal of a server, with the date and the decision id."""
+def _print_short(console: Console, event: Event, *, named: bool) -> None:
+    """Print a line as on the terminal of a server, with the date and the decision id, and the
+    instance where there may be several.
+    """
     texts = [("dim", format_time(event.get("timestamp"))), *parts(event)]
+    if named:
+        texts.insert(1, ("cyan", printable(event.get("instance") or "?")))
     if decision_id := printable(event.get("decision_id") or ""):
         texts += [SEPARATOR, ("dim", decision_id)]
     console.print(Text(" ").join(Text(text, style) for style, text in texts))
@@ -387,9 +455,17 @@ def _show_verification(console: Console, verification: Verification, faults: int
     """Print a line for each chain, with the anchor of its last line, and the number of faults."""
     for one in verification.chains.values():
         end = f"{one.last}:{one.head.decode()}"
-        texts = [f"chain {one.boot_id}: {count(one.lines, 'line')} from {one.first} to {end}"]
+        if not one.lines:
+            console.print(f"chain {one.boot_id}: purged up to {end}", soft_wrap=True)
+            continue
+        named = f" of {printable(one.instance)}" * bool(one.instance)
+        texts = [
+            f"chain {one.boot_id}{named}: {count(one.lines, 'line')} from {one.first} to {end}"
+        ]
         if not one.has_ended:
             texts.append("no end: its server is running, or was killed")
+        if (verification.anchors or verification.heads) and not one.is_anchored:
+            texts.append("it has no anchor")
         if one.first > 1:
             texts.append(f"starts at line {one.first}, as files were rotated away or removed")
         if one.lost:

@@ -36,6 +36,7 @@ USER = "pexip"
 UNITS = {
     "pexpolicy.service": "the systemd unit",
     "pexpolicy-console.service": "that of the console",
+    "pexpolicy-audit-ship.service": "that of one audit for several servers",
 }
 PEM = serialization.Encoding.PEM
 PRIVATE, PUBLIC = 0o600, 0o644

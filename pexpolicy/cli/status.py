@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from pexpolicy.audit.shipped import LATE_S
 from pexpolicy.cli.common import (
     EX_CONFIG,
     Cell,
@@ -193,6 +194,8 @@ def degradations(document: Document) -> list[str]:
         found.append("the last reload was refused")
     if audit.get("status", "healthy") != "healthy":
         found.append(f"audit: {audit['status']}")
+    if (lag := audit.get("ship_lag") or 0.0) > LATE_S:
+        found.append(f"audit: not in the database for {format_duration(lag)}")
     if certificate is not None and certificate["problem"]:
         found.append(f"certificate: {certificate['problem']}")
     shared = document.get("shared") or {"available": True}
@@ -253,6 +256,10 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         parts += [str(audit["status"]), f"{audit['lost']} lost"]
     if audit.get("free_bytes") is not None:
         parts.append(f"{format_size(audit['free_bytes'])} free")
+    if audit.get("ship_lag") is not None:
+        parts.append(f"in the database up to {format_duration(audit['ship_lag'])} ago")
+        if number := audit["removed_unshipped"]:
+            parts.append(f"{count(number, 'file')} removed before that")
     yield "audit", ", ".join(parts + [audit["problem"]] * bool(audit.get("problem")))
     if certificate is not None:
         ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()

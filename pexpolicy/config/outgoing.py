@@ -7,7 +7,7 @@ import re
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from yarl import URL
@@ -86,6 +86,17 @@ def tls_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def postgresql_options(url: str, password: str) -> dict[str, Any]:
+    """Return how asyncpg connects: with verified TLS, except on loopback and sockets."""
+    parsed = URL(url)
+    host = parsed.query.get("host", parsed.host)
+    is_local = not host or host.startswith("/") or is_loopback(host)
+    options: dict[str, Any] = {"dsn": url, "password": password or None}
+    if not is_local and "sslmode" not in parsed.query:
+        options["ssl"] = tls_context(None)
+    return options
 
 
 def basic(user: str, password: str) -> str:

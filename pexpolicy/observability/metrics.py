@@ -137,6 +137,15 @@ AUDIT_LAST_FSYNC = _gauge(
 AUDIT_FREE = _gauge(
     "pexpolicy_audit_free_bytes", "Free space on the file system of the audit.", combine="min"
 )
+AUDIT_SHIP_LAG = _gauge(
+    "pexpolicy_audit_ship_lag_seconds",
+    "Age of the oldest audit line that may not be in the database of [audit.ship] yet.",
+    combine="max",
+)
+AUDIT_REMOVED_UNSHIPPED = _counter(
+    "pexpolicy_audit_removed_unshipped_total",
+    "Rotated files of the audit that were removed before they were in the database.",
+)
 BUILD_INFO = _gauge(
     "pexpolicy_build_info",
     "1 for the version of the server and the active policy; two series: workers differ.",

@@ -81,6 +81,8 @@ class Status:
                 "spooled_bytes": audit.spooled_bytes,
                 "free_bytes": audit.free_bytes,
                 "synced_at": audit.synced_at,
+                "ship_lag": audit.ship_lag,
+                "removed_unshipped": _whole(counted.value(metrics.AUDIT_REMOVED_UNSHIPPED)),
             },
             "certificate": certificate
             and {

@@ -136,7 +136,8 @@ class StateSources:
 
 
 _SAMPLED = {found.name: found for found in METRICS.values() if found.kind == "gauge"}
-_SAMPLED[metrics.AUDIT_LOST.name] = metrics.AUDIT_LOST
+for _counter in (metrics.AUDIT_LOST, metrics.AUDIT_REMOVED_UNSHIPPED):
+    _SAMPLED[_counter.name] = _counter
 
 
 class Telemetry(AbstractContextManager["Telemetry"]):
@@ -328,6 +329,8 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         if audit is not None:
             yield metrics.AUDIT_FREE, (), audit.free_bytes
             yield metrics.AUDIT_LAST_FSYNC, (), audit.synced_at
+            yield metrics.AUDIT_SHIP_LAG, (), audit.ship_lag
+            yield metrics.AUDIT_REMOVED_UNSHIPPED, (), audit.removed_unshipped
         if certificate is not None:
             yield metrics.CERTIFICATE, (), certificate.loaded.not_after.timestamp()
         yield metrics.CONNECTIONS, (), sources.connections()

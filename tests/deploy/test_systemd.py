@@ -30,7 +30,10 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(params=["pexpolicy.service", "pexpolicy-console.service"])
+UNITS = [path.name for path in sorted(UNIT.parent.glob("*.service"))]
+
+
+@pytest.fixture(params=UNITS)
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The unit with the path of the program on this machine, because systemd looks it up."""
     path = tmp_path / str(request.param)

@@ -6,8 +6,38 @@ import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
+from yarl import URL
 
-from pexpolicy.config.schema import SecretTable
+from pexpolicy.config.schema import SecretTable, Table
+
+
+class ShipTable(Table):
+    """``[audit.ship]``: the database that ``pexpolicy audit ship`` copies the lines to."""
+
+    url: str
+    """`postgresql://USER@HOST:PORT/DATABASE`. The connection is encrypted and verified except on
+    loopback and sockets; `?sslmode=`, `?sslrootcert=` and others are those of PostgreSQL.
+    """
+    password_file: str | None = None
+    """File with the password, read by `pexpolicy audit ship` and by commands that read the
+    database; the server does not read it.
+    """
+    keep_days: int | None = Field(None, ge=1)
+    """Days that lines stay in the database. Unset: all of them."""
+    max_gb: float = Field(20.0, gt=0.0)
+    """Size in gigabytes of rotated files beyond `audit.keep` that stay as they are not in the
+    database yet; then the oldest is removed.
+    """
+
+    @field_validator("url")
+    @classmethod
+    def _is_database(cls, url: str) -> str:
+        if not re.match(r"postgres(ql)?://[^/]*/[^/?]", url):
+            raise ValueError("is no URL of PostgreSQL: write postgresql://USER@HOST/DATABASE")
+        parsed = URL(url)
+        if parsed.raw_password is not None or "password" in parsed.query:
+            raise ValueError("credentials are never in this file: write password_file")
+        return url
 
 
 class AuditTable(SecretTable):
@@ -44,6 +74,10 @@ class AuditTable(SecretTable):
     """Environment variable that holds an Ed25519 key in PEM, with which checkpoints are signed."""
     sign_key_file: str | None = None
     """The same from a file."""
+    ship: ShipTable | None = None
+    """The database for the lines of all servers, see
+    [one audit for several servers](tasks/one-audit-for-several-servers.md).
+    """
 
     @field_validator("path")
     @classmethod
@@ -65,6 +99,9 @@ class AuditTable(SecretTable):
             ),
             "standard output is not rotated: write a path, or leave rotate_* and keep out": (
                 self.path is None and (*limits, self.keep) != (None, None, None)
+            ),
+            "ship needs a path: lines of standard output cannot be read again": (
+                self.path is None and self.ship is not None
             ),
             "keep is for rotate_mb and rotate_hours: without them nothing is rotated": (
                 self.keep is not None and limits == (None, None)
