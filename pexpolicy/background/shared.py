@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import GenericAlias
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -251,7 +251,8 @@ class Store(SharedItem, Generic[M]):
         self._ttl = ttl
         self._encode: Callable[[M], str]
         self._decode: Callable[[str], M]
-        if inspect.isclass(model) and issubclass(model, BaseModel):
+        is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
+        if is_class and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:
