@@ -14,6 +14,7 @@ import orjson
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
+from pexpolicy.fleet.bundle_source import report
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import CALL_BOUNDS
 from pexpolicy.observability.snapshot import Snapshot
@@ -21,7 +22,7 @@ from pexpolicy.observability.telemetry import ReadinessState, Telemetry
 from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, run_in_thread
 
 STATUS_TIMEOUT_S = 1.0
 """For the status hooks of all plugins together."""
@@ -47,6 +48,7 @@ class Status:
         counted = await self._telemetry.merged()
         audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
         reasons, now = sources.not_ready_reasons(), time.time()
+        bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
         records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
         return {
             "version": __version__,
@@ -71,6 +73,7 @@ class Status:
                 "restart_required": list(reload.restart_required),
                 "changes": list(reload.changes),
             },
+            "bundle": bundle,
             "audit": records
             if audit is None
             else {
