@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from pexpolicy.models.event import EVENTS, MAX_TEXT
+from pexpolicy.models.event import EVENTS, MAX_TEXT, STALE
 from pexpolicy.text import readable
 
 NOT_OURS = "not_ours"
@@ -25,7 +25,7 @@ NESTED = "nested"
 TOO_LONG = "too_long"
 """A body above `max_body_mb`, or an event of more than 4 MiB; its source is stale."""
 SHORTENED = "shortened"
-"""An event of more than 64 KiB, of which the texts were cut off; it counts."""
+"""An event of more than 16 KiB, of which the texts were cut off; it counts."""
 FUTURE = "future"
 """An event whose `time` is more than 5 minutes ahead of this server; it counts."""
 UNKNOWN = "unknown_event"
@@ -41,7 +41,7 @@ MAX_DEPTH = 2
 """Bulk messages in each other that are unpacked."""
 MAX_VALUE = 4 << 20
 """Characters of one value; names of a megabyte fit."""
-MAX_EVENT = 64 << 10
+MAX_EVENT = 16 << 10
 """Bytes of an event that is stored as it is."""
 MAX_KEYS = 100
 """Fields of a longer one that are kept."""
@@ -60,16 +60,6 @@ class NotJsonError(ValueError):
 
 class _UnusableError(Exception):
     """The rest of a body cannot be read."""
-
-
-class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """An event that is to be stored: its identity and its JSON."""
-
-    node: str
-    seq: int
-    time: float
-    event: str
-    content: str
 
 
 def _whole(text: str) -> float:
@@ -94,11 +84,13 @@ class MessageParser:
         self._now = now
         self._decode = getincrementaldecoder("utf-8-sig")().decode
         self._text, self._at, self._is_last = "", 0, False
-        self._found: list[Incoming] = []
+        self._found: list[str] = []
         self._steps = self._message()
 
-    def feed(self, piece: bytes, *, is_last: bool = False) -> list[Incoming]:
-        """Take the next bytes, and return the events that are complete. Raises ``NotJsonError``."""
+    def feed(self, piece: bytes, *, is_last: bool = False) -> list[str]:
+        """Take the next bytes, and return the events that are complete, as JSON of an envelope with
+        all its keys. Raises ``NotJsonError``.
+        """
         if not self.is_unusable:
             try:
                 self._text = self._text[self._at :] + self._decode(piece, is_last)
@@ -225,8 +217,7 @@ class MessageParser:
             if len(content) > MAX_EVENT:
                 self.counts[SHORTENED] += 1
                 content = _encoded({**envelope, "data": _shortened(envelope["data"])})
-            identity = envelope["node"], envelope["seq"], envelope["time"]
-            self._found.append(Incoming(*identity, envelope["event"], content.decode()))
+            self._found.append(content.decode())
 
 
 _ENVELOPE = ("node", "seq", "version", "time", "event", "data")
@@ -245,7 +236,7 @@ def _envelope(item: Any) -> dict[str, Any] | None:
         or not isinstance(name, str)
         or not 0 < len(name) <= MAX_NAME
         or not name.isprintable()
-        or name == BULK
+        or name in (BULK, STALE)
         or seq is None
         or not 0 <= seq < 10**MAX_DIGITS
         or seq != int(seq)

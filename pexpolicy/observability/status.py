@@ -15,6 +15,7 @@ from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.fleet.bundle_source import report
+from pexpolicy.models.event import EVENTS, OTHER
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import CALL_BOUNDS
 from pexpolicy.observability.snapshot import Snapshot
@@ -45,7 +46,7 @@ class Status:
         """Return the document; times are seconds of the Unix epoch, durations seconds."""
         policy, sources = self._policy(), self._telemetry.sources
         statuses = await self._statuses.collect(policy.plugins)
-        counted = await self._telemetry.merged()
+        counted, events = await self._telemetry.merged(), await sources.events()
         audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
         reasons, now = sources.not_ready_reasons(), time.time()
         bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
@@ -94,6 +95,16 @@ class Status:
             },
             "endpoints": {
                 name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS
+            },
+            "events": events
+            and {
+                **events,
+                "counts": {
+                    name: found
+                    for name in (*EVENTS, OTHER)
+                    if (found := counted.by_last_label(metrics.EVENTS, name))
+                },
+                "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
             },
             "refused": counted.by_last_label(metrics.REFUSED),
             "plugins": [

@@ -186,7 +186,9 @@ async def _answering(
         inbox = EventInbox(lambda: app.generation.policy.shared_state)
         receiver = EventReceiver(inbox)
         app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(inbox, partial(_event_observers, app), log)
+        dispatcher = EventDispatcher(inbox, receiver, partial(_event_observers, app), log)
+        sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
+        sources.events = dispatcher.report
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
