@@ -234,6 +234,9 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"
             yield ConfigWarning(("plugins", plugin.name), text)
+        if {"on_event", "on_events"} & plugin.hooks.keys() and settings.events is None:
+            text = "it gets no events: write [events], the event sink of Infinity"
+            yield ConfigWarning(("plugins", plugin.name), text)
         if plugin.table.may_admit and not any(hook.startswith(ADJUST) for hook in plugin.hooks):
             text = "has no effect: this plugin adjusts no decision; leave it out"
             yield ConfigWarning(("plugins", plugin.name, "may_admit"), text)

@@ -263,6 +263,11 @@ async def test_rules_read_the_counts_wherever_they_stand_in_the_chain() -> None:
         assert await decided() == ["rule full: full", "", ""]
 
 
+def test_without_an_event_sink_there_is_a_warning() -> None:
+    (warning,) = make_policy(Live).warnings
+    assert str(warning).startswith("plugins.live: it gets no events")
+
+
 def test_conditions_without_the_plugin_are_an_error() -> None:
     with pytest.raises(ConfigError, match=r"plugins\.live: is not active.*live\.tenant"):
         make_policy([], config={"plugins": {"rules": {"settings": {"rules": RULES}}}})
