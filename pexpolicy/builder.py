@@ -16,7 +16,7 @@ from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.fold import ADJUST, hooks_of
-from pexpolicy.config.files import Tracked, tracking
+from pexpolicy.config.files import Tracked, reading, tracking
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, Problem
@@ -25,7 +25,8 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.fleet.policy_hash import policy_hash
+from pexpolicy.fleet.last_good import Fallback, changed_secrets, last_good, state_folder
+from pexpolicy.fleet.policy_hash import inputs_of
 from pexpolicy.models.context import LIVE, LiveValues, using_live_values, using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
@@ -55,7 +56,7 @@ def build_policy(
     context = context or BuildContext()
     settings = context.applied_to(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
-    root = settings.policy_folder
+    root = settings.path.parent
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
     live = LiveValues()
@@ -73,18 +74,18 @@ def build_policy(
         raise ConfigError(settings.path, problems)
 
     told.files += sources.files
+    inputs = inputs_of(
+        settings,
+        Tracked(told.files, [*settings.secrets, *tracked.secrets], tracked.digests),
+        [f"pexpolicy {__version__}", *(plugin.available.origin for plugin in plugins)],
+    )
     settings = replace(
         settings,
         sources={},
-        policy_hash=policy_hash(
-            settings,
-            Tracked(told.files, [*settings.secrets, *tracked.secrets]),
-            [f"pexpolicy {__version__}", *(plugin.available.origin for plugin in plugins)],
-        ),
+        policy_hash=inputs.policy_hash,
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
-    named = settings.present.files if settings.present is not None else ()
-    told.files[:0] = (settings.path, *named, *settings.secret_files)
+    told.files[:0] = (settings.path, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
     told.warnings = [*_short_pins(told, settings.min_pin_length), *told.warnings, *unused]
     # Only some commands show them, and files are read for them.
@@ -99,7 +100,9 @@ def build_policy(
         *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
     )
     chains, background = _chains(settings, context, names, plugins)
-    return Policy(settings, tuple(plugins), sources, told, chains, background, context)
+    policy = Policy(settings, tuple(plugins), sources, told, chains, background, context)
+    policy.inputs = inputs
+    return policy
 
 
 def _chains(
@@ -187,9 +190,52 @@ def policy_from(
         return policy
     if policy is not None:
         policy.close()
-    found = ConfigError(settings.file_of(problems) if settings else path, problems)
+    found = ConfigError(path, problems, settings)
     found.files = tuple(dict.fromkeys((path, *tracked.files)))
     raise found
+
+
+EMPTY = (
+    "is empty: it may be about to be written, or the disk is full; write a comment into it to "
+    "remove all settings, credentials too"
+)
+
+
+def starting_policy(
+    path: Path,
+    more_problems: Callable[[Settings], Iterable[Problem]] = lambda _: (),
+    context: BuildContext | None = None,
+    *,
+    content: bytes | None = None,
+) -> Policy:
+    """Build the policy that a server starts with: that of ``policy_from``, or if the present files
+    are refused that of the last good ones. Raise the ``ConfigError`` of the present ones.
+    """
+    policy = None
+    try:
+        policy = policy_from(path, more_problems, context, content=content)
+        refused = ConfigError(path, [Problem((), EMPTY)], policy.settings)
+        refused.files = policy.files
+        if not policy.settings.is_empty:
+            return policy
+    except ConfigError as error:
+        refused = error
+    found = last_good(state_folder(path, refused.salvaged), path)
+    if found is None and policy is not None:
+        return policy
+    if policy is not None:
+        policy.close()
+    if found is None:
+        raise refused
+    kept, copies = found
+    try:
+        with reading(copies):
+            policy = policy_from(path, more_problems, context)
+    except ConfigError:
+        raise refused from None
+    policy.fallback = Fallback(kept, refused, changed_secrets(kept, policy.settings))
+    policy.files = tuple(dict.fromkeys((*policy.files, *refused.files)))
+    return policy
 
 
 def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:

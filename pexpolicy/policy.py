@@ -28,6 +28,8 @@ from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.fleet.last_good import Fallback
+from pexpolicy.fleet.policy_hash import PolicyInputs
 from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
@@ -94,6 +96,9 @@ def release(plugins: Iterable[BuiltPlugin], sources: SourceLease) -> None:
 class Policy:
     """The policy of one configuration; immutable. It answers inside ``serving()``."""
 
+    inputs: PolicyInputs
+    """What it was built from."""
+
     def __init__(
         self,
         settings: Settings,
@@ -105,6 +110,8 @@ class Policy:
         context: BuildContext,
     ) -> None:
         self.settings = settings
+        self.fallback: Fallback | None = None
+        """Set where it was built from the last good files."""
         self.policy_hash = settings.policy_hash
         self.context = context
         self.plugins = plugins

@@ -140,6 +140,18 @@ class AuditLog:
         }
         return self.write(line)
 
+    def reloaded(self, before: str, after: str, **facts: object) -> None:
+        """Write the line of a reload; ``before`` and ``after`` are the hashes of the policies."""
+        line = {
+            "timestamp": datetime.now(UTC),
+            "event": "reload",
+            "accepted": not facts.get("error"),
+            **{name: value for name, value in facts.items() if value},
+            "policy_hash_before": before,
+            "policy_hash": after,
+        }
+        self.write(line)
+
     @property
     def has_room_for_refusals(self) -> bool:
         """False while lines cannot be written, or the disk is nearly full: the remaining space, in

@@ -14,6 +14,7 @@ from glob import escape
 from pathlib import Path
 
 from pexpolicy.audit.targets import MODE
+from pexpolicy.config.files import sync_folder
 
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64
@@ -69,7 +70,7 @@ class Rotation:
                 return False
             _rename_from_future(path, when)
             path.rename(target)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             self._remove_oldest(path, target)
         except BlockingIOError:
             return False
@@ -123,12 +124,3 @@ def first_time(lines: Iterable[bytes]) -> datetime | None:
         found = datetime.fromisoformat(head.split(b'"', 4)[3].decode())
         return found if found.tzinfo is not None else None
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # some file systems cannot sync a folder
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

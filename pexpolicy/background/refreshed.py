@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 import random
 import time
 import uuid
@@ -22,7 +21,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
 from pexpolicy.background.shared import Store, storable
 from pexpolicy.background.shared_state import SetupError, SharedState, SharedUnavailableError
-from pexpolicy.config.files import open_own, read_own
+from pexpolicy.config.files import read_own, write_own
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import Failure, end_tasks, run_in_thread, start_background
@@ -333,17 +332,8 @@ class CacheFile(Generic[T]):
         except ValueError:
             raise CacheFileError(f"the value for {self.path} is of another type") from None
         cached = _Cached(_digest(key), fetched_at, msgspec.Raw(content))
-        new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            # A torn file after a power failure is no JSON, so nothing is synced.
-            new.unlink(missing_ok=True)  # of a killed process with the same number
-            descriptor = open_own(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(cached))
-            new.replace(self.path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        # A torn file after a power failure is no JSON, so nothing is synced.
+        write_own(self.path, msgspec.json.encode(cached))
 
 
 def own_paths(

@@ -30,7 +30,14 @@ from pexpolicy.background.schedule import (
 )
 from pexpolicy.background.shared import shared_state
 from pexpolicy.background.shared_state import SharedState
-from pexpolicy.config.files import Look, known_at, stat_files, track_secret, tracking
+from pexpolicy.config.files import (
+    Look,
+    kept_copies,
+    known_at,
+    stat_files,
+    track_secret,
+    tracking,
+)
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
@@ -119,6 +126,8 @@ class SharedSource:
     secrets: tuple[Path | str, ...]
     """Files and environment variables with its secrets."""
     paths: tuple[NamedPath, ...] = ()
+    is_of_copies: bool = False
+    """Whether it was built from copies, which the files themselves may differ from."""
     users: int = 0
     lifespan: Lifespan | None = None
     """Set once it was opened."""
@@ -127,7 +136,7 @@ class SharedSource:
     def is_usable(self) -> bool:
         """False once it has ended by a failure, or one of its files has changed."""
         ended = self.lifespan is not None and self.lifespan.has_ended
-        return not ended and stat_files(self.versions) == self.versions
+        return not (ended or self.is_of_copies) and stat_files(self.versions) == self.versions
 
 
 class SharedResources:
@@ -299,6 +308,7 @@ class SourceLease:
             declared_by(driver, declared, ScheduledJob),
             tuple(tracked.secrets),
             own_paths(("sources", name), paths, refreshed),
+            is_of_copies=kept_copies() is not None,
         )
         self._resources.add(made)
         return made

@@ -119,6 +119,14 @@ def load_or_exit(path: Path, hint: str) -> Settings:
 
 def fail(error: ConfigError, hint: str = "") -> NoReturn:
     """Print all errors and ``hint``, and exit with 78, or with 75 if it may succeed later."""
+    print_errors(error)
+    if hint:
+        click.echo(hint, err=True)
+    sys.exit(exit_code(error))
+
+
+def print_errors(error: ConfigError) -> None:
+    """Print all errors, each with its place."""
     problems, places = grouped(error.problems, error.path), Places.of_file(error.path)
     click.secho(f"{error.path}: {count(len(problems), 'error')}", fg="red", err=True)
     for problem in problems:
@@ -128,9 +136,6 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
         click.echo(f"\n  {text}", err=True)
         if (place := places.place_of(problem)) is not None and not place[0]:
             click.secho(f"   --> {error.path}:{place[1]}:{place[2]}", err=True, dim=True)
-    if hint:
-        click.echo(hint, err=True)
-    sys.exit(exit_code(error))
 
 
 def exit_code(error: ConfigError) -> int:

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from difflib import unified_diff
+from pathlib import Path
 
 import click
+import msgspec
 
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
-from pexpolicy.cli.common import examples, warn
+from pexpolicy.cli.common import (
+    config_option,
+    examples,
+    json_option,
+    print_table,
+    refuse,
+    screen,
+    warn,
+)
 from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.files import EncodingError, decode_text, read_file, write_own
+from pexpolicy.config.loader import load
+from pexpolicy.config.permissions import MADE, FileUser
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import schema as documents
+from pexpolicy.fleet import last_good
+from pexpolicy.fleet.last_good import Activation
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
-from pexpolicy.text import is_utf8
+from pexpolicy.text import is_utf8, printable, printable_lines
 
 EXAMPLES = examples(
     "pexpolicy config schema > config.schema.json",
     "pexpolicy config schema media_location.reply",
+    "pexpolicy config history",
+    "pexpolicy config diff 9786f094e2794e33",
+    "pexpolicy config restore 9786f094e2794e33 --yes",
 )
 
 
 @click.group(epilog=EXAMPLES)
 def config() -> None:
-    """Describe the configuration file, requests and replies."""
+    """Describe the configuration file, and go back to one that was active."""
 
 
 @config.command(epilog=EXAMPLES)
@@ -46,6 +69,130 @@ def schema(name: str) -> None:
         known = ", ".join(("config", "requests", *documents.names()))
         raise click.BadParameter(f"there is no {name!r}; there are {known}") from None
     click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+# ---- what was active
+
+
+def _state_of(config: Path) -> tuple[Path, Settings | None]:
+    """Return the state folder of the server, and the settings as far as they can be read."""
+    folders = FileUser.that_serves(config).folders
+    for one in folders:
+        if one.is_relative_to(MADE["State"]):
+            os.environ.setdefault("STATE_DIRECTORY", str(one))  # as its unit does
+    try:
+        settings: Settings | None = load(config)
+    except ConfigError as error:
+        settings = error.salvaged
+    return last_good.state_folder(config, settings), settings
+
+
+def _kept(folder: Path, config: Path, name: str) -> Activation:
+    """Return the latest activation with this policy hash, or with one that begins so."""
+    kept = _history(folder, config)
+    found = [one for one in kept if one.policy_hash.startswith(name)]
+    if not found or len({one.policy_hash for one in found}) > 1:
+        known = ", ".join(dict.fromkeys(one.policy_hash for one in found or kept)) or "none"
+        refuse(f"{name} is not the hash of one configuration in {folder}; there are: {known}")
+    return found[0]
+
+
+def _history(folder: Path, config: Path) -> list[Activation]:
+    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+        owner = FileUser(folder.stat().st_uid, 0, ())
+        refuse(f"{folder} belongs to {owner}: run the command as this user or as root")
+    return last_good.history(folder, config)
+
+
+def _differences(folder: Path, kept: Activation) -> Iterator[str]:
+    """Yield the lines of the difference from what was kept to the present files."""
+    for path in last_good.changed_files(kept):
+        present = b""
+        with suppress(OSError):
+            present = read_file(path)
+        try:
+            before, now = map(decode_text, (last_good.copy_of(folder, kept, path), present))
+        except EncodingError:
+            yield f"{path} differs, and is not text"
+            continue
+        names = f"{path} ({kept.policy_hash})", f"{path} ({'now' if path.exists() else 'missing'})"
+        yield from unified_diff(before.splitlines(), now.splitlines(), *names, lineterm="")
+
+
+@config.command(epilog=EXAMPLES)
+@config_option
+@json_option
+def history(config: Path, *, as_json: bool) -> None:
+    """List the last ten configurations that were active, the latest first."""
+    folder, _ = _state_of(config)
+    kept = _history(folder, config)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(kept), indent=2))
+    elif not kept:
+        click.echo(f"nothing is kept in {folder}", err=True)
+    names = ("active since", "policy", "version", "by", "changes")
+    rows = (
+        (one.moment, one.policy_hash, one.version, one.author, "; ".join(one.changes))
+        for one in kept
+    )
+    if not as_json:
+        print_table(screen(), names, rows)
+
+
+@config.command(epilog=EXAMPLES)
+@config_option
+@click.argument("name", metavar="HASH")
+def diff(config: Path, name: str) -> None:
+    """Show what differs between the files that were active and the present ones."""
+    folder, settings = _state_of(config)
+    kept = _kept(folder, config, name)
+    for line in _differences(folder, kept):
+        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        click.secho(printable_lines(line), fg=colour)
+    _warn_of_secrets(kept, settings)
+
+
+@config.command(epilog=EXAMPLES)
+@config_option
+@click.argument("name", metavar="HASH")
+@click.option("--yes", is_flag=True, help="Write the files; without it they are listed.")
+def restore(config: Path, name: str, *, yes: bool) -> None:
+    """Write the files that were active in place of the present ones.
+
+    A running server reloads them. Files that were not there then stay. Secret files are not kept:
+    the present ones are used.
+    """
+    folder, settings = _state_of(config)
+    kept = _kept(folder, config, name)
+    if last_good.copies_of(folder, kept) is None:
+        refuse(f"{folder} has not all files of {name}", 1)
+    changed = last_good.changed_files(kept)
+    # Another user chose these paths: root writes for the configuration only.
+    trusted = folder.stat().st_uid == os.geteuid()
+    home = config.absolute().parent.resolve()
+    for path in changed:
+        copy, target = last_good.copy_of(folder, kept, path), path.resolve()
+        if not (trusted or target.is_relative_to(home)):
+            source = folder / "objects" / kept.files[str(path)]
+            warn(f"{path} is outside {home}, and stays: cp {source} {path}")
+        elif yes:
+            like = next(one for one in (target, config, home) if one.exists())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_own(target, copy, sync=True, like=like.stat() if like.is_file() else None)
+            click.echo(f"written: {printable(path)}")
+        else:
+            click.echo(f"to write: {printable(path)}")
+    _warn_of_secrets(kept, settings)
+    if not changed:
+        click.echo("all files are as they were")
+    elif not yes:
+        refuse("nothing was written: add --yes", 1)
+
+
+def _warn_of_secrets(kept: Activation, settings: Settings | None) -> None:
+    if settings is not None:
+        for path in last_good.changed_secrets(kept, settings):
+            warn(f"{path} is another secret now than then, and is not kept")
 
 
 @click.command(

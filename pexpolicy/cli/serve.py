@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import resource
 import time
@@ -14,22 +13,20 @@ from typing import Any
 import click
 
 from pexpolicy.access.warnings import preflight_problems
-from pexpolicy.builder import policy_from
+from pexpolicy.builder import policy_from, starting_policy
 from pexpolicy.cli.common import (
     PORT,
     capture_log,
     config_option,
     examples,
+    print_errors,
     print_warnings,
     refuse,
     warn,
 )
-from pexpolicy.config.files import CLOCK_STEP
-from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
+from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
-from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.admin import bind as bind_admin
@@ -57,6 +54,11 @@ from pexpolicy.server.process import install_startup_signals, run
     "--admin-port", type=PORT, help="Port of the admin listener, instead of the configured one."
 )
 @click.option(
+    "--no-last-good",
+    is_flag=True,
+    help="Fail if the files are refused, instead of starting from the last good ones.",
+)
+@click.option(
     "--debug",
     is_flag=True,
     help="For authors of plugins: one process, no time limits, full tracebacks of all failures.",
@@ -68,6 +70,7 @@ def serve(
     workers: int | None,
     admin_port: int | None,
     *,
+    no_last_good: bool,
     debug: bool,
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
@@ -75,14 +78,16 @@ def serve(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gc.disable()  # until the server listens
     install_startup_signals()
-    ports = port, admin_port
+    read_at, ports = time.time(), (port, admin_port)
     log, handler = capture_log(debug=debug)
     options = BuildContext(log=log, time_limits=not debug)
-    bundles = BundleSource(log)
-    _fetch_first(config, bundles)
-    read_at = time.time()
-    policy = policy_from(config, partial(_prepare, host=host, ports=ports), options)
+    start = policy_from if no_last_good else starting_policy
+    policy = start(config, partial(_prepare, host=host, ports=ports), options)
     handler.use(policy.log_levels)
+    if policy.fallback is not None:
+        print_errors(policy.fallback.error)
+        problem = str(policy.fallback.error.problems[0])
+        log.warning("the last good files are used", reason=str(policy.fallback), error=problem)
     print_warnings(policy)
     if debug:
         warn("--debug: no time limits apply, and nodes wait 5 seconds: not for a server in use")
@@ -100,22 +105,25 @@ def serve(
         log,
         echo=log.output.write,
         admin=admin,
-        bundles=bundles,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
+        start=lambda content: start(config, preflight, options, content=content),
     )
     try:
         with admin or nullcontext(), ExitStack() as stack:
             # Before the audit is opened, so that a port in use leaves no line in it.
             listener = stack.enter_context(bind(address, number))
             if count > 1:
-                from pexpolicy.server.workers import Supervisor  # noqa: PLC0415 - it is large
+                from pexpolicy.server.workers import (  # noqa: PLC0415 - it is large
+                    Supervisor,
+                    content_of,
+                )
 
                 policy.close()
                 del policy
                 # It forks, and must not have threads of its own.
                 log.output.never_wait()
-                Supervisor(count, config.read_bytes(), read_at, listener, context).run()
+                Supervisor(count, content_of(config), read_at, listener, context).run()
             else:
                 server = run_server(policy, listener, read_at, context)
                 del policy
@@ -124,23 +132,6 @@ def serve(
     except OSError as error:
         refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}", 1)
     log.output.write("stopped")
-
-
-def _fetch_first(config: Path, bundles: BundleSource) -> None:
-    """Fetch the bundle; without it start with that on the disk, and raise if there is none."""
-    try:
-        settings = load(config)
-    except ConfigError as error:
-        if error.salvaged is None:
-            return  # the build says more
-        settings = error.salvaged
-    if settings.bundle is None:
-        return
-    problem = asyncio.run(bundles.pull(settings, starting=True))
-    time.sleep(CLOCK_STEP)  # what it has written is older than the configuration that is read now
-    if problem and settings.present is None:
-        key = ("bundle", "url")
-        raise PluginStartupError(config, [Problem(key, f"there is no bundle yet: {problem}")])
 
 
 def _prepare(settings: Settings, **given: Any) -> list[Problem]:

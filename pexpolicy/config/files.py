@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import hashlib
 import math
 import os
 import re
@@ -11,9 +12,11 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +32,18 @@ class Tracked:
     """When one of them changes, the policy is built again."""
     secrets: list[Path | str] = field(default_factory=list)
     """Those of the files that hold a secret, and the environment variables that do."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 of what was read, by absolute path."""
 
 
 _TRACKED: ContextVar[Tracked | None] = ContextVar("tracked", default=None)
 """What is read inside. Readers far below the builder, such as validators, take no parameter for it,
 and policies are built in several threads at a time.
 """
+Kept = Mapping[str, Path]
+"""The copies of files, by the absolute path of each file."""
+_KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
+"""What is read in place of the files themselves, for the same reason."""
 READ_TIMEOUT_S = 10.0
 """Time for reading one file; a file server that is down may never answer."""
 _NOT_IN_A_PATH = re.compile(r"^~|\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%|[*?\\]|\bhttps?:")
@@ -55,6 +64,44 @@ def tracking() -> Iterator[Tracked]:
         if outer is not None:
             outer.files += tracked.files
             outer.secrets += tracked.secrets
+            outer.digests |= tracked.digests
+
+
+@contextmanager
+def reading(kept: Kept | None) -> Iterator[None]:
+    """Read copies inside in place of the files that have one."""
+    token = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def kept_copies() -> Kept | None:
+    """Return the copies that are read; ``None`` while the files themselves are."""
+    return _KEPT.get()
+
+
+def files_matching(pattern: str, *, recursive: bool = False) -> list[Path]:
+    """Return the files of a ``glob`` pattern in order; of those with a copy, if copies are read.
+
+    ``**`` matches any folders if it is ``recursive``.
+    """
+    if (kept := _KEPT.get()) is None:
+        return sorted(map(Path, glob(pattern, recursive=recursive)))  # noqa: PTH207 - as above
+    parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100 - as for the copies
+    found = (path for path in map(Path, kept) if _matches(path.parts, parts, recursive=recursive))
+    return sorted(found)
+
+
+def _matches(path: tuple[str, ...], pattern: tuple[str, ...], *, recursive: bool) -> bool:
+    if not (path and pattern):
+        return not (path or pattern)
+    if recursive and pattern[0] == "**":
+        rests = (path[number:] for number in range(len(path)))
+        return any(_matches(rest, pattern[1:], recursive=True) for rest in rests)
+    is_same = fnmatchcase(path[0], pattern[0])
+    return is_same and _matches(path[1:], pattern[1:], recursive=recursive)
 
 
 def track_file(file: Path) -> None:
@@ -74,16 +121,19 @@ def track_secret(place: Path | str) -> None:
 
 
 def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
-    """Read a regular file within ``timeout`` seconds.
+    """Read a regular file, or its copy if copies are read, within ``timeout`` seconds.
 
     Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
     read that takes longer is left to a thread that does not keep the process alive.
     """
     done: Future[bytes] = Future()
+    # Not resolved: a link stands for the file that it names at the time.
+    name, kept = os.path.abspath(path), _KEPT.get() or {}  # noqa: PTH100 - keeps links
+    source = kept.get(name, path)
 
     def read() -> None:
         try:
-            done.set_result(_read_regular(path))
+            done.set_result(_read_regular(source))
         except ValueError:
             done.set_exception(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
         except OSError as error:
@@ -91,11 +141,14 @@ def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
 
     threading.Thread(target=read, name="pexpolicy-read", daemon=True).start()
     try:
-        return done.result(timeout)
+        content = done.result(timeout)
     except TimeoutError:
         if done.done():
             raise  # the file system timed out
         raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:g} s", str(path)) from None
+    if (tracked := _TRACKED.get()) is not None:
+        tracked.digests[name] = hashlib.sha256(content).hexdigest()
+    return content
 
 
 NOT_REGULAR = "it is not a regular file"
@@ -131,6 +184,44 @@ def open_own(
         os.close(descriptor)
         raise
     return descriptor
+
+
+def write_own(
+    path: Path, content: bytes, *, sync: bool = False, like: os.stat_result | None = None
+) -> None:
+    """Write a file that only this user can read, in one step; raises ``OSError``.
+
+    With ``sync`` it is on the disk on return. Without, a power failure may leave a torn one. It
+    gets the owner, as far as possible, and the rights of a file that it is to be ``like``.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.unlink(missing_ok=True)  # of a killed process with the same number
+        with os.fdopen(open_own(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(content)
+            if like is not None:
+                with suppress(PermissionError):
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some file systems cannot sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_own(

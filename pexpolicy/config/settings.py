@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 from pydantic import SecretStr
 
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.problems import Problem, dotted_key
-from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
+from pexpolicy.config.schema.audit import MAX_INSTANCE, AuditTable, PrivacyTable
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTable
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
-    BundleTable,
     EventsTable,
     FleetTable,
     LimitsTable,
@@ -31,38 +29,6 @@ from pexpolicy.config.schema.server import (
     TracingTable,
 )
 from pexpolicy.models.contract import NO_EXTRAS, Extras
-
-POLICY, MANIFEST = "policy.toml", "manifest.json"
-"""The files of a bundle with the tables that decide, and with what it holds."""
-PRESENT = "present"
-"""The file that names the folder of the present bundle. No link: each build reads it once, so that
-no policy is built from two bundles.
-"""
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a bundle holds; ``requires`` are the oldest versions of distributions that will do."""
-
-    version: str
-    sequence: int
-    requires: dict[str, str]
-    files: dict[str, str]
-    """The SHA-256 of each file, by its path in the bundle."""
-
-
-class Bundle(NamedTuple):
-    """The bundle that a server has, in a folder that is named by the SHA-256 of its archive."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that make it the present one, and its tables."""
-        return self.folder.parent / PRESENT, self.folder / MANIFEST, self.folder / POLICY
-
-    def __str__(self) -> str:
-        return f"{self.manifest.version} (sequence {self.manifest.sequence})"
 
 
 class ConfigError(Exception):
@@ -103,6 +69,8 @@ class Settings:
     plugins: Mapping[str, PluginTable]
     tables_digest: bytes = b""
     """The digest of the tables that decide."""
+    content_digest: str = ""
+    """The SHA-256 of the file."""
     policy_hash: str = ""
     """The hash of the policy that was built from these settings."""
     is_empty: bool = False
@@ -136,9 +104,6 @@ class Settings:
     sign_key: SecretStr | None = field(default=None, repr=False)
     shared: SharedTable = field(default_factory=SharedTable)
     shared_password: SecretStr | None = field(default=None, repr=False)
-    bundle: BundleTable | None = None
-    present: Bundle | None = None
-    """The bundle with the tables that decide."""
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""
 
@@ -147,33 +112,23 @@ class Settings:
         return self.path.parent / path
 
     @property
-    def policy_folder(self) -> Path:
-        """The folder that the paths of plugins are relative to."""
-        return self.path.parent if self.present is None else self.present.folder
-
-    def file_of(self, problems: Iterable[Problem]) -> Path:
-        """Return the file that problems are in: that of the bundle if it holds all of them."""
-        if self.present is not None and all(p.key[:1] in _DECIDING_KEYS for p in problems):
-            return self.present.folder / POLICY
-        return self.path
-
-    @property
-    def bundles(self) -> Path:
-        """The folder of the bundles."""
-        named = self.bundle and self.bundle.folder
-        return self.resolve(named) if named else self.state_dir / "bundles"
-
-    @property
     def state_dir(self) -> Path:
         """The folder in which the server keeps what must outlive it."""
-        # systemd names several, separated by colons.
-        default = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state"
-        return self.resolve(self.server.state_dir or default)
+        return state_dir_of(self.path, self.server.state_dir)
+
+    @property
+    def instance(self) -> str:
+        """The name of this server."""
+        name = self.audit.instance or os.environ.get("PEXPOLICY_INSTANCE")
+        return (name or socket.gethostname())[:MAX_INSTANCE]
 
 
-DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants")
-"""Tables that decide: they are part of the policy hash. The rest is how one server runs."""
-_DECIDING_KEYS = {(), *((name,) for name in DECIDING)}
+def state_dir_of(config: Path, written: str | None) -> Path:
+    """Return the state folder of a server, which its configuration may name."""
+    # systemd names several, separated by colons.
+    default = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state"
+    return config.parent / (written or default)
+
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     *(("server", key) for key in ("host", "port", "base_path", "workers")),

@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import os
 import secrets as random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pexpolicy.config.files import Tracked, read_file
@@ -23,34 +24,60 @@ KEY_NAME = "policy-hash.key"
 own cannot be compared where plugins have secrets."""
 
 
-def policy_hash(settings: Settings, tracked: Tracked, versions: Iterable[str]) -> str:
-    """Return the hash of a policy: 16 hexadecimal digits.
+@dataclass(frozen=True, slots=True)
+class PolicyInputs:
+    """What a policy was built from, and the hash of it."""
 
-    Only the order of the files counts, not their names: the same files in another folder have the
-    same hash. Without a key that can be read, secrets are left out. ``versions`` are those of the
-    distributions that the policy uses.
+    policy_hash: str
+    """16 hexadecimal digits."""
+    files: Mapping[str, str]
+    """The SHA-256 of each file, by absolute path; empty for one that could not be read."""
+    secrets: Mapping[str, str]
+    """An HMAC of each secret, by absolute path or the name of the variable; empty without a key."""
+
+
+def inputs_of(settings: Settings, tracked: Tracked, versions: Iterable[str]) -> PolicyInputs:
+    """Return what a policy was built from.
+
+    Only the order of the files counts in the hash, not their names: the same files in another
+    folder have the same hash. Without a key that can be read, secrets are left out. ``versions``
+    are those of the distributions that the policy uses.
     """
     digest = hashlib.sha256(settings.tables_digest)
     for version in sorted(set(versions)):
         digest.update(version.encode() + b"\0")
+    own = os.path.abspath(settings.path)  # noqa: PTH100 - as ``read_file``
+    files = {own: settings.content_digest}
+    secrets: dict[str, str] = {}
     for file in tracked.files:
         if file not in tracked.secrets:
-            digest.update(_content_digest(file))
-    if tracked.secrets and (key := _key(settings)):
-        keyed = hmac.new(key, digestmod=hashlib.sha256)
-        for place in tracked.secrets:
-            keyed.update(_content_digest(place))
-        digest.update(keyed.digest())
-    return digest.hexdigest()[:16]
+            name = os.path.abspath(file)  # noqa: PTH100 - the same
+            files[name] = tracked.digests.get(name) or _digest_of(_content_of(file))
+            digest.update(files[name].encode() + b"\0")
+    for place in tracked.secrets:
+        name = os.path.abspath(place) if isinstance(place, Path) else place  # noqa: PTH100
+        if secret := secret_digest(settings, place):
+            secrets[name] = secret
+            digest.update(secret.encode() + b"\0")
+    return PolicyInputs(digest.hexdigest()[:16], files, secrets)
 
 
-def _content_digest(place: Path | str) -> bytes:
-    """Return the digest of the content of a file, or of an environment variable."""
+def secret_digest(settings: Settings, place: Path | str) -> str:
+    """Return the HMAC of a secret in a file or an environment variable; empty without a key."""
+    key = _key(settings)
+    return hmac.digest(key, _content_of(place) or b"", "sha256").hex() if key else ""
+
+
+def _digest_of(content: bytes | None) -> str:
+    return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _content_of(place: Path | str) -> bytes | None:
+    """Return the content of a file, or of an environment variable; ``None`` if there is none."""
     try:
-        found = os.environb.get(place.encode(), b"") if isinstance(place, str) else read_file(place)
+        return os.environb.get(place.encode()) if isinstance(place, str) else read_file(place)
     except OSError:
-        return b"unreadable"
-    return hashlib.sha256(found).digest()
+        return None
 
 
 def _key(settings: Settings) -> bytes:

@@ -22,7 +22,7 @@ import orjson
 
 from pexpolicy.chain.fold import hooks_of
 from pexpolicy.chain.hook_tasks import PluginBusyError
-from pexpolicy.config.files import track_secret
+from pexpolicy.config.files import kept_copies, track_secret
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
@@ -120,7 +120,7 @@ class IsolatedPlugin:
     def __init__(self, available: PluginSource, table: PluginTable, root: Path) -> None:
         try:
             here = table.model_copy(update={"isolation": "none", "plugin": None})
-            build = pickle.dumps((available, here, root))
+            build = pickle.dumps((available, here, root, kept_copies()))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
             raise PluginBuildError.because(text) from None

@@ -21,7 +21,7 @@ import msgspec
 
 from pexpolicy.background.schedule import entered
 from pexpolicy.chain.fold import Draft, hooks_of
-from pexpolicy.config.files import tracking
+from pexpolicy.config.files import reading, tracking
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
@@ -72,16 +72,16 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
     """Build the plugin as the server would; return the report, and the plugin if it was built."""
     try:
         # It comes from the server, which started this process.
-        available, table, root = pickle.loads(order)  # noqa: S301
+        available, table, root, kept = pickle.loads(order)  # noqa: S301
     except Exception as error:  # noqa: BLE001 - importing runs whatever a module holds
         text = f"its class cannot be imported in a worker process: {describe_error(error).summary}"
         return messages.BuildFailed([([], text)]), None
     # Each line of this process belongs to the plugin.
     handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
     live = LiveValues()
-    with tracking() as tracked, using_live_values(live):
+    with tracking() as tracked, using_live_values(live), reading(kept):
         plugins, problems = build({available.name: table}, {available.name: available}, root)
-    told, failed = describe(plugins, root)
+        told, failed = describe(plugins, root)
     problems = [*problems, *failed]
     for plugin in plugins:
         key = ("plugins", plugin.name)

@@ -14,8 +14,6 @@ import orjson
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
-from pexpolicy.fleet.bundle_source import report
-from pexpolicy.models.event import EVENTS, OTHER
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import CALL_BOUNDS
 from pexpolicy.observability.snapshot import Snapshot
@@ -23,7 +21,7 @@ from pexpolicy.observability.telemetry import ReadinessState, Telemetry
 from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
-from pexpolicy.tasks import hide, run_in_thread
+from pexpolicy.tasks import hide
 
 STATUS_TIMEOUT_S = 1.0
 """For the status hooks of all plugins together."""
@@ -46,20 +44,20 @@ class Status:
         """Return the document; times are seconds of the Unix epoch, durations seconds."""
         policy, sources = self._policy(), self._telemetry.sources
         statuses = await self._statuses.collect(policy.plugins)
-        counted, events = await self._telemetry.merged(), await sources.events()
+        counted = await self._telemetry.merged()
         audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
         reasons, now = sources.not_ready_reasons(), time.time()
-        bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
         records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
         return {
             "version": __version__,
-            "instance": policy.settings.audit.instance,
+            "instance": policy.settings.instance,
             "pid": os.getpid(),
             "workers": int(counted.value(metrics.WORKERS) or 0),
             "started": self._started,
             "uptime": now - self._started,
             "ready": not reasons,
             "not_ready_reasons": reasons,
+            "degraded": sources.degraded(),
             "draining": sources.readiness is ReadinessState.DRAINING,
             "connections": _whole(counted.value(metrics.CONNECTIONS)),
             "loop_lag": counted.value(metrics.LOOP_LAG),
@@ -73,8 +71,9 @@ class Status:
                 "problems": list(reload.problems),
                 "restart_required": list(reload.restart_required),
                 "changes": list(reload.changes),
+                "state_dir": str(policy.settings.state_dir.absolute()),
+                "not_kept": reload.not_kept or _not_kept(counted),
             },
-            "bundle": bundle,
             "audit": records
             if audit is None
             else {
@@ -95,16 +94,6 @@ class Status:
             },
             "endpoints": {
                 name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS
-            },
-            "events": events
-            and {
-                **events,
-                "counts": {
-                    name: found
-                    for name in (*EVENTS, OTHER)
-                    if (found := counted.by_last_label(metrics.EVENTS, name))
-                },
-                "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
             },
             "refused": counted.by_last_label(metrics.REFUSED),
             "plugins": [
@@ -133,6 +122,11 @@ class Status:
     def close(self) -> None:
         """Cancel the status hooks that are running."""
         self._statuses.close()
+
+
+def _not_kept(counted: Snapshot) -> str | None:
+    """Return that another worker, the first one, could not keep the configuration."""
+    return None if counted.value(metrics.CONFIG_KEPT) else "the log says why"
 
 
 def _memory() -> dict[str, int] | None:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -96,15 +96,10 @@ class ReloadState:
     """Changed keys that take effect at the next start."""
     changes: tuple[str, ...] = ()
     """What the last reload changed, by name."""
-
-
-CountKey = tuple[str, tuple[str, ...]]
-"""The name of a counter and the values of its labels."""
-Gauge = tuple[Definition, tuple[str, ...], float | None]
-
-
-async def _no_report() -> None:
-    return None
+    started_from: str = ""
+    """Why the server decides by the last good files since its start, and by which."""
+    not_kept: str = ""
+    """Why the active configuration could not be kept on disk."""
 
 
 @dataclass(slots=True)
@@ -121,11 +116,6 @@ class StateSources:
     connections: Callable[[], int | None] = lambda: None
     job_runs: Callable[[], JobRuns] = Counter
     """Returns the runs of jobs since the last call."""
-    event_counts: Callable[[], Mapping[CountKey, int]] = dict
-    """Returns what became of events since the last call."""
-    event_gauges: Callable[[], Iterable[Gauge]] = tuple
-    events: Callable[[], Awaitable[Mapping[str, object] | None]] = _no_report
-    """Returns the state of event sinks for the status, if there are any."""
     silent_workers: int = 0
     """Other workers of this server that have answered nothing for seconds."""
 
@@ -141,6 +131,10 @@ class StateSources:
         if audit is not None and audit.status != "healthy" and audit.loses_lines:
             reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
         return reasons
+
+    def degraded(self) -> list[str]:
+        """Return what an operator has to repair although the server is ready."""
+        return [*filter(None, [self.reload().started_from])]
 
     def public_reasons(self) -> list[str]:
         """Return the same for clients without credentials: no errors or paths."""
@@ -321,8 +315,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             shared = self._policy.shared_state if self._policy is not None else None
             for outcome, count in shared.take_counts().items() if shared is not None else ():
                 self._of(metrics.SHARED_OPERATIONS)[outcome,].inc(count)
-            for (name, labels), count in self.sources.event_counts().items():
-                self._metrics[name][labels].inc(count)
             for definition, labels, value in self._gauges():
                 if value is not None:
                     sampled[definition.name].samples[definition.name, *labels] = float(value)
@@ -330,7 +322,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             self.problem = describe_error(error).summary
         self._sampled = sampled
 
-    def _gauges(self) -> Iterator[Gauge]:
+    def _gauges(self) -> Iterator[tuple[Definition, tuple[str, ...], float | None]]:
         yield metrics.WORKERS, (), 1
         yield metrics.LOOP_LAG, (), max(self._lags, default=0.0)
         if self._policy is not None:
@@ -341,6 +333,8 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         yield metrics.READY, (), not sources.not_ready_reasons()
         yield metrics.RELOAD_SUCCESSFUL, (), reload.last_successful
         yield metrics.RELOADED, (), reload.last_success
+        yield metrics.DEGRADED, (), bool(sources.degraded())
+        yield metrics.CONFIG_KEPT, (), not reload.not_kept
         yield metrics.AUDIT_LOST, (), 0 if audit is None else audit.lost
         if audit is not None:
             yield metrics.AUDIT_FREE, (), audit.free_bytes
@@ -350,7 +344,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         if certificate is not None:
             yield metrics.CERTIFICATE, (), certificate.loaded.not_after.timestamp()
         yield metrics.CONNECTIONS, (), sources.connections()
-        yield from sources.event_gauges()
 
 
 def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...], float]]:

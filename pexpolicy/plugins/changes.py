@@ -15,13 +15,9 @@ Name = TypeVar("Name", bound=str)
 
 _SKIPPED = (
     *("path", "tables_digest", "policy_hash", "is_empty", "plugins", "secret_files", "secrets"),
-    *("sources", "wrong"),
+    *("sources", "wrong", "content_digest"),
 )
-_NAMES = {
-    "extras": "infinity.extra_fields",
-    "min_pin_length": "infinity.min_pin_length",
-    "present": "present bundle",
-}
+_NAMES = {"extras": "infinity.extra_fields", "min_pin_length": "infinity.min_pin_length"}
 
 
 def configuration_changes(after: Any, before: Any) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import zlib
@@ -14,13 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import escape
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
-from pexpolicy.config.files import read_file
+from pexpolicy.config.files import files_matching, kept_copies, read_file
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.hooks import HOOKS, IMPL_MARK
@@ -28,6 +31,8 @@ from pexpolicy.text import did_you_mean
 
 _DIGEST = "__pexpolicy_digest__"
 """Attribute of a module: the hash of the source files that it was made of."""
+_COPIES = "__pexpolicy_copies__"
+"""Attribute of a package: the folders with what was kept of its source files."""
 
 
 def module_name(path: Path) -> str:
@@ -37,7 +42,7 @@ def module_name(path: Path) -> str:
 
 def source_files(path: Path) -> list[Path]:
     """Return the source files of a drop-in and of the helpers next to it."""
-    own = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    own = files_matching(f"{escape(str(path))}/**/*.py", recursive=True) or [path]
     return [*own, *_helper_files(path.parent)]
 
 
@@ -72,14 +77,16 @@ def _imported(name: str, path: Path) -> ModuleType:
     """
     package_name = _package_name(path.parent)
     package = sys.modules.setdefault(package_name, ModuleType(package_name))
-    package.__path__ = [str(path.parent)]
+    folder = path.parent if kept_copies() is None else _folder_of_copies(package, path)
+    package.__path__ = [str(folder)]
     helpers, digest = _digest_of(_helper_files(path.parent)), _digest_of(source_files(path))
     module = sys.modules.get(name)
     if module is not None and vars(module).get(_DIGEST) == digest:
         return module
     outdated = [name] if vars(package).get(_DIGEST) == helpers else [name, f"{package_name}._"]
     with _replaced_modules(outdated):
-        file = path / "__init__.py" if path.is_dir() else path
+        file = folder / path.name
+        file = file / "__init__.py" if file.is_dir() else file
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None
         assert spec.loader is not None
@@ -88,6 +95,20 @@ def _imported(name: str, path: Path) -> ModuleType:
     setattr(module, _DIGEST, digest)
     setattr(package, _DIGEST, helpers)
     return module
+
+
+def _folder_of_copies(package: ModuleType, path: Path) -> Path:
+    """Return a new folder with the copies of the source files of a drop-in, for the import system.
+
+    It stays as long as the package: a function may import a helper when it is called.
+    """
+    copies = TemporaryDirectory(prefix="pexpolicy-")
+    vars(package).setdefault(_COPIES, []).append(copies)
+    for file in source_files(path):
+        copy = Path(copies.name, file.relative_to(os.path.abspath(path.parent)))  # noqa: PTH100
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(read_file(file))
+    return Path(copies.name)
 
 
 @contextmanager
@@ -119,7 +140,9 @@ def _package_name(directory: Path) -> str:
 
 
 def _helper_files(directory: Path) -> list[Path]:
-    return sorted([*directory.glob("_*.py"), *directory.glob("_[!_]*/**/*.py")])
+    here = escape(str(directory))
+    packages = files_matching(f"{here}/_[!_]*/**/*.py", recursive=True)
+    return sorted([*files_matching(f"{here}/_*.py"), *packages])
 
 
 def _is_below(module: str, name: str) -> bool:
@@ -260,9 +283,9 @@ def _normal(distribution: str) -> str:
 
 def _modules_in(directory: Path) -> list[Path]:
     """Return modules and packages that may contain a plugin, sorted by name."""
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if (path.suffix == ".py" or (path / "__init__.py").is_file())
-        and re.fullmatch(r"[^_.][^.]*(\.py)?", path.name)
-    )
+    here = escape(str(directory))
+    packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
+    found = sorted([*files_matching(f"{here}/*.py"), *packages])
+    if not found:
+        os.listdir(directory)  # noqa: PTH208 - raises why there are none
+    return [path for path in found if re.fullmatch(r"[^_.][^.]*(\.py)?", path.name)]

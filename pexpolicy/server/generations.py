@@ -9,15 +9,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
+from pexpolicy import __version__
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.redaction import redaction_of
+from pexpolicy.builder import EMPTY
 from pexpolicy.config.places import grouped
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, awaiting_restart
 from pexpolicy.errors import describe_error
+from pexpolicy.fleet import last_good
 from pexpolicy.observability.telemetry import ReloadState
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
@@ -29,11 +33,6 @@ GENERATION_DRAIN_TIMEOUT_S = 10.0
 """Seconds for the last calls of a generation; more than any budget."""
 SWITCH_INTERVAL_S = 0.0005
 """Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
-_EMPTY = (
-    "is empty: it may be about to be written, or the disk is full; write a comment into it to "
-    "remove all settings, credentials too"
-)
-
 Build = Callable[[bytes | None], Policy]
 """Builds a policy from the content of a configuration file, or from the present file for ``None``;
 raises ``ConfigError``."""
@@ -163,24 +162,30 @@ class Reloader:
         self._current = first
         self._draining: set[GenerationRunner] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._keeping = asyncio.Lock()
+        """The latest is kept last."""
         self._started_with = first.generation.policy.settings
         self._changes: list[str] = []
         """What changed with the configuration that was built last."""
         self._warnings: list[str] = []
         """Those of it that the one before did not have."""
+        if (fallback := first.generation.policy.fallback) is not None:
+            self.state.started_from = str(fallback)
+            error = fallback.error
+            self._refused(tuple(map(str, grouped(error.problems, error.path))), "")
 
     @property
     def active(self) -> Generation:
         """The active generation."""
         return self._current.generation
 
-    async def reload(self) -> ReloadResult:
-        """Activate the configuration of the present file."""
+    async def reload(self, author: str = "") -> ReloadResult:
+        """Activate the configuration of the present file; ``author`` asked for it."""
         try:
             prepared = await self.prepare()
         except ConfigError as error:
-            return self.refuse(error)
-        return self.commit(prepared)
+            return self.refuse(error, author)
+        return self.commit(prepared, author)
 
     async def prepare(self, content: bytes | None = None) -> GenerationRunner:
         """Build and open the generation of a configuration; raise ``ConfigError``."""
@@ -206,14 +211,14 @@ class Reloader:
         old, policy = self.active.policy, self._build(content)
         if policy.settings.is_empty and not old.settings.is_empty:
             policy.close()
-            raise ConfigError(policy.settings.path, [Problem((), _EMPTY)])
+            raise ConfigError(policy.settings.path, [Problem((), EMPTY)])
         self._changes = configuration_changes(policy, old)
         known = set(old.warnings)
         added = (warning for warning in policy.warnings if warning not in known)
         self._warnings = [*map(str, grouped(added, policy.settings.path))]
         return policy
 
-    def commit(self, prepared: GenerationRunner) -> ReloadResult:
+    def commit(self, prepared: GenerationRunner, author: str = "") -> ReloadResult:
         """Activate a prepared generation; the previous one is closed after its last call."""
         previous, self._current = self._current, prepared
         gc.freeze()
@@ -223,7 +228,9 @@ class Reloader:
         policy, state = prepared.generation.policy, self.state
         state.last_successful, state.last_success, state.problems = True, time.time(), ()
         state.restart_required = awaiting_restart(self._started_with, policy.settings)
-        state.changes = tuple(self._changes)
+        state.changes, state.started_from = tuple(self._changes), ""
+        self._record(previous.generation.policy.policy_hash, author, changes=state.changes)
+        self.keep(author, state.changes)
         notes = [f"{key}: the change needs a restart" for key in state.restart_required]
         return ReloadResult(
             policy.policy_hash,
@@ -240,18 +247,45 @@ class Reloader:
         gc.collect()
         gc.freeze()
 
-    async def abandon(self, prepared: GenerationRunner) -> None:
+    def _record(self, before: str, author: str, **facts: object) -> None:
+        """Write the line of a reload, once for all workers."""
+        policy = self.active.policy
+        if policy.context.shared.history.is_first_worker:
+            self.active.audit.reloaded(before, policy.policy_hash, author=author, **facts)
+
+    def keep(self, author: str = "", changes: tuple[str, ...] = ()) -> None:
+        """Keep the files of the active configuration on disk, once for all workers."""
+        policy = self.active.policy
+        if policy.context.shared.history.is_first_worker and policy.fallback is None:
+            _ = start_background(self._keep(policy, author, changes), self._closing)
+
+    async def _keep(self, policy: Policy, author: str, changes: tuple[str, ...]) -> None:
+        settings, self.state.not_kept = policy.settings, ""
+        given = settings, policy.inputs, __version__, author, changes
+        async with self._keeping:
+            try:
+                work = partial(last_good.keep, settings.state_dir, *given)
+                await run_in_thread(work, "pexpolicy-keep")
+            except Exception as error:  # noqa: BLE001 - the server runs as well without
+                self.state.not_kept = describe_error(error).summary
+                if policy.context.log is not None:
+                    text = "the configuration is not kept for a start with broken files"
+                    policy.context.log.warning(text, error=self.state.not_kept)
+
+    async def abandon(self, prepared: GenerationRunner, author: str = "") -> None:
         """Close a prepared generation that another worker could not prepare."""
-        self.state.last_successful = False
-        self.state.problems = ("another worker refused it",)
+        self._refused(("another worker refused it",), author)
         await prepared.close()
 
-    def refuse(self, error: ConfigError) -> ReloadResult:
+    def _refused(self, problems: tuple[str, ...], author: str) -> None:
+        self.state.last_successful, self.state.problems = False, problems
+        self._record(self.active.policy.policy_hash, author, error=problems[0])
+
+    def refuse(self, error: ConfigError, author: str = "") -> ReloadResult:
         """Keep the active configuration; files of the refused one, which may hold the error, are
         watched as well.
         """
-        self.state.last_successful = False
-        self.state.problems = tuple(map(str, grouped(error.problems, error.path)))
+        self._refused(tuple(map(str, grouped(error.problems, error.path))), author)
         policy = self.active.policy
         files = tuple(map(str, {*policy.files, *error.files}))
         return ReloadResult(policy.policy_hash, problems=self.state.problems, files=files)

@@ -29,7 +29,6 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
 from pexpolicy.events.dispatch import EventDispatcher, EventInbox
 from pexpolicy.events.receiver import EventReceiver
-from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
@@ -53,9 +52,7 @@ from pexpolicy.server.process import (
     notify,
 )
 from pexpolicy.server.reload_triggers import ReloadTriggers
-from pexpolicy.tasks import end_tasks, start_background
 
-STOP_FETCHING_S = 1.0
 YOUNG_THRESHOLD = 20_000
 """Number of young objects that starts a collection: twice those of a hundred calls in flight."""
 
@@ -70,7 +67,6 @@ class ServerContext:
     build: Build
     log: Log
     echo: Callable[[str], None]
-    bundles: BundleSource | None = None
     admin: socket.socket | None = None
     """The socket of the admin listener."""
     processes: int = 1
@@ -79,6 +75,8 @@ class ServerContext:
     """Called with the policy of each generation before it answers its first call."""
     log_thread: Callable[[], AbstractContextManager[None]] = nullcontext
     """Writes the log in a thread until exit, in a process that answers calls."""
+    start: Build | None = None
+    """Builds what a worker starts with, which may be the last good files; default: ``build``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,19 +184,14 @@ async def _answering(
         inbox = EventInbox(lambda: app.generation.policy.shared_state)
         receiver = EventReceiver(inbox)
         app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(inbox, receiver, partial(_event_observers, app), log)
-        sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
-        sources.events = dispatcher.report
+        dispatcher = EventDispatcher(inbox, partial(_event_observers, app), log)
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
             app.activate(generation)
 
         reloader = Reloader(first, context.build, activate, reloads)
-        fetching: set[asyncio.Task[None]] = set()
-        if context.bundles is not None and policy.context.shared.history.is_first_worker:
-            fetch = context.bundles.run(lambda: reloader.active.policy.settings)
-            _ = start_background(fetch, fetching)
+        reloader.keep()
         names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
         if context.admin is not None:
             scheme = "https" if settings.admin.tls else "http"
@@ -219,7 +212,6 @@ async def _answering(
                 del policy, first
                 yield Server(reloader, announcement, telemetry)
         finally:
-            await end_tasks(fetching, STOP_FETCHING_S)
             await reloader.close()
 
 

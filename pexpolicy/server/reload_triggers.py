@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -28,7 +29,7 @@ from pexpolicy.config.files import Look, known_at, stat_files
 from pexpolicy.errors import Log
 from pexpolicy.server.process import READY, ShutdownSignal, notify
 from pexpolicy.tasks import hide, run_in_thread, start_background
-from pexpolicy.text import readable
+from pexpolicy.text import printable, readable
 
 
 class ReloadResult(msgspec.Struct, frozen=True):
@@ -60,9 +61,11 @@ class ReloadResult(msgspec.Struct, frozen=True):
         return f"not reloaded: {errors}; {self.policy_hash} stays active"
 
 
-Reload = Callable[[], Awaitable[ReloadResult]]
-RELOAD = b"reload\n"
-"""The request. The reply is a line of JSON, a ``ReloadResult``."""
+Reload = Callable[[str], Awaitable[ReloadResult]]
+"""Reloads for an author, who may be unknown."""
+RELOAD = b"reload"
+"""The request, with a space and its author. The reply is a line of JSON, a ``ReloadResult``."""
+MAX_AUTHOR = 100
 RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
 SERVICE_FOLDER = Path("/run/pexpolicy")
@@ -114,8 +117,10 @@ async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hide(asyncio.current_task())
         with suppress(OSError, ValueError):
-            if await reader.readline() == RELOAD:
-                result = readable(msgspec.to_builtins(await reload()))
+            request, _, author = (await reader.readline()).strip().partition(b" ")
+            if request == RELOAD:
+                name = printable(author.decode("utf-8", "replace"))[:MAX_AUTHOR]
+                result = readable(msgspec.to_builtins(await reload(name)))
                 writer.write(msgspec.json.encode(result) + b"\n")
                 await writer.drain()
         writer.close()
@@ -140,8 +145,14 @@ async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
         path.unlink(missing_ok=True)
 
 
-def ask_for_reload(config: Path) -> list[ReloadResult | None]:
-    """Reload all servers with this configuration; the result is ``None`` for one that has ended."""
+def ask_for_reload(config: Path, author: str = "") -> list[ReloadResult | None]:
+    """Reload all servers with this configuration; the result is ``None`` for one that has ended.
+
+    ``author`` asks for it, by default the user of this process, or of ``sudo``.
+    """
+    if not author:
+        with suppress(KeyError):
+            author = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
     results: list[ReloadResult | None] = []
     for path in sockets_of(config):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -154,7 +165,7 @@ def ask_for_reload(config: Path) -> list[ReloadResult | None]:
             connection.settimeout(RELOAD_TIMEOUT_S)
             line = b""
             with suppress(ConnectionError), connection.makefile("rb") as replies:
-                connection.sendall(RELOAD)
+                connection.sendall(b"%b %b\n" % (RELOAD, author.encode()))
                 line = replies.readline()
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results
@@ -247,9 +258,9 @@ class ReloadTriggers:
                 for task in self._tasks:
                     task.cancel()
 
-    def reload(self) -> asyncio.Task[ReloadResult]:
+    def reload(self, author: str = "") -> asyncio.Task[ReloadResult]:
         """Start a reload, in a task that is hidden from plugins and ends with the server."""
-        return start_background(self._run(), self._tasks)
+        return start_background(self._run(author), self._tasks)
 
     def _on_hangup(self) -> None:
         """Reload, or stop if the terminal of the server was closed."""
@@ -274,11 +285,11 @@ class ReloadTriggers:
             return stat_files(found)
         return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
 
-    async def _run(self) -> ReloadResult:
+    async def _run(self, author: str) -> ReloadResult:
         async with self._lock:
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             read_at = time.time()
-            result = await self._reload()
+            result = await self._reload(author)
             self._watcher.start(await self._poll(map(Path, result.files)), read_at)
             notify(READY)
         if result.done:

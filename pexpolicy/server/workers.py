@@ -74,8 +74,9 @@ class Message(msgspec.Struct, frozen=True):
     """A message between the supervisor and a worker.
 
     To a worker: ``prepare`` (build and open the generation of this content of the configuration
-    file), ``commit`` (activate it), ``abandon`` (close it), ``refresh`` (report the metrics now),
-    ``merged``, the metrics of all workers, and ``silent``, how many workers send no heartbeats.
+    file, or of the present file; ``author`` asked for it), ``commit`` (activate it), ``abandon``
+    (close it), ``refresh`` (report the metrics now), ``merged``, the metrics of all workers, and
+    ``silent``, how many workers send no heartbeats.
 
     From a worker: ``alive`` (its event loop is running) and ``fresh`` (the answer to ``refresh``)
     with what it has counted, ``scrape`` (it is scraped), ``serving`` (it answers calls from the
@@ -84,7 +85,8 @@ class Message(msgspec.Struct, frozen=True):
     """
 
     kind: str
-    content: bytes = b""
+    content: bytes | None = None
+    author: str = ""
     result: ReloadResult = ReloadResult("")
     snapshot: Snapshot | None = None
     announcement: str = ""
@@ -161,7 +163,7 @@ class ReloadCoordinator:
     """
 
     def __init__(
-        self, config: Path, content: bytes, workers: Callable[[], Collection[Worker]]
+        self, config: Path, content: bytes | None, workers: Callable[[], Collection[Worker]]
     ) -> None:
         self._config = config
         self._workers = workers
@@ -169,17 +171,14 @@ class ReloadCoordinator:
         self.active_hash = ""
         self.files: tuple[str, ...] = ()
 
-    async def reload(self) -> ReloadResult:
+    async def reload(self, author: str = "") -> ReloadResult:
         """Reload all workers from the present file.
 
         Reload again for a worker that has started meanwhile with the previous configuration.
         """
         while True:
-            try:
-                content = read_file(self._config)
-            except OSError as error:
-                return self._refused([f"cannot be read: {error.strerror}"])
-            result = await self._reload(content)
+            content = content_of(self._config)
+            result = await self._reload(content, author)
             if not result.done:
                 return result
             self.content, self.files = content, result.files
@@ -187,17 +186,17 @@ class ReloadCoordinator:
             if all(worker.policy_hash == self.active_hash for worker in self._workers()):
                 return result
 
-    async def _reload(self, content: bytes) -> ReloadResult:
+    async def _reload(self, content: bytes | None, author: str) -> ReloadResult:
         """Reload the workers that answer calls now; one that ends meanwhile is ignored."""
-        reports = await _ask_all(self._workers(), Message("prepare", content))
+        reports = await _ask_all(self._workers(), Message("prepare", content, author))
         prepared = [worker for worker, report in reports if report.kind == "prepared"]
         refusals = [report.result for _, report in reports if report.kind == "refused"]
         if not refusals and len({report.result.policy_hash for _, report in reports}) == 1:
-            for _, report in await _ask_all(prepared, Message("commit")):
+            for _, report in await _ask_all(prepared, Message("commit", author=author)):
                 return report.result
             reports = []
         for worker in prepared:
-            worker.send(Message("abandon"))
+            worker.send(Message("abandon", author=author))
         texts = [text for refusal in refusals for text in refusal.problems]
         if not refusals:
             texts = ["a file changed while the workers read it" if reports else "no worker is left"]
@@ -207,6 +206,16 @@ class ReloadCoordinator:
     def _refused(self, problems: Iterable[str], files: Iterable[str] = ()) -> ReloadResult:
         unique = tuple(dict.fromkeys(problems)), tuple(dict.fromkeys((*self.files, *files)))
         return ReloadResult(self.active_hash, problems=unique[0], files=unique[1])
+
+
+def content_of(config: Path) -> bytes | None:
+    """Return the content of the configuration file; ``None`` leaves it to the workers to read it,
+    and to say why they cannot.
+    """
+    try:
+        return read_file(config)
+    except OSError:
+        return None
 
 
 async def _ask_all(workers: Collection[Worker], order: Message) -> list[tuple[Worker, Message]]:
@@ -278,15 +287,17 @@ class SupervisorChannel(Channel[Message]):
                 try:
                     prepared = await reloader.prepare(order.content)
                 except ConfigError as error:
-                    self.send(Message("refused", result=reloader.refuse(error)))
+                    refused = reloader.refuse(error, order.author)
+                    self.send(Message("refused", result=refused))
                 else:
                     policy_hash = prepared.generation.policy.policy_hash
                     self.send(Message("prepared", result=ReloadResult(policy_hash)))
             elif prepared is not None:
                 if order.kind == "commit":
-                    self.send(Message("committed", result=reloader.commit(prepared)))
+                    result = reloader.commit(prepared, order.author)
+                    self.send(Message("committed", result=result))
                 else:
-                    await reloader.abandon(prepared)
+                    await reloader.abandon(prepared, order.author)
                 prepared = None
 
     def end(self) -> None:
@@ -299,7 +310,7 @@ class SupervisorChannel(Channel[Message]):
 
 
 async def _serve(
-    content: bytes,
+    content: bytes | None,
     listener: socket.socket,
     end: socket.socket,
     context: ServerContext,
@@ -314,7 +325,8 @@ async def _serve(
     tasks: set[asyncio.Task[None]] = set()
     _ = start_background(supervisor.beat(), tasks)
     try:
-        policy = await run_in_build_thread(lambda: context.build(content))
+        start = context.start or context.build
+        policy = await run_in_build_thread(lambda: start(content))
         policy.context.shared.history.is_first_worker = is_first
         async with started(policy, listener, stop, context) as server:
             supervisor.use(server.telemetry)
@@ -344,7 +356,7 @@ class Supervisor:
     def __init__(
         self,
         count: int,
-        content: bytes,
+        content: bytes | None,
         read_at: float,
         listener: socket.socket,
         context: ServerContext,

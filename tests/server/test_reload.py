@@ -77,7 +77,13 @@ def test_the_command_puts_a_new_configuration_in_force(
     said = command("reload", config)
     assert said.returncode == 0, said.stderr
     assert served(server) == "second"
-    before, after = (line["policy_hash"] for line in server.lines()[-2:])
+    *_, before, reload, after = server.lines()
+    assert (reload["event"], reload["accepted"], reload["policy_hash"]) == (
+        "reload",
+        True,
+        after["policy_hash"],
+    )
+    before, after = before["policy_hash"], after["policy_hash"]
     assert before != after
     assert after in said.stdout
     assert after in command("check", config).stdout
@@ -166,7 +172,7 @@ def test_a_socket_that_a_killed_server_left_is_cleared_away(
         assert not list(folder.iterdir())
 
 
-async def unused() -> ReloadResult:
+async def unused(_: str) -> ReloadResult:
     raise AssertionError
 
 
@@ -191,7 +197,7 @@ async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
 ) -> None:
     config = Path("r\udce4ume/config.toml")
 
-    async def reload() -> ReloadResult:
+    async def reload(_: str) -> ReloadResult:
         return ReloadResult("0", files=(str(config),), changes=("desks: \udcff",))
 
     with tempfile.TemporaryDirectory() as short:

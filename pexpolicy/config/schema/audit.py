@@ -40,6 +40,9 @@ class ShipTable(Table):
         return url
 
 
+MAX_INSTANCE = 100
+
+
 class AuditTable(SecretTable):
     """``[audit]``: destination of the lines (standard output without a path), durability, and the
     reply when they cannot be written.
@@ -68,8 +71,10 @@ class AuditTable(SecretTable):
     """Rotated files that are kept; older ones are removed. Unset: all. Only with `rotate_mb` or
     `rotate_hours`; all three need a path.
     """
-    instance: str | None = Field(None, min_length=1, max_length=100)
-    """Name of this server in each line, as `instance`."""
+    instance: str | None = Field(None, min_length=1, max_length=MAX_INSTANCE)
+    """Name of this server in each line, as `instance`. Default: the environment variable
+    `PEXPOLICY_INSTANCE`, else the name of the host.
+    """
     sign_key_env: str | None = None
     """Environment variable that holds an Ed25519 key in PEM, with which checkpoints are signed."""
     sign_key_file: str | None = None

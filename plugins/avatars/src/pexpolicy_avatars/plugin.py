@@ -29,7 +29,7 @@ from pexpolicy import (
 )
 from pexpolicy.config.files import missing_hint
 from pexpolicy.config.outgoing import is_encrypted
-from pexpolicy.files import track_file
+from pexpolicy.files import read_file, track_file
 from pexpolicy_avatars.settings import AvatarsSettings, InitialsSettings, Template
 from pexpolicy_avatars.sources import (
     Cache,
@@ -72,7 +72,7 @@ class Initials:
         if settings.font is not None:
             track_file(settings.font)
             try:
-                self._font = settings.font.read_bytes()
+                self._font = read_file(settings.font)
                 ImageFont.truetype(io.BytesIO(self._font), 10)
             except OSError as error:
                 text = f"{settings.font} cannot be used: {error.strerror or error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +25,7 @@ from pexpolicy import (
 from pexpolicy.config.csv_tables import TableFile, TableRow
 from pexpolicy.config.files import why_unusable
 from pexpolicy.config.problems import dotted_key
-from pexpolicy.files import track_file
+from pexpolicy.files import read_file, track_file
 from pexpolicy.matching import OR_VALUE_OF, ValueOf, compile_value_of, subject, why_never_equal
 from pexpolicy.subnets import Match, SubnetError, Subnets, read_subnet
 
@@ -399,7 +400,7 @@ def _open(path: Path, problems: list[Problem]) -> Any:
     track_file(path)
     try:
         # In memory: a file that is overwritten while it is mapped would end the server.
-        database = maxminddb.open_database(path, maxminddb.MODE_MEMORY)
+        database = maxminddb.open_database(BytesIO(read_file(path)), maxminddb.MODE_FD)
     except OSError as error:
         problems.append(Problem(key, f"{path} cannot be read: {why_unusable(path, error)}"))
         return None

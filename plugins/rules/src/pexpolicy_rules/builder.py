@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from glob import escape, glob, has_magic
+from glob import escape, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pexpolicy import ConfigWarning, Decision, Key, Problem, Request
 from pexpolicy.config.csv_tables import TableError
+from pexpolicy.config.files import files_matching
 from pexpolicy.config.outgoing import revealed
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import Table, read_tables, validated
-from pexpolicy.files import track_file
+from pexpolicy.files import read_file, track_file
 from pexpolicy.matching import (
     VALUE_LISTS,
     All,
@@ -234,11 +236,11 @@ class RuleBuilder:
 
     def _add_files(self, relative: str, root: Path) -> None:
         pattern = str(Path(escape(str(root)), relative))
-        paths = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
+        paths = files_matching(pattern)
         if not paths:
             track_file(_before_wildcards(root / relative))
             self.problems.append(Problem(("files",), f"there is no file {relative}"))
-        for path in map(Path, paths):
+        for path in paths:
             self.files.append(path)
             try:
                 tables, issues = read_tables(path, "rules")
@@ -324,8 +326,9 @@ class RuleBuilder:
 def _digest(written: Mapping[str, Any], image: Path | None) -> str:
     """Return a hash of a rule as it is written, and of its picture."""
     digest = hashlib.blake2b(repr(written).encode("utf-8", "replace"), digest_size=16)
-    if image is not None and image.is_file():
-        digest.update(image.read_bytes())
+    if image is not None:
+        with suppress(OSError):
+            digest.update(read_file(image))
     return digest.hexdigest()
 
 

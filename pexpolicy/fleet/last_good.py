@@ -1,0 +1,257 @@
+"""The last configurations that a server has activated, kept on disk as they were.
+
+The folder ``objects`` has the content of each file once, by its SHA-256. The folder ``history`` has
+a manifest for each activation, which is written last and in one step: a server that is killed while
+it keeps one leaves the one before. Secret files are not copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from pexpolicy.config.files import Kept, read_file, read_own, sync_folder, write_own
+from pexpolicy.config.settings import ConfigError, Settings, state_dir_of
+from pexpolicy.fleet.policy_hash import PolicyInputs, secret_digest
+
+KEPT_NUMBER = 10
+MAX_BYTES = 1 << 30
+"""Bytes of all copies."""
+MAX_MANIFEST = 1 << 26
+_STATE_DIR = re.compile(rb"""^\s*state_dir\s*=\s*(["'])(.+?)\1""", re.MULTILINE)
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """One manifest. Paths are absolute; what could not be read has an empty digest."""
+
+    time: float
+    """Seconds since the epoch."""
+    policy_hash: str
+    version: str
+    """That of pexpolicy."""
+    config: str
+    files: dict[str, str]
+    """The SHA-256 of each file."""
+    secrets: dict[str, str]
+    """An HMAC of each secret, as in ``PolicyInputs``."""
+    author: str = ""
+    """Who asked for it, and the Git commit of the folder, as far as known."""
+    changes: tuple[str, ...] = ()
+    """What changed since the configuration that was active before."""
+
+    @property
+    def moment(self) -> str:
+        """Its time in UTC."""
+        return f"{datetime.fromtimestamp(self.time, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Why a server decides by files that were kept, and by which."""
+
+    kept: Activation
+    error: ConfigError
+    """What is wrong with the present files."""
+    secrets: Sequence[str]
+    """Secrets that are others than those that were used with the files."""
+
+    def __str__(self) -> str:
+        others = f"; other secrets: {', '.join(self.secrets)}" if self.secrets else ""
+        return (
+            f"decides by the files of {self.kept.moment} ({self.kept.policy_hash}), as it refused "
+            f"the present ones at its start{others}"
+        )
+
+
+def state_folder(config: Path, salvaged: Settings | None) -> Path:
+    """Return the state folder of a configuration, which may be no TOML."""
+    if salvaged is not None:
+        return salvaged.state_dir
+    try:
+        named = _STATE_DIR.search(read_file(config))
+    except OSError:
+        named = None
+    return state_dir_of(config, named and os.fsdecode(named[2]))
+
+
+def history(folder: Path, config: Path) -> list[Activation]:
+    """Return what is kept of a configuration, the latest first."""
+    own = os.path.abspath(config)  # noqa: PTH100 - as in the manifest
+    return [one for _, one in _manifests(folder) if one.config == own]
+
+
+def _manifests(folder: Path) -> Iterator[tuple[Path, Activation]]:
+    """Yield what can be read of all configurations, the latest first."""
+    for path in sorted((folder / "history").glob("*.json"), reverse=True):
+        with suppress(OSError, msgspec.MsgspecError):
+            # Root looks after the servers of other users.
+            content = read_file(path) if os.geteuid() == 0 else read_own(path, MAX_MANIFEST)
+            yield path, msgspec.json.decode(content, type=Activation)
+
+
+def copies_of(folder: Path, kept: Activation) -> Kept | None:
+    """Return the copies of its files; ``None`` unless all of them are whole."""
+    copies = {name: folder / "objects" / one for name, one in kept.files.items() if one}
+    for copy in copies.values():
+        try:
+            if hashlib.sha256(read_file(copy)).hexdigest() != copy.name:
+                return None
+        except OSError:
+            return None
+    return copies
+
+
+def copy_of(folder: Path, kept: Activation, path: Path) -> bytes:
+    """Return what was kept of a file; raises ``OSError``."""
+    return read_file(folder / "objects" / kept.files[str(path)])
+
+
+def last_good(folder: Path, config: Path) -> tuple[Activation, Kept] | None:
+    """Return the latest that is whole, with its copies."""
+    for kept in history(folder, config):
+        if (copies := copies_of(folder, kept)) is not None:
+            return kept, copies
+    return None
+
+
+def changed_secrets(kept: Activation, settings: Settings) -> list[str]:
+    """Return the secret files that are others than those that were used."""
+    found = []
+    for name, before in kept.secrets.items():
+        if Path(name).is_absolute():
+            now = secret_digest(settings, Path(name))
+            found += [name] * (not hmac.compare_digest(now, before))
+    return found
+
+
+def changed_files(kept: Activation) -> list[Path]:
+    """Return the files that are not there now as they were."""
+    found = []
+    for path, digest in ((Path(name), one) for name, one in kept.files.items() if one):
+        try:
+            is_same = hashlib.sha256(read_file(path)).hexdigest() == digest
+        except OSError:
+            is_same = False
+        found += [path] * (not is_same)
+    return found
+
+
+def keep(
+    folder: Path,
+    settings: Settings,
+    inputs: PolicyInputs,
+    version: str,
+    author: str = "",
+    changes: tuple[str, ...] = (),
+) -> None:
+    """Keep the files of a policy that was activated, unless they are the latest that are kept.
+
+    ``version`` is that of pexpolicy, ``author`` who asked for it. Raises ``OSError``, also for a
+    file that has changed since: it will be reloaded.
+    """
+    given = Activation(
+        time.time(),
+        inputs.policy_hash,
+        version,
+        os.path.abspath(settings.path),  # noqa: PTH100 - keeps links
+        dict(inputs.files),
+        dict(inputs.secrets),
+        ", ".join(filter(None, (author, _commit_of(settings.path)))),
+        changes,
+    )
+    objects = folder / "objects"
+    for one in (objects, folder / "history"):
+        one.mkdir(mode=0o700, exist_ok=True)
+    with _locked(folder):
+        before = history(folder, Path(given.config))[:1]
+        if [(one.policy_hash, one.files, one.secrets) for one in before] == [
+            (given.policy_hash, given.files, given.secrets)
+        ]:
+            return
+        if before and not changes:
+            now, then = given.files, before[0].files
+            names = {Path(one).name for one in now.keys() | then if now.get(one) != then.get(one)}
+            given = msgspec.structs.replace(
+                given, changes=tuple(f"file {one}" for one in sorted(names))
+            )
+        sizes = (Path(name).stat().st_size for name, one in given.files.items() if one)
+        if sum(sizes) > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"its files have more than {MAX_BYTES} bytes", given.config)
+        for name, digest in given.files.items():
+            if digest and not (objects / digest).exists():
+                content = read_file(Path(name))
+                if hashlib.sha256(content).hexdigest() != digest:
+                    raise OSError(errno.ESTALE, "it has changed since it was read", name)
+                write_own(objects / digest, content, sync=True)
+        # The clock may have been set back.
+        moment = max(given.time, *(one.time + 0.001 for one in before), 0.0)
+        given = msgspec.structs.replace(given, time=moment)
+        stamp = f"{datetime.fromtimestamp(moment, UTC):%Y%m%dT%H%M%S.%fZ}"
+        path = folder / "history" / f"{stamp}-{given.policy_hash}.json"
+        write_own(path, msgspec.json.encode(given), sync=True)
+        _remove_others(folder)
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove all but the last ten of each configuration, and copies that none of them needs."""
+    objects, counts = folder / "objects", dict[str, int]()
+    used: dict[str, int] = {}
+    for path, one in _manifests(folder):
+        counts[one.config] = number = counts.get(one.config, 0) + 1
+        wanted = {digest for digest in one.files.values() if digest} - used.keys()
+        with suppress(OSError):
+            sizes = {digest: (objects / digest).stat().st_size for digest in wanted}
+            if number == 1 or (
+                number <= KEPT_NUMBER and sum(used.values()) + sum(sizes.values()) <= MAX_BYTES
+            ):
+                used |= sizes
+                continue
+        path.unlink(missing_ok=True)
+    sync_folder(folder / "history")
+    for copy in objects.iterdir():
+        if copy.name not in used:
+            copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for other servers and workers that keep theirs in the same folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _commit_of(config: Path) -> str:
+    """Return the Git commit of the folder of a configuration.
+
+    Git itself would run programs that the repository names.
+    """
+    for folder in config.absolute().parents:
+        git = folder / ".git"
+        with suppress(OSError, ValueError):
+            found = read_file(git / "HEAD").decode()
+            if found.startswith("ref: "):
+                name = found.removeprefix("ref: ").strip()
+                try:
+                    found = read_file(git / name).decode()
+                except FileNotFoundError:
+                    packed = read_file(git / "packed-refs").decode().splitlines()
+                    found = next((line for line in packed if line.endswith(f" {name}")), "")
+            commit = re.match("[0-9a-f]{12}", found)
+            return f"commit {commit[0]}" if commit else ""
+    return ""
