@@ -137,7 +137,8 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if not hides and not may_hold_one:
         text += f", not {brief(written)}"
         text += did_you_mean(str(written), words) if kind == "literal_error" else ""
-    return Problem(key, text + _FORMS.get(kind, ""))
+    is_measured = kind.startswith(("less_", "greater_", "int_", "float_", "string_pattern"))
+    return Problem(key, text + _FORMS.get(kind, "") + (_meaning(place) if is_measured else ""))
 
 
 def _meaning(place: _Place) -> str:
