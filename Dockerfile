@@ -18,6 +18,8 @@ COPY --from=build /opt/pexpolicy /opt/pexpolicy
 ENV PATH=/opt/pexpolicy/bin:/usr/local/bin:/usr/bin:/bin
 ENV PEXPOLICY_CONFIG=/etc/pexpolicy/config.toml
 ENV PYTHONDONTWRITEBYTECODE=1
+# The last good configuration, and what else must outlive the container: mount a volume here.
+ENV STATE_DIRECTORY=/var/lib/pexpolicy
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=2 \

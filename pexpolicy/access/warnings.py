@@ -147,6 +147,8 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
     yield from (NamedPath(file, ("auth",), "secret") for file in settings.secret_files)
     if settings.audit.path is not None:
         yield NamedPath(settings.resolve(settings.audit.path), ("audit", "path"), "file")
+    key: Key = ("server", "state_dir") if settings.server.state_dir else ()
+    yield NamedPath(settings.state_dir, key, "kept")
     if settings.audit.spool is not None:
         yield NamedPath(settings.resolve(settings.audit.spool), ("audit", "spool"), "folder")
 
@@ -166,6 +168,12 @@ def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Proble
     for path, key, use in ((one.path.absolute(), one.key, one.use) for one in paths):
         if use in ("file", "folder", "made"):
             yield from _why_not_written(path, key, use, user)
+        elif use == "kept":
+            # Without a key it is what systemd makes for a service.
+            missing = (
+                () if user.state_folder and not key else _why_not_written(path, key, "made", user)
+            )
+            yield from (ConfigWarning(key, f"nothing is kept: {one.text}") for one in missing)
         elif not _mode(path) and use == "read" and path not in seen:
             yield ConfigWarning(key, f"there is no file {path}{missing_hint(path)}")
         elif path not in seen and use != "other" and _mode(path) and not user.may_read(path):

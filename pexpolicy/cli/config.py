@@ -26,7 +26,7 @@ from pexpolicy.cli.common import (
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.files import EncodingError, decode_text, read_file, write_own
 from pexpolicy.config.loader import load
-from pexpolicy.config.permissions import MADE, FileUser
+from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import schema as documents
 from pexpolicy.fleet import last_good
@@ -76,10 +76,8 @@ def schema(name: str) -> None:
 
 def _state_of(config: Path) -> tuple[Path, Settings | None]:
     """Return the state folder of the server, and the settings as far as they can be read."""
-    folders = FileUser.that_serves(config).folders
-    for one in folders:
-        if one.is_relative_to(MADE["State"]):
-            os.environ.setdefault("STATE_DIRECTORY", str(one))  # as its unit does
+    if (made := FileUser.that_serves(config).state_folder) is not None:
+        os.environ.setdefault("STATE_DIRECTORY", str(made))  # as its unit does
     try:
         settings: Settings | None = load(config)
     except ConfigError as error:

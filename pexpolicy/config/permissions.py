@@ -21,7 +21,7 @@ DYNAMIC = range(61184, 65520)
 
 LOW_PORTS = 1024
 """The first port on which any user may listen."""
-Use = Literal["read", "secret", "file", "folder", "made", "other"]
+Use = Literal["read", "secret", "file", "folder", "made", "kept", "other"]
 
 
 class NamedPath(NamedTuple):
@@ -31,7 +31,7 @@ class NamedPath(NamedTuple):
     key: tuple[str | int, ...] = ()
     use: Use = "read"
     """The server reads it (as no other user may, if it is secret), writes this file or to this
-    folder, which it may have made, or leaves it to another process.
+    folder, which it may have made, keeps its state there, or leaves it to another process.
     """
 
 
@@ -78,6 +78,11 @@ class FileUser:
         made = [Path(root, n) for k, root in MADE.items() for n in unit.get(f"{k}Directory", ())]
         has_low_ports = "CAP_NET_BIND_SERVICE" in unit.get("AmbientCapabilities", ())
         return cls(uid, gid, tuple(groups), config, (*made, CREDENTIALS), has_low_ports)
+
+    @property
+    def state_folder(self) -> Path | None:
+        """What systemd makes for its state."""
+        return next((one for one in self.folders if one.is_relative_to(MADE["State"])), None)
 
     def __str__(self) -> str:
         with suppress(KeyError):

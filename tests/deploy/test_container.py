@@ -19,7 +19,9 @@ def service() -> Any:
 
 def test_compose_mounts_the_configuration_where_the_image_looks_for_it() -> None:
     (path,) = (line.partition("PEXPOLICY_CONFIG=")[2] for line in IMAGE if "_CONFIG=" in line)
-    assert service()["volumes"] == [f"./deploy/config.toml:{path}:ro"]
+    (state,) = (line.partition("STATE_DIRECTORY=")[2] for line in IMAGE if "STATE_D" in line)
+    mounted = [line.partition("  #")[0] for line in service()["volumes"]]
+    assert mounted == [f"./deploy/config.toml:{path}:ro", f"state:{state}"]
 
 
 def test_compose_passes_the_password_that_the_configuration_names() -> None:

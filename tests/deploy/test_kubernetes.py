@@ -129,7 +129,8 @@ def test_the_deployment_matches_the_image() -> None:
     assert it["args"] == json.loads(instructions["CMD"])
     mounted = {volume["mountPath"] for volume in it["volumeMounts"]}
     assert "ENV PEXPOLICY_CONFIG=/etc/pexpolicy/config.toml" in image
-    assert "/etc/pexpolicy" in mounted
+    assert "ENV STATE_DIRECTORY=/var/lib/pexpolicy" in image
+    assert {"/etc/pexpolicy", "/var/lib/pexpolicy"} <= mounted
     settings = tomllib.loads((FOLDER / "config.toml").read_text())
     files = {Path(settings["auth"]["password_file"]), Path(settings["admin"]["token_file"])}
     assert {file.name for file in files} == set(SECRETS)

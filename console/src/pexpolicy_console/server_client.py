@@ -96,6 +96,8 @@ class ServerStatus(_Part, frozen=True):
     started: float = 0.0
     uptime: float = 0.0
     not_ready_reasons: list[str] = []
+    degraded: list[str] = []
+    """What an operator has to repair although it is ready."""
     loop_lag: float = 0.0
     memory: dict[str, int | None] | None = None
     config: ConfigStatus = ConfigStatus()
@@ -131,6 +133,12 @@ class ServerClient:
                 if self._known[0] is not None:
                     self._fetched = time.monotonic()
             return self._known
+
+    @property
+    def degraded(self) -> list[str]:
+        """What the server said last that is to be repaired."""
+        known, _ = self._known
+        return [] if known is None else known.degraded
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""

@@ -8,7 +8,7 @@ import time
 from aiohttp import hdrs, web
 
 from pexpolicy.cli.for_console import ReloadResult, ask_for_reload
-from pexpolicy_console.context import console_of
+from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.forms import form_of
 from pexpolicy_console.pages.page import Page, dry_run, record, render
 from pexpolicy_console.roles import Role
@@ -32,7 +32,8 @@ async def reload(request: web.Request) -> web.StreamResponse:
     results: list[ReloadResult | None] = []
     problem = ""
     try:
-        results = await asyncio.to_thread(ask_for_reload, console_of(request).config.path)
+        path, user = console_of(request).config.path, request[SESSION].user
+        results = await asyncio.to_thread(ask_for_reload, path, user)
         if not results:
             problem = "no server with this configuration runs on this machine as this user"
     except (OSError, ValueError) as error:
