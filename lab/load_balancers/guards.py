@@ -28,7 +28,7 @@ own port. All that it writes goes into the folder; a ``ca.pem`` there means serv
 def haproxy(folder: Path, servers: Sequence[int], action: str = "continue") -> Iterator[int]:
     """HAProxy, with the switches that its file takes from the environment."""
     port = free_port()
-    one, two = (f"127.0.0.1:{server}" for server in servers)
+    one, two, *others = (f"127.0.0.1:{server}" for server in servers)
     switches = {
         "GUARD_BIND": f"127.0.0.1:{port}",
         "POLICY_SERVER_1": one,
@@ -36,6 +36,12 @@ def haproxy(folder: Path, servers: Sequence[int], action: str = "continue") -> I
         **dict.fromkeys(("ON_SERVICE", "ON_PARTICIPANT", "ON_REGISTRATION"), action),
     }
     text = HAPROXY.read_text().replace("/etc/haproxy/policy-ca.pem", f"{folder}/ca.pem")
+    (line,) = re.findall(r"^ *server two .*$", text, re.MULTILINE)
+    further = (
+        line.replace("two", f"server-{number}").replace("${POLICY_SERVER_2}", address)
+        for number, address in enumerate(others, 3)
+    )
+    text = text.replace(line, "\n".join((line, *further)))
     (folder / "guard.cfg").write_text(text)
     if not (folder / "ca.pem").exists():
         switches["POLICY_TLS"] = "no-ssl"

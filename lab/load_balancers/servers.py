@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -33,8 +33,11 @@ SEEN = 30.0
 class Server:
     """A policy server that its command line starts, again and again on the same port."""
 
-    def __init__(self, folder: Path, configuration: str) -> None:
+    def __init__(self, folder: Path, configuration: str, files: Mapping[str, str] = {}) -> None:
         folder.mkdir()
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(content)
         self.port = free_port()
         self._config = folder / "config.toml"
         self._config.write_text(configuration)
