@@ -56,7 +56,7 @@ def build_policy(
     context = context or BuildContext()
     settings = context.applied_to(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
-    root = settings.path.parent
+    root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
     live = LiveValues()
@@ -85,7 +85,8 @@ def build_policy(
         policy_hash=inputs.policy_hash,
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
-    told.files[:0] = (settings.path, *settings.secret_files)
+    named = settings.present.files if settings.present is not None else ()
+    told.files[:0] = (settings.path, *named, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
     told.warnings = [*_short_pins(told, settings.min_pin_length), *told.warnings, *unused]
     # Only some commands show them, and files are read for them.
@@ -190,7 +191,7 @@ def policy_from(
         return policy
     if policy is not None:
         policy.close()
-    found = ConfigError(path, problems, settings)
+    found = ConfigError(settings.file_of(problems) if settings else path, problems, settings)
     found.files = tuple(dict.fromkeys((path, *tracked.files)))
     raise found
 

@@ -144,6 +144,8 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
                 tables.append(((*place, name), value))
             elif value is not None and (str(name).endswith("_file") or name in _OF_TLS):
                 yield NamedPath(settings.resolve(value), (*place, name))
+    for number, name in enumerate(settings.bundle.public_keys if settings.bundle else ()):
+        yield NamedPath(settings.resolve(name), ("bundle", "public_keys", number))
     yield from (NamedPath(file, ("auth",), "secret") for file in settings.secret_files)
     if settings.audit.path is not None:
         yield NamedPath(settings.resolve(settings.audit.path), ("audit", "path"), "file")

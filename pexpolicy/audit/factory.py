@@ -20,7 +20,7 @@ from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
-from pexpolicy.audit.shipped import Retention, ShippedLines
+from pexpolicy.audit.shipped import ShippedLines
 from pexpolicy.audit.sinks import GroupCommitSink, JournalSink, Sink
 from pexpolicy.audit.spool import SPOOL_BYTES, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
@@ -135,15 +135,18 @@ def _target(
     )
     shipped = None
     if table.ship is not None:
-        shipped = ShippedLines(path)
-        most = int(table.ship.max_gb * GIGABYTE)
-        retention = Retention(shipped, most, state, AlertWriter().alert)
-        rotation = replace(rotation, removable=retention.removable)
+
+        def lose(file: Path) -> None:
+            state.removed_unshipped += 1
+            AlertWriter().alert(f"{file} was removed before it was in the database: see max_gb")
+
+        shipped, most = ShippedLines(path), table.ship.max_gb * GIGABYTE
+        removable = partial(shipped.removable, most=most, lose=lose)
+        rotation = replace(rotation, removable=removable)
 
     def rotate(anyway: bool) -> bool:  # noqa: FBT001 - its only argument
         if shipped is not None:
-            shipped.read()
-            state.shipped_until = shipped.until
+            state.shipped_until = shipped.read()
         is_due = anyway or rotation.is_due(path, file.size)
         return is_due and rotation.rotate(path, file.is_current)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.config.secrets import InvalidKeyError
+from pexpolicy.config.secrets import InvalidKeyError, is_signed, public_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -171,25 +171,15 @@ class Verifier:
     """
 
     def __init__(self, pem: bytes) -> None:
-        # Only verify needs it.
-        from cryptography import exceptions  # noqa: PLC0415
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
-
         try:
-            key = serialization.load_pem_public_key(pem)
-        except (ValueError, TypeError, exceptions.UnsupportedAlgorithm):
-            key = None
-        if not isinstance(key, ed25519.Ed25519PublicKey):
-            raise InvalidKeyError(f"is not an Ed25519 public key in PEM; {MAKE_PUBLIC}")
-        self._key = key
-        self._invalid = exceptions.InvalidSignature
+            self._key = public_key(pem)
+        except InvalidKeyError as error:
+            raise InvalidKeyError(f"{error}; {MAKE_PUBLIC}") from None
 
     def is_valid(self, checkpoint: Checkpoint) -> bool:
         """Return whether the signature of a checkpoint is valid."""
         signed = statement(checkpoint.event, checkpoint.boot_id, checkpoint.covers, checkpoint.head)
         try:
-            self._key.verify(base64.b64decode(checkpoint.signature), signed)
-        except (self._invalid, ValueError):
+            return is_signed(self._key, signed, base64.b64decode(checkpoint.signature))
+        except ValueError:
             return False
-        return True

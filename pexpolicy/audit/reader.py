@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from glob import escape
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -31,6 +30,8 @@ FOLLOW_INTERVAL_S = 0.2
 """Between two reads of a file that is followed."""
 LONGEST = 1 << 14
 """Bytes of a long line: ``last_lines`` reads as many for each line."""
+FOLLOW_BLOCK = 1 << 22
+"""Bytes of a followed file that are read at a time."""
 PEERS_WINDOW = 1 << 22
 """Bytes at the end of a file that ``recent_peers`` searches, which takes some 10 ms."""
 _NOT_AUDIT = re.compile(r"\.(lock|spool|new|shipped)$")
@@ -120,11 +121,10 @@ def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
         opened = {path: stack.enter_context(open_file(path)) for path in dict.fromkeys(ends)}
         for path in files:
             with opened.pop(path, None) or open_file(path) as file:
-                yield from lines_of(path, file)
+                yield from _lines_of(path, file)
 
 
-def lines_of(path: Path, file: IO[bytes]) -> Iterator[RawLine]:
-    """Yield the lines of an open file from its position on."""
+def _lines_of(path: Path, file: IO[bytes]) -> Iterator[RawLine]:
     number = 0
     try:
         for number, line in enumerate(file, 1):
@@ -186,12 +186,12 @@ def last_lines(path: Path, count: int) -> list[RawLine]:
         if start:
             file.seek(start)
             file.readline()
-        found = deque(lines_of(path, file), count)
+        found = deque(_lines_of(path, file), count)
     return [raw._replace(number=0) if start else raw for raw in found]
 
 
 def merged(paths: Sequence[Path]) -> Iterator[Record | CorruptLine]:
-    """Yield the records of files by their time, and the damage after the record before it."""
+    """Yield the records of files by their time, and damage where it is."""
 
     def timed(path: Path) -> Iterator[tuple[datetime, Record | CorruptLine]]:
         at = _OLDEST
@@ -200,8 +200,7 @@ def merged(paths: Sequence[Path]) -> Iterator[Record | CorruptLine]:
                 at = max(at, time_of(item.event) or at)
             yield at, item
 
-    for _, item in heapq.merge(*map(timed, paths), key=itemgetter(0)):
-        yield item
+    return (item for _, item in heapq.merge(*map(timed, paths), key=itemgetter(0)))
 
 
 def time_of(event: Mapping[str, Any]) -> datetime | None:
@@ -214,52 +213,44 @@ def time_of(event: Mapping[str, Any]) -> datetime | None:
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
-def follow(
-    paths: Sequence[Path], should_continue: Callable[[], bool] = lambda: True
-) -> Iterator[RawLine]:
-    """Yield the lines that are appended to files from now on, across rotations and truncations.
+def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
+    """Yield the lines that are appended to a file from now on, across rotations and truncations.
 
     One of several writers rotates; the others write to the old file for up to a second: it is read
     until the next rotation.
     """
-    followed = [[_Followed(path, path.open("rb"))] for path in paths]
-    for (one,) in followed:
-        one.file.seek(0, os.SEEK_END)
+    files = [Followed(path, path.open("rb"))]
+    files[0].file.seek(0, os.SEEK_END)
     try:
         while should_continue():
-            found = [raw for files in followed for one in files for raw in one.new_lines()]
-            yield from found
-            if not found and not any(_begins_newer(files) for files in followed):
+            if found := [raw for one in files for raw in one.new_lines()]:
+                yield from found
+            elif (newer := _replaced(files[-1].file, path)) is not None:
+                files.append(Followed(path, newer))
+                if len(files) > 2:  # noqa: PLR2004 - the old and the new one
+                    files.pop(0).file.close()
+            else:
+                files[-1].restart_if_truncated()
                 time.sleep(FOLLOW_INTERVAL_S)
     finally:
-        for one in chain.from_iterable(followed):
+        for one in files:
             one.file.close()
 
 
-def _begins_newer(files: list[_Followed]) -> bool:
-    """Follow the file that has replaced the last one, and return whether there is one."""
-    last = files[-1]
-    if (newer := _replaced(last.file, last.path)) is None:
-        last.restart_if_truncated()
-        return False
-    files.append(_Followed(last.path, newer))
-    if len(files) > 2:  # noqa: PLR2004 - the old and the new one
-        files.pop(0).file.close()
-    return True
-
-
-class _Followed:
+class Followed:
     """A file that is read as it grows."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.file = file
-        self.path = path
+        self._path = path
         self._rest = b""
 
     def new_lines(self) -> list[RawLine]:
-        """Return the lines that were completed since the last call."""
-        *lines, self._rest = (self._rest + self.file.read()).split(b"\n")
-        return [RawLine(self.path, 0, line) for line in lines]
+        """Return the next lines that are complete; those of a damaged file end before that."""
+        with suppress(gzip.BadGzipFile, EOFError, zlib.error):
+            self._rest += self.file.read(FOLLOW_BLOCK)
+        *lines, self._rest = self._rest.split(b"\n")
+        return [RawLine(self._path, 0, line) for line in lines]
 
     def restart_if_truncated(self) -> None:
         """Read from the beginning if the file is shorter than what was read."""

@@ -1,48 +1,48 @@
 """The shipper: copies the lines of audit files to the database, in a process of its own.
 
-The database has the position: what was stored is not sent again. A line is stored once, as its
-chain and number are its key.
+After a start it sends the last two files again, in addition to those that were not sent: the chain
+and the number of a line are its key, so it is stored once.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import time
-import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pexpolicy.audit.database import Database, DatabaseUnavailable
 from pexpolicy.audit.hash_chain import END, TAIL
-from pexpolicy.audit.reader import RawLine, Record, file_and_rotated, lines_of, open_file, read
+from pexpolicy.audit.reader import (
+    Followed,
+    RawLine,
+    Record,
+    file_and_rotated,
+    open_file,
+    read,
+    time_of,
+)
 from pexpolicy.audit.shipped import ShippedLines
 from pexpolicy.audit.targets import tail_of
-from pexpolicy.config.files import FileVersion, version_of
 
 if TYPE_CHECKING:
     import asyncpg  # type: ignore[import-untyped]
 
-POLL_S = 0.5
-RETRY_S = 2.0
-HEARTBEAT_S = 5.0
-PURGE_S = 3600.0
-BATCH_LINES = 1000
-BATCH_BYTES = 4 << 20
+POLL_S, RETRY_S, HEARTBEAT_S, PURGE_S = 0.5, 2.0, 5.0, 3600.0
 HEADS_WINDOW = 1 << 18
 """Bytes at the end of the file that have the last line of each chain that is written."""
-MARK_SIZE = 128
-"""Bytes at the start of a file that no other file has: the first line has its time."""
 _TAIL = re.compile(TAIL + rb"\Z")
 _INSERT = """
 INSERT INTO audit_lines (boot_id, seq, instance, time, line)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[])
+SELECT boot_id, new.seq, new.instance, new.time, new.line
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[])
+    AS new (boot_id, seq, instance, time, line)
+LEFT JOIN audit_chains USING (boot_id) WHERE new.seq > coalesce(purged_seq, 0)
 ON CONFLICT DO NOTHING"""
 _HEADS = """
 INSERT INTO audit_chains (boot_id, seq, instance, hash, ended, pending)
@@ -51,66 +51,70 @@ ON CONFLICT (boot_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash,
     ended = excluded.ended, pending = excluded.pending, time = now()
 WHERE excluded.seq >= audit_chains.seq"""
 _NOT_PENDING = "UPDATE audit_chains SET pending = false WHERE pending AND instance = $1"
+_Row = tuple[str, int, str, datetime, str, str, bool]
+"""``boot_id``, ``seq``, ``instance``, ``time``, ``line``, ``hash``, ``ended``."""
 
 
-class _Row(NamedTuple):
-    """One line, and what the tables have of it."""
+class _Files:
+    """The files of an audit, read in their order, and as they grow and are rotated."""
 
-    boot_id: str
-    seq: int
-    instance: str
-    time: datetime
-    line: str
-    hash: str
-    ended: bool
+    def __init__(self, path: Path, shipped: ShippedLines) -> None:
+        self._path = path
+        self._shipped = shipped
+        self._open: deque[Followed] = deque()
+        """The file that is read, and the two before it."""
+        self._next: deque[Followed] = deque()
 
+    def new_lines(self) -> list[RawLine]:
+        """Return the next lines; none if there are none now."""
+        while True:
+            # A writer may add to a file for a moment after another has rotated it, and only then to
+            # the next one: what is in that one must not be stored without it.
+            found = [one.new_lines() for one in reversed(self._open)]
+            if any(found):
+                return [*chain.from_iterable(reversed(found))]
+            if not self._next and not self._look():
+                return []
+            self._open.append(self._next.popleft())
+            if len(self._open) > 3:  # noqa: PLR2004 - as above
+                self._open.popleft().file.close()
 
-_LINE = ("boot_id", "seq", "instance", "time", "line")
-_HEAD = ("boot_id", "seq", "instance", "hash", "ended")
+    def close(self) -> None:
+        """Close the files."""
+        for one in (*self._open, *self._next):
+            one.file.close()
 
-
-class _File(NamedTuple):
-    """How far a file was read; ``version`` is ``None`` before its end."""
-
-    version: FileVersion | None
-    mark: bytes
-    position: int
-
-
-@dataclass
-class _Batch:
-    """The next lines, and how far the files are read with them."""
-
-    paths: list[Path]
-    files: dict[int, _File]
-    rows: list[_Row] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there may be further lines."""
-        return len(self.rows) >= BATCH_LINES or self.size >= BATCH_BYTES
+    def _look(self) -> bool:
+        """Open the files after the one that is read, or all that are not shipped, and two more."""
+        paths, found = file_and_rotated(self._path), deque[Followed]()
+        last = os.fstat(self._open[-1].file.fileno()) if self._open else None
+        for path in reversed(paths):
+            is_read = last is not None and os.path.samestat(last, path.stat())
+            if is_read or (len(found) > 1 and self._shipped.has(path)):
+                break
+            found.appendleft(Followed(path, open_file(path)))
+        if file_and_rotated(self._path) != paths:  # one was renamed meanwhile
+            while found:
+                found.pop().file.close()
+        self._next = found
+        return bool(found)
 
 
 class Shipper:
-    """Copies the audit of one server."""
+    """Copies the audit of one server; ``instance`` is that of lines without one."""
 
     def __init__(
         self, database: Database, path: Path, instance: str, keep_days: int | None = None
     ) -> None:
-        """``instance`` is that of lines without one."""
         self._database = database
         self._path = path
         self._instance = instance
         self._keep = None if keep_days is None else timedelta(days=keep_days)
-        self._note = ShippedLines(path)
-        self._stored: dict[str, int] = {}
-        """The last line of each chain that was stored before, by this process or another one."""
-        self._is_known = False
-        """Whether that was read since the last failure."""
-        self._shipped: dict[str, int] = {}
-        """The last line of each chain of these files that is stored."""
-        self._files: dict[int, _File] = {}
+        self._shipped = ShippedLines(path)
+        self._files = _Files(path, self._shipped)
+        self.close = self._files.close
+        self._rows: list[_Row] = []
+        """What could not be stored yet."""
         self._heartbeat_at = self._purge_at = 0.0
 
     def run(self, tell: Callable[[str], None]) -> None:
@@ -123,7 +127,7 @@ class Shipper:
                     tell("lines are copied again")
                 problem = ""
             except (DatabaseUnavailable, OSError) as error:
-                self._is_known, waits = False, RETRY_S
+                waits = RETRY_S
                 if problem != (problem := str(error)):
                     tell(f"lines wait: {problem}")
             time.sleep(waits)
@@ -133,112 +137,51 @@ class Shipper:
 
         Raises ``DatabaseUnavailable``, and ``OSError`` for files.
         """
-        now = time.time()
-        if not self._is_known:
-            self._resume()
-        batch = self._collect()
-        if batch is None:
-            return True
-        if batch.rows or now >= self._heartbeat_at:
-            self._store(batch)
-            self._heartbeat_at = now + HEARTBEAT_S
-            until = batch.rows[-1].time.timestamp() if batch.is_full else now
-            self._note.write(until, self._shipped)
-        self._files = batch.files
-        if batch.is_full:
-            return True
-        if self._keep is not None and now >= self._purge_at:
+        now, has_more = time.time(), True
+        if not self._rows:
+            lines = self._files.new_lines()
+            self._rows = [row for raw in lines for row in _rows_of(raw, self._instance)]
+            has_more = bool(lines)
+        if self._rows or now >= self._heartbeat_at:
+            self._store(has_more=has_more)
+            # The newest chains are the last.
+            chains = {**self._shipped.chains}
+            for boot_id, seq in {row[0]: row[1] for row in self._rows}.items():
+                chains[boot_id] = max(chains.pop(boot_id, 0), seq)
+            until = self._rows[-1][3].timestamp() if has_more else now
+            self._rows, self._heartbeat_at = [], now + HEARTBEAT_S
+            self._shipped.write(until, chains)
+        if self._keep is not None and now >= self._purge_at and not has_more:
             # Where it is not permitted, it must not stop the copying.
             self._purge_at = now + PURGE_S
             if self._database.purge(datetime.now(UTC) - self._keep):
                 self._purge_at = now
-        return False
+        return has_more
 
-    def _resume(self) -> None:
-        stored = self._database.stored()
-        if any(stored.get(boot_id, 0) < seq for boot_id, seq in self._shipped.items()):
-            # An older state of the database was restored.
-            self._files, self._shipped = {}, {}
-        self._stored, self._is_known = stored, True
-
-    def _collect(self) -> _Batch | None:
-        """Return the next lines; ``None`` if files were renamed meanwhile."""
-        batch = _Batch(file_and_rotated(self._path), dict(self._files))
-        found = set[int]()
-        for number, path in enumerate(batch.paths):
-            count = len(batch.rows)
-            # A writer may add to a file for a moment after another has rotated it, and only then to
-            # the next one, which must not be stored without that: the two before are read again.
-            for one in (path, *batch.paths[max(number - 2, 0) : number]):
-                if one is path or len(batch.rows) > count:
-                    inode = self._read(one, batch, to_end=one is not path)
-                    if inode is None:
-                        return None
-                    found.add(inode)
-            if batch.is_full:
-                return batch
-        batch.files = {inode: file for inode, file in batch.files.items() if inode in found}
-        return batch
-
-    def _read(self, path: Path, batch: _Batch, *, to_end: bool) -> int | None:
-        """Add the next lines of a file, and return its inode; ``None`` if it was renamed."""
-        version = version_of(path)
-        if version is None:
-            return None
-        known = batch.files.get(version.inode)
-        if known is not None and known.version == version:
-            return version.inode
-        position, mark = 0, b""
-        end: FileVersion | None = version
-        with suppress(gzip.BadGzipFile, EOFError, zlib.error), open_file(path) as file:
-            renamed = path == self._path and file_and_rotated(path) != batch.paths
-            if renamed or os.fstat(file.fileno()).st_ino != version.inode:
-                return None
-            mark = file.read(MARK_SIZE)
-            position = known.position if known is not None and known.mark == mark else 0
-            file.seek(position)
-            for raw in lines_of(path, file):
-                if not raw.terminated:
-                    break
-                position += len(raw.content) + 1
-                for row in _rows_of(raw, self._instance):
-                    stored = self._stored.get(row.boot_id, 0)
-                    if row.seq > stored:
-                        batch.rows.append(row)
-                        batch.size += len(row.line)
-                    else:
-                        self._shipped.setdefault(row.boot_id, stored)
-                if batch.is_full and not to_end:
-                    end = None
-                    break
-        batch.files[version.inode] = _File(end, mark, position)
-        return version.inode
-
-    def _store(self, batch: _Batch) -> None:
-        """Store lines and heads in one transaction."""
-        shipped = {row.boot_id: row.seq for row in batch.rows}
-        heads = {row.boot_id: row for row in batch.rows}
+    def _store(self, *, has_more: bool) -> None:
+        """Store lines, and the last ones of the files, in one transaction."""
+        sent = {row[0]: row for row in self._rows}
+        known = {**self._shipped.chains, **{boot_id: row[1] for boot_id, row in sent.items()}}
         # The newest file has no line yet after it was begun.
-        tails = [tail_of(path, HEADS_WINDOW).split(b"\n")[1:] for path in batch.paths[-2:]]
-        for line in chain.from_iterable(tails):
-            for row in _rows_of(RawLine(self._path, 0, line), self._instance):
-                if row.boot_id not in heads or heads[row.boot_id].seq < row.seq:
-                    heads[row.boot_id] = row
-        known = {**self._stored, **self._shipped, **shipped}
-        pending = [known.get(row.boot_id, 0) < row.seq for row in heads.values()]
+        for path in file_and_rotated(self._path)[-2:]:
+            for line in tail_of(path, HEADS_WINDOW).split(b"\n")[1:]:
+                for row in _rows_of(RawLine(path, 0, line), self._instance):
+                    if row[0] not in sent or sent[row[0]][1] < row[1]:
+                        sent[row[0]] = row
+        heads = [(*row[:3], *row[5:], known.get(row[0], 0) < row[1]) for row in sent.values()]
 
         async def store(connection: asyncpg.Connection) -> None:
             async with connection.transaction():
-                await connection.execute(_INSERT, *_columns(batch.rows, _LINE))
-                await connection.execute(_HEADS, *_columns(heads.values(), _HEAD), pending)
-                if not batch.is_full:
+                await connection.execute(_INSERT, *_columns([row[:5] for row in self._rows], 5))
+                await connection.execute(_HEADS, *_columns(heads, 6))
+                if not has_more:
                     await connection.execute(_NOT_PENDING, self._instance)
 
         self._database.run(store)
-        for boot_id, seq in shipped.items():
-            # The newest ones are the last.
-            self._shipped.pop(boot_id, None)
-            self._shipped[boot_id] = seq
+
+
+def _columns(rows: list[Any], count: int) -> list[Any]:
+    return [*zip(*rows, strict=True)] or [()] * count
 
 
 def _rows_of(raw: RawLine, instance: str) -> Iterator[_Row]:
@@ -246,25 +189,7 @@ def _rows_of(raw: RawLine, instance: str) -> Iterator[_Row]:
     for found in read(raw):
         content = found.raw.content
         if isinstance(found, Record) and (match := _TAIL.search(content)) is not None:
-            named = found.event.get("instance")
-            yield _Row(
-                match[1].decode(),
-                int(match[2]),
-                named if isinstance(named, str) else instance,
-                _time_of(found.event.get("timestamp")),
-                content.decode().lstrip(" "),
-                match[3].decode(),
-                found.event["event"] == END,
-            )
-
-
-def _columns(rows: Collection[_Row], names: Sequence[str]) -> list[list[Any]]:
-    return [[getattr(row, name) for row in rows] for name in names]
-
-
-def _time_of(timestamp: object) -> datetime:
-    """Return the time of a line; another program may have written it."""
-    with suppress(ValueError, TypeError):
-        found = datetime.fromisoformat(str(timestamp))
-        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-    return datetime.now(UTC)
+            boot_id, seq, digest = match[1].decode(), int(match[2]), match[3].decode()
+            at, line = time_of(found.event) or datetime.now(UTC), content.decode().lstrip(" ")
+            named = str(found.event.get("instance") or instance)
+            yield boot_id, seq, named, at, line, digest, found.event["event"] == END

@@ -8,7 +8,7 @@ public key of signed checkpoints, or the heads of the chains in the database.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from hashlib import sha256
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.database import Chain
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, read
 from pexpolicy.audit.torn_lines import HASH_SIZE
@@ -100,10 +99,8 @@ class Verification:
     verifier: Verifier | None = None
     anchors: set[Anchor] = field(default_factory=set)
     """Lines that must exist."""
-    heads: Sequence[Chain] = ()
-    """What the database has of each chain, when the lines are those of the database; they come by
-    chain, as it does not have their order in the files.
-    """
+    heads: Sequence[Mapping[str, Any]] = ()
+    """The rows of ``Database.chains`` where the lines are those of the database, by chain."""
     found: set[Anchor] = field(default_factory=set)
     chains: dict[str, ChainState] = field(default_factory=dict)
     lines: int = 0
@@ -115,10 +112,11 @@ class Verification:
 
     def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
         """Yield each fault when it is found; those of whole chains at the end."""
-        for one in self.heads:
-            if one.purged_seq:
-                before = one.purged_seq, one.purged_hash.encode()
-                self.chains[one.boot_id] = ChainState(one.boot_id, one.purged_seq + 1, *before)
+        for row in self.heads:
+            if row["purged_seq"]:
+                boot_id, seq = row["boot_id"], row["purged_seq"]
+                head = row["purged_hash"].encode()
+                self.chains[boot_id] = ChainState(boot_id, seq + 1, seq, head)
         for raw in lines:
             self.lines += bool(raw.content.strip(b" "))
             for text in self._faults_of_line(raw):
@@ -227,23 +225,22 @@ class Verification:
 
     def _faults_of_heads(self) -> Iterator[ChainFinding]:
         """Compare the ends of chains with what the database knew of them, and name silent ones."""
-        heard = {one.instance: one.time for one in self.heads}  # they are sorted by time
-        for one in self.heads:
-            place = f"chain {one.boot_id} of {one.instance}"
-            chain = self.chains.get(one.boot_id)
-            last = 0 if chain is None else chain.last
-            is_under_way = one.pending and one.age < SILENT_S
-            if last < one.seq and not is_under_way:
-                text = f"its last {one.seq - last} lines are missing: its server wrote line "
-                yield ChainFinding(place, f"{text}{one.seq}, and line {last} is the last here")
-            if chain is not None:
-                chain.is_anchored, chain.instance = True, one.instance
-                if last == one.seq and chain.head.decode() != one.hash:
+        heard = {row["instance"]: row["time"] for row in self.heads}  # they are sorted by time
+        for row in self.heads:
+            seq, name = row["seq"], row["instance"]
+            place, last = f"chain {row['boot_id']} of {name}", 0
+            if (chain := self.chains.get(row["boot_id"])) is not None:
+                chain.is_anchored, chain.instance, last = True, name, chain.last
+                if last == seq and chain.head.decode() != row["hash"]:
                     yield ChainFinding(place, f"line {last} is another one than was shipped")
-            is_last = heard[one.instance] == one.time
-            if is_last and not one.ended and one.age > SILENT_S and one.purged_seq < one.seq:
-                since = f"{one.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-                text = f"silent since {since}: lines after {one.seq} are not here if there were any"
+            is_silent = row["age"] > SILENT_S
+            if last < seq and (is_silent or not row["pending"]):
+                text = f"its last {seq - last} lines are missing: its server wrote line {seq}"
+                yield ChainFinding(place, f"{text}, and line {last} is the last here")
+            is_last = heard[name] == row["time"] and row["purged_seq"] < seq
+            if is_last and is_silent and not row["ended"]:
+                since = f"{row['time'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                text = f"silent since {since}: lines after {seq} are not here if there were any"
                 yield ChainFinding(place, text)
 
     def as_json(self, faults: int) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import GenericAlias
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -129,7 +129,7 @@ class Leases(SharedItem):
         """Give ``holder`` a place of ``key``, if fewer than ``most`` holders have one.
 
         Atomic over all workers and servers: ``most`` is never exceeded by it. Idempotent: a holder
-        that has a place keeps it, for another ``ttl`` seconds from now, also above ``most``. In a
+        that has a place keeps it, for at least ``ttl`` seconds from now, also above ``most``. In a
         dry run it returns whether there would be a place.
         """
         key, holder, seconds = storable(key), storable(holder), _ttl(ttl, self._ttl)
@@ -156,6 +156,26 @@ class Leases(SharedItem):
             (_ACQUIRE, (self.prefixed, key, storable(new), None, seconds)),
             lock=f"{self.prefixed}\n{key}",
         )
+
+    async def change(
+        self,
+        given: Iterable[tuple[str, str]],
+        released: Iterable[tuple[str, str]] = (),
+        *,
+        ttl: float | None = None,
+    ) -> None:
+        """Give and release many places of many keys in one transaction: pairs of key and holder.
+
+        As with ``replace``, a place is given in any case.
+        """
+        name, seconds = self.prefixed, _ttl(ttl, self._ttl)
+        gone = sorted((name, storable(key), storable(holder)) for key, holder in released)
+        new = sorted((name, storable(key), storable(holder)) for key, holder in given)
+        acquired = [(*one, None, seconds) for one in new]
+        statements: list[Statement] = [(_RELEASE, gone), (_ACQUIRE, acquired)]
+        if not self.is_dry and (gone or new):
+            made = (one for one in statements if one[1])
+            await self.state.run(*made, lock=f"{self.prefixed}\n")
 
     async def count(self, key: str) -> int:
         """Return the number of holders of ``key``."""
@@ -185,7 +205,9 @@ _ACQUIRE = (
     "INSERT INTO pexpolicy_leases (name, key, holder, expires)"
     " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS text),"
     f" $now + CAST($5 AS double precision) WHERE {_HAS_PLACE}"
-    " ON CONFLICT (name, key, holder) DO UPDATE SET expires = excluded.expires RETURNING 1"
+    " ON CONFLICT (name, key, holder) DO UPDATE SET expires ="
+    " CASE WHEN excluded.expires > pexpolicy_leases.expires"
+    " THEN excluded.expires ELSE pexpolicy_leases.expires END RETURNING 1"
 )
 _RELEASE = "DELETE FROM pexpolicy_leases WHERE name = $1 AND key = $2 AND holder = $3"
 
@@ -251,7 +273,8 @@ class Store(SharedItem, Generic[M]):
         self._ttl = ttl
         self._encode: Callable[[M], str]
         self._decode: Callable[[str], M]
-        if inspect.isclass(model) and issubclass(model, BaseModel):
+        is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
+        if is_class and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:

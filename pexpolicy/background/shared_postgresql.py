@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
+from weakref import WeakValueDictionary
 
 import asyncpg  # type: ignore[import-untyped]
 
 from pexpolicy.background.shared_state import (
     CLOSE_S,
+    CONNECTIONS,
     SCHEMA,
     TABLES,
     Rows,
@@ -20,9 +23,10 @@ from pexpolicy.background.shared_state import (
     translated,
 )
 from pexpolicy.config.outgoing import postgresql_options
+from pexpolicy.tasks import end_tasks, start_background
 
-CONNECTIONS = 8
-"""Connections of one process; further operations wait for one."""
+CONNECT_S = 5.0
+"""Seconds for a connection, which may take longer than the operations over it."""
 _WORDS = {
     "$now": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
     "$tables": "(SELECT CAST(relname AS text) AS name FROM pg_catalog.pg_class) AS tables",
@@ -68,13 +72,17 @@ class PostgresqlEngine:
         """What is read while there are no tables."""
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[asyncpg.Connection] = []
+        self._opening: set[asyncio.Task[asyncpg.Connection]] = set()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
         """Run statements in one transaction over a connection of its own."""
         return asyncio.get_running_loop().create_task(self._run(statements, lock))
 
     async def _run(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
-        async with self._free:
+        key = self._locks.setdefault(lock, asyncio.Lock()) if lock else nullcontext()
+        # Here first, so that a key that many ask for does not take all connections.
+        async with key, self._free:
             connection = await self._connection()
             try:
                 if self._empty is not None:
@@ -87,12 +95,28 @@ class PostgresqlEngine:
             self._idle.append(connection)
             return found
 
+    def _keep(self, opened: asyncio.Task[asyncpg.Connection]) -> None:
+        """Keep a connection that was opened after its operation had been abandoned."""
+        if not opened.cancelled() and opened.exception() is None:
+            if len(self._idle) < CONNECTIONS:
+                self._idle.append(opened.result())
+            else:
+                opened.result().terminate()
+
     async def _connection(self) -> asyncpg.Connection:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        connection = await asyncpg.connect(**self._options)
+        opening = start_background(self._connect(), self._opening)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._keep)
+            raise
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(**self._options, timeout=CONNECT_S)
         try:
             await connection.execute(_DURABLE)
             if not self._is_checked:
@@ -122,6 +146,7 @@ class PostgresqlEngine:
 
     async def close(self) -> None:
         """Close the connections; those of a server that hangs without waiting for it."""
+        await end_tasks(self._opening, CLOSE_S)
         closing = {asyncio.ensure_future(one.close(timeout=CLOSE_S)) for one in self._idle}
         self._idle.clear()
         if closing:

@@ -54,6 +54,9 @@ TABLES = (
 )
 SWEEP_S = 60.0
 CLOSE_S = 1.0
+OPEN_S = 2.0
+CONNECTIONS = 8
+"""Connections of one process to a database; further operations wait for one."""
 FILE_NAME = "shared.sqlite"
 """In the state folder."""
 PAUSE_S = 1.0
@@ -338,9 +341,10 @@ class SharedState:
         return SharedUnavailableError(f"shared state is not available: {why}")
 
     async def check(self) -> None:
-        """Open the engine, if it is available; raises ``SetupError``."""
+        """Open the engine with all its connections, if it is available; raises ``SetupError``."""
+        looks = (self.run(("SELECT 1", ()), timeout=OPEN_S) for _ in range(CONNECTIONS))
         with suppress(SharedUnavailableError):
-            await self.run(("SELECT 1", ()))
+            await asyncio.gather(*looks)
 
     async def create(self, statements: Sequence[str]) -> bool:
         """Create tables of a plugin, once in this process: ``CREATE TABLE IF NOT EXISTS``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -183,22 +184,22 @@ def tail(
     config: Path, files: tuple[Path, ...], lines: int, *, follow: bool, from_database: bool
 ) -> None:
     """Print the last lines, and with -f new ones, across rotations."""
-    console = screen()
+    console, is_merged = screen(), from_database or len(files) > 1
     if from_database:
-        found: Iterable[RawLine] = last_lines(config, lines, follow=follow)
+        found: Iterable[Record | CorruptLine] = _parsed(last_lines(config, lines, follow=follow))
+    elif is_merged and follow:
+        refuse("one file can be followed: leave out -f, or the other files")
+    elif is_merged:
+        found = deque(reader.merged(files), lines)
     else:
-        paths = files or (configured(settings_of(config)),)
-        for path in paths:
-            if not path.is_file():
-                refuse(f"there is no file {path}")
-        last = [raw for path in paths for raw in reader.last_lines(path, lines)]
-        if len(paths) > 1:
-            last = sorted(last, key=_time_of_raw)[-lines:] if lines else []
-        found = chain(last, reader.follow(paths) if follow else ())
+        path = files[0] if files else configured(settings_of(config))
+        if not path.is_file():
+            refuse(f"there is no file {path}")
+        last = reader.last_lines(path, lines)
+        found = _parsed(chain(last, reader.follow(path) if follow else ()))
     with suppress(KeyboardInterrupt):
-        for raw in found:
-            for record in records_of(reader.read(raw)):
-                _print_short(console, record.event, named=from_database or len(files) > 1)
+        for record in records_of(found):
+            _print_short(console, record.event, named=is_merged)
 
 
 @audit.command(
@@ -250,8 +251,7 @@ def grep(  # noqa: PLR0913 - the options of the command
     within = period(since, until)
     matches = _filter(text, alias, where, within, hashing)
     if from_database:
-        stored = lines_between(config, *within)
-        found_lines: Iterator[Record | CorruptLine] = chain.from_iterable(map(reader.read, stored))
+        found_lines = _parsed(lines_between(config, *within))
     elif len(files) > 1:
         found_lines = reader.merged(files)
     else:
@@ -339,7 +339,8 @@ def verify(
 
 def faults_in_database(config: Path, verification: Verification) -> Iterator[ChainFinding]:
     """Verify the lines of the database, and yield each fault."""
-    with opened(config) as database, database.snapshot():
+    with opened(config) as (database, _):
+        # Before the lines: those that arrive meanwhile make no chain look shorter.
         verification.heads = database.chains()
         yield from verification.verify(database.lines("ORDER BY boot_id, seq"))
 
@@ -355,7 +356,7 @@ def purge(config: Path, before: str) -> None:
     """
     end, _ = period(before)
     assert end is not None
-    with opened(config) as database:
+    with opened(config) as (database, _):
         removed = 0
         while number := database.purge(end):
             removed += number
@@ -427,9 +428,8 @@ def _normal(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _time_of_raw(raw: RawLine) -> datetime:
-    times = (reader.time_of(one.event) for one in reader.read(raw) if isinstance(one, Record))
-    return next(filter(None, times), datetime.max.replace(tzinfo=UTC))
+def _parsed(raws: Iterable[RawLine]) -> Iterator[Record | CorruptLine]:
+    return chain.from_iterable(map(reader.read, raws))
 
 
 def _dicts(found: object) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Command ``pexpolicy audit ship``, and the lines of the database for the other commands."""
+"""Command ``pexpolicy audit ship``, and the database for the other commands."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ from pexpolicy.cli.common import EX_CONFIG, config_option, examples, fail, refus
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 
-FOLLOW_S = 1.0
-FIRST = datetime.min.replace(tzinfo=UTC)
-LAST = datetime.max.replace(tzinfo=UTC)
-RECENT_S = 600.0
-"""Chains that were not heard of for longer have no new lines while others are followed."""
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 from_database_option = click.option(
     "--from-database",
@@ -35,19 +31,9 @@ from_database_option = click.option(
 
 
 @contextmanager
-def opened(config: Path) -> Iterator[Database]:
-    """Yield the database of a configuration; exit with 78 without one, with 2 if it fails."""
-    try:
-        with Database(shipping(config)) as database:
-            yield database
-    except DatabaseUnavailable as error:
-        refuse(str(error))
-
-
-def shipping(config: Path) -> Settings:
-    """Return the settings of a configuration with a database, or exit with 78.
-
-    Errors in other tables do not matter: lines are copied although no server can start.
+def opened(config: Path) -> Iterator[tuple[Database, Settings]]:
+    """Yield the database of a configuration, with its settings; exit with 78 without one, with 2
+    if it fails. Errors in other tables than ``[audit]`` do not matter.
     """
     try:
         settings = load(config)
@@ -59,7 +45,11 @@ def shipping(config: Path) -> Settings:
         refuse(f"{config}: [audit.ship] is missing: it names the database, as url", EX_CONFIG)
     if find_spec("asyncpg") is None:
         refuse("asyncpg is missing: pip install 'pexpolicy-sources[postgresql]'", EX_CONFIG)
-    return settings
+    try:
+        with Database(settings) as database:
+            yield database, settings
+    except DatabaseUnavailable as error:
+        refuse(str(error))
 
 
 def lines_between(
@@ -67,27 +57,22 @@ def lines_between(
 ) -> Iterator[RawLine]:
     """Yield the lines of a period by time."""
     where = "WHERE time >= $1 AND time < $2 ORDER BY time, boot_id, seq"
-    with opened(config) as database, database.snapshot():
+    with opened(config) as (database, _):
         yield from database.lines(where, since or FIRST, until or LAST)
 
 
 def last_lines(config: Path, number: int, *, follow: bool) -> Iterator[RawLine]:
     """Yield the last lines by time, and then those that arrive."""
-    with opened(config) as database:
-        with database.snapshot():
-            known = database.stored()
-            order = "ORDER BY time DESC, boot_id DESC, seq DESC LIMIT $1"
-            last = list(database.lines(order, number))
-        yield from reversed(last)
-        since = datetime.now(UTC)
+    with opened(config) as (database, _):
+        known = {row["boot_id"]: row["seq"] for row in database.chains()} if follow else {}
+        order = "ORDER BY time DESC, boot_id DESC, seq DESC LIMIT $1"
+        yield from reversed([*database.lines(order, number)])
         while follow:
-            rows = database.newer(known, since, RECENT_S)
-            for row in rows:
+            for row in (rows := database.newer(known)):
                 known[row["boot_id"]] = row["seq"]
-                since = max(since, row["time"])
                 yield RawLine(PLACE, 0, row["line"].encode())
             if not rows:
-                time.sleep(FOLLOW_S)
+                time.sleep(1.0)
 
 
 @click.command(epilog=examples("pexpolicy audit ship --config /etc/pexpolicy/config.toml"))
@@ -98,14 +83,13 @@ def ship(config: Path) -> None:
     It is a process of its own, next to the server: neither waits for the other. Lines that wait
     for the database are on the disk, and no line is stored twice.
     """
-    settings = shipping(config)
-    table = settings.audit
-    assert table.ship is not None
-    assert table.path is not None
     # Nothing is lost whenever it ends. As the first process of a container it needs a handler.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    path, instance = settings.resolve(table.path), table.instance or socket.gethostname()
-    click.echo(f"copying {path} to the database of [audit.ship] as {instance}", err=True)
-    with suppress(KeyboardInterrupt), Database(settings) as database:
+    with suppress(KeyboardInterrupt), opened(config) as (database, settings):
+        table = settings.audit
+        assert table.ship is not None
+        assert table.path is not None
+        path, instance = settings.resolve(table.path), table.instance or socket.gethostname()
+        click.echo(f"copying {path} to the database of [audit.ship] as {instance}", err=True)
         shipper = Shipper(database, path, instance, table.ship.keep_days)
         shipper.run(lambda text: click.echo(f"audit ship: {text}", err=True))

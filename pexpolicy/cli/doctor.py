@@ -39,6 +39,7 @@ from pexpolicy.config.problems import ConfigWarning, dotted_key
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
+from pexpolicy.events.receiver import PATH
 from pexpolicy.plugins.binding import checks_of
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import sockets_of
@@ -117,6 +118,7 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         "audit": _space([one for one in paths if "audit" in one.key]),
         "space": _space([one for one in paths if "audit" not in one.key]),
         "server": _server(document, policy_hash),
+        "events": _events(document, settings),
     }.items():
         try:
             for row in check:
@@ -220,3 +222,21 @@ def _server(document: Document | None, policy_hash: str) -> Rows:
         yield "warning", f"changed since its start: {', '.join(keys)}", "restart it"
     for text in degradations(document):
         yield "error", text, "pexpolicy status"
+
+
+def _events(document: Document | None, settings: Settings) -> Rows:
+    """Yield which event sinks to configure in Infinity, and the nodes whose events are missing."""
+    if settings.events is None:
+        return
+    server, scheme = settings.server, "http" if settings.tls is None else "https"
+    host = "ADDRESS-OF-THIS-SERVER" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104
+    url = f"{scheme}://{host}:{server.port}{server.base_path}{PATH}"
+    for name, table in settings.events.sources.items():
+        yield "ok", f"{name}: an event sink has the URL {url} and the user {table.user}"
+    if (state := document and document["events"]) is None:
+        return
+    if not state["nodes"]:
+        yield "warning", "no event has come yet", "give the sink to the locations of the nodes"
+    for node in state["nodes"]:
+        if node["stale_since"] is not None:
+            yield "warning", f"{node['source']} {node['node']}: {node['why']}"

@@ -21,7 +21,7 @@ from pexpolicy.text import is_without_colour, printable, suggest
 
 GROUPS = {
     "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
-    "Run": ("serve", "status", "reload", "healthcheck"),
+    "Run": ("serve", "status", "reload", "bundle", "healthcheck"),
     "Try": ("explain", "test", "replay", "conformance"),
     "Read the audit": ("audit",),
     "Plugins": ("plugins", "new-plugin"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import resource
 import time
@@ -24,9 +25,12 @@ from pexpolicy.cli.common import (
     refuse,
     warn,
 )
+from pexpolicy.config.files import CLOCK_STEP
+from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.settings import Settings
+from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.errors import describe_network_error
+from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.admin import bind as bind_admin
@@ -78,9 +82,12 @@ def serve(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gc.disable()  # until the server listens
     install_startup_signals()
-    read_at, ports = time.time(), (port, admin_port)
+    ports = port, admin_port
     log, handler = capture_log(debug=debug)
     options = BuildContext(log=log, time_limits=not debug)
+    bundles = BundleSource(log)
+    _fetch_first(config, bundles)
+    read_at = time.time()
     start = policy_from if no_last_good else starting_policy
     policy = start(config, partial(_prepare, host=host, ports=ports), options)
     handler.use(policy.log_levels)
@@ -105,6 +112,7 @@ def serve(
         log,
         echo=log.output.write,
         admin=admin,
+        bundles=bundles,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
         start=lambda content: start(config, preflight, options, content=content),
@@ -132,6 +140,23 @@ def serve(
     except OSError as error:
         refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}", 1)
     log.output.write("stopped")
+
+
+def _fetch_first(config: Path, bundles: BundleSource) -> None:
+    """Fetch the bundle; without it start with that on the disk, and raise if there is none."""
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        if error.salvaged is None:
+            return  # the build says more
+        settings = error.salvaged
+    if settings.bundle is None:
+        return
+    problem = asyncio.run(bundles.pull(settings, starting=True))
+    time.sleep(CLOCK_STEP)  # what it has written is older than the configuration that is read now
+    if problem and settings.present is None:
+        key = ("bundle", "url")
+        raise PluginStartupError(config, [Problem(key, f"there is no bundle yet: {problem}")])
 
 
 def _prepare(settings: Settings, **given: Any) -> list[Problem]:

@@ -79,9 +79,9 @@ def status(
 ) -> None:
     """Show a running server, and the nodes that called it.
 
-    Exit code 1 when no server answers, it is not ready, or it has refused the present files; with
-    --fleet, when one server does not answer, or they differ. SSL_CERT_FILE names the CA
-    certificates to trust for an https:// URL, instead of those of the system.
+    Exit code 1 when no server answers, it is not ready, or it has refused the present files or
+    bundle; with --fleet, when one server does not answer, or they differ. SSL_CERT_FILE names the
+    CA certificates to trust for an https:// URL, instead of those of the system.
     """
     if (url or strict) if fleet else (wait or expect):
         raise click.UsageError("--wait and --expect are for --fleet, --url and --strict are not")
@@ -110,7 +110,8 @@ def status(
     degraded = degradations(document) if strict else []
     for text in degraded:
         click.secho(f"degraded: {printable(text)}", fg="red", err=True)
-    is_current = document["config"]["last_reload_successful"] and not document.get("degraded")
+    refused = document.get("degraded") or (document.get("bundle") or {}).get("problem")
+    is_current = document["config"]["last_reload_successful"] and not refused
     sys.exit(0 if document["ready"] and is_current and not degraded else 1)
 
 
@@ -192,6 +193,8 @@ def degradations(document: Document) -> list[str]:
     found, config = [*document.get("degraded", ())], document["config"]
     if not (found or config["last_reload_successful"]):
         found.append("the last reload was refused")
+    if (document.get("bundle") or {}).get("problem"):
+        found.append(f"bundle: {document['bundle']['problem']}")
     if config.get("not_kept"):
         found.append(f"nothing is kept for a start with broken files: {config['not_kept']}")
     if audit.get("status", "healthy") != "healthy":
@@ -251,6 +254,8 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         yield "", (text, "red")
     for change in config["changes"]:
         yield "", change
+    if bundle := document.get("bundle"):
+        yield "bundle", f"{bundle['version']} (sequence {bundle['sequence']}) of {bundle['source']}"
     if keys := config["restart_required"]:
         yield "", (f"restart required: {', '.join(keys)}", "yellow")
     parts = [f"{audit['records']} records"]

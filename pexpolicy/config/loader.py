@@ -7,11 +7,12 @@ import hashlib
 import json
 import pickle
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pydantic
 from pydantic import Field, SecretStr
 
@@ -20,6 +21,7 @@ from pexpolicy.config.files import (
     EncodingError,
     decode_text,
     read_file,
+    track_file,
     tracking,
     why_unusable,
 )
@@ -41,6 +43,7 @@ from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
     AuthTable,
+    BundleTable,
     EventsTable,
     FleetTable,
     LimitsTable,
@@ -51,7 +54,16 @@ from pexpolicy.config.schema.server import (
     TracingTable,
 )
 from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource, private_key
-from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.settings import (
+    DECIDING,
+    MANIFEST,
+    POLICY,
+    PRESENT,
+    Bundle,
+    ConfigError,
+    Manifest,
+    Settings,
+)
 from pexpolicy.config.tenants import Tenants
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
@@ -73,6 +85,7 @@ class Document(Table):
     tracing: TracingTable | None = None
     fleet: FleetTable = FleetTable()
     shared: SharedTable = SharedTable()
+    bundle: BundleTable | None = None
     log: LogTable = LogTable()
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
@@ -103,20 +116,32 @@ def load(path: Path, *, content: bytes | None = None) -> Settings:
         raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None
+    settings = from_document(_parsed(path, text), path)
+    digest = hashlib.sha256(content).hexdigest()
+    return replace(settings, is_empty=not content, content_digest=digest)
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    """Parse the text of a file; raises ``ConfigError``."""
     try:
         # Packed and unpacked, 100,000 rooms do not lie in the holes that parsing leaves in memory,
         # which would stay as long as they do.
-        document = pickle.loads(pickle.dumps(tomllib.loads(text)))  # noqa: S301 - packed here
+        document: dict[str, Any] = pickle.loads(pickle.dumps(tomllib.loads(text)))  # noqa: S301 - packed here
     except (ValueError, RecursionError) as error:
         why, at = broken_toml(error, text)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}", at=at)]) from None
-    digest = hashlib.sha256(content).hexdigest()
-    return replace(from_document(document, path), is_empty=not content, content_digest=digest)
+    return document
 
 
 def from_document(document: Mapping[str, Any], path: Path) -> Settings:
     """Check a parsed configuration; raises ``ConfigError`` with all problems."""
     tables, problems = _salvage(document)
+    present = None
+    if tables.bundle is not None:
+        own = Settings(path, tables.server, tables.audit, {}, {}, {}, bundle=tables.bundle)
+        document, present, refused = _with_bundle(document, own.bundles)
+        tables, problems = _salvage(document)
+        problems += refused
     problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
     problems += _extra_value_problems(tables.infinity.extra_values)
 
@@ -167,7 +192,10 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         extras=infinity.extras,
         min_pin_length=infinity.min_pin_length,
         plugins={n: t.with_context(infinity.extras, tenants, level) for n, t in plugins},
-        plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
+        plugin_dirs=tuple(
+            (present.folder if present else path.parent) / one for one in tables.plugin_dirs
+        ),
+        present=present,
         endpoints=dict(tables.endpoints.items()),
         credentials=credentials,
         event_credentials=event_credentials,
@@ -180,23 +208,53 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         fleet_key=fleet_key,
         fleet_token=fleet_token,
         shared_password=shared_password,
-        wrong=frozenset(problem.key[0] for problem in problems),
+        wrong=frozenset(problem.key[0] for problem in problems if problem.key),
         **{name: getattr(tables, name) for name in _AS_WRITTEN},
     )
     if problems:
-        raise ConfigError(path, problems, settings)
+        raise ConfigError(settings.file_of(problems), problems, settings)
     return settings
+
+
+def present_bundle(folder: Path) -> Bundle:
+    """Return the present one of the bundles in a folder; raises ``OSError`` or ``ValueError``."""
+    track_file(folder / PRESENT)
+    inner = folder / read_file(folder / PRESENT).decode()
+    return Bundle(inner, msgspec.json.decode(read_file(inner / MANIFEST), type=Manifest))
+
+
+def _with_bundle(
+    document: Mapping[str, Any], folder: Path
+) -> tuple[Mapping[str, Any], Bundle | None, Iterable[Problem]]:
+    """Return a document with the tables of the present bundle, the bundle, and what is wrong."""
+    present = None
+    try:
+        present = present_bundle(folder)
+        track_file(policy := present.files[-1])
+        found = _parsed(policy, decode_text(read_file(policy)))
+    except ConfigError as error:
+        return document, present, error.problems
+    except FileNotFoundError:
+        text = f"{folder} has no bundle yet: the server fetches it when it starts"
+        return document, None, [Problem(("bundle", "folder"), text)]
+    except (OSError, ValueError) as error:
+        return document, None, [Problem(("bundle", "folder"), f"{folder} cannot be used: {error}")]
+    twice = [name for name in DECIDING if name in document]
+    problems = [
+        Problem(("bundle",), f"{name} is in this file too: move it to {POLICY}") for name in twice
+    ]
+    own = [name for name in found if name not in DECIDING]
+    text = "says how one server runs: move it to the server's own file"
+    problems += [Problem((), f"{name} {text}") for name in own]
+    return {**document, **{n: found[n] for n in found if n not in own}}, present, problems
 
 
 _AS_WRITTEN = (
     *("server", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    *("events", "fleet", "shared", "privacy", "sources"),
+    *("events", "fleet", "shared", "bundle", "privacy", "sources"),
 )
 """Tables that settings hold as they are written."""
 
-
-DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants")
-"""Tables that decide: they are part of the policy hash. The rest is how one server runs."""
 MIN_KEY_LENGTH = 16
 
 

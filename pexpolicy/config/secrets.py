@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file, track_secret, why_unusable
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """Names that a message repeats."""
@@ -96,14 +100,36 @@ class InvalidKeyError(ValueError):
 
 def private_key(pem: str) -> Ed25519PrivateKey:
     """Parse a private key in PEM (PKCS #8) without a password; raises ``InvalidKeyError``."""
+    if (found := _ed25519("private", pem.encode(), None)) is None:
+        raise InvalidKeyError(f"is not an Ed25519 key in PEM without a password; {MAKE_PRIVATE}")
+    return cast("Ed25519PrivateKey", found)
+
+
+def public_key(pem: bytes) -> Ed25519PublicKey:
+    """Parse a public key in PEM; raises ``InvalidKeyError``."""
+    if (found := _ed25519("public", pem)) is None:
+        raise InvalidKeyError("is not an Ed25519 public key in PEM")
+    return cast("Ed25519PublicKey", found)
+
+
+def _ed25519(kind: str, *given: bytes | None) -> object:
+    """Return a key of the kind private or public; ``None`` for anything else."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - only if there is a key
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - the same
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - the same
 
     try:
-        key = serialization.load_pem_private_key(pem.encode(), None)
+        found: object = getattr(serialization, f"load_pem_{kind}_key")(*given)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise InvalidKeyError(f"is not an Ed25519 key in PEM without a password; {MAKE_PRIVATE}")
-    return key
+        return None
+    return found if isinstance(found, getattr(ed25519, f"Ed25519{kind.title()}Key")) else None
+
+
+def is_signed(key: Ed25519PublicKey, content: bytes, signature: bytes) -> bool:
+    """Return whether a signature of the content was made with the other half of a key."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only if there is a key
+
+    with suppress(InvalidSignature):
+        key.verify(signature, content)
+        return True
+    return False

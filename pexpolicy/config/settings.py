@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 from pydantic import SecretStr
 
 from pexpolicy.config.credentials import Credential
@@ -19,6 +21,7 @@ from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTa
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
+    BundleTable,
     EventsTable,
     FleetTable,
     LimitsTable,
@@ -29,6 +32,38 @@ from pexpolicy.config.schema.server import (
     TracingTable,
 )
 from pexpolicy.models.contract import NO_EXTRAS, Extras
+
+POLICY, MANIFEST = "policy.toml", "manifest.json"
+"""The files of a bundle with the tables that decide, and with what it holds."""
+PRESENT = "present"
+"""The file that names the folder of the present bundle. No link: each build reads it once, so that
+no policy is built from two bundles.
+"""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a bundle holds; ``requires`` are the oldest versions of distributions that will do."""
+
+    version: str
+    sequence: int
+    requires: dict[str, str]
+    files: dict[str, str]
+    """The SHA-256 of each file, by its path in the bundle."""
+
+
+class Bundle(NamedTuple):
+    """The bundle that a server has, in a folder that is named by the SHA-256 of its archive."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that make it the present one, and its tables."""
+        return self.folder.parent / PRESENT, self.folder / MANIFEST, self.folder / POLICY
+
+    def __str__(self) -> str:
+        return f"{self.manifest.version} (sequence {self.manifest.sequence})"
 
 
 class ConfigError(Exception):
@@ -104,12 +139,32 @@ class Settings:
     sign_key: SecretStr | None = field(default=None, repr=False)
     shared: SharedTable = field(default_factory=SharedTable)
     shared_password: SecretStr | None = field(default=None, repr=False)
+    bundle: BundleTable | None = None
+    present: Bundle | None = None
+    """The bundle with the tables that decide."""
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""
 
     def resolve(self, path: str) -> Path:
         """Resolve a path relative to the configuration file."""
         return self.path.parent / path
+
+    @property
+    def policy_folder(self) -> Path:
+        """The folder that the paths of plugins are relative to."""
+        return self.path.parent if self.present is None else self.present.folder
+
+    def file_of(self, problems: Iterable[Problem]) -> Path:
+        """Return the file that problems are in: that of the bundle if it holds all of them."""
+        if self.present is not None and all(p.key[:1] in _DECIDING_KEYS for p in problems):
+            return self.present.folder / POLICY
+        return self.path
+
+    @property
+    def bundles(self) -> Path:
+        """The folder of the bundles."""
+        named = self.bundle and self.bundle.folder
+        return self.resolve(named) if named else self.state_dir / "bundles"
 
     @property
     def state_dir(self) -> Path:
@@ -129,6 +184,10 @@ def state_dir_of(config: Path, written: str | None) -> Path:
     default = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state"
     return config.parent / (written or default)
 
+
+DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants")
+"""Tables that decide: they are part of the policy hash. The rest is how one server runs."""
+_DECIDING_KEYS = {(), *((name,) for name in DECIDING)}
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     *(("server", key) for key in ("host", "port", "base_path", "workers")),

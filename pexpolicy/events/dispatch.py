@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -25,16 +25,18 @@ from pexpolicy.background.shared_state import (
 from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observer, is_defect
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.events.message import Incoming
 from pexpolicy.events.nodes import Nodes, NodeState
-from pexpolicy.events.receiver import QueueFullError
-from pexpolicy.models.event import EVENTS, STALE, Event, SourceStale, typed_event
+from pexpolicy.events.receiver import EventReceiver, QueueFullError
+from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
+from pexpolicy.observability import metrics
+from pexpolicy.observability.telemetry import CountKey, Gauge
 from pexpolicy.tasks import end_tasks, start_background
 
 MAX_WAITING = 250_000
 """Events in the inbox; further ones are answered with 503."""
-MAX_ROWS, MAX_ROWS_BYTES = 300, 4 << 20
-"""Events and bytes that one transaction stores."""
+MAX_ROWS = 300
+"""Events that one transaction stores: others wait for the database meanwhile."""
+COUNT_S = 1.0
 BATCH = 500
 """Events that are read at once."""
 SLICE = 25
@@ -47,6 +49,7 @@ TIMEOUT_S = 5.0
 LEASE_S = 5.0
 """Seconds after which another process takes over."""
 OWNER = "owner"
+DISPATCHED, REPEATED, DROPPED = "dispatched", "repeated", "dropped"
 _INBOX, _NODES = "pexpolicy_events_inbox", "pexpolicy_events_nodes"
 _COLUMNS = {
     _INBOX: "id $text PRIMARY KEY, source $text, received double precision NOT NULL,"
@@ -78,67 +81,56 @@ class EventInbox:
         """Events in the inbox when that was last counted."""
         self.arrived = asyncio.Event()
         self._state = state
-        self._bound: SharedState | None = None
         self._tables = SharedTables("events", _CREATE, TIMEOUT_S)
-        self._queue: list[tuple[list[tuple[str, str, str]], asyncio.Future[None]]] = []
+        self._queue: list[tuple[str, str, str]] = []
+        self._stored: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_storing = False
-        self._counted_at = 0.0
+        self._counted_at = -COUNT_S
 
     @property
     def tables(self) -> SharedTables:
         """The tables; raises ``SharedUnavailableError`` while no policy serves."""
-        state = self._state()
-        if state is None:
+        if (state := self._state()) is None:
             raise SharedUnavailableError("shared state is not open")
-        if state is not self._bound:
-            self._tables.bind("server", state)
-            self._bound = state
+        self._tables.bind("server", state)
         return self._tables
 
-    async def put(self, source: str, events: Sequence[Incoming]) -> None:
-        """Store events. Raises ``QueueFullError``, also while the shared state fails."""
+    async def put(self, source: str, events: Sequence[str]) -> None:
+        """Store events; raises ``QueueFullError``, and errors of the shared state."""
+        await self.count()
         if self.waiting >= MAX_WAITING:
-            await self.count()
-            if self.waiting >= MAX_WAITING:
-                raise QueueFullError
-        rows = [(str(uuid7()), source, event.content) for event in events]
+            raise QueueFullError
+        self._queue += [(str(uuid7()), source, event) for event in events]
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((rows, stored))
+        self._stored.append(stored)
         if not self._is_storing:
             self._is_storing = True
             _ = start_background(self._store(), self._tasks)
         await stored
 
     async def _store(self) -> None:
-        while self._queue:
-            queue, self._queue = self._queue, []
-            rows = [row for part, _ in queue for row in part]
+        while self._stored:
+            rows, self._queue = self._queue, []
+            waiting, self._stored = self._stored, []
             failure: Exception | None = None
             try:
-                while rows:
-                    taken = size = 0
-                    while taken < min(MAX_ROWS, len(rows)) and size < MAX_ROWS_BYTES:
-                        size += len(rows[taken][2])
-                        taken += 1
-                    await self.tables.write((_INSERT, rows[:taken]))
+                for at in range(0, len(rows), MAX_ROWS):
+                    await self.tables.write((_INSERT, rows[at : at + MAX_ROWS]))
                     self.arrived.set()
-                    del rows[:taken]
-                if time.monotonic() - self._counted_at > 1.0:
-                    await self.count()
-            except (SharedUnavailableError, SetupError) as error:
-                failure = QueueFullError(str(error))
-            except Exception as error:  # noqa: BLE001 - whoever waits must get an answer
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for
                 failure = error
-            for _, stored in queue:
+            for stored in waiting:
                 if not stored.done():
                     stored.set_exception(failure) if failure else stored.set_result(None)
         self._is_storing = False
 
-    async def count(self) -> None:
-        """Count what is in the inbox."""
-        self._counted_at = time.monotonic()
-        self.waiting = int((await self.tables.read(_COUNT))[0][0])
+    async def count(self, age: float = COUNT_S) -> None:
+        """Count what is in the inbox, unless that was done less than ``age`` seconds ago."""
+        now = time.monotonic()
+        if now - self._counted_at >= age:
+            self._counted_at = now
+            self.waiting = int((await self.tables.read(_COUNT))[0][0])
 
 
 class _NotOwnerError(Exception):
@@ -156,13 +148,17 @@ class EventDispatcher:
     """
 
     def __init__(
-        self, inbox: EventInbox, observers: Callable[[], Sequence[Observer] | None], log: Log
+        self,
+        inbox: EventInbox,
+        receiver: EventReceiver,
+        observers: Callable[[], Sequence[Observer] | None],
+        log: Log,
     ) -> None:
         self.nodes: Nodes | None = None
         """Those of this process while it is the owner."""
-        self.results: Counter[tuple[str, str]] = Counter()
-        """Events by name and result."""
+        self._counts: Counter[CountKey] = Counter()
         self._inbox = inbox
+        self._receiver = receiver
         self._observers = observers
         self._log = log
         self._holder = f"{os.uname().nodename}/{os.getpid()}/{uuid7()}"
@@ -209,6 +205,7 @@ class EventDispatcher:
             await asyncio.sleep(PAUSE_S)
             return False
         await self._renew()
+        await self._inbox.count()
         tables = self._inbox.tables
         if self.nodes is None:
             rows = await tables.read(_STATES)
@@ -234,21 +231,19 @@ class EventDispatcher:
         """Decode rows, and return what plugins get: in the order of their time."""
         decoded: list[Event] = []
         for number, (_, source, received, content) in enumerate(rows, 1):
-            envelope = msgspec.json.decode(content)
-            if isinstance(envelope, str):
-                decoded.append(_marker(source, received, envelope))
-            else:
-                decoded.append(typed_event(envelope, source, received))
+            decoded.append(typed_event(msgspec.json.decode(content), source, received))
             if not number % SLICE:
                 await asyncio.sleep(0)
         decoded.sort(key=lambda event: (event.time, event.seq))
         events = [*nodes.expire(time.time())]
         for event in decoded:
             taken = [*nodes.take(event)]
-            name = event.event if event.event in EVENTS else "other"
+            name = event.event if event.event in EVENTS else OTHER
             if event.event != STALE:
-                self.results[name, "dispatched" if taken else "duplicate"] += 1
+                self._counts[metrics.EVENTS.name, (name, DISPATCHED if taken else REPEATED)] += 1
             events += taken
+        self._counts[metrics.EVENTS_MISSING.name, ()] += nodes.missing
+        nodes.missing = 0
         return events
 
     async def _deliver(self, events: Sequence[Event]) -> None:
@@ -287,7 +282,7 @@ class EventDispatcher:
                     await self._attempt(attempts, log, observer, [event])
                 return
             if is_defect(error) or loop.time() - began >= GIVE_UP_S:
-                self.results["other", "dropped"] += len(batch)
+                self._counts[metrics.EVENTS.name, (OTHER, DROPPED)] += len(batch)
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, LEASE_S / 3)
@@ -302,8 +297,32 @@ class EventDispatcher:
         await tables.write(*((sql, part) for sql, part in parts if part))
         nodes.changed.clear()
 
+    def take_counts(self) -> Counter[CountKey]:
+        """Return what was counted since the last call."""
+        counts, self._counts = self._counts, Counter()
+        for reason, count in self._receiver.take_remarks().items():
+            counts[metrics.EVENT_REMARKS.name, (reason,)] += count
+        return +counts
 
-def _marker(source: str, received: float, why: str) -> Event:
-    return SourceStale(
-        source=source, node="", seq=0, time=received, received=received, event=STALE, why=why
-    )
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield gauges; those of nodes only while this process is the owner."""
+        if self._observers() is not None:
+            yield metrics.EVENTS_WAITING, (), self._inbox.waiting
+        now = time.time()
+        for key, state in self.nodes.states.items() if self.nodes is not None else ():
+            yield metrics.EVENT_AGE, key, now - state.received
+            yield metrics.EVENT_LAG, key, state.lag
+            yield metrics.EVENTS_STALE, key, state.stale_since is not None
+
+    async def report(self) -> dict[str, object] | None:
+        """Return the state of all nodes for the status, if there are event sinks."""
+        if self._observers() is None:
+            return None
+        try:
+            await self._inbox.count(0.0)
+            rows = await self._inbox.tables.read(_STATES)
+        except (SharedUnavailableError, SetupError) as error:
+            return {"problem": str(error), "waiting": None, "nodes": []}
+        states, now = [_decode_state(row[0]) for row in rows], time.time()
+        nodes = [{**msgspec.to_builtins(one), "age": now - one.received} for one in states]
+        return {"problem": None, "waiting": self._inbox.waiting, "nodes": nodes}

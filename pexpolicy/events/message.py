@@ -1,21 +1,21 @@
 """The parser of what a node sends: one event, or many in a bulk message, as the bytes arrive.
 
-Nothing that a node may send is an error: what cannot be used is counted by its reason. The parser
-holds one event at a time, and its caller chooses how many bytes it takes in a turn.
+Nothing that a node may send is an error: what cannot be used is counted by its reason.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from codecs import getincrementaldecoder
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
 
-from pexpolicy.models.event import EVENTS, MAX_TEXT
+from pexpolicy.models.event import EVENTS, MAX_TEXT, STALE
 from pexpolicy.text import readable
 
 NOT_OURS = "not_ours"
@@ -25,7 +25,7 @@ NESTED = "nested"
 TOO_LONG = "too_long"
 """A body above `max_body_mb`, or an event of more than 4 MiB; its source is stale."""
 SHORTENED = "shortened"
-"""An event of more than 64 KiB, of which the texts were cut off; it counts."""
+"""An event of more than 16 KiB, of which the texts were cut off; it counts."""
 FUTURE = "future"
 """An event whose `time` is more than 5 minutes ahead of this server; it counts."""
 UNKNOWN = "unknown_event"
@@ -40,36 +40,25 @@ BULK = "eventsink_bulk"
 MAX_DEPTH = 2
 """Bulk messages in each other that are unpacked."""
 MAX_VALUE = 4 << 20
-"""Characters of one value; names of a megabyte fit."""
-MAX_EVENT = 64 << 10
+"""Characters of an event, with names of a megabyte, and of all that is not in a list of events."""
+MAX_EVENT = 16 << 10
 """Bytes of an event that is stored as it is."""
 MAX_KEYS = 100
 """Fields of a longer one that are kept."""
 MAX_NODE, MAX_NAME, MAX_DIGITS, MAX_TIME = 64, 100, 15, 1e11
 FUTURE_S = 300.0
+MAX_HEAD = 4096
+"""Characters in which the list of a bulk message begins; else the message is parsed as a whole."""
 MARGIN = 16
 """Characters at the end of a part of JSON that may be the beginning of anything."""
-_BLANKS = " \t\n\r"
-_AFTER = frozenset(_BLANKS + ",:]}")
-_BULK_MESSAGE = object()
+_TEXT = r'"(?:[^"\\]|\\.)*+"'
+_FIELD = rf'\s*(?!"data"){_TEXT}\s*:(?:\s*{_TEXT}\s*|[^",\[\]{{}}]*+),'
+_LIST = re.compile(rf'\s*\{{(?:{_FIELD})*\s*"data"\s*:\s*\[')
+_BLANKS = re.compile(r"[ \t\n\r]*")
 
 
 class NotJsonError(ValueError):
     """A body is no JSON."""
-
-
-class _UnusableError(Exception):
-    """The rest of a body cannot be read."""
-
-
-class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """An event that is to be stored: its identity and its JSON."""
-
-    node: str
-    seq: int
-    time: float
-    event: str
-    content: str
 
 
 def _whole(text: str) -> float:
@@ -80,7 +69,7 @@ def _refuse(word: str) -> NoReturn:
     raise NotJsonError(f"{word} is no JSON")
 
 
-_scan = json.JSONDecoder(parse_int=_whole, parse_constant=_refuse).raw_decode
+_json = json.JSONDecoder(parse_int=_whole, parse_constant=_refuse)
 
 
 class MessageParser:
@@ -93,21 +82,28 @@ class MessageParser:
         """Remarks by reason."""
         self._now = now
         self._decode = getincrementaldecoder("utf-8-sig")().decode
-        self._text, self._at, self._is_last = "", 0, False
-        self._found: list[Incoming] = []
-        self._steps = self._message()
+        self._text = ""
+        self._head = ""
+        """All before the first event of a bulk message."""
+        self._is_in_list = False
+        self._comma = ""
+        """What has to come before the next event."""
+        self._enough = 0
+        """Characters with which an event may be complete."""
+        self._found: list[str] = []
 
-    def feed(self, piece: bytes, *, is_last: bool = False) -> list[Incoming]:
-        """Take the next bytes, and return the events that are complete. Raises ``NotJsonError``."""
-        if not self.is_unusable:
-            try:
-                self._text = self._text[self._at :] + self._decode(piece, is_last)
-                self._at, self._is_last = 0, is_last
-                next(self._steps, None)
-            except (_UnusableError, RecursionError):
-                self._skip()
-            except UnicodeDecodeError as error:
-                raise NotJsonError(str(error)) from None
+    def feed(self, piece: bytes, *, is_last: bool = False) -> list[str]:
+        """Take the next bytes, and return the events that are complete, as JSON of an envelope with
+        all its keys. Raises ``NotJsonError``.
+        """
+        try:
+            if not self.is_unusable:
+                self._text += self._decode(piece, is_last)
+                self._parse(is_last=is_last)
+        except RecursionError:
+            self._skip()
+        except ValueError as error:
+            raise NotJsonError(str(error)) from None
         found, self._found = self._found, []
         return found
 
@@ -115,98 +111,51 @@ class MessageParser:
         self.is_unusable, self._text = True, ""
         self.counts[TOO_LONG] += 1
 
-    def _message(self) -> Generator[None]:
-        """Parse the message, and yield where it needs more text."""
-        is_object = (yield from self._next()) == "{"
-        item = (yield from self._object()) if is_object else (yield from self._value())
-        while not self._is_last or self._at < len(self._text):
-            if self._text[self._at :].strip(_BLANKS):
-                raise NotJsonError("there is more after its end")
-            self._at = len(self._text)
-            if not self._is_last:
-                yield
-        if item is not _BULK_MESSAGE:
-            self._item(item, 1)
+    def _parse(self, *, is_last: bool) -> None:
+        if not self._head and (found := _LIST.match(self._text[:MAX_HEAD])):
+            self._head, self._text = found[0], self._text[found.end() :]
+            self._is_in_list = True
+        if self._is_in_list and (len(self._text) >= self._enough or is_last):
+            self._parse_list(is_last=is_last)
+        if len(self._text) > MAX_VALUE:
+            self._skip()
+        elif is_last and not self._is_in_list:
+            message = _json.decode(self._head + self._text)
+            if not self._head:
+                self._item(message, 1)
+        elif is_last:
+            raise NotJsonError("it is cut off")
 
-    def _object(self) -> Generator[None, None, object]:
-        """Parse the object of a message; return it, or ``_BULK_MESSAGE``."""
-        is_bulk = False
-        envelope: dict[str, Any] = {}
-        self._at += 1
-        character = yield from self._next()
-        while character != "}":
-            name = yield from self._value()
-            if not isinstance(name, str) or (yield from self._next()) != ":":
-                raise NotJsonError("an object needs names and values")
-            self._at += 1
-            character = yield from self._next()
-            if name == "data" and character == "[":
-                yield from self._list()
-                is_bulk = True
-            else:
-                value = yield from self._value()
-                if name in _ENVELOPE:
-                    envelope[name] = value
-            character = yield from self._separator("}")
-        self._at += 1
-        return _BULK_MESSAGE if is_bulk else envelope
-
-    def _list(self) -> Generator[None]:
-        self._at += 1
-        character = yield from self._next()
-        while character != "]":
-            self._item((yield from self._value()), 1)
-            character = yield from self._separator("]")
-        self._at += 1
-
-    def _separator(self, end: str) -> Generator[None, None, str]:
-        """Return the end of a list or an object, or what follows a comma."""
-        character = yield from self._next()
-        if character == end:
-            return character
-        self._at += 1
-        following = yield from self._next()
-        if character != "," or following == end:
-            raise NotJsonError("a comma is missing or too much")
-        return following
-
-    def _next(self) -> Generator[None, None, str]:
-        """Return the next character that is no blank."""
-        while True:
-            rest = self._text[self._at : self._at + MARGIN].lstrip(_BLANKS)
-            if rest:
-                self._at = self._text.index(rest[0], self._at)
-                return rest[0]
-            self._at = min(self._at + MARGIN, len(self._text))
-            if self._at == len(self._text):
-                if self._is_last:
-                    raise NotJsonError("it is cut off")
-                yield
-
-    def _value(self) -> Generator[None, None, Any]:
-        """Return the next value, after a blank or the end of a name."""
-        yield from self._next()
-        while True:
-            length = len(self._text) - self._at
+    def _parse_list(self, *, is_last: bool) -> None:
+        """Take the complete events, up to the end of the list."""
+        text, at = self._text, _end_of_blanks(self._text, 0)
+        while at < len(text):
+            if text[at] == "]" and self._comma != ",]":
+                self._is_in_list = False
+                break
+            if self._comma == ",":
+                if text[at] != ",":
+                    raise NotJsonError("a comma is missing")
+                self._comma = ",]"
+                at = _end_of_blanks(text, at + 1)
+                continue
             try:
-                value, end = _scan(self._text, self._at)
-                # A number may go on.
-                if self._is_last or self._text[end : end + 1] in _AFTER:
-                    self._at = end
-                    return value
-                if end + MARGIN < len(self._text):
-                    raise NotJsonError("there is no end of a value")
+                value, end = _json.raw_decode(text, at)
             except json.JSONDecodeError as error:
                 is_cut_off = error.msg.startswith("Unterminated") or (
-                    error.pos > len(self._text) - MARGIN
+                    error.pos > len(text) - MARGIN
                 )
-                if self._is_last or not is_cut_off:
-                    raise NotJsonError(error.msg) from None
-            if length > MAX_VALUE:
-                raise _UnusableError
-            # Scanned again when there is twice as much, a long text costs no more than its length.
-            while len(self._text) - self._at < 2 * length and not self._is_last:
-                yield
+                if is_last or not is_cut_off:
+                    raise
+                break
+            if end == len(text):
+                break  # a number may go on
+            self._item(value, 1)
+            self._comma = ","
+            at = _end_of_blanks(text, end)
+        self._text = text[at:]
+        # Parsed again when there is twice as much, a long event costs no more than its length.
+        self._enough = 2 * len(self._text)
 
     def _item(self, item: object, depth: int) -> None:
         """Take an event, or what an inner bulk message holds."""
@@ -225,11 +174,12 @@ class MessageParser:
             if len(content) > MAX_EVENT:
                 self.counts[SHORTENED] += 1
                 content = _encoded({**envelope, "data": _shortened(envelope["data"])})
-            identity = envelope["node"], envelope["seq"], envelope["time"]
-            self._found.append(Incoming(*identity, envelope["event"], content.decode()))
+            self._found.append(content.decode())
 
 
-_ENVELOPE = ("node", "seq", "version", "time", "event", "data")
+def _end_of_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return at if found is None else found.end()
 
 
 def _envelope(item: Any) -> dict[str, Any] | None:
@@ -245,7 +195,7 @@ def _envelope(item: Any) -> dict[str, Any] | None:
         or not isinstance(name, str)
         or not 0 < len(name) <= MAX_NAME
         or not name.isprintable()
-        or name == BULK
+        or name in (BULK, STALE)
         or seq is None
         or not 0 <= seq < 10**MAX_DIGITS
         or seq != int(seq)

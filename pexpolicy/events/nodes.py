@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -42,14 +42,14 @@ class NodeState(msgspec.Struct):
 
 
 class Nodes:
-    """The nodes whose events one process dispatches. ``counts`` are those of the metrics."""
+    """The nodes whose events one process dispatches."""
 
-    def __init__(self, states: Iterator[NodeState] | tuple[()] = ()) -> None:
+    def __init__(self, states: Iterable[NodeState] = ()) -> None:
         self.states = {(one.source, one.node): one for one in states}
         self.changed: set[tuple[str, str]] = set()
         """Nodes whose state is to be stored."""
-        self.counts: Counter[str] = Counter()
-        """``duplicate`` events, and ``missing`` numbers."""
+        self.missing = 0
+        """Numbers that were left out."""
         self._known: dict[tuple[str, str], OrderedDict[int, None]] = {}
 
     def take(self, event: Event) -> Iterator[Event]:
@@ -61,7 +61,6 @@ class Nodes:
         known = self._known.setdefault(key, OrderedDict())
         identity = hash((event.seq, event.time))
         if identity in known and not isinstance(event, SourceStale):
-            self.counts["duplicate"] += 1
             return
         known[identity] = None
         if len(known) > MAX_KNOWN:
@@ -94,7 +93,7 @@ class Nodes:
         seq, was_known, is_newer = event.seq, state.top > 0, event.time > state.top_time
         is_start = event.event == "eventsink_started" and is_newer
         gap = next((one for one in state.gaps if one[0] <= seq <= one[1]), None)
-        if gap is not None and not is_start:
+        if gap is not None and not is_newer:
             at, parts = state.gaps.index(gap), [(gap[0], seq - 1), (seq + 1, gap[1])]
             state.gaps[at : at + 1] = [part for part in parts if part[0] <= part[1]]
             if not state.gaps and state.why.startswith(GAP):
@@ -109,7 +108,7 @@ class Nodes:
             )
         if seq > state.top + 1:
             first, last = state.top + 1, seq - 1
-            self.counts["missing"] += last - first + 1 if was_known else 0
+            self.missing += last - first + 1 if was_known else 0
             state.gaps = [*state.gaps, (first, last)][-MAX_GAPS:]
             text = f"{GAP}{first} to {last}" if first < last else f"{GAP}{first}"
             yield from self._stale(state, event, text)

@@ -10,26 +10,19 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Protocol
 
-import msgspec
 from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from pexpolicy.background.shared_state import SetupError, SharedUnavailableError
 from pexpolicy.config.schema.server import EventsTable
-from pexpolicy.events.message import (
-    NOT_JSON,
-    QUEUE_FULL,
-    TOO_LONG,
-    Incoming,
-    MessageParser,
-    NotJsonError,
-)
+from pexpolicy.events.message import NOT_JSON, QUEUE_FULL, TOO_LONG, MessageParser, NotJsonError
 from pexpolicy.models.event import STALE
 
 PATH = "/events/v1"
 """The path below ``base_path``."""
 PIECE = 16 << 10
 """Bytes that are parsed before other work of the event loop goes on."""
-MAX_BATCH = 1000
+MAX_BATCH = 300
 """Events of a message that are stored at once."""
 BODY_TIMEOUT_S = 60.0
 """Seconds for a message to arrive and to be stored; a node waits for 7 by default."""
@@ -39,6 +32,13 @@ REFUSED_FACTOR = 10
 """A body of more than ``max_body_mb`` times this is refused."""
 
 
+_TOO_LONG = (
+    f'{{{{"node":"","seq":0,"version":2,"time":{{}},"event":"{STALE}",'
+    '"data":{{"why":"a message was too long"}}}}'
+)
+"""The event that makes a whole source stale."""
+
+
 class QueueFullError(Exception):
     """So many events wait that no more are stored."""
 
@@ -46,13 +46,8 @@ class QueueFullError(Exception):
 class Inbox(Protocol):
     """Stores events until they are dispatched."""
 
-    async def put(self, source: str, events: Sequence[Incoming]) -> None:
-        """Store events; one that is there already is dropped. Raises ``QueueFullError``."""
-
-
-def stale_marker(now: float, why: str) -> Incoming:
-    """Return the row that makes a whole source stale."""
-    return Incoming("", 0, now, STALE, msgspec.json.encode(why).decode())
+    async def put(self, source: str, events: Sequence[str]) -> None:
+        """Store events; raises ``QueueFullError``, and errors of the shared state."""
 
 
 class EventReceiver:
@@ -62,6 +57,11 @@ class EventReceiver:
         self.remarks: Counter[str] = Counter()
         self._inbox = inbox
         self._clock = clock
+
+    def take_remarks(self) -> Counter[str]:
+        """Return the remarks since the last call."""
+        remarks, self.remarks = self.remarks, Counter()
+        return remarks
 
     async def receive(self, request: web.BaseRequest, source: str, table: EventsTable) -> int:
         """Store the events of a message; return the status of the reply."""
@@ -77,14 +77,14 @@ class EventReceiver:
         except (NotJsonError, ClientError, HttpProcessingError):
             self.remarks[NOT_JSON] += 1
             return HTTPStatus.BAD_REQUEST
-        except QueueFullError:
+        except (QueueFullError, SharedUnavailableError, SetupError):
             self.remarks[QUEUE_FULL] += 1
             return HTTPStatus.SERVICE_UNAVAILABLE
         except TimeoutError:
             return HTTPStatus.REQUEST_TIMEOUT
 
     async def _read(self, request: web.BaseRequest, source: str, max_bytes: int) -> int:
-        now, size, waiting = self._clock(), 0, list[Incoming]()
+        now, size, waiting = self._clock(), 0, list[str]()
         parser = MessageParser(now)
         is_dropped = (request.content_length or 0) > max_bytes
         try:
@@ -107,7 +107,7 @@ class EventReceiver:
             self.remarks += parser.counts
         if is_dropped or parser.is_unusable:
             self.remarks[TOO_LONG] += is_dropped
-            waiting.append(stale_marker(now, "a message was too long"))
+            waiting.append(_TOO_LONG.format(now))
         if waiting:
             await self._inbox.put(source, waiting)
         return HTTPStatus.OK

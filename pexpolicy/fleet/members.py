@@ -41,6 +41,8 @@ class Member:
     """Bytes of lines that wait in the spool."""
     last_call: float | None = None
     silent: str = ""
+    bundle: str = ""
+    """The version of its bundle."""
 
     @property
     def name(self) -> str:
@@ -52,8 +54,8 @@ def member_of(url: str, body: bytes) -> Member:
     """Return what a status document says; raises ``ValueError`` for another document."""
     try:
         document = orjson.loads(body)
-        config, audit = document["config"], document["audit"]
-        problems = [*config["problems"], "the last reload was refused"]
+        config, audit, bundle = document["config"], document["audit"], document.get("bundle") or {}
+        refused = [*config["problems"], "the last reload was refused"][0]
         calls = [float(node["last_call"]) for node in document["nodes"] if node["last_call"]]
         return Member(
             url,
@@ -63,10 +65,11 @@ def member_of(url: str, body: bytes) -> Member:
             str(config["policy_hash"]),
             float(config["activated_at"]),
             "" if document["ready"] else "; ".join(document["not_ready_reasons"]) or "not ready",
-            "" if config["last_reload_successful"] else str(problems[0]),
+            str(bundle.get("problem") or "" if config["last_reload_successful"] else refused),
             str(audit.get("problem") or audit.get("status", "")),
             int(audit.get("spooled_bytes") or 0),
             max(calls, default=None),
+            bundle=str(bundle.get("version") or ""),
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         raise ValueError(NOT_OURS) from None
@@ -75,16 +78,17 @@ def member_of(url: str, body: bytes) -> Member:
 def differences(members: Sequence[Member], expected: str | None = None) -> list[str]:
     """Return why these servers may decide differently: the empty list if they agree.
 
-    ``expected`` is the policy hash, or the version of pexpolicy, that each must have.
+    ``expected`` is the policy hash that each must have, or the version of pexpolicy or the bundle.
     """
     found, known = [], [one for one in members if not one.silent]
     for one in members:
         found += [f"{one.name}: {one.silent}"] * bool(one.silent)
         found += [f"{one.name}: is not ready: {one.not_ready}"] * bool(one.not_ready)
         found += [f"{one.name}: keeps its policy, as it refused: {one.refused}"] * bool(one.refused)
-        if not one.silent and expected not in (None, one.policy_hash, one.version):
-            found.append(f"{one.name}: has {one.policy_hash} and {one.version}, not {expected}")
-    for key in ("policy_hash", "version", "plugins"):
+        has = [text for text in (one.policy_hash, one.version, one.bundle) if text]
+        if not one.silent and expected is not None and expected not in has:
+            found.append(f"{one.name}: has {', '.join(has)}, not {expected}")
+    for key in ("policy_hash", "version", "bundle", "plugins"):
         having: dict[str, list[str]] = {}
         for one in known:
             value = getattr(one, key)

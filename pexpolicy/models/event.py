@@ -36,7 +36,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 2
     """The version of the protocol, 1 or 2."""
     data: Mapping[str, Any] = {}
-    """All fields as they were sent; empty for an event of more than 64 KiB."""
+    """All fields as they were sent; of an event above 16 KiB, the beginnings of its texts."""
 
 
 class ParticipantEvent(Event, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class SourceStale(Event, frozen=True, kw_only=True):
     This server makes it, before the event that shows it. An empty ``node``: of any node.
     """
 
-    why: str
+    why: str = ""
     """What is missing, in English."""
     is_stale: bool = True
     """False: what was missing has come after all."""
@@ -164,11 +164,14 @@ _KINDS: Mapping[str, tuple[type[Event], Mapping[str, Reader]]] = {
     **{f"conference_{what}": _CONFERENCE for what in ("started", "updated", "ended")},
     **{f"participant_{what}": _PARTICIPANT for what in ("connected", "updated", "disconnected")},
     **{f"eventsink_{what}": _SINK for what in ("started", "updated", "stopped", "ended")},
+    STALE: (SourceStale, {"why": _text}),
     "participant_media_stream_window": (Event, {}),
     "participant_media_streams_destroyed": (Event, {}),
 }
 EVENTS = tuple(_KINDS)
 """The names that are known."""
+OTHER = "other"
+"""Stands for each other one in counts."""
 
 
 def typed_event(envelope: Mapping[str, Any], source: str, received: float) -> Event:

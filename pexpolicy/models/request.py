@@ -81,11 +81,12 @@ class Annotations:
     ) -> None:
         """Add one annotation, or replace the one of the same name; nothing for ``UNSET``.
 
-        Raises ``ValueError`` for a name that is no identifier of up to 64 characters, and
+        Raises ``ValueError`` for a name of other characters, or of more than 64, and
         ``TypeError`` for a value of another type.
         """
-        if not name.isidentifier() or len(name) > MAX_NAME:
-            msg = f"an annotation is named like a variable, up to {MAX_NAME} characters: {name!r}"
+        if not all(map(str.isidentifier, name.split("."))) or len(name) > MAX_NAME:
+            rule = "named like a variable or an attribute of one"
+            msg = f"an annotation is {rule}, up to {MAX_NAME} characters: {name!r}"
             raise ValueError(msg)
         if value is UNSET:
             return

@@ -190,6 +190,44 @@ READY = _gauge(
 )
 CONNECTIONS = _gauge("pexpolicy_connections", "Open connections.")
 WORKERS = _gauge("pexpolicy_workers", "Running worker processes.")
+EVENTS = _counter(
+    "pexpolicy_events_total",
+    "Events of nodes by name, and whether plugins got them, or they were repeated or dropped.",
+    "event",
+    "result",
+)
+EVENT_REMARKS = _counter(
+    "pexpolicy_event_remarks_total",
+    "Messages and events of nodes that could not be used as they were sent, by reason.",
+    "reason",
+)
+EVENTS_MISSING = _counter(
+    "pexpolicy_events_missing_total", "Numbers of events that were left out in the series of nodes."
+)
+EVENTS_WAITING = _gauge(
+    "pexpolicy_events_waiting", "Events that plugins have not got yet.", combine="max"
+)
+EVENT_AGE = _gauge(
+    "pexpolicy_event_age_seconds",
+    "Time since the last event of a node; a quiet platform sends none.",
+    "source",
+    "node",
+    combine="min",
+)
+EVENT_LAG = _gauge(
+    "pexpolicy_event_lag_seconds",
+    "Time from sending to receiving the last event of a node.",
+    "source",
+    "node",
+    combine="max",
+)
+EVENTS_STALE = _gauge(
+    "pexpolicy_events_stale",
+    "1 while events of a node are missing, so that counts of its participants may be wrong.",
+    "source",
+    "node",
+    combine="max",
+)
 
 METRICS = {found.name: found for found in globals().values() if isinstance(found, Definition)}
 """The exported metrics by name."""

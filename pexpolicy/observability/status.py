@@ -14,6 +14,8 @@ import orjson
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
+from pexpolicy.fleet.bundle_source import report
+from pexpolicy.models.event import EVENTS, OTHER
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import CALL_BOUNDS
 from pexpolicy.observability.snapshot import Snapshot
@@ -21,7 +23,7 @@ from pexpolicy.observability.telemetry import ReadinessState, Telemetry
 from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, run_in_thread
 
 STATUS_TIMEOUT_S = 1.0
 """For the status hooks of all plugins together."""
@@ -44,9 +46,10 @@ class Status:
         """Return the document; times are seconds of the Unix epoch, durations seconds."""
         policy, sources = self._policy(), self._telemetry.sources
         statuses = await self._statuses.collect(policy.plugins)
-        counted = await self._telemetry.merged()
+        counted, events = await self._telemetry.merged(), await sources.events()
         audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
         reasons, now = sources.not_ready_reasons(), time.time()
+        bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
         records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
         return {
             "version": __version__,
@@ -74,6 +77,7 @@ class Status:
                 "state_dir": str(policy.settings.state_dir.absolute()),
                 "not_kept": reload.not_kept or _not_kept(counted),
             },
+            "bundle": bundle,
             "audit": records
             if audit is None
             else {
@@ -94,6 +98,16 @@ class Status:
             },
             "endpoints": {
                 name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS
+            },
+            "events": events
+            and {
+                **events,
+                "counts": {
+                    name: found
+                    for name in (*EVENTS, OTHER)
+                    if (found := counted.by_last_label(metrics.EVENTS, name))
+                },
+                "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
             },
             "refused": counted.by_last_label(metrics.REFUSED),
             "plugins": [

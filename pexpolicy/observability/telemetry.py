@@ -9,7 +9,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -102,6 +102,15 @@ class ReloadState:
     """Why the active configuration could not be kept on disk."""
 
 
+CountKey = tuple[str, tuple[str, ...]]
+"""The name of a counter and the values of its labels."""
+Gauge = tuple[Definition, tuple[str, ...], float | None]
+
+
+async def _no_report() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class StateSources:
     """The parts of a server with a state. They are read four times a second on the event loop, so
@@ -116,6 +125,11 @@ class StateSources:
     connections: Callable[[], int | None] = lambda: None
     job_runs: Callable[[], JobRuns] = Counter
     """Returns the runs of jobs since the last call."""
+    event_counts: Callable[[], Mapping[CountKey, int]] = dict
+    """Returns what became of events since the last call."""
+    event_gauges: Callable[[], Iterable[Gauge]] = tuple
+    events: Callable[[], Awaitable[Mapping[str, object] | None]] = _no_report
+    """Returns the state of event sinks for the status, if there are any."""
     silent_workers: int = 0
     """Other workers of this server that have answered nothing for seconds."""
 
@@ -315,6 +329,8 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             shared = self._policy.shared_state if self._policy is not None else None
             for outcome, count in shared.take_counts().items() if shared is not None else ():
                 self._of(metrics.SHARED_OPERATIONS)[outcome,].inc(count)
+            for (name, labels), count in self.sources.event_counts().items():
+                self._metrics[name][labels].inc(count)
             for definition, labels, value in self._gauges():
                 if value is not None:
                     sampled[definition.name].samples[definition.name, *labels] = float(value)
@@ -322,7 +338,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             self.problem = describe_error(error).summary
         self._sampled = sampled
 
-    def _gauges(self) -> Iterator[tuple[Definition, tuple[str, ...], float | None]]:
+    def _gauges(self) -> Iterator[Gauge]:
         yield metrics.WORKERS, (), 1
         yield metrics.LOOP_LAG, (), max(self._lags, default=0.0)
         if self._policy is not None:
@@ -344,6 +360,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         if certificate is not None:
             yield metrics.CERTIFICATE, (), certificate.loaded.not_after.timestamp()
         yield metrics.CONNECTIONS, (), sources.connections()
+        yield from sources.event_gauges()
 
 
 def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...], float]]:

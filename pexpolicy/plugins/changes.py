@@ -17,7 +17,11 @@ _SKIPPED = (
     *("path", "tables_digest", "policy_hash", "is_empty", "plugins", "secret_files", "secrets"),
     *("sources", "wrong", "content_digest"),
 )
-_NAMES = {"extras": "infinity.extra_fields", "min_pin_length": "infinity.min_pin_length"}
+_NAMES = {
+    "extras": "infinity.extra_fields",
+    "min_pin_length": "infinity.min_pin_length",
+    "present": "present bundle",
+}
 
 
 def configuration_changes(after: Any, before: Any) -> list[str]:

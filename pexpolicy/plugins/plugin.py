@@ -272,11 +272,11 @@ def load_settings(name: str, config: Path | None = None) -> Any:
         raise SettingsError(problems=error.problems) from None
     if name not in settings.plugins:
         raise SettingsError(f"is missing in {path}", key=("plugins", name))
-    lease = SourceLease(SharedResources(), settings.sources, path.parent, driver)
+    lease = SourceLease(SharedResources(), settings.sources, settings.policy_folder, driver)
     found, problems = discover(settings.plugin_dirs)
     with lease.resolving():
         tables = {name: settings.plugins[name]}
-        plugins, unbuilt = build(tables, found, path.parent, sources=lease)
+        plugins, unbuilt = build(tables, found, settings.policy_folder, sources=lease)
     if problems or unbuilt:
         raise SettingsError(problems=[*problems, *unbuilt])
     return getattr(plugins[0].instance, "settings", None)

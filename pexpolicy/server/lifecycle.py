@@ -29,6 +29,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
 from pexpolicy.events.dispatch import EventDispatcher, EventInbox
 from pexpolicy.events.receiver import EventReceiver
+from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
@@ -52,7 +53,9 @@ from pexpolicy.server.process import (
     notify,
 )
 from pexpolicy.server.reload_triggers import ReloadTriggers
+from pexpolicy.tasks import end_tasks, start_background
 
+STOP_FETCHING_S = 1.0
 YOUNG_THRESHOLD = 20_000
 """Number of young objects that starts a collection: twice those of a hundred calls in flight."""
 
@@ -67,6 +70,7 @@ class ServerContext:
     build: Build
     log: Log
     echo: Callable[[str], None]
+    bundles: BundleSource | None = None
     admin: socket.socket | None = None
     """The socket of the admin listener."""
     processes: int = 1
@@ -184,13 +188,19 @@ async def _answering(
         inbox = EventInbox(lambda: app.generation.policy.shared_state)
         receiver = EventReceiver(inbox)
         app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(inbox, partial(_event_observers, app), log)
+        dispatcher = EventDispatcher(inbox, receiver, partial(_event_observers, app), log)
+        sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
+        sources.events = dispatcher.report
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
             app.activate(generation)
 
         reloader = Reloader(first, context.build, activate, reloads)
+        fetching: set[asyncio.Task[None]] = set()
+        if context.bundles is not None and policy.context.shared.history.is_first_worker:
+            fetch = context.bundles.run(lambda: reloader.active.policy.settings)
+            _ = start_background(fetch, fetching)
         reloader.keep()
         names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
         if context.admin is not None:
@@ -212,6 +222,7 @@ async def _answering(
                 del policy, first
                 yield Server(reloader, announcement, telemetry)
         finally:
+            await end_tasks(fetching, STOP_FETCHING_S)
             await reloader.close()
 
 

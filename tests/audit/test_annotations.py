@@ -103,19 +103,17 @@ service_configuration = hookimpl(service_configuration)
 """
 
 
-@pytest.mark.parametrize("do", ["None", "Reject()", "1 / 0", "{'service_type': 'x', 'name': 5}"])
-async def test_a_worker_process_annotates(
-    do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_process_annotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    asked = request("service_configuration", do=do)
     async with PluginFolder(tmp_path).serving(ISOLATED) as isolated:
-        with suppress(WorkerError, DecisionError), hook_context("toy", "service_configuration"):
-            await isolated.hooks["service_configuration"](asked)
-    written, removed = redact_annotations(asked, Redaction(drop))
-    assert written == {"toy": {"ticket": 4711, "text": written["toy"]["text"]}}
-    assert len(written["toy"]["text"]) == MAX_TEXT
-    assert removed == ["annotations.toy.owner", "annotations.toy"]
+        for do in ("None", "Reject()", "1 / 0", "{'service_type': 'x', 'name': 5}"):
+            asked = request("service_configuration", do=do)
+            with suppress(WorkerError, DecisionError), hook_context("toy", "service_configuration"):
+                await isolated.hooks["service_configuration"](asked)
+            written, removed = redact_annotations(asked, Redaction(drop))
+            assert written == {"toy": {"ticket": 4711, "text": written["toy"]["text"]}}, do
+            assert len(written["toy"]["text"]) == MAX_TEXT
+            assert removed == ["annotations.toy.owner", "annotations.toy"]
 
 
 @pytest.mark.parametrize("wrong", [b"", [], {}, object(), Privacy])

@@ -151,7 +151,7 @@ def test_a_file_is_followed_across_its_rotations(tmp_path: Path, place: Place) -
     stopped = threading.Event()
 
     def watch() -> None:
-        for raw in follow([place.path], lambda: not stopped.is_set()):
+        for raw in follow(place.path, lambda: not stopped.is_set()):
             seen.extend(numbers(read(raw)))
 
     watching = threading.Thread(target=watch)
@@ -183,7 +183,7 @@ def test_a_truncated_file_is_followed_from_its_beginning(tmp_path: Path) -> None
             path.write_bytes(body(3) + b"\n")
         return look < 4
 
-    found = (one for raw in follow([path], goes_on) for one in read(raw))
+    found = (one for raw in follow(path, goes_on) for one in read(raw))
     assert numbers(found) == [3]
 
 
@@ -203,4 +203,4 @@ def test_lines_that_another_writer_adds_to_the_rotated_file_are_followed(tmp_pat
         return look < 7
 
     with old:
-        assert numbers(one for raw in follow([path], goes_on) for one in read(raw)) == [1, 3, 5]
+        assert numbers(one for raw in follow(path, goes_on) for one in read(raw)) == [1, 3, 5]

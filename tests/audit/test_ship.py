@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.audit.rotation import Rotation
 from pexpolicy.audit.ship import Shipper
-from pexpolicy.audit.shipped import Retention, ShippedLines
-from pexpolicy.audit.state import AuditState
+from pexpolicy.audit.shipped import ShippedLines
 from pexpolicy.cli.audit import audit
 from pexpolicy.config.loader import load
 from tests.audit.places import Place, body, chained
@@ -45,16 +46,15 @@ def config(tmp_path: Path, server: postgresql.Server) -> Path:
 
 @pytest.fixture
 def database(config: Path) -> Iterator[Database]:
-    with closing(Database(load(config))) as database:
+    with Database(load(config)) as database:
         yield database
 
 
-def ship(database: Database, folder: Path, instance: str = "policy-1") -> Shipper:
+def ship(database: Database, folder: Path, instance: str = "policy-1") -> None:
     """Copy all lines of a folder, as a process does that was just started."""
-    shipper = Shipper(database, folder / "audit.jsonl", instance)
-    while shipper.step():
-        pass
-    return shipper
+    with closing(Shipper(database, folder / "audit.jsonl", instance)) as shipper:
+        while shipper.step():
+            pass
 
 
 def stored(server: postgresql.Server) -> list[str]:
@@ -78,12 +78,14 @@ def test_each_line_is_stored_once(
     place: Place, database: Database, server: postgresql.Server, config: Path
 ) -> None:
     place.fill(range(3))
-    shipper = ship(database, place.folder)
-    place.fill([3])
-    place.path.rename(f"{place.path}.20261126T010203123456Z")
-    place.clock.pass_by(2.0)
-    place.fill([4, 5])
-    shipper.step()
+    with closing(Shipper(database, place.path, "policy-1")) as shipper:
+        shipper.step()
+        place.fill([3])
+        place.path.rename(f"{place.path}.20261126T010203123456Z")
+        place.clock.pass_by(2.0)
+        place.fill([4, 5])
+        while shipper.step():
+            pass
     ship(database, place.folder)
     written = b"".join(path.read_bytes() for path in file_and_rotated(place.path))
     assert "\n".join(stored(server)).encode() == written.strip()
@@ -97,7 +99,8 @@ def test_a_line_that_another_writer_adds_to_the_old_file_is_stored_with_those_of
 ) -> None:
     path, first, second = tmp_path / "audit.jsonl", HashChain(), HashChain()
     path.write_bytes(chained(first, body(1)) + chained(second, body(2)))
-    shipper = ship(database, tmp_path)
+    shipper = Shipper(database, path, "policy-1")
+    shipper.step()
     old = path.rename(f"{path}.20261126T010203123456Z")
     path.write_bytes(chained(first, body(3)))
     late = chained(second, body(4))
@@ -117,6 +120,7 @@ def test_a_line_that_another_writer_adds_to_the_old_file_is_stored_with_those_of
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "open", hooked)
             shipper.step()
+    shipper.close()
     assert sorted(json.loads(line)["n"] for line in stored(server)) == [1, 2, 3, 4, 5]
 
 
@@ -175,15 +179,19 @@ def test_what_verify_finds_in_the_database(
 def test_what_a_lost_file_had_more_is_counted(
     place: Place, database: Database, server: postgresql.Server, config: Path
 ) -> None:
-    place.fill(range(2500))
-    Shipper(database, place.path, "policy-1").step()
+    for number in range(3000):
+        place.journal.record(body(number, "x" * 2000))
+    with closing(Shipper(database, place.path, "policy-1")) as shipper:
+        shipper.step()
     place.path.unlink()
     server.execute(OLD)
     missing, silent = faults(config)
-    assert "its last 1500 lines are missing: its server wrote line 2500" in missing
+    (count,) = re.findall(r"its last (\d+) lines are missing: its server wrote line 3000,", missing)
+    left = int(server.query("SELECT count(*) FROM audit_lines"))
+    assert 0 < left == 3000 - int(count)
     assert "silent since" in silent
     shown = run("verify", "--from-database", config=config).stdout
-    assert "of policy-1: 1,000 lines from 1 to 1000:" in shown
+    assert f"of policy-1: {left:,} lines from 1 to {left}:" in shown
 
 
 def test_after_a_purge_the_rest_can_be_verified(
@@ -232,9 +240,8 @@ def test_lines_of_several_servers_are_merged_by_time(
 def test_files_stay_until_their_lines_are_in_the_database(
     place: Place, database: Database, config: Path
 ) -> None:
-    alerts: list[str] = []
-    shipped, state = ShippedLines(place.path), AuditState()
-    retention = Retention(shipped, 2000, state, alerts.append)
+    lost: list[Path] = []
+    shipped = ShippedLines(place.path)
     for number in range(4):
         place.fill([number])
         if number == 1:
@@ -242,14 +249,13 @@ def test_files_stay_until_their_lines_are_in_the_database(
         place.path.rename(f"{place.path}.2026112{number}T010203123456Z")
         place.clock.pass_by(2.0)
     files = file_and_rotated(place.path)
-    assert [*retention.removable(files[:3], files[3:])] == files[:2]
+    assert [*shipped.removable(files[:3], files[3:], 2000, lost.append)] == files[:2]
     place.fill(range(20))
-    rotation = Rotation(keep=1, removable=Retention(shipped, 500, state, alerts.append).removable)
-    assert rotation.rotate(place.path, lambda: True)
+    removable = partial(shipped.removable, most=500, lose=lost.append)
+    assert Rotation(keep=1, removable=removable).rotate(place.path, lambda: True)
     (left,) = file_and_rotated(place.path)
     assert left.stat().st_size > 500
-    assert state.removed_unshipped == 2
-    assert alerts[0].startswith(f"{files[2]} was removed before it was in the database")
+    assert lost == files[2:]
 
 
 @pytest.mark.parametrize(

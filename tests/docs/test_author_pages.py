@@ -54,20 +54,20 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the wheel of the core, built once."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> clean_install.Environment:
+    """Return an environment with the wheel of the core, to which each page adds its package."""
     folder = tmp_path_factory.mktemp("core")
     environment = clean_install.create_environment(folder / "venv")
-    return clean_install.build_wheel(environment, live_server.ROOT, folder / "wheels")
+    core = clean_install.build_wheel(environment, live_server.ROOT, folder / "wheels")
+    install = ["pip", "install", "-q", "--ignore-installed", "--no-deps", str(core)]
+    environment.run([environment.python, "-m", *install], folder)
+    return environment
 
 
 @pytest.fixture
-def session(tmp_path: Path, core: Path) -> Iterator[Session]:
-    environment = clean_install.create_environment(tmp_path / "venv")
-    install = ["pip", "install", "-q", "--ignore-installed", "--no-deps", str(core)]
-    environment.run([environment.python, "-m", *install], tmp_path)
+def session(tmp_path: Path, installed: clean_install.Environment) -> Iterator[Session]:
     with ExitStack() as servers:
-        yield Session(environment, tmp_path, servers)
+        yield Session(installed, tmp_path, servers)
 
 
 @samples.covers("tutorial.md")

@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pexpolicy.observability.telemetry import SAMPLE_INTERVAL_S
 from tests.events.test_receiver import SINK, bulk, event
 from tests.support import live_server, wire
 from tests.support.live_server import Running
@@ -51,6 +53,13 @@ def post(server: Running, *bodies: object) -> None:
         assert asyncio.run(wire.send(server.port, sent)).status == 200
 
 
+def status(server: Running) -> Any:
+    """The state of events, once all are dispatched and counted."""
+    wait_until(lambda: server.operator("/status").json["events"]["waiting"] == 0)
+    time.sleep(2 * SAMPLE_INTERVAL_S)
+    return server.operator("/status").json["events"]
+
+
 def told(folder: Path) -> list[Any]:
     file = folder / "events.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -67,10 +76,21 @@ def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None
         both = bulk(event(6, time=1006.0), event(5, time=1005.0))
         post(server, both, both, event(9, time=1009.0))
         wait_until(lambda: 9 in seqs(tmp_path))
+        node = status(server)["nodes"][0]
+        assert (node["gaps"], node["why"]) == ([[7, 8]], "its sink was started")
         post(server, event(8, time=1008.0), event(7, time=1007.0), event(7, time=1007.0))
         wait_until(lambda: 7 in seqs(tmp_path))
         post(server, event(10, time=1010.0))
         wait_until(lambda: 10 in seqs(tmp_path))
+        state = status(server)
+        assert (state["problem"], state["waiting"], state["remarks"]) == (None, 0, {})
+        updated = {"dispatched": 9, "repeated": 3}
+        assert state["counts"]["participant_updated"] == updated
+        node = state["nodes"][0]
+        assert (node["source"], node["node"], node["gaps"]) == ("default", "10.0.0.1", [])
+        metrics = server.operator("/metrics").body.decode()
+        assert 'pexpolicy_events_stale{node="10.0.0.1",source="default"} 1.0' in metrics
+        assert "pexpolicy_events_missing_total 2.0" in metrics
     found = told(tmp_path)
     assert sorted(seqs(tmp_path)) == [*range(1, 11)]
     assert seqs(tmp_path)[:7] == [1, 2, 3, 4, 5, 6, 9]
@@ -82,6 +102,7 @@ def test_another_worker_takes_over(tmp_path: Path) -> None:
     with sinks(tmp_path, "--workers", "2") as server:
         post(server, event(1, time=1001.0))
         wait_until(lambda: seqs(tmp_path) == [1])
+        status(server)
         owner = told(tmp_path)[-1][-1]
         os.kill(owner, signal.SIGKILL)
         post(server, event(2, time=1002.0))

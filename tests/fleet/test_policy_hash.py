@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.builder import policy_from
-from pexpolicy.config import loader
 from pexpolicy.config.loader import Document, load
-from pexpolicy.config.settings import ConfigError
+from pexpolicy.config.settings import DECIDING, ConfigError
 from pexpolicy.fleet.policy_hash import KEY_NAME, prepare_state_dir
 
 LOCAL = {
     *("server", "auth", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    "fleet",
+    *("events", "fleet", "shared", "bundle"),
 }
 """Tables that say how one server runs."""
 ROOMS = """
@@ -37,8 +36,8 @@ password_env = "UPSTREAM_PASSWORD"
 
 
 def test_each_table_decides_or_says_how_one_server_runs() -> None:
-    assert {*loader.DECIDING, *LOCAL} == Document.model_fields.keys()
-    assert LOCAL.isdisjoint(loader.DECIDING)
+    assert {*DECIDING, *LOCAL} == Document.model_fields.keys()
+    assert LOCAL.isdisjoint(DECIDING)
 
 
 @pytest.fixture

@@ -84,8 +84,9 @@ def written(path: Path, found: Callable[[list[dict[str, Any]]], bool]) -> list[d
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("table", ["", 'isolation = "process"\nprocesses = 1'])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("table", "workers"), [("", 1), ('isolation = "process"\nprocesses = 1', 2)]
+)
 def test_each_line_names_plugin_hook_and_call(tmp_path: Path, table: str, workers: int) -> None:
     stderr = tmp_path / "stderr"
     arguments = ("--workers", str(workers))

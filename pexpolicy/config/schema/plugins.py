@@ -117,6 +117,10 @@ def _alias_pattern(written: str) -> str:
     return composed_text(written.lower())
 
 
+AliasPattern = Annotated[Word, AfterValidator(_alias_pattern)]
+"""An alias in its normal form, or a pattern of aliases in which ``*`` is any text."""
+
+
 class TenantTable(Table):
     """``[tenants.NAME]``: one customer or department, and what tells its calls from others."""
 
@@ -124,7 +128,7 @@ class TenantTable(Table):
     """The `service_tag` of its services, or one of the parts of it that `&` separates. Default:
     `t=NAME`.
     """
-    aliases: list[Annotated[Word, AfterValidator(_alias_pattern)]] = Field(default_factory=list)
+    aliases: list[AliasPattern] = Field(default_factory=list)
     """Its aliases, for services without the tag of a tenant. In a pattern, such as
     `*@acme.example.com`, `*` is any text; the longest pattern that matches counts.
     """

@@ -172,6 +172,41 @@ class SharedTable(Table):
         return self
 
 
+def _bundle_url(written: str) -> str:
+    url = URL(written)
+    is_web = url.scheme in ("http", "https") and url.host
+    if not is_web and not (url.scheme == "file" and url.path):
+        msg = (
+            "write a whole URL, as in https://www.example.com/stable.tar.gz, or file:/srv/x.tar.gz"
+        )
+        raise ValueError(msg)
+    if url.user is not None or url.password is not None:
+        raise ValueError("credentials are never in this file: write them into ~/.netrc")
+    return written
+
+
+class BundleTable(Table):
+    """``[bundle]``: the tables that decide and their files, fetched as a signed archive."""
+
+    url: Annotated[str, AfterValidator(_bundle_url)]
+    """Where the bundle is: `https:`, `http:` or `file:`."""
+    public_keys: list[str] = Field(min_length=1, max_length=16)
+    """Paths of Ed25519 keys in PEM: a bundle has to be signed with one of them. They are read at
+    each fetch.
+    """
+    folder: str | None = None
+    """Folder for the last bundles; it is created with mode 0700. Default: `bundles` in
+    `server.state_dir`.
+    """
+    every: float = Field(15.0, ge=1.0, le=86_400.0)
+    """Seconds between two looks at the URL, at most."""
+
+    @property
+    def source(self) -> str:
+        """The URL without its query, which may hold a signature of an object storage."""
+        return str(URL(self.url).with_query(None))
+
+
 class LimitsTable(Table):
     """``[limits]``: the limit of connections."""
 

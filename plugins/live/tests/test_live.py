@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -182,7 +183,7 @@ async def test_what_is_missing_is_stale_until_it_comes_or_for_twelve_hours(
     await two.live.on_events([stale("10.0.0.2", "", is_stale=False)])
     await one.live.read()
     assert [one["node"] for one in one.live.stale_because()] == ["10.0.0.1"]
-    now = asyncio.get_running_loop().time()
+    now = time.monotonic()
     presence = one.live._presence
     presence.expire(now + 11.9 * 3600)
     assert presence.stale
@@ -284,6 +285,9 @@ async def test_operators_read_the_same_as_json() -> None:
         async with http.get(f"{running.admin_url}/plugins/live/services/a%2Fb%20c") as reply:
             one = await reply.json()
         assert (one["participants"], one["hosts"], one["waiting"]) == (0, 0, 0)
+        async with http.get(f"{running.admin_url}/status") as reply:
+            (status,) = [one["status"] for one in (await reply.json())["plugins"]]
+        assert (status["participants"], status["stale"]) == (0, [])
 
 
 def test_the_command_reads_what_was_stored_without_a_server(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from typing import Any, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.events import Event as TypedEvent
+from pexpolicy.events.nodes import Nodes
 from pexpolicy.models.event import typed_event
 from pexpolicy.testing import Simulator
-from pexpolicy.testing.simulator import Event, Protocol
+from pexpolicy.testing.simulator import NODES, Event, Protocol
 from pexpolicy_live.participants import Key, Row, key_of, merged
 from pexpolicy_live.presence import Presence
 
@@ -15,16 +17,16 @@ ROOMS = ["red", "green", "blue"]
 
 
 @st.composite
-def platforms(draw: st.DrawFn) -> Simulator:
+def platforms(draw: st.DrawFn, *, restarts: bool = True) -> Simulator:
     """A platform after some minutes of joining, waiting, moving and leaving."""
     rng = draw(st.randoms(use_true_random=False))
     platform = Simulator(rng, partial_updates=draw(st.booleans()))
     for _ in range(draw(st.integers(1, 12))):
         inside = [one for one in platform.people if one.service]
         action = draw(st.sampled_from(("join", "join", "admit", "move", "leave", "restart")))
-        if action == "restart":
+        if action == "restart" and restarts:
             platform.restart_sink("10.44.0.1")
-        elif action == "join" or not inside:
+        elif action in ("join", "restart") or not inside:
             protocol: Protocol = draw(st.sampled_from(get_args(Protocol)))
             through = draw(st.sampled_from(((), ("ivr",), ("ivr", "waiting_room"))))
             role: Any = draw(st.sampled_from(("chair", "guest")))
@@ -50,12 +52,16 @@ class Receiver:
         self.rows: dict[Key, Row] = {}
         self.presence = Presence()
 
-    def receive(self, body: Event, source: str = "default", received: float = 2e9) -> None:
+    def receive(self, body: Event, nodes: Nodes | None = None, received: float = 2e9) -> None:
         for one in body["data"] if body["event"] == "eventsink_bulk" else [body]:
-            event = typed_event(one, source, received)
-            if (key := key_of(event)) is not None:
-                row = self.rows[key] = merged(self.rows.get(key), event, lambda _, tag: tag)
-                self.presence.put(key, row, received)
+            event = typed_event(one, "default", received)
+            for found in [event] if nodes is None else nodes.take(event):
+                self.merge(found)
+
+    def merge(self, event: TypedEvent) -> None:
+        if (key := key_of(event)) is not None:
+            row = self.rows[key] = merged(self.rows.get(key), event, lambda _, tag: tag)
+            self.presence.put(key, row)
 
     @property
     def counts(self) -> dict[str, tuple[int, int, int]]:
@@ -79,3 +85,25 @@ def test_counts_equal_the_truth(
     for body in platform.deliver(repeat=repeat, delay=delay, reorder=reorder, bulk=bulk).bodies:
         receiver.receive(body)
     assert receiver.counts == platform.truth()
+
+
+@given(platform=platforms(restarts=False), lose=st.floats(0, 0.5), reorder=st.integers(0, 40))
+def test_what_is_lost_is_stale(platform: Simulator, lose: float, reorder: int) -> None:
+    receiver, nodes = Receiver(), Nodes()
+    starts = len(NODES)
+    for body in platform.events[:starts]:
+        receiver.receive(body, nodes=nodes, received=0.0)
+    for ended in nodes.expire(1e9):  # the staleness of the start
+        receiver.merge(ended)
+    assert not receiver.presence.stale
+    bodies, lost = platform.deliver(lose=lose, reorder=reorder)
+    for body in bodies:
+        if body not in platform.events[:starts]:
+            receiver.receive(body, nodes=nodes)
+    last = {body["node"]: 0 for body in platform.events}
+    for body in bodies:
+        last[body["node"]] = max(last[body["node"]], body["seq"])
+    missing = {one["node"] for one in lost if 1 < one["seq"] < last[one["node"]]}
+    assert {node for _, node in receiver.presence.stale} == missing
+    if not lost:
+        assert receiver.counts == platform.truth()

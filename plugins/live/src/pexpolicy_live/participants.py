@@ -27,19 +27,18 @@ MAX_NAME = 250
 """Characters of a name, the limit of Infinity."""
 MAX_STAYS = 16
 """Rooms of one participant, and nodes of one conference, that are remembered."""
-MAX_AHEAD_S = 300.0
-"""Seconds that the clock of a node may be ahead. An event of a later time changes nothing that
-another event has told, as it would outweigh all events until then.
-"""
 KEPT_S = 12 * 3600.0
-"""Seconds after its last event that a participant ends, and after its cause that staleness ends."""
+"""Seconds after its last event that a participant ends, and after its cause that staleness ends. An
+event that is further in the future changes nothing that others have told: it would outweigh all
+events for as long.
+"""
 ENDED_S = 600.0
 """Seconds for which an end is remembered, so that a late event does not undo it."""
 
 
 def stamp_of(event: Event) -> Stamp:
     """Return the order of an event among others, of other nodes too."""
-    return event.time <= event.received + MAX_AHEAD_S, event.time, event.seq, event.node
+    return event.time <= event.received + KEPT_S, event.time, event.seq, event.node
 
 
 class Stay(msgspec.Struct, array_like=True, frozen=True):

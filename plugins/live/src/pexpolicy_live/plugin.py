@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -115,7 +116,7 @@ class Live(Plugin[PluginSettings]):
                 if head < self._last:  # another database
                     self._presence, self._last = Presence(), 0
                     continue
-                now = asyncio.get_running_loop().time()
+                now = time.monotonic()
                 for number, change in enumerate(changes, 1):
                     if not number % SLICE:
                         await asyncio.sleep(0)
@@ -145,7 +146,7 @@ class Live(Plugin[PluginSettings]):
         """Seconds since the counts were read; ``None`` if they never were."""
         if self._read_at is None:
             return None
-        return asyncio.get_running_loop().time() - self._read_at
+        return time.monotonic() - self._read_at
 
     def stale_because(self) -> list[dict[str, str]]:
         """Return why the counts may be wrong, each with the source, the node and since when."""
@@ -187,7 +188,7 @@ class Live(Plugin[PluginSettings]):
         )
         return int(getattr(counts, "participants" if name == "service" else name))
 
-    def status(self) -> Mapping[str, object]:
+    async def status(self) -> Mapping[str, object]:
         """Return the totals, and what is stale."""
         total = self._presence.total
         return {

@@ -16,6 +16,8 @@ TIMEOUT_S = 2.0
 PAGE = 100
 """Rows that are read at once."""
 
+NAME = "pexpolicy_live"
+"""The table of the plugin ``live``; another plugin has one of another name."""
 _COLUMNS = {
     "pexpolicy_live": "key $text PRIMARY KEY, value $text NOT NULL, changed bigint NOT NULL,"
     " expires double precision NOT NULL",
@@ -61,16 +63,21 @@ class Change(NamedTuple):
 
 
 class LiveTable:
-    """What is known, by key. Raises ``SharedUnavailableError``."""
+    """What is known, by key, in the table ``name``. Raises ``SharedUnavailableError``."""
 
-    def __init__(self) -> None:
-        self.shared = SharedTables("rows", CREATE, timeout=TIMEOUT_S)
+    def __init__(self, name: str = NAME) -> None:
+        self._name = name
+        self.shared = SharedTables("rows", [*map(self._named, CREATE)], timeout=TIMEOUT_S)
         self._decoder = msgspec.json.Decoder(tuple[Key, Row])
+
+    def _named(self, sql: str) -> str:
+        return sql.replace(NAME, self._name)
 
     async def found(self, keys: Collection[Key]) -> tuple[int, dict[Key, Row]]:
         """Return the number of the last change, and the rows that there are."""
         names = ", ".join(f"${number}" for number in range(1, len(keys) + 1))
-        rows = await self.shared.read(_FOUND.format(names), *map(_name_of, keys))
+        sql = self._named(_FOUND).format(names)
+        rows = await self.shared.read(sql, *map(_name_of, keys))
         return rows[0][0], dict(self._decoder.decode(row[1]) for row in rows if row[1])
 
     async def write(self, head: int, rows: Mapping[Key, Row]) -> bool:
@@ -80,13 +87,14 @@ class LiveTable:
             (_name_of(key), _text((key, row)), head + number, seconds_kept(row), writer)
             for number, (key, row) in enumerate(rows.items(), 1)
         ]
-        advance = _ADVANCE, (len(values), writer, head)
-        advanced, *_ = await self.shared.write(advance, (_PUT, values), lock="write")
+        advance = self._named(_ADVANCE), (len(values), writer, head)
+        put = self._named(_PUT), values
+        advanced, *_ = await self.shared.write(advance, put, lock="write")
         return bool(advanced)
 
     async def changes(self, after: int) -> tuple[int, list[Change]]:
         """Return the number of the last change, and up to ``PAGE`` rows that changed later."""
-        rows = await self.shared.read(_CHANGES, after, PAGE)
+        rows = await self.shared.read(self._named(_CHANGES), after, PAGE)
         if not rows:  # no server has made the table yet
             return 0, []
         found = [
@@ -98,7 +106,8 @@ class LiveTable:
 
     async def sweep(self) -> None:
         """Delete what has expired."""
-        await self.shared.write(("DELETE FROM pexpolicy_live WHERE expires <= $now", ()))
+        sql = self._named("DELETE FROM pexpolicy_live WHERE expires <= $now")
+        await self.shared.write((sql, ()))
 
 
 def _name_of(key: Key) -> str:

@@ -1,0 +1,121 @@
+"""Commands ``pexpolicy bundle``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from pexpolicy import __version__
+from pexpolicy.cli.common import build as build_policy
+from pexpolicy.cli.common import count, examples, refuse
+from pexpolicy.config.files import read_file, tracking
+from pexpolicy.config.secrets import InvalidKeyError
+from pexpolicy.config.settings import POLICY, Manifest
+from pexpolicy.fleet import bundle as bundles
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.group(
+    epilog=examples(
+        "pexpolicy bundle keygen bundle-2026",
+        "pexpolicy bundle build policy policy.tar.gz --version v42",
+        "pexpolicy bundle sign policy.tar.gz bundle-2026.key",
+        "pexpolicy bundle verify policy.tar.gz bundle-2026.pub",
+    )
+)
+def bundle() -> None:
+    """Pack, sign and verify a policy for several servers."""
+
+
+@bundle.command(epilog=examples("pexpolicy bundle keygen bundle-2026"))
+@click.argument("name", type=FILE)
+def keygen(name: Path) -> None:
+    """Make a pair of keys: NAME.key signs bundles, NAME.pub goes to the servers."""
+    from cryptography.hazmat.primitives import serialization as pem  # noqa: PLC0415 - slow
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - the same
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    plain = pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()
+    public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
+    for end, content, mode in ((".key", key.private_bytes(*plain), 0o600), (".pub", public, 0o644)):
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(f"{name}{end}", flags, mode), "wb") as file:
+                file.write(content)
+        except FileExistsError:
+            refuse(f"{name}{end} exists: choose another name")
+        click.echo(f"{name}{end}")
+
+
+@bundle.command(epilog=examples("pexpolicy bundle build policy policy.tar.gz --version v42"))
+@click.argument("folder", type=FOLDER)
+@click.argument("archive", type=FILE)
+@click.option("--version", help="What people call it; default: the sequence.")
+@click.option(
+    "--sequence",
+    type=click.IntRange(0),
+    help="Servers refuse a lower one than they have; default: the time in seconds.",
+)
+def build(folder: Path, archive: Path, version: str | None, sequence: int | None) -> None:
+    """Check FOLDER/policy.toml, and pack the files of FOLDER.
+
+    Hidden files and those with secrets of the policy are left out. Servers need the versions of
+    pexpolicy and of the plugins that it was checked with, or later ones.
+    """
+    with tracking() as tracked:
+        policy = build_policy(folder / POLICY)
+    policy.close()
+    used = (plugin.available for plugin in policy.plugins)
+    requires = {one.distribution: one.version for one in used if one.version != "drop-in"}
+    number = int(time.time()) if sequence is None else sequence
+    manifest = Manifest(version or str(number), number, {"pexpolicy": __version__, **requires}, {})
+    secrets = [one for one in tracked.secrets if isinstance(one, Path)]
+    with _refusing(folder):
+        bundles.build(folder, [*secrets, archive], manifest, archive)
+    _show(archive, manifest)
+
+
+@bundle.command(epilog=examples("pexpolicy bundle sign policy.tar.gz bundle-2026.key"))
+@click.argument("archive", type=FILE)
+@click.argument("key", type=FILE)
+def sign(archive: Path, key: Path) -> None:
+    """Sign ARCHIVE with the private key in the file KEY, in place of a signature that it has."""
+    with _refusing(archive):
+        bundles.sign(archive, read_file(key).decode())
+
+
+@bundle.command(epilog=examples("pexpolicy bundle verify policy.tar.gz bundle-2026.pub"))
+@click.argument("archive", type=FILE)
+@click.argument("keys", type=FILE, nargs=-1, required=True)
+def verify(archive: Path, keys: tuple[Path, ...]) -> None:
+    """Verify ARCHIVE with the public keys in the files KEYS, one of which must have signed it.
+
+    Exit code 1 if it is damaged or forged. What a server has is not compared.
+    """
+    with _refusing(archive):
+        _show(archive, bundles.unpack(archive, map(read_file, keys)))
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InvalidKeyError as error:
+        refuse(f"the key {error}")
+    except (bundles.BundleError, ValueError) as error:
+        refuse(f"{path}: {error}", 1)
+
+
+def _show(archive: Path, manifest: Manifest) -> None:
+    needs = ", ".join(f"{name} {version}" for name, version in manifest.requires.items())
+    text = (
+        f"{manifest.version} (sequence {manifest.sequence}), {count(len(manifest.files), 'file')}"
+    )
+    click.secho(f"{archive}: {text}; needs {needs}", fg="green")

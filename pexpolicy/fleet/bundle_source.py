@@ -1,0 +1,191 @@
+"""Fetching bundles: a good one becomes the present one, and the present one stays otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from pexpolicy.config.files import read_file, version_of
+from pexpolicy.config.loader import present_bundle
+from pexpolicy.config.settings import PRESENT, Bundle, Manifest, Settings
+from pexpolicy.errors import Log, describe_network_error
+from pexpolicy.fleet.bundle import MAX_PACKED, BundleError, unmet, unpack
+from pexpolicy.tasks import run_in_thread
+
+TIMEOUT_S = 60.0
+"""Seconds for one fetch."""
+START_TIMEOUT_S = 5.0
+"""The same at a start from a bundle on the disk."""
+STAYS = "the present bundle stays"
+KEPT = 3
+"""Bundles that stay on the disk in addition to the present one."""
+PROBLEM = "problem"
+"""The file with why the present bundle stays, for all workers."""
+_CONDITIONS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
+
+
+class BundleSource:
+    """The URL of ``[bundle]``. ``log`` gets a line for each new reason why a bundle stays."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._asked: object = None
+        """The URL and keys with which the last bundle was accepted or refused."""
+        self._validators: dict[str, str] = {}
+        """Those of that bundle, for a conditional request."""
+        self._refusal = self._logged = ""
+        """Why that bundle was refused."""
+
+    async def run(self, settings: Callable[[], Settings]) -> None:
+        """Look again and again; ``settings`` returns those of the active policy."""
+        while (bundle := settings().bundle) is not None:
+            await asyncio.sleep(bundle.every * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+            await self.pull(settings())
+
+    async def pull(self, settings: Settings, *, starting: bool = False) -> str:
+        """Make the bundle at the URL the present one; return why it is not, and log it.
+
+        A server that is ``starting`` waits less for a source while it has a bundle.
+        """
+        if settings.bundle is None:
+            return ""
+        seconds = START_TIMEOUT_S if starting and settings.present else TIMEOUT_S
+        new, problem, found, asked = settings.bundles / ".new", "", dict[str, str](), None
+        try:
+            keys = await run_in_thread(lambda: _prepared(settings, new), "pexpolicy-bundle")
+            asked = (settings.bundle.url, keys)
+            known = self._validators if self._asked == asked else {}
+            async with asyncio.timeout(seconds):
+                is_new = await _fetch(settings, new / "archive", known, found)
+            if is_new:
+                await run_in_thread(lambda: _accept(new, settings, keys), "pexpolicy-bundle")
+                self._asked, self._validators, self._refusal = asked, found, ""
+            problem = self._refusal
+        except BundleError as error:
+            problem = f"the bundle {error}"
+            self._asked, self._validators, self._refusal = asked, found, problem
+        except TimeoutError:
+            problem = f"the bundle was not complete within {seconds:g} s"
+        except Exception as error:  # noqa: BLE001 - a later look may succeed
+            file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
+            problem = file + describe_network_error(error.__cause__ or error)
+        if problem and problem != self._logged:
+            source, present = settings.bundle.source, str(settings.present or "none")
+            event = "the server starts with the bundle on its disk" if starting else STAYS
+            self._log.warning(event, source=source, error=problem, present=present)
+        self._logged = problem
+        with suppress(OSError):  # the log has it
+            (settings.bundles / PROBLEM).write_text(problem)
+        return problem
+
+
+def report(settings: Settings) -> dict[str, object] | None:
+    """Return what ``/status`` has of the bundle; ``problem`` is why the present one stays."""
+    bundle, present, problem = settings.bundle, settings.present, ""
+    if bundle is None or present is None:
+        return None
+    with suppress(OSError):
+        problem = read_file(settings.bundles / PROBLEM).decode()
+    found = {key: getattr(present.manifest, key) for key in ("version", "sequence")}
+    return {**found, "source": bundle.source, "problem": problem or None}
+
+
+def _prepared(settings: Settings, new: Path) -> list[bytes]:
+    """Make an empty folder for a new bundle; return the public keys."""
+    for folder in (settings.state_dir, settings.bundles):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(new, ignore_errors=True)
+    (new / "files").mkdir(parents=True)
+    names = settings.bundle.public_keys if settings.bundle is not None else ()
+    return [read_file(settings.resolve(name)) for name in names]
+
+
+async def _fetch(
+    settings: Settings, archive: Path, known: dict[str, str], found: dict[str, str]
+) -> bool:
+    """Write what is at the URL into a file; return false if its validators are still ``known``.
+
+    Put the present ones into ``found``.
+    """
+    assert settings.bundle is not None
+    url = URL(settings.bundle.url)
+    if url.scheme == "file":
+        path = settings.resolve(url.path)
+        version = version_of(path)
+        found["version"] = str(version)
+        _check_size(version.size if version is not None else 0)
+        if found != known:
+            await run_in_thread(lambda: archive.write_bytes(read_file(path)), "pexpolicy-bundle")
+        return found != known
+    async with (
+        # Credentials and the proxy are those of the environment, as for other programs.
+        aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
+        session.get(url, headers={"Accept-Encoding": "identity", **known}) as reply,
+    ):
+        if reply.status == HTTPStatus.NOT_MODIFIED and known:
+            return False
+        if reply.status != HTTPStatus.OK:
+            raise ValueError(f"it answers {reply.status}")
+        given = reply.headers
+        found.update({one: given[name] for name, one in _CONDITIONS.items() if name in given})
+        _check_size(reply.content_length or 0)
+        with archive.open("wb") as file:
+            async for chunk in reply.content.iter_any():
+                file.write(chunk)
+                _check_size(file.tell())
+    return True
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_PACKED:
+        raise BundleError(f"has more than {MAX_PACKED >> 20} MB")
+
+
+def _accept(new: Path, settings: Settings, keys: Sequence[bytes]) -> None:
+    """Make an archive the present bundle; raises ``BundleError`` if it may not be, and ``OSError``.
+
+    A kill at any point leaves the old or the new one: only a whole folder gets its name, and the
+    last step points to it.
+    """
+    archive, bundles = new / "archive", settings.bundles
+    present: Bundle | None = None
+    with suppress(OSError, ValueError):  # there is none yet, or it is damaged
+        present = present_bundle(bundles)
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if present is not None and present.folder.name == digest:
+        return
+
+    def accept(manifest: Manifest) -> None:
+        if present is not None and manifest.sequence < present.manifest.sequence:
+            raise BundleError(f"is older than the present one: its sequence is {manifest.sequence}")
+        if missing := [*unmet(manifest.requires)]:
+            raise BundleError(f"needs {'; '.join(missing)}")
+
+    unpack(archive, keys, new / "files", accept)
+    if not (bundles / digest).exists():
+        (new / "files").rename(bundles / digest)
+    archive.replace(bundles / f"{digest}.tar.gz")
+    with (new / PRESENT).open("w") as pointer:
+        pointer.write(digest)
+        pointer.flush()
+        os.fsync(pointer.fileno())
+    (new / PRESENT).replace(bundles / PRESENT)
+    used = {digest, settings.present.folder.name if settings.present is not None else ""}
+    archives = sorted(bundles.glob("*.tar.gz"), key=lambda one: one.stat().st_mtime)
+    for old in archives[: -KEPT - 1]:
+        name = old.name.partition(".")[0]
+        if name not in used:
+            # It must not look whole while it is removed, which the next look does.
+            (bundles / name).rename(new / name)
+            old.unlink()

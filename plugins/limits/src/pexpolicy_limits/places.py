@@ -1,0 +1,353 @@
+"""Places of tenants: leases that calls reserve, and that the events of these calls replace."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pexpolicy import Leases, SharedUnavailableError, Store, Tenants
+from pexpolicy.background.shared import storable
+from pexpolicy.events import Event, ParticipantEvent
+from pexpolicy.models.alias import Alias
+from pexpolicy_live.participants import (
+    KEPT_S,
+    Conference,
+    Key,
+    Participant,
+    Row,
+    Stale,
+    Stamp,
+    key_of,
+    merged,
+)
+from pexpolicy_live.table import PAGE, LiveTable
+
+RESERVED_S = 30.0
+"""Seconds within which an event of an admitted call has to come."""
+HOLDING = ("connecting", "ivr", "waiting_room", "conference", "lecture", "gateway")
+"""Service types in which a participant has a place: who waits was admitted and may come in."""
+MAX_KNOWN = 100_000
+"""Calls that are known; further ones take no place by their events."""
+MAX_ATTEMPTS = 5
+CHUNK = 500
+"""Places that are given and released in one transaction."""
+CALL = "call:"
+"""The beginning of the holder of a reservation."""
+
+Place = tuple[str, str]
+"""The key of a lease and its holder."""
+
+
+def participants(tenant: str) -> str:
+    """Return the key of all people of a tenant."""
+    return f"{tenant}/participants"
+
+
+def gateway_calls(tenant: str) -> str:
+    """Return the key of the calls through gateways."""
+    return f"{tenant}/gateway_calls"
+
+
+def meetings(tenant: str) -> str:
+    """Return the key of the meetings of a tenant, which hold their places by their names."""
+    return f"{tenant}/meetings"
+
+
+def meeting(tenant: str, service: str) -> str:
+    """Return the key of the people in one meeting."""
+    return storable(f"{tenant}/meeting/{service}")
+
+
+def by_alias(alias: str) -> str:
+    """Return what stands for the name of a meeting of Infinity's own, until an event names it."""
+    return f"alias:{Alias(alias)}"
+
+
+class Reservations:
+    """The holders of places between a request and the event of the same call."""
+
+    def __init__(self) -> None:
+        self._keys = Store("key", str)
+        self._names = Store("names", str, ttl=KEPT_S)
+        """The names of services of Infinity's own, by the dialed alias."""
+        self._known: dict[str, str] = {}
+        self._key = b""
+
+    async def holder(self, alias: str, caller: str, name: str, address: str) -> str:
+        """Return the holder for a call, which tells nothing about the caller.
+
+        Whoever has no display name is shown with the alias, and web guests have only a name.
+        """
+        if not self._key:
+            made = await self._keys.update("hmac", lambda known: known or secrets.token_hex(32))
+            assert made is not None
+            if self._keys.is_dry:
+                return CALL
+            self._key = bytes.fromhex(made)
+        parts = (Alias(alias), Alias(caller or name), Alias(name or caller), address)
+        text = "\n".join(str(part) for part in parts)
+        return (
+            CALL + hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        )
+
+    async def name_of(self, alias: str) -> str:
+        """Return the name of the service of Infinity's own that an alias leads to."""
+        return await self._names.get(Alias(alias)) or by_alias(alias)
+
+    async def learn(self, alias: str, name: str) -> None:
+        """Remember to which service an alias led."""
+        alias = Alias(alias)
+        if self._known.get(alias) != name:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            await self._names.put(alias, name)
+            self._known[alias] = name
+
+
+class Places:
+    """The places of all tenants, as the participants in the table of events hold them."""
+
+    def __init__(self, tenants: Tenants, is_limited: Callable[[str], bool]) -> None:
+        self.leases = Leases("places", ttl=RESERVED_S)
+        self.stale = Store("stale", str, ttl=KEPT_S)
+        """Why the events of a node are incomplete, by source and node."""
+        self.reservations = Reservations()
+        self._tenants = tenants
+        self._is_limited = is_limited
+        self._table = LiveTable("pexpolicy_limits")
+        self._last = 0
+        """The number of the last change in the table that was read."""
+        self._expires: dict[Key, float] = {}
+        """When each call ends of which no further event comes."""
+        self._held: dict[Key, frozenset[Place]] = {}
+        """The places of each call that has any."""
+        self._holders: dict[Place, set[Key]] = {}
+        """Those who share a place: the calls of one conversation, the people in one meeting."""
+        self._members: dict[Key, dict[Key, Stamp]] = {}
+        """The calls in each conference, and when each was last reported."""
+        self._in: dict[Key, Key] = {}
+        """The conference that each call is in."""
+        self._over: dict[Key, Conference] = {}
+        self._reserved: dict[Key, tuple[str, str]] = {}
+        """The reservation of each call: its holder, and what stood for the name of the meeting."""
+        self._changed: dict[Place, set[Place]] = {}
+        """Places to give or to release, each with reservations that end with it."""
+        self._stale: dict[str, str | None] = {}
+        self._working = asyncio.Lock()
+
+    # ---- events
+
+    async def take(self, events: Sequence[Event]) -> None:
+        """Give and release places as events say; raises ``SharedUnavailableError``."""
+        found = [(key, event) for event in events if (key := key_of(event)) is not None]
+        if not found:
+            return None
+        async with self._working:
+            for key, event in found:
+                if isinstance(event, ParticipantEvent):
+                    await self._learn(key, event)
+            for _ in range(MAX_ATTEMPTS):
+                head, before = await self._table.found(dict(found))
+                after = self._merged(found, before)
+                if not after or await self._table.write(head, after):
+                    return await self._follow()
+        raise SharedUnavailableError("other servers write all the time")
+
+    async def _learn(self, key: Key, event: ParticipantEvent) -> None:
+        """Remember which reservation a call has, and to which service its alias leads."""
+        alias = event.destination_alias
+        if not alias or event.call_direction == "out" or self._tenant_of(event) is None:
+            return
+        if key not in self._reserved:
+            caller, name = event.source_alias or "", event.display_name or ""
+            address = event.remote_address or ""
+            holder = await self.reservations.holder(alias, caller, name, address)
+            self._reserved[key] = holder, by_alias(alias)
+        # Later it may be a room that a reception has led to.
+        if event.conference and event.service_type == "connecting":
+            await self.reservations.learn(alias, event.conference)
+
+    def _tenant_of(self, event: ParticipantEvent) -> str | None:
+        tenant = self._tenants.of(event.destination_alias or "", event.service_tag)
+        return tenant if tenant is not None and self._is_limited(tenant) else None
+
+    def _merged(
+        self, events: Sequence[tuple[Key, Event]], before: Mapping[Key, Row]
+    ) -> dict[Key, Row]:
+        after: dict[Key, Row] = {}
+        for key, event in events:
+            known = after.get(key, before.get(key))
+            if known is None and len(self._expires) >= MAX_KNOWN:
+                text = f"more than {MAX_KNOWN:,} calls: further ones take no place"
+                after["stale", event.source, ""] = Stale(text, event.received)
+            else:
+                after[key] = merged(known, event, self._tenants.of)
+        return {key: row for key, row in after.items() if row != before.get(key)}
+
+    async def _follow(self) -> None:
+        """Give and release the places of what has changed in the table."""
+        while True:
+            head, changes = await self._table.changes(self._last)
+            if head < self._last:  # another database
+                self._last = 0
+                known: tuple[dict[Any, Any], ...]
+                known = self._expires, self._held, self._holders, self._changed, self._members
+                for table in (*known, self._in, self._over):
+                    table.clear()
+                continue
+            now = asyncio.get_running_loop().time()
+            for change in changes:
+                self._put(change.key, change.row, now + change.kept)
+                self._last = change.number
+            if len(changes) < PAGE:
+                break
+        if self._stale:
+            await self.stale.put_all(self._stale)
+            self._stale.clear()
+        while self._changed:
+            places = list(self._changed)[:CHUNK]
+            given = [place for place in places if place in self._holders]
+            ended = {one for place in places for one in self._changed[place]}
+            released = ended.union(place for place in places if place not in self._holders)
+            await self.leases.change(given, released, ttl=KEPT_S)
+            for place in places:
+                del self._changed[place]
+
+    def _put(self, key: Key, row: Row | None, expires: float = 0.0) -> None:
+        """Take what is known of a call, a conference or a node; ``None`` ends it."""
+        if isinstance(row, Stale):
+            self._stale["\n".join(key[1:])] = None if row.is_over else row.why
+        elif key[0] == "conference":
+            self._put_conference(key, row if isinstance(row, Conference) else None)
+        elif key[0] == "participant":
+            self._put_participant(key, row if isinstance(row, Participant) else None)
+        if row is None or (key[0] == "participant" and row.is_over):
+            self._expires.pop(key, None)
+        else:
+            self._expires[key] = expires
+
+    def _put_conference(self, key: Key, row: Conference | None) -> None:
+        """Take what is known of a conference; its end ends calls whose own end was lost."""
+        self._over.pop(key, None)
+        if row is not None and row.is_over:
+            self._over[key] = row
+            for call, alive in list(self._members.get(key, {}).items()):
+                if row.ends(alive):
+                    self._put(call, None)
+
+    def _put_participant(self, key: Key, row: Participant | None) -> None:
+        before, after = self._held.pop(key, frozenset()), frozenset[Place]()
+        left = self._in.pop(key, key)
+        members = self._members.get(left, {})
+        members.pop(key, None)
+        if not members:
+            self._members.pop(left, None)
+        if row is not None and key not in self._expires:
+            before = self._former_places_of(key, row)  # which another server may have given it
+        if row is not None and (room := row.room) is not None:
+            conference = "conference", key[1], room[0]
+            over = self._over.get(conference)
+            if over is None or not over.ends(room[1]):
+                self._in[key] = conference
+                self._members.setdefault(conference, {})[key] = room[1]
+                after = self._places_of(key, row)
+        for place in before - after:
+            holders = self._holders.get(place, set())
+            holders.discard(key)
+            if not holders:
+                self._holders.pop(place, None)
+                self._changed.setdefault(place, set())
+        for place in after:
+            holders = self._holders.setdefault(place, set())
+            if key not in holders:
+                holders.add(key)
+                self._changed.setdefault(place, set()).update(self._reservations_of(key, place))
+        if after:
+            self._held[key] = after
+        else:
+            self._reserved.pop(key, None)
+
+    def _places_of(self, key: Key, row: Participant) -> frozenset[Place]:
+        stage, room = row.fact("service_type"), row.room
+        if room is None or stage not in HOLDING or not row.is_person:
+            return frozenset()
+        if row.fact("call_direction") == "out" or row.fact("has_media") is False:
+            return frozenset()
+        if stage == "connecting":  # which may become a call through a gateway
+            return self._places_in(key, row, (), is_gateway=False)
+        if stage == "gateway":
+            return self._places_in(key, row, (), is_gateway=True)
+        return self._places_in(key, row, (room[0],), is_gateway=False)
+
+    def _former_places_of(self, key: Key, row: Participant) -> frozenset[Place]:
+        """Return all places that a call may have had."""
+        return self._places_in(key, row, filter(None, row.rooms), is_gateway=True)
+
+    def _places_in(
+        self, key: Key, row: Participant, services: Iterable[str], *, is_gateway: bool
+    ) -> frozenset[Place]:
+        tenant = row.tenant
+        if tenant is None or not self._is_limited(tenant):
+            return frozenset()
+        person = f"{key[1]}:{row.fact('conversation_id') or key[2]}"
+        places = [(participants(tenant), person)]
+        if is_gateway:
+            places.append((gateway_calls(tenant), person))
+        for service in map(storable, services):
+            places += [(meeting(tenant, service), person), (meetings(tenant), service)]
+        return frozenset(places)
+
+    def _reservations_of(self, key: Key, place: Place) -> list[Place]:
+        """Return what the request of a call has reserved, which ends when it has its place."""
+        if (found := self._reserved.get(key)) is None:
+            return []
+        holder, alias = found
+        tenant = place[0].partition("/")[0]
+        if place[0] == meetings(tenant):
+            return [(place[0], alias)]
+        is_one = place[0].startswith(f"{tenant}/meeting/")
+        return [(name, holder) for name in (place[0], *[meeting(tenant, alias)] * is_one)]
+
+    # ---- repair
+
+    async def reconcile(self) -> None:
+        """Repair what a crash between two writes, or an expiry, has left behind."""
+        now = asyncio.get_running_loop().time()
+        async with self._working:
+            for key in [key for key, at in self._expires.items() if at <= now]:
+                self._put(key, None)
+            counts = await self.leases.counts()
+            await self._follow()
+            names, expected = {*counts}, self._expected()
+            wrong = [
+                name
+                for name in names.union(expected)
+                if counts.get(name, 0) != len(expected.get(name, ()))
+            ]
+            # In this order: what has a place now is in the table already.
+            found = {name: await self.leases.holders(name) for name in wrong}
+            await self._follow()
+            expected = self._expected()
+            for name, holders in found.items():
+                wanted = expected.get(name, set())
+                left = [(name, one) for one in holders if one not in wanted]
+                extra = [place for place in left if not _may_be_reserved(place)]
+                missing = [(name, one) for one in wanted.difference(holders)]
+                await self.leases.change(missing, extra, ttl=KEPT_S)
+        await self._table.sweep()
+
+    def _expected(self) -> dict[str, set[str]]:
+        expected: dict[str, set[str]] = {}
+        for name, holder in self._holders:
+            expected.setdefault(name, set()).add(holder)
+        return expected
+
+
+def _may_be_reserved(place: Place) -> bool:
+    """Return whether a place may belong to a call of which no event came; it expires by itself."""
+    name, holder = place
+    return holder.startswith(CALL) or name.endswith("/meetings")

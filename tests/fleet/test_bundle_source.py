@@ -1,0 +1,312 @@
+"""Bundles from a web server or file: what is accepted, and that the present one stays otherwise."""
+
+import asyncio
+import signal
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from pexpolicy.config.loader import load
+from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.fleet import bundle, bundle_source
+from pexpolicy.fleet.bundle_source import BundleSource, report
+from tests.fleet.bundles import ROWS, Maker, adding, forged, run, swapped, swollen, without
+
+CUT = 300
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[dict[str, object]] = []
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.lines.append({"event": event, **fields})
+
+
+class Server:
+    """A server with a bundle, as one process of it sees it."""
+
+    def __init__(self, maker: Maker, url: str) -> None:
+        self.maker = maker
+        self.log = Log()
+        self.source = BundleSource(self.log)
+        self.config = maker.folder / "server" / "config.toml"
+        self.config.parent.mkdir(exist_ok=True)
+        self.trust("now")
+        self.write(url)
+
+    def write(self, url: str) -> None:
+        keys = 'public_keys = ["first.pub", "second.pub"]'
+        self.config.write_text(f'[bundle]\nurl = "{url}"\n{keys}\n')
+
+    def trust(self, first: str, second: str = "now") -> None:
+        for name, key in (("first", first), ("second", second)):
+            content = (self.maker.folder / f"{key}.pub").read_bytes()
+            (self.config.parent / f"{name}.pub").write_bytes(content)
+
+    @property
+    def settings(self) -> Settings:
+        try:
+            return load(self.config)
+        except ConfigError as error:
+            if error.salvaged is None:
+                raise
+            return error.salvaged
+
+    @property
+    def version(self) -> str:
+        present = self.settings.present
+        return present.manifest.version if present is not None else ""
+
+    async def pull(self) -> str:
+        return await self.source.pull(self.settings)
+
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Web:
+    """A web server whose reply is ``content`` with an entity tag, or what ``answer`` makes."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.statuses: list[int] = []
+        self.answer: Answer | None = None
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self.answer is not None:
+            return await self.answer(request)
+        reply = web.Response(body=self.content)
+        reply.etag = tag = str(hash(self.content))
+        if tag in [one.value for one in request.if_none_match or ()]:
+            reply = web.Response(status=304)
+        self.statuses.append(reply.status)
+        return reply
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    return Maker(tmp_path)
+
+
+@asynccontextmanager
+async def serving(maker: Maker) -> AsyncIterator[tuple[Server, Web]]:
+    """Serve bundles to a server that has the fifth."""
+    site = Web()
+    runner = web.ServerRunner(web.Server(site))
+    await runner.setup()
+    listener = web.TCPSite(runner, "127.0.0.1", 0)
+    await listener.start()
+    try:
+        server = Server(maker, f"http://127.0.0.1:{runner.addresses[0][1]}/stable.tar.gz?sig=x")
+        site.content = maker.archive(5).read_bytes()
+        assert await server.pull() == ""
+        assert server.version == "v5"
+        yield server, site
+    finally:
+        await runner.cleanup()
+
+
+REFUSED = [
+    (lambda archive: archive.read_bytes()[:CUT], "cut short"),
+    (lambda archive: archive.read_bytes()[:-30], "cut short"),
+    (lambda _: b"<html>not found</html>", "no bundle"),
+    (lambda _: b"", "empty file"),
+    (forged, "forged"),
+    (swapped, "'rooms.csv', which differs from its manifest"),
+    (without("manifest.sig"), "not signed"),
+    (without("manifest.json"), "does not begin with manifest.json"),
+    (without("rooms.csv"), "has no 'rooms.csv'"),
+    (swollen, "does not begin with manifest.json"),
+    (adding("more.csv"), "'more.csv', which is not in its manifest"),
+    (adding("../x.csv"), "leads out of it"),
+    (adding("/etc/x.csv"), "leads out of it"),
+    (adding("a/../../x.csv"), "leads out of it"),
+    (adding("link", b"", type=tarfile.SYMTYPE, linkname="/etc/shadow"), "not a regular file"),
+    (adding("link", b"", type=tarfile.LNKTYPE, linkname="rooms.csv"), "not a regular file"),
+    (adding("device", b"", type=tarfile.CHRTYPE, devmajor=1, devminor=5), "not a regular file"),
+    (adding("pipe", b"", type=tarfile.FIFOTYPE), "not a regular file"),
+    (adding("folder", b"", type=tarfile.DIRTYPE), "not a regular file"),
+    (adding("rooms.csv", ROWS.encode()), "which is not in its manifest"),
+]
+
+
+@pytest.mark.parametrize(("broken", "why"), REFUSED)
+async def test_the_present_one_stays_and_one_line_says_why(
+    maker: Maker, broken: Callable[[Path], bytes], why: str
+) -> None:
+    async with serving(maker) as (server, site):
+        before = sorted(server.settings.bundles.rglob("*.csv"))
+        site.content = broken(maker.archive(6))
+        for _ in range(3):
+            assert why in await server.pull()
+        assert server.version == "v5"
+        assert [why in str(line["error"]) for line in server.log.lines] == [True]
+        assert server.log.lines[0]["present"] == "v5 (sequence 5)"
+        assert "sig=x" not in str(server.log.lines)
+        assert sorted(server.settings.bundles.glob("[!.]*/**/*.csv")) == before
+        told = report(server.settings)
+        assert told is not None
+        assert (told["version"], why in str(told["problem"])) == ("v5", True)
+        # The next good one is taken.
+        site.content = maker.archive(7).read_bytes()
+        assert (await server.pull(), server.version) == ("", "v7")
+        assert len(server.log.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda maker: maker.archive(4), "older than the present one: its sequence is 4"),
+        (lambda maker: maker.archive(6, "retired"), "signed with none of the public keys"),
+        (lambda maker: maker.requiring(6, {"pexpolicy": "0.0.9"}), ""),
+        (lambda maker: maker.requiring(6, {"pexpolicy": "97.1"}), "needs pexpolicy 97.1, and 0."),
+        (lambda maker: maker.requiring(6, {"nowhere": "1"}), "needs nowhere 1, and none is inst"),
+        (lambda maker: maker.archive(5), ""),
+    ],
+)
+async def test_whole_bundles_that_are_accepted_or_refused(
+    maker: Maker, make: Callable[[Maker], Path], why: str
+) -> None:
+    async with serving(maker) as (server, site):
+        site.content = make(maker).read_bytes()
+        found = await server.pull()
+        assert (why in found, bool(found)) == (True, bool(why))
+        assert len(server.log.lines) == bool(why)
+
+
+async def test_a_large_one_and_a_slow_one(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def declared(_: web.BaseRequest) -> web.StreamResponse:
+        return web.StreamResponse(headers={"Content-Length": str(1 << 30)})
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        reply = web.StreamResponse()
+        await reply.prepare(request)
+        while True:
+            await reply.write(bytes(1 << 20))
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        reply = web.StreamResponse()
+        await reply.prepare(request)
+        while True:
+            await reply.write(b"x")
+            await asyncio.sleep(0.02)
+
+    async def silent(_: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(100)
+        raise AssertionError("nobody waits so long")
+
+    async with serving(maker) as (server, site):
+        for site.answer in (declared, endless):
+            assert await server.pull() == "the bundle has more than 100 MB"
+        monkeypatch.setattr(bundle_source, "TIMEOUT_S", 0.3)
+        for site.answer in (slow, silent):
+            assert await server.pull() == "the bundle was not complete within 0.3 s"
+        assert server.version == "v5"
+        monkeypatch.setattr(bundle, "MAX_UNPACKED", 30)
+        site.answer, site.content = None, maker.archive(6).read_bytes()
+        assert "holds more than" in await server.pull()
+        assert server.version == "v5"
+
+
+@pytest.mark.parametrize("status", [404, 500, 304])
+async def test_a_reply_without_a_bundle(maker: Maker, status: int) -> None:
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with serving(maker) as (server, site):
+        site.answer, server.source = answer, BundleSource(server.log)
+        assert await server.pull() == f"it answers {status}"
+        assert server.version == "v5"
+
+
+async def test_an_unchanged_bundle_is_asked_for_by_its_validators(maker: Maker) -> None:
+    async with serving(maker) as (server, site):
+        await server.pull()
+        site.content = maker.archive(6, "retired").read_bytes()
+        for _ in range(2):
+            assert "none of the public keys" in await server.pull()
+        # Its key is put in the place of an old one, while the server runs.
+        server.trust("retired")
+        assert (await server.pull(), server.version) == ("", "v6")
+        site.content = maker.archive(7).read_bytes()
+        assert (await server.pull(), server.version) == ("", "v7")
+        assert site.statuses == [200, 304, 200, 304, 200, 200]
+        server.trust("retired", "retired")
+        site.content = maker.archive(8).read_bytes()
+        assert "none of the public keys" in await server.pull()
+        assert server.version == "v7"
+
+
+async def test_a_file_is_a_source_too_and_few_old_bundles_stay(maker: Maker) -> None:
+    server = Server(maker, f"file://{maker.folder}/stable.tar.gz")
+    stable = maker.folder / "stable.tar.gz"
+    assert "No such file" in await server.pull()
+    for sequence in range(1, 9):
+        maker.archive(sequence).replace(stable)
+        assert (await server.pull(), server.version) == ("", f"v{sequence}")
+    left = {path.name.partition(".")[0] for path in server.settings.bundles.iterdir()}
+    assert len(left - {"", "present", "problem"}) == bundle_source.KEPT + 1
+    # Each byte is as it was fetched: its signature can be verified again.
+    present = server.settings.present
+    assert present is not None
+    kept = present.folder.with_suffix(".tar.gz")
+    assert kept.read_bytes() == stable.read_bytes()
+    assert run("bundle", "verify", kept, maker.folder / "now.pub").exit_code == 0
+    (server.config.parent / "first.pub").unlink()
+    assert "first.pub: No such file" in await server.pull()
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from pexpolicy.config.loader import load
+from pexpolicy.fleet.bundle_source import BundleSource
+
+number = int(sys.argv[2])
+def count(event, arguments):
+    global number
+    written = event == "open" and arguments[2] & os.O_WRONLY
+    if written or event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir"):
+        number -= 1
+        if not number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Log:
+    def warning(self, event, **fields):
+        print(fields)
+
+settings = load(Path(sys.argv[1]))
+sys.addaudithook(count)
+print(asyncio.run(BundleSource(Log()).pull(settings)))
+"""
+
+
+async def test_a_kill_at_any_write_leaves_one_whole_bundle(maker: Maker) -> None:
+    server = Server(maker, f"file://{maker.folder}/stable.tar.gz")
+    stable = maker.folder / "stable.tar.gz"
+    for sequence in range(1, 6):  # so that old ones are removed in addition
+        maker.archive(sequence).replace(stable)
+        assert await server.pull() == ""
+    maker.write(rooms_csv=ROWS.replace("Board", "Sales"))
+    maker.archive(6).replace(stable)
+    names = {"v5": "Board", "v6": "Sales"}
+    for number in range(1, 100):
+        command = [sys.executable, "-c", KILLED, str(server.config), str(number)]
+        child = await asyncio.create_subprocess_exec(*command)
+        await child.wait()
+        present = server.settings.present
+        assert present is not None
+        assert names[server.version] in (present.folder / "rooms.csv").read_text()
+        assert {one.name for one in present.folder.iterdir()} == {
+            *("manifest.json", "policy.toml", "rooms.csv")
+        }
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL
+    assert (server.version, number > 10) == ("v6", True)
