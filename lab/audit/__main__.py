@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lab import report
-from lab.audit import clock, experiments, flood, forged
+from lab.audit import clock, experiments, flood, forged, ship
 
 
 def main() -> int:
@@ -30,6 +30,8 @@ def main() -> int:
             "killed_with_spool": lambda folder: experiments.killed_with_spool(folder, n, calls),
             "clock": lambda folder: clock.jumped(folder, clock.JUMPS_S, 5 * calls),
             "forged": forged.forged,
+            "shipped": lambda folder: ship.crashed(folder, given.kills // 2, calls // 4),
+            "database_frozen": lambda folder: ship.frozen(folder, 10 * s),
             "flooded": lambda folder: flood.flooded(folder, s),
         },
         given.only,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.audit import clock, experiments, flood, forged
+from lab.audit import clock, experiments, flood, forged, ship
 from lab.report import Experiment
 
 SHORT: dict[str, tuple[Experiment, int]] = {
@@ -18,6 +18,8 @@ SHORT: dict[str, tuple[Experiment, int]] = {
     "flooded": (lambda folder: flood.flooded(folder, 2.0, 4), 20),
     "killed with spool": (lambda folder: experiments.killed_with_spool(folder, 2, 50), 200),
     "clock": (lambda folder: clock.jumped(folder, (3600, -7200, 7305 * clock.DAY_S), 50), 200),
+    "shipped": (lambda folder: ship.crashed(folder, 3, 100), 300),
+    "database frozen": (lambda folder: ship.frozen(folder, 3.0), 500),
     "forged": (forged.forged, 500),
 }
 """Each with the least number of answers."""
