@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.audit.reader import open_file
 from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.models.alias import Alias
 from pexpolicy_console.index import audit_files
-from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, open_file
+from pexpolicy_console.index.audit_files import AuditFile, AuditFiles
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long

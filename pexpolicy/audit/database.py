@@ -7,7 +7,7 @@ file of its server, when that was, and the last line that was purged: it stays w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -55,7 +55,11 @@ WITH behind AS (
 SELECT l.* FROM behind CROSS JOIN LATERAL (
     SELECT * FROM audit_lines WHERE boot_id = behind.boot_id AND seq > behind.seq
     ORDER BY seq LIMIT 1000
-) AS l ORDER BY l.time, l.boot_id, l.seq LIMIT 1000"""
+) AS l
+ORDER BY max(l.time) OVER (PARTITION BY l.boot_id ORDER BY l.seq), l.boot_id, l.seq LIMIT 1000"""
+_FIND = """
+SELECT boot_id, seq, line FROM audit_lines
+JOIN unnest($1::text[], $2::bigint[]) AS wanted (boot_id, seq) USING (boot_id, seq)"""
 # Of each chain the first lines go, so that the rest can be verified from the hash that is kept. A
 # clock that was wrong must not take newer lines with it.
 _PURGE = """
@@ -141,6 +145,12 @@ class Database:
         """Return the next rows by time after the ``known`` last line of each chain."""
         arguments = list(known), list(known.values())
         return self.run(lambda connection: connection.fetch(_NEWER, *arguments))
+
+    def find(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+        """Return the lines with these ``boot_id`` and ``seq`` that are there."""
+        columns = [[key[0] for key in keys], [key[1] for key in keys]]
+        rows = self.run(lambda connection: connection.fetch(_FIND, *columns))
+        return {(row["boot_id"], row["seq"]): row["line"].encode() for row in rows}
 
     def lines(self, rest: str, *arguments: object) -> Iterator[RawLine]:
         """Yield the lines of a query; ``rest`` follows the table. Nothing else may run inside."""

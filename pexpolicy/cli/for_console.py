@@ -11,12 +11,13 @@ from pexpolicy.access.credentials import LoginThrottle, VerificationPool, Verifi
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.access.warnings import console_exposure
+from pexpolicy.audit.database import Database, DatabaseUnavailable
 from pexpolicy.audit.reader import recent_peers
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.audit.verify import Verification
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.audit import parse_time, paths_of
+from pexpolicy.cli.audit import faults_in_database, parse_time, paths_of
 from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse
 from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
 from pexpolicy.cli.http_client import admin_url

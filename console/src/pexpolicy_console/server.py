@@ -10,12 +10,19 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 from aiohttp import web
 
 from pexpolicy.access.connections import Connections
-from pexpolicy.cli.for_console import CertificateError, CertificateFiles, Networks, console_exposure
+from pexpolicy.cli.for_console import (
+    CertificateError,
+    CertificateFiles,
+    Database,
+    Networks,
+    console_exposure,
+)
 from pexpolicy.cli.for_console import load_certificate as load
 from pexpolicy.cli.for_console import url_of as url_of_socket
 from pexpolicy.config.schema.console import ConsoleTable
@@ -57,7 +64,10 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         raise ConsoleError(f"console.host: {text}")
     if table.oidc is not None and find_spec("joserfc") is None:
         raise ConsoleError("console.oidc: install the extra, pexpolicy-console[oidc]")
-    audit = config.audit
+    audit, database, index = config.audit, None, "index"
+    if config.settings.audit.ship is not None:
+        # Its lines have other places than those of the files.
+        database, index = partial(Database, config.settings), "index-of-database"
     actions = ActionLog(config.folder)
     return Console(
         config,
@@ -65,7 +75,7 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         Sessions(),
         actions,
         LoginAttempts(actions),
-        Index(config.folder / "index", audit, config.written),
+        Index(config.folder / index, audit, config.written, database=database),
         DryRuns(config.path),
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),

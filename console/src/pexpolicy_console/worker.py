@@ -34,6 +34,7 @@ from pexpolicy.cli.for_console import (
     as_document,
     at_time,
     doubts,
+    faults_in_database,
     grouped,
     parse_at,
     paths_of,
@@ -272,9 +273,13 @@ def replay(config: Path, tell: Tell, since: float, file: str) -> dict[str, Any]:
 
 
 def verify(config: Path, _: Tell) -> dict[str, Any]:
-    """Verify the chain of all audit files."""
+    """Verify the chain of all audit files, or of the database where there is one."""
     verification, found, faults = Verification(None, set()), list[str](), 0
-    for fault in verification.verify(raw_lines(_command(paths_of, config, ()))):
+    if ConfigFile(config).settings.audit.ship is not None:
+        results = _command(list, faults_in_database(config, verification))
+    else:
+        results = verification.verify(raw_lines(_command(paths_of, config, ())))
+    for fault in results:
         faults += 1
         if faults <= MAX_FAULTS:
             found.append(f"{fault.place}: {fault.text}")

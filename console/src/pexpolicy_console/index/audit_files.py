@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pexpolicy.audit.reader import file_and_rotated
+from pexpolicy.audit.reader import file_and_rotated, open_file
 
 HEAD = 1 << 16
 """Bytes in which the first line of a file has to end."""
@@ -112,13 +112,6 @@ def _head(content: bytes) -> bytes:
     *lines, _ = content.split(b"\n")
     first = next((line for line in lines if line.strip(b" ")), b"")
     return hashlib.blake2b(first, digest_size=16).digest() if first else b""
-
-
-def open_file(path: Path) -> IO[bytes]:
-    """Open a file, decompressed if its name ends in .gz. Raises ``OSError``."""
-    if path.suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]  # it reads bytes like any file
-    return path.open("rb", buffering=0)
 
 
 class DamagedFileError(Exception):

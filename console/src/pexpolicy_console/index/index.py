@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pexpolicy.audit.redaction import Personal
+from pexpolicy.cli.for_console import Database, DatabaseUnavailable
 from pexpolicy.config.files import open_own
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexState, IndexWriter
@@ -39,7 +40,9 @@ class Index:
         audit: Path | None,
         personal: Personal | None = None,
         max_bytes: int = MAX_BYTES,
+        database: Callable[[], Database] | None = None,
     ) -> None:
+        """``database`` makes a connection to that with the lines of all servers."""
         self._folder = folder
         self._stop = threading.Event()
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="index-search")
@@ -47,8 +50,9 @@ class Index:
         self._writer: IndexWriter | None = None
         self._reader: IndexReader | None = None
         if audit is not None:
-            self._writer = IndexWriter(folder, audit, max_bytes)
-            self._reader = IndexReader(folder, audit, personal)
+            mine = [None, None] if database is None else [database(), database()]
+            self._writer = IndexWriter(folder, audit, max_bytes, database=mine[0])
+            self._reader = IndexReader(folder, audit, personal, database=mine[1])
 
     @property
     def state(self) -> IndexState:
@@ -92,6 +96,8 @@ class Index:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._searches, search, self._reader)
+        except DatabaseUnavailable as error:
+            raise IndexUnavailable(str(error)) from None
         except sqlite3.Error as error:
             msg = f"the index cannot be read: {error}"
             if took_too_long(error):

@@ -73,6 +73,7 @@ class AuditLine(msgspec.Struct, gc=False):
     sent: msgspec.Raw = msgspec.Raw()
     differs: Any = None
     ms: Milliseconds = 0.0
+    instance: str = ""
 
 
 _decode = msgspec.json.Decoder(AuditLine).decode
@@ -118,6 +119,8 @@ def words_of(line: AuditLine) -> list[str]:
     words = [*_decision_words(line.event, line.endpoint, line.action, line.decided_by, line.reason)]
     if node := node_of(line):
         words.append(_known_word("n", node))
+    if line.instance:
+        words.append(_known_word("i", line.instance))
     if room := _room(line):
         words.append(_known_word("m", room))
     for kind, value in (

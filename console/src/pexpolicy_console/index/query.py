@@ -16,6 +16,7 @@ from pexpolicy_console.periods import moment
 _WORDS: Mapping[str, str] = {
     "room": "m",
     "node": "n",
+    "instance": "i",
     "plugin": "p",
     "outcome": "o",
     "rule": "u",
@@ -45,6 +46,7 @@ class Query:
     caller: str = ""
     room: str = ""
     node: str = ""
+    instance: str = ""
     plugin: str = ""
     outcome: str = ""
     rule: str = ""

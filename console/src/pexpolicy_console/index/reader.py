@@ -14,13 +14,15 @@ from typing import IO, Any
 
 import msgspec
 
+from pexpolicy.audit.reader import open_file
 from pexpolicy.audit.redaction import Personal
-from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles, open_file
+from pexpolicy.cli.for_console import Database
+from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles
 from pexpolicy_console.index.lines import call_keys, decode, id_tail, parse
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.writer import MINUTE_MS, bucket_bound, segments
 
-COLUMNS = ("event", "endpoint", "action", "decided_by", "reason", "node")
+COLUMNS = ("event", "endpoint", "action", "decided_by", "reason", "node", "instance")
 """The columns that are counted."""
 SAME_CALL_MS = 120_000
 """Between requests of one call, at most."""
@@ -90,11 +92,14 @@ class IndexReader:
         audit: Path,
         personal: Personal | None = None,
         clock: Callable[[], float] = time.monotonic,
+        database: Database | None = None,
     ) -> None:
+        """``database`` has the lines where the files have not."""
         self._folder = folder
         self._files = AuditFiles(audit)
         self._personal = personal
         self._clock = clock
+        self._database = database
 
     def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
         """Return the newest lines, or those before a number in the index."""
@@ -247,6 +252,14 @@ class IndexReader:
         if not rows:
             return []
         heads = dict(base.execute("SELECT id, head FROM file"))
+        if self._database is not None:
+            keys = [(heads[row[2]].decode(), row[3]) for row in rows]
+            lines = self._database.find(keys)
+            contents = [lines.get(key, b"") for key in keys]
+            return [
+                Hit(row[0], decode(content), row[1], content)
+                for row, content in zip(rows, contents, strict=True)
+            ]
         paths: Mapping[bytes, Path] = {file.head: file.path for file in self._files.scan()}
         found: dict[int, Hit] = {}
         with ExitStack() as stack:

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
 
+from pexpolicy.cli.for_console import Database, DatabaseUnavailable
 from pexpolicy.config.files import check_own
 from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, ChunkReader, DamagedFileError
 from pexpolicy_console.index.lines import (
@@ -27,7 +30,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 6
+VERSION = 7
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -44,7 +47,8 @@ CREATE TABLE file (
 CREATE TABLE first (id INTEGER);
 CREATE TABLE line (
     id INTEGER PRIMARY KEY, at INTEGER, file INTEGER, offset INTEGER, size INTEGER, us INTEGER,
-    tail INTEGER, event TEXT, endpoint TEXT, action TEXT, decided_by TEXT, reason TEXT, node TEXT
+    tail INTEGER, event TEXT, endpoint TEXT, action TEXT, decided_by TEXT, reason TEXT, node TEXT,
+    instance TEXT
 );
 CREATE INDEX line_at ON line (at);
 CREATE VIRTUAL TABLE word USING fts5 (
@@ -56,7 +60,7 @@ CREATE TABLE minute (
     PRIMARY KEY (at, kind, name, outcome, bucket)
 ) WITHOUT ROWID;
 """
-_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WORDS = "INSERT INTO word (rowid, words) VALUES (?, ?)"
 _MINUTE = (
     "INSERT INTO minute VALUES (?, ?, ?, ?, ?, ?) "
@@ -192,6 +196,7 @@ class _Batch:
             (
                 *(number, at, self.file, one.offset, one.size, us, id_tail(line.decision_id)),
                 *(line.event, line.endpoint, line.action, line.decided_by, reason, node_of(line)),
+                line.instance,
             )
         )
         self.words.append((number, " ".join(dict.fromkeys(words_of(line)))))
@@ -232,8 +237,14 @@ class IndexWriter:
     """Indexes what was appended to the audit, in ``step``. One thread uses it."""
 
     def __init__(
-        self, folder: Path, audit: Path, max_bytes: int, segment_lines: int = SEGMENT_LINES
+        self,
+        folder: Path,
+        audit: Path,
+        max_bytes: int,
+        segment_lines: int = SEGMENT_LINES,
+        database: Database | None = None,
     ) -> None:
+        """``database`` is followed in place of the files, if there is one."""
         self.state = IndexState()
         self._folder = folder
         self._files = AuditFiles(audit)
@@ -242,6 +253,7 @@ class IndexWriter:
         self._segment_lines = segment_lines
         self._segment: SegmentWriter | None = None
         self._older_lines = 0
+        self._database = database
 
     def step(self) -> bool:
         """Index the next lines; return False where there are none.
@@ -260,6 +272,8 @@ class IndexWriter:
 
     def _step(self) -> bool:
         segment = self._segment or self._open()
+        if self._database is not None:
+            return self._step_in(self._database, segment)
         files = self._files.scan()
         behind = [(file, self._position(segment, file)) for file in files]
         self.state.audit_bytes = sum(file.size for file in files)
@@ -289,6 +303,25 @@ class IndexWriter:
         self._chunks.close()
         self._measure(segment, files)
         return False
+
+    def _step_in(self, database: Database, segment: SegmentWriter) -> bool:
+        """Index the next lines of the database, where each chain counts as a file of lines."""
+        known = {head.decode(): one.position for head, one in segment.files.items()}
+        try:
+            rows = database.newer(known)
+        except DatabaseUnavailable as error:
+            raise OSError(str(error)) from None
+        for boot_id, group in groupby(rows, key=itemgetter("boot_id")):
+            found, lines, seq = AuditFile(Path(), boot_id.encode(), 0, 0), [], 0
+            for row in group:
+                seq, content = row["seq"], row["line"].encode()
+                if (line := parse(content)) is not None:
+                    lines.append(ParsedLine(line, seq, len(content)))
+            segment.add(found, lines, seq)
+        if segment.count >= self._segment_lines:
+            self._segment = segment = self._next(segment)
+        self._measure(segment, [])
+        return bool(rows)
 
     def _read(self, file: AuditFile, position: int) -> bytes:
         try:

@@ -13,9 +13,9 @@ from typing import IO, NamedTuple
 
 from aiohttp import hdrs, web
 
-from pexpolicy.audit.reader import file_and_rotated, raw_lines
+from pexpolicy.audit.reader import file_and_rotated, open_file, raw_lines
 from pexpolicy_console.context import console_of
-from pexpolicy_console.index.audit_files import UNREADABLE, open_file
+from pexpolicy_console.index.audit_files import UNREADABLE
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.periods import moment
 from pexpolicy_console.roles import Role
@@ -90,6 +90,7 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
         server_problem=server_problem,
         problem=problem,
         audit_path=path,
+        in_database=console.config.settings.audit.ship is not None,
         files=files,
         total=sum(file.size for file in files),
         verification=console.verification,

@@ -26,6 +26,7 @@ FIELDS = (
     ("caller", "Caller"),
     ("room", "Room"),
     ("node", "Node"),
+    ("instance", "Server"),
     ("endpoint", "Request"),
     ("action", "Action"),
     ("decided_by", "Decided by"),
@@ -59,6 +60,7 @@ class Row:
     called: str
     caller: str
     node: str
+    instance: str
     action: str
     decided_by: str
     reason: str
@@ -82,6 +84,7 @@ def row_of(hit: Hit) -> Row:
         _text(request, "local_alias", "alias"),
         _text(request, "remote_alias", "remote_display_name", "registration_alias"),
         _text(request, "node_ip") or str(event.get("peer") or ""),
+        _text(event, "instance"),
         str(event.get("action") or ""),
         str(event.get("decided_by") or ""),
         "" if reason is None else str(reason),

@@ -1,0 +1,78 @@
+"""The console of several servers, whose lines are in a database."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.audit.database import Database
+from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.ship import Shipper
+from pexpolicy.config.loader import load
+from tests.audit.places import chained
+from tests.support import postgresql
+from tests.support.audit_lines import encoded, line
+from tests.support.live_console import LiveConsole, running_console
+from tests.support.waiting import HANG_S
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgresql.Server]:
+    with postgresql.Server.running() as server:
+        yield server
+
+
+def ship(config: Path, chain: HashChain, name: str, *numbers: int) -> None:
+    """Add lines with these numbers, each a second after the one before, and copy them."""
+    lines = ({**line(number)} for number in numbers)
+    for one in (written := [*lines]):
+        del one["boot_id"], one["seq"], one["hash"]
+    path = config.parent / name / "audit.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        file.write(chained(chain, *(encoded([one]).rstrip() for one in written)))
+    with Database(load(config)) as database, closing(Shipper(database, path, name)) as shipper:
+        while shipper.step():
+            pass
+
+
+def eventually(console: LiveConsole, path: str, text: str) -> str:
+    """Return a page as soon as it holds a text."""
+    until = time.monotonic() + HANG_S
+    while text not in (page := console.get(path).text) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert text in page
+    return page
+
+
+def test_the_lines_of_several_servers_are_found_by_their_server(
+    tmp_path: Path, server: postgresql.Server
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[audit]\npath = "audit.jsonl"\n[audit.ship]\n'
+        f'url = "{server.url}"\npassword_file = "{server.folder}/password"\n'
+    )
+    chains = {name: HashChain(name) for name in ("policy-1", "policy-2")}
+    for start, (name, chain) in enumerate(chains.items()):
+        ship(config, chain, name, *range(start, COUNT, 2))
+    with running_console(config) as running:
+        console = running.log_in()
+        page = eventually(console, "/decisions", f"{COUNT} lines, the newest first")
+        rows = page[page.index("<tbody") :]
+        servers = [part[:8] for part in rows.split("<td>policy-")[1:]]
+        assert [one[0] for one in servers] == ["2", "1"] * (COUNT // 2)
+        assert f"policy-2 <small>{COUNT // 2}</small>" in page
+        only = console.get("/decisions?instance=policy-2").text
+        assert f"{COUNT // 2} lines, the newest first" in only
+        assert "<td>policy-1</td>" not in only
+        # A line of a server that was away is older than those that are known.
+        ship(config, chains["policy-1"], "policy-1", -300)
+        eventually(console, "/decisions", f"{COUNT + 1} lines, the newest first")
+        assert "Room -300" in console.get("/decisions?until=2023-11-15T11:55&zone=UTC").text
+        console.post("/audit/verify")
+        assert "no fault" in eventually(console, "/audit", f"in {COUNT + 1} lines, verified")
