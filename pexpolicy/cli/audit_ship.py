@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -89,7 +88,7 @@ def ship(config: Path) -> None:
         table = settings.audit
         assert table.ship is not None
         assert table.path is not None
-        path, instance = settings.resolve(table.path), table.instance or socket.gethostname()
+        path, instance = settings.resolve(table.path), settings.instance
         click.echo(f"copying {path} to the database of [audit.ship] as {instance}", err=True)
         shipper = Shipper(database, path, instance, table.ship.keep_days)
         shipper.run(lambda text: click.echo(f"audit ship: {text}", err=True))
