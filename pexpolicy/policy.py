@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pexpolicy.background.lifespan import Lifespan
-from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, RefreshSignals
+from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, looking_after
 from pexpolicy.background.shared_state import SetupError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
 from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
@@ -203,7 +203,7 @@ class Policy:
             if in_server and self.shared_state is not None:
                 owned = ((owner, one) for (owner, _), data in self._refreshed() for one in data)
                 named = {f"{owner}/{one.name}": one for owner, one in owned}
-                await stack.enter_async_context(RefreshSignals(self.shared_state, named))
+                await stack.enter_async_context(looking_after(self.shared_state, named))
             yield self
 
     async def _open_state(self, stack: AsyncExitStack, *, in_server: bool) -> None:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, cast
 
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import JobHistory, ScheduledJob, entered
-from pexpolicy.background.shared import JobTurn
+from pexpolicy.background.shared import Leases
 from pexpolicy.background.shared_state import SharedState
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
@@ -115,7 +116,9 @@ class Lifespan:
             if history is not None and (history.is_first_worker or job.once_per != "server"):
                 job.bind(name, log, history)
                 if job.once_per == "fleet" and state is not None:
-                    job.turn = JobTurn(state, name, job.name, job.every + job.timeout)
+                    turns = Leases("jobs", job.every + job.timeout)
+                    turns.bind("", state)
+                    job.is_turn = partial(turns.acquire, f"{name}/{job.name}", state.process, 1)
                 self.jobs.append(job)
 
     def report(self) -> dict[str, Any]:

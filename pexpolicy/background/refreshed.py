@@ -8,11 +8,12 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
@@ -20,7 +21,12 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
 from pexpolicy.background.shared import Store, storable
-from pexpolicy.background.shared_state import SetupError, SharedState, SharedUnavailableError
+from pexpolicy.background.shared_state import (
+    SWEEP_S,
+    SetupError,
+    SharedState,
+    SharedUnavailableError,
+)
 from pexpolicy.config.files import read_own, write_own
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.errors import Log, describe_error
@@ -227,55 +233,49 @@ class Refreshed(Periodic[T]):
         return max(early * self.every - self.age, 0.0)
 
 
-SIGNAL_S = 1.0
-"""Seconds between two looks for signals of other processes."""
+LOOK_S = 1.0
+"""Seconds between two looks for what other processes have refreshed."""
 
 
-class RefreshSignals:
-    """The signals to fetch data again, of this process to others and back.
+@asynccontextmanager
+async def looking_after(
+    state: SharedState, data: Mapping[str, Refreshed[Any]]
+) -> AsyncIterator[None]:
+    """Fetch data again that another process has refreshed everywhere, and sweep the shared state.
 
-    ``data`` is by owner and name. Each look is at one row for data that was refreshed everywhere in
-    the last day; without shared state there is none.
+    ``data`` is by owner and name.
     """
+    signals, seen = Store("refresh", str, ttl=86_400.0), dict[str, str]()
+    signals.bind("", state)
+    tasks: set[asyncio.Task[Any]] = set()
 
-    def __init__(self, state: SharedState, data: Mapping[str, Refreshed[Any]]) -> None:
-        self._state = state
-        self._data = data
-        self._signals = Store("refresh", str, ttl=86_400.0)
-        self._signals.bind("", state)
-        self._seen: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+    async def look() -> None:
+        """Fetch what has changed since the last look."""
+        nonlocal seen
+        before, seen = seen, dict(await signals.items(limit=10_000))
+        for name, sent in seen.items():
+            if before.get(name) != sent and not sent.startswith(state.process) and name in data:
+                _ = start_background(data[name].attempt(), tasks)
 
-    async def __aenter__(self) -> Self:
-        for name, data in self._data.items():
-            data.signal = partial(self._send, name)
-        if self._data:
-            await self._look()
-            _ = start_background(self._look_always(), self._tasks)
-        return self
+    async def look_always() -> None:
+        for number in count(1):
+            await asyncio.sleep(LOOK_S)
+            with suppress(SharedUnavailableError, SetupError):
+                if state.exists:
+                    await look()
+                    await state.sweep() if number % SWEEP_S == 0 else None
 
-    async def __aexit__(self, *_: object) -> None:
-        await end_tasks(self._tasks, STOP_TIMEOUT_S)
+    for name, one in data.items():
+        one.signal = partial(_signal, signals, storable(name))
+    with suppress(SharedUnavailableError, SetupError):
+        seen = dict(await signals.items(limit=10_000)) if state.exists else {}
+    _ = start_background(look_always(), tasks)
+    yield
+    await end_tasks(tasks, STOP_TIMEOUT_S)
 
-    async def _send(self, name: str) -> None:
-        await self._signals.put(storable(name), f"{self._state.process} {uuid.uuid4()}")
 
-    async def _look(self) -> list[str]:
-        """Return the data that other processes have refreshed since the last look."""
-        if not self._state.exists:
-            return []
-        with suppress(SharedUnavailableError, SetupError):
-            before, self._seen = self._seen, dict(await self._signals.items(limit=10_000))
-            changed = (name for name, sent in self._seen.items() if before.get(name) != sent)
-            return [name for name in changed if self._state.process not in self._seen[name]]
-        return []
-
-    async def _look_always(self) -> None:
-        while True:
-            await asyncio.sleep(SIGNAL_S)
-            for name in await self._look():
-                if (data := self._data.get(name)) is not None:
-                    _ = start_background(data.attempt(), self._tasks)
+async def _signal(signals: Store[str], name: str) -> None:
+    await signals.put(name, f"{signals.state.process} {uuid.uuid4()}")
 
 
 class CacheFileError(Exception):

@@ -180,7 +180,7 @@ def declared_by(instance: object, declared: list[Declared], kind: type[D]) -> tu
     """
     items = [*declared, *getattr(instance, "__dict__", {}).values()]
     found = tuple({id(item): item for item in items if isinstance(item, kind)}.values())
-    for name, count in Counter(item.name for item in found).items():
+    for (_, name), count in Counter((type(item), item.name) for item in found).items():
         if count > 1:
             text = f"two {found[0].declared_as} have the name {name!r}: give each its own name="
             raise PluginBuildError.because(text)
@@ -208,16 +208,6 @@ RECHECK_S = 60.0
 DONE = "done"
 
 OncePer = Literal["server", "worker", "fleet"]
-
-
-class Turn(Protocol):
-    """What gives a job to one process of several."""
-
-    async def begin(self) -> bool:
-        """Return whether this process runs it now."""
-
-    async def end(self) -> None:
-        """Let another process run it at once."""
 
 
 JobRuns = Counter[tuple[str, str, str]]
@@ -282,8 +272,8 @@ class ScheduledJob(Periodic[object]):
         if once_per not in (allowed := get_args(OncePer)):
             raise ValueError(f"once_per is one of {allowed}, and not {once_per!r}")
         self.once_per = once_per
-        self.turn: Turn | None = None
-        """Of a job once per fleet: whose turn it is."""
+        self.is_turn: Callable[[], Awaitable[bool]] | None = None
+        """Of a job once per fleet: whether this process runs it now."""
         self._history = JobHistory()
         super().__init__(run, name, every, timeout)
 
@@ -319,7 +309,7 @@ class ScheduledJob(Periodic[object]):
     async def _is_turn(self) -> bool:
         """Return whether this process runs it; without shared state the run is left out."""
         try:
-            return self.turn is None or await self.turn.begin()
+            return self.is_turn is None or await self.is_turn()
         except Exception as error:  # noqa: BLE001 - such as SharedUnavailableError
             self._failed(error, FAILED)
             return False
@@ -332,8 +322,6 @@ class ScheduledJob(Periodic[object]):
         except asyncio.CancelledError:
             # The next generation runs it again.
             self._history.started.pop(key, None)
-            if self.turn is not None:
-                await self.turn.end()
             raise
         if isinstance(result, Failure):
             is_late = self._running is not None and not self._running.done()

@@ -9,7 +9,6 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from types import GenericAlias
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -18,7 +17,10 @@ from pydantic import BaseModel
 
 from pexpolicy.background.schedule import check_seconds, declare
 from pexpolicy.background.shared_state import (
-    FILE_NAME,
+    EXPIRES,
+    FROM,
+    PLACE,
+    PRESENT,
     Engine,
     Rows,
     SetupError,
@@ -34,6 +36,8 @@ from pexpolicy.models.context import HOOK_CONTEXT
 
 M = TypeVar("M")
 
+FILE_NAME = "shared.sqlite"
+"""In the state folder."""
 MAX_TTL_S = 366 * 86_400.0
 """How long an entry is kept that has no shorter time: every entry expires."""
 MAX_KEY = 300
@@ -62,9 +66,7 @@ class SharedItem:
     def __init__(self, name: str) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a name has letters, digits and _.- only, up to 64: {name!r}")
-        self.name = name
-        self.prefixed = name
-        """The name with that of the plugin."""
+        self.name = self.prefixed = name
         self._state: SharedState | None = None
         declare(self)
 
@@ -75,7 +77,7 @@ class SharedItem:
 
     def bind(self, plugin: str, state: SharedState) -> None:
         """Keep it in a state, under the name of the plugin."""
-        self.prefixed = f"{plugin}/{self.name}"
+        self.prefixed = f"{plugin}/{type(self).__name__}/{self.name}"
         self._state = state
 
     @property
@@ -91,9 +93,8 @@ class SharedItem:
         _, request = HOOK_CONTEXT.get()
         return self.state.is_dry or (request is not None and request.dry_run)
 
-    async def _rows(self, sql: str, *arguments: Any, lock: str = "") -> Rows:
-        key = f"{self.prefixed}\n{lock}" if lock else ""
-        return (await self.state.run((sql, (self.prefixed, *arguments)), lock=key))[0]
+    async def _rows(self, sql: str, *arguments: Any) -> Rows:
+        return (await self.state.run((sql, (self.prefixed, *arguments))))[0]
 
 
 def storable(key: str) -> str:
@@ -103,6 +104,10 @@ def storable(key: str) -> str:
         digest = hashlib.sha256(key.encode()).hexdigest()
         key = key[: MAX_KEY - len(digest)] + digest
     return key
+
+
+def _ttl(given: float | None, default: float) -> float:
+    return float(min(default if given is None else given, MAX_TTL_S))
 
 
 class Leases(SharedItem):
@@ -132,15 +137,15 @@ class Leases(SharedItem):
         that has a place keeps it, for at least ``ttl`` seconds from now, also above ``most``. In a
         dry run it returns whether there would be a place.
         """
-        key, holder, seconds = storable(key), storable(holder), _ttl(ttl, self._ttl)
+        asked = storable(key), storable(holder), _ttl(ttl, self._ttl), most
         if self.is_dry:
-            return bool(await self._rows(f"SELECT 1 WHERE {_HAS_PLACE}", key, holder, most))
-        return bool(await self._rows(_ACQUIRE, key, holder, most, seconds, lock=key))
+            return bool(await self._rows(PLACE, *asked))
+        return bool(await self._rows(self.state.acquire, *asked))
 
     async def release(self, key: str, holder: str) -> None:
         """Give back the place of ``holder``; without effect if it has none. Atomic."""
         if not self.is_dry:
-            await self._rows(_RELEASE, storable(key), storable(holder))
+            await self._rows(_REMOVE, storable(key), storable(holder))
 
     async def replace(self, key: str, old: str, new: str, *, ttl: float | None = None) -> None:
         """Give the place of ``old`` to ``new``, in one transaction.
@@ -148,14 +153,7 @@ class Leases(SharedItem):
         ``new`` has a place afterwards in any case, even if ``old`` had none and more than ``most``
         have one. Nothing sees both of them or neither.
         """
-        if self.is_dry:
-            return
-        key, seconds = storable(key), _ttl(ttl, self._ttl)
-        await self.state.run(
-            (_RELEASE, (self.prefixed, key, storable(old))),
-            (_ACQUIRE, (self.prefixed, key, storable(new), None, seconds)),
-            lock=f"{self.prefixed}\n{key}",
-        )
+        await self.change([(key, new)], [(key, old)] if old != new else [], ttl=ttl)
 
     async def change(
         self,
@@ -169,47 +167,29 @@ class Leases(SharedItem):
         As with ``replace``, a place is given in any case.
         """
         name, seconds = self.prefixed, _ttl(ttl, self._ttl)
-        gone = sorted((name, storable(key), storable(holder)) for key, holder in released)
         new = sorted((name, storable(key), storable(holder)) for key, holder in given)
-        acquired = [(*one, None, seconds) for one in new]
-        statements: list[Statement] = [(_RELEASE, gone), (_ACQUIRE, acquired)]
-        if not self.is_dry and (gone or new):
-            made = (one for one in statements if one[1])
-            await self.state.run(*made, lock=f"{self.prefixed}\n")
+        gone = sorted((name, storable(key), storable(holder)) for key, holder in released)
+        acquired = [(*one, seconds, None) for one in new]
+        # A place is given first, as that locks its key: two transactions cannot wait in a circle.
+        made = [one for one in ((self.state.acquire, acquired), (_REMOVE, gone)) if one[1]]
+        if made and not self.is_dry:
+            await self.state.run(*made)
 
     async def count(self, key: str) -> int:
         """Return the number of holders of ``key``."""
-        where = "WHERE name = $1 AND key = $2 AND expires > $now"
-        rows = await self._rows(f"SELECT count(*) FROM pexpolicy_leases {where}", storable(key))
-        return int(rows[0][0])
+        return int((await self._rows(f"SELECT count(*) {PRESENT}", storable(key)))[0][0])
 
     async def holders(self, key: str) -> list[str]:
         """Return the holders of ``key`` in their order."""
-        where = "WHERE name = $1 AND key = $2 AND expires > $now ORDER BY holder"
-        rows = await self._rows(f"SELECT holder FROM pexpolicy_leases {where}", storable(key))
+        rows = await self._rows(f"SELECT part {PRESENT} ORDER BY part", storable(key))
         return [row[0] for row in rows]
 
     async def counts(self) -> dict[str, int]:
         """Return the number of holders of each key that has any."""
-        where = "WHERE name = $1 AND expires > $now GROUP BY key ORDER BY key"
-        rows = await self._rows(f"SELECT key, count(*) FROM pexpolicy_leases {where}")
-        return dict(rows)
+        return dict(await self._rows(f"SELECT key, count(*) {FROM} GROUP BY key ORDER BY key"))
 
 
-_HELD = "SELECT count(*) FROM pexpolicy_leases WHERE name = $1 AND key = $2 AND expires > $now"
-_HAS_PLACE = (
-    f"CAST($4 AS bigint) IS NULL OR ({_HELD}) < CAST($4 AS bigint)"
-    f" OR ({_HELD} AND holder = CAST($3 AS text)) > 0"
-)
-_ACQUIRE = (
-    "INSERT INTO pexpolicy_leases (name, key, holder, expires)"
-    " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS text),"
-    f" $now + CAST($5 AS double precision) WHERE {_HAS_PLACE}"
-    " ON CONFLICT (name, key, holder) DO UPDATE SET expires ="
-    " CASE WHEN excluded.expires > pexpolicy_leases.expires"
-    " THEN excluded.expires ELSE pexpolicy_leases.expires END RETURNING 1"
-)
-_RELEASE = "DELETE FROM pexpolicy_leases WHERE name = $1 AND key = $2 AND holder = $3"
+_REMOVE = "DELETE FROM pexpolicy_shared WHERE name = $1 AND key = $2 AND part = $3"
 
 
 class Counters(SharedItem):
@@ -228,16 +208,14 @@ class Counters(SharedItem):
     async def add(self, key: str, amount: int = 1) -> int:
         """Add to the number of ``key``, and return it. Atomic: no addition is lost.
 
-        Two that add at the same time may both see the sum of both.
+        Of two at the same time, at least one returns the sum of both.
         """
-        key = storable(key)
+        name, key, slot = self.prefixed, storable(key), self._window / SLOTS
         if self.is_dry:
             return await self.count(key) + amount
-        added, total = await self.state.run(
-            (_ADD, (self.prefixed, key, self._window / SLOTS, amount, self._window)),
-            (_TOTAL, (self.prefixed, key)),
+        _, total = await self.state.run(
+            (_ADD, (name, key, slot, self._window + slot, amount)), (_TOTAL, (name, key))
         )
-        assert added
         return int(total[0][0])
 
     async def count(self, key: str) -> int:
@@ -246,17 +224,12 @@ class Counters(SharedItem):
 
 
 _ADD = (
-    "INSERT INTO pexpolicy_counters (name, key, slot, amount, expires)"
-    " SELECT CAST($1 AS text), CAST($2 AS text),"
-    " CAST($now / CAST($3 AS double precision) AS bigint), CAST($4 AS bigint),"
-    " $now + CAST($3 AS double precision) + CAST($5 AS double precision) WHERE 1 = 1"
-    " ON CONFLICT (name, key, slot)"
-    " DO UPDATE SET amount = pexpolicy_counters.amount + excluded.amount RETURNING 1"
+    "INSERT INTO pexpolicy_shared (name, key, part, expires, amount) VALUES ($1, $2,"
+    f" CAST(CAST($now / CAST($3 AS double precision) AS bigint) AS text), {EXPIRES},"
+    " CAST($5 AS bigint)) ON CONFLICT (name, key, part)"
+    " DO UPDATE SET amount = pexpolicy_shared.amount + excluded.amount"
 )
-_TOTAL = (
-    "SELECT coalesce(sum(amount), 0) FROM pexpolicy_counters"
-    " WHERE name = $1 AND key = $2 AND expires > $now"
-)
+_TOTAL = f"SELECT coalesce(sum(amount), 0) {PRESENT}"
 
 
 class Store(SharedItem, Generic[M]):
@@ -271,14 +244,13 @@ class Store(SharedItem, Generic[M]):
     def __init__(self, name: str, model: type[M], ttl: float | None = None) -> None:
         check_seconds(ttl=_ttl(ttl, MAX_TTL_S))
         self._ttl = ttl
-        self._encode: Callable[[M], str]
+        self._encode: Callable[[M], str] = lambda value: msgspec.json.encode(value).decode()
         self._decode: Callable[[str], M]
         is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
         if is_class and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:
-            self._encode = lambda value: msgspec.json.encode(value).decode()
             self._decode = msgspec.json.Decoder(model).decode
         super().__init__(name)
 
@@ -302,8 +274,8 @@ class Store(SharedItem, Generic[M]):
         seconds, name = _ttl(ttl, self._ttl or MAX_TTL_S), self.prefixed
         items = sorted((storable(key), value) for key, value in changes.items())
         put = [(name, key, self._encode(v), seconds) for key, v in items if v is not None]
-        gone = [(name, key) for key, value in items if value is None]
-        await self.state.run(*((sql, rows) for sql, rows in ((_PUT, put), (_DELETE, gone)) if rows))
+        gone = [(name, key, "") for key, value in items if value is None]
+        await self.state.run(*((sql, rows) for sql, rows in ((_PUT, put), (_REMOVE, gone)) if rows))
 
     async def take(self, key: str, by: str) -> M | None:
         """Return the value of ``key`` to the first one that takes it, and to others ``None``.
@@ -311,12 +283,8 @@ class Store(SharedItem, Generic[M]):
         Atomic: exactly one ``by`` gets it, and the same ``by`` gets it again, as Infinity asks
         several times for one call. ``get`` and ``items`` still have it until it expires.
         """
-        if self.is_dry:
-            where = f"{_PRESENT} AND (taken_by IS NULL OR taken_by = $3)"
-            sql = f"SELECT value FROM pexpolicy_entries {where}"
-            rows = await self._rows(sql, storable(key), storable(by))
-        else:
-            rows = await self._rows(_TAKE, storable(key), storable(by))
+        sql = f"SELECT value {_UNTAKEN}" if self.is_dry else _TAKE
+        rows = await self._rows(sql, storable(key), storable(by))
         return self._decode(rows[0][0]) if rows else None
 
     async def update(
@@ -335,7 +303,7 @@ class Store(SharedItem, Generic[M]):
             if self.is_dry or (value is None and before is None):
                 return value
             if value is None:
-                rows = await self._rows(f"{_DELETE} AND value = $3 RETURNING 1", key, before)
+                rows = await self._rows(f"{_REMOVE} AND value = $4 RETURNING 1", key, "", before)
             elif before is None:
                 rows = await self._rows(_INSERT, key, self._encode(value), seconds)
             else:
@@ -356,32 +324,27 @@ class Store(SharedItem, Generic[M]):
         return [(key, self._decode(value)) for key, value in rows]
 
     async def _text(self, key: str) -> str | None:
-        rows = await self._rows(f"SELECT value FROM pexpolicy_entries {_PRESENT}", key)
+        rows = await self._rows(f"SELECT value {PRESENT}", key)
         return rows[0][0] if rows else None
 
 
-_PRESENT = "WHERE name = $1 AND key = $2 AND expires > $now"
-_NEW = (
-    "INSERT INTO pexpolicy_entries (name, key, value, taken_by, expires)"
-    " VALUES ($1, $2, $3, NULL, $now + CAST($4 AS double precision))"
-    " ON CONFLICT (name, key) DO UPDATE SET"
-    " value = excluded.value, taken_by = NULL, expires = excluded.expires"
+_PUT = (
+    "INSERT INTO pexpolicy_shared (name, key, part, value, expires)"
+    f" VALUES ($1, $2, '', $3, {EXPIRES}) ON CONFLICT (name, key, part)"
+    " DO UPDATE SET value = excluded.value, taken_by = NULL, expires = excluded.expires"
 )
-_PUT = _NEW
-_INSERT = f"{_NEW} WHERE pexpolicy_entries.expires <= $now RETURNING 1"
+_INSERT = f"{_PUT} WHERE pexpolicy_shared.expires <= $now RETURNING 1"
+_WHERE = PRESENT.removeprefix("FROM pexpolicy_shared ")
 _SWAP = (
-    "UPDATE pexpolicy_entries SET value = $3, expires = $now + CAST($4 AS double precision)"
-    f" {_PRESENT} AND value = $5 RETURNING 1"
+    f"UPDATE pexpolicy_shared SET value = $3, expires = {EXPIRES} {_WHERE}"
+    " AND value = $5 RETURNING 1"
 )
-_DELETE = "DELETE FROM pexpolicy_entries WHERE name = $1 AND key = $2"
+_UNTAKEN = f"{PRESENT} AND (taken_by IS NULL OR taken_by = $3)"
 _TAKE = (
-    f"UPDATE pexpolicy_entries SET taken_by = $3 {_PRESENT}"
+    f"UPDATE pexpolicy_shared SET taken_by = $3 {_WHERE}"
     " AND (taken_by IS NULL OR taken_by = $3) RETURNING value"
 )
-_ITEMS = (
-    "SELECT key, value FROM pexpolicy_entries WHERE name = $1 AND key >= $2 AND key < $3"
-    " AND key > $4 AND expires > $now ORDER BY key LIMIT $5"
-)
+_ITEMS = f"SELECT key, value {FROM} AND key >= $2 AND key < $3 AND key > $4 ORDER BY key LIMIT $5"
 
 
 class SharedTables(SharedItem):
@@ -420,42 +383,19 @@ class SharedTables(SharedItem):
         return await self.state.run(*statements, lock=lock, timeout=self._timeout)
 
 
-class JobTurn:
-    """Gives a job once per fleet to one process: a lease that it renews at each run."""
-
-    def __init__(self, state: SharedState, plugin: str, job: str, ttl: float) -> None:
-        self._key, self._state = f"{plugin}/{job}", state
-        self._leases = Leases("jobs", ttl)
-        self._leases.bind("", state)
-
-    async def begin(self) -> bool:
-        """Return whether this process runs it now."""
-        return await self._leases.acquire(self._key, self._state.process, 1)
-
-    async def end(self) -> None:
-        """Let another process run it at once."""
-        with suppress(SharedUnavailableError):
-            await self._leases.release(self._key, self._state.process)
-
-
 def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:
-    """Return the state of ``[shared]``, not opened; one that ``is_dry`` is only read."""
+    """Return the state of ``[shared]``, not opened; one that ``is_dry`` is only read.
+
+    Raises ``SetupError``.
+    """
     table = settings.shared
-    engine: Engine
+    path = settings.state_dir / FILE_NAME
+    engine: Engine = SqliteEngine(path, table.timeout, reads_only=is_dry)
     if table.url is not None:
         try:
             from pexpolicy.background.shared_postgresql import PostgresqlEngine  # noqa: PLC0415
         except ImportError as error:
             raise SetupError(f"{error}: pip install 'pexpolicy-sources[postgresql]'") from None
-        engine = PostgresqlEngine(table.url, revealed(settings.shared_password), reads_only=is_dry)
-    else:
-        path = settings.state_dir / FILE_NAME
-        engine = SqliteEngine(path, table.timeout, reads_only=is_dry)
+        password = revealed(settings.shared_password)
+        engine = PostgresqlEngine(table.url, password, reads_only=is_dry)
     return SharedState(engine, table.timeout, log=log, is_dry=is_dry)
-
-
-SHARED_KINDS: tuple[type[SharedItem], ...] = (Leases, Counters, Store, SharedTables)
-
-
-def _ttl(given: float | None, default: float) -> float:
-    return float(min(default if given is None else given, MAX_TTL_S))

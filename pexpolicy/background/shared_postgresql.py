@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
-from weakref import WeakValueDictionary
 
 import asyncpg  # type: ignore[import-untyped]
 
 from pexpolicy.background.shared_state import (
+    ACQUIRE,
     CLOSE_S,
     CONNECTIONS,
     SCHEMA,
     TABLES,
     Rows,
-    SqliteEngine,
     Statement,
     check_schema,
     translated,
@@ -25,8 +23,8 @@ from pexpolicy.background.shared_state import (
 from pexpolicy.config.outgoing import postgresql_options
 from pexpolicy.tasks import end_tasks, start_background
 
-CONNECT_S = 5.0
-"""Seconds for a connection, which may take longer than the operations over it."""
+WORK_S = 5.0
+"""Seconds after which an operation that was abandoned loses its connection."""
 _WORDS = {
     "$now": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
     "$tables": "(SELECT CAST(relname AS text) AS name FROM pg_catalog.pg_class) AS tables",
@@ -45,13 +43,21 @@ _DURABLE = (
 """Else a crash of the database would give a place twice."""
 
 
+_FUNCTION = f"""CREATE OR REPLACE FUNCTION
+pexpolicy_acquire(text, text, text, double precision, bigint) RETURNS SETOF integer
+LANGUAGE plpgsql AS $function$ BEGIN
+PERFORM pg_advisory_xact_lock(hashtextextended($1 || $2, 0));
+RETURN QUERY {ACQUIRE}; END $function$"""
+"""In one round trip: what holds a lock over several is slow where many ask for one key."""
+
+
 class PostgresqlEngine:
     """A database of PostgreSQL. One that ``reads_only`` creates nothing.
 
-    An operation that is abandoned leaves its connection, which is closed without a word to the
-    server: asyncpg would wait for the answer to a cancellation.
+    An operation that is abandoned ends in the background, and keeps its connection until then.
     """
 
+    acquire = "SELECT * FROM pexpolicy_acquire($1, $2, $3, $4, $5)"
     exists = True
     mistakes: tuple[type[Exception], ...] = (
         *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
@@ -68,55 +74,42 @@ class PostgresqlEngine:
         }
         self._reads_only = reads_only
         self._is_checked = False
-        self._empty: SqliteEngine | None = None
-        """What is read while there are no tables."""
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[asyncpg.Connection] = []
-        self._opening: set[asyncio.Task[asyncpg.Connection]] = set()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[list[Rows]]] = set()
 
     def start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
         """Run statements in one transaction over a connection of its own."""
         return asyncio.get_running_loop().create_task(self._run(statements, lock))
 
     async def _run(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
-        key = self._locks.setdefault(lock, asyncio.Lock()) if lock else nullcontext()
-        # Here first, so that a key that many ask for does not take all connections.
-        async with key, self._free:
+        await self._free.acquire()
+        # It goes on when it is abandoned, as asyncpg would wait for its own cancellation.
+        return await asyncio.shield(start_background(self._work(statements, lock), self._tasks))
+
+    async def _work(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
+        try:
             connection = await self._connection()
+            # It ends a statement of a server that is gone without a word.
+            end = asyncio.get_running_loop().call_later(WORK_S, connection.terminate)
             try:
-                if self._empty is not None:
-                    found = await self._empty.start(statements, lock)
-                else:
-                    found = await _transaction(connection, statements, lock)
+                found = await _transaction(connection, statements, lock)
             except BaseException:
                 connection.terminate()
                 raise
+            finally:
+                end.cancel()
             self._idle.append(connection)
             return found
-
-    def _keep(self, opened: asyncio.Task[asyncpg.Connection]) -> None:
-        """Keep a connection that was opened after its operation had been abandoned."""
-        if not opened.cancelled() and opened.exception() is None:
-            if len(self._idle) < CONNECTIONS:
-                self._idle.append(opened.result())
-            else:
-                opened.result().terminate()
+        finally:
+            self._free.release()
 
     async def _connection(self) -> asyncpg.Connection:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        opening = start_background(self._connect(), self._opening)
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._keep)
-            raise
-
-    async def _connect(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(**self._options, timeout=CONNECT_S)
+        connection = await asyncpg.connect(**self._options, timeout=WORK_S)
         try:
             await connection.execute(_DURABLE)
             if not self._is_checked:
@@ -137,23 +130,21 @@ class PostgresqlEngine:
             check_schema(await connection.fetch(version[0]))
             return
         if self._reads_only:
-            self._empty = SqliteEngine()
-            return
-        *_, rows = await _transaction(connection, [*((sql, ()) for sql in TABLES), version], "open")
+            raise ConnectionError("it has no tables yet: start the server first")
+        *_, rows = await _transaction(
+            connection, [*((sql, ()) for sql in (*TABLES, _FUNCTION)), version], "open"
+        )
         if check_schema(rows):
             insert = "INSERT INTO pexpolicy_schema VALUES ($1)"
             await connection.execute(insert, SCHEMA)
 
     async def close(self) -> None:
         """Close the connections; those of a server that hangs without waiting for it."""
-        await end_tasks(self._opening, CLOSE_S)
+        await end_tasks(self._tasks, CLOSE_S)
         closing = {asyncio.ensure_future(one.close(timeout=CLOSE_S)) for one in self._idle}
         self._idle.clear()
         if closing:
-            for task in (await asyncio.wait(closing, timeout=2 * CLOSE_S))[1]:
-                task.cancel()
-        if self._empty is not None:
-            await self._empty.close()
+            await asyncio.wait(closing, timeout=2 * CLOSE_S)
 
 
 async def _transaction(

@@ -5,8 +5,6 @@ All statements are written in one dialect for SQLite and PostgreSQL: ``$1`` is t
 and in ``CREATE TABLE`` the type ``$text`` is text that is compared by code points.
 """
 
-# ruff: noqa: S608 - the statements are made of constants
-
 from __future__ import annotations
 
 import asyncio
@@ -16,7 +14,7 @@ import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,41 +26,39 @@ from pexpolicy.errors import Log, describe_error
 
 SCHEMA = 1
 """The version of the tables. A server also works with those of the version before."""
-_COLUMNS = {
-    "pexpolicy_schema": "version bigint NOT NULL",
-    "pexpolicy_leases": "name $text, key $text, holder $text, expires double precision NOT NULL,"
-    " PRIMARY KEY (name, key, holder)",
-    "pexpolicy_counters": "name $text, key $text, slot bigint, amount bigint NOT NULL,"
-    " expires double precision NOT NULL, PRIMARY KEY (name, key, slot)",
-    "pexpolicy_entries": "name $text, key $text, value $text NOT NULL, taken_by $text,"
-    " expires double precision NOT NULL, PRIMARY KEY (name, key)",
-}
-SWEPT = {
-    "pexpolicy_leases": "name, key, holder",
-    "pexpolicy_counters": "name, key, slot",
-    "pexpolicy_entries": "name, key",
-}
-"""Tables whose expired rows are deleted, and their keys."""
-SWEPT_AT_ONCE = 500
-_SWEEP = (
-    "DELETE FROM {table} WHERE ({columns}) IN (SELECT {columns} FROM {table}"
-    f" WHERE expires <= $now - CAST($1 AS double precision) LIMIT {SWEPT_AT_ONCE}) RETURNING 1"
-)
 TABLES = (
-    *(f"CREATE TABLE IF NOT EXISTS {name} ({columns})" for name, columns in _COLUMNS.items()),
-    *(f"CREATE INDEX IF NOT EXISTS {name}_expire ON {name} (expires)" for name in SWEPT),
+    "CREATE TABLE IF NOT EXISTS pexpolicy_schema (version bigint NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS pexpolicy_shared (name $text, key $text, part $text,
+    value $text, amount bigint, taken_by $text, expires double precision NOT NULL,
+    PRIMARY KEY (name, key, part))""",
+    "CREATE INDEX IF NOT EXISTS pexpolicy_shared_expire ON pexpolicy_shared (expires)",
 )
+"""A holder of a lease and a slot of a counter is a ``part``; an entry of a store has an empty one.
+"""
+FROM = "FROM pexpolicy_shared WHERE name = $1 AND expires > $now"
+PRESENT = f"{FROM} AND key = $2"
+EXPIRES = "$now + CAST($4 AS double precision)"
+PLACE = (
+    "SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS text), " + EXPIRES + " WHERE"
+    f" (CAST($5 AS bigint) IS NULL OR (SELECT count(*) {PRESENT}) < CAST($5 AS bigint)"
+    f" OR EXISTS (SELECT 1 {PRESENT} AND part = $3))"
+)
+ACQUIRE = (
+    f"INSERT INTO pexpolicy_shared (name, key, part, expires) {PLACE}"
+    " ON CONFLICT (name, key, part) DO UPDATE SET expires ="
+    " CASE WHEN excluded.expires > pexpolicy_shared.expires"
+    " THEN excluded.expires ELSE pexpolicy_shared.expires END RETURNING 1"
+)
+"""Give a place to a holder, unless the key has as many as it may; returns a row if it has one."""
+SWEPT_AT_ONCE = 500
+_SWEEP = """DELETE FROM pexpolicy_shared WHERE (name, key, part) IN
+(SELECT name, key, part FROM pexpolicy_shared WHERE expires <= $now - $1 LIMIT $2) RETURNING 1"""
 SWEEP_S = 60.0
 CLOSE_S = 1.0
 OPEN_S = 2.0
 CONNECTIONS = 8
 """Connections of one process to a database; further operations wait for one."""
-FILE_NAME = "shared.sqlite"
-"""In the state folder."""
-PAUSE_S = 1.0
-"""Seconds between two attempts while the engine fails."""
-DONE, FAILED, TIMED_OUT, REFUSED = "done", "failed", "timed_out", "refused"
-OUTCOMES = (DONE, FAILED, TIMED_OUT, REFUSED)
+DONE, FAILED, TIMED_OUT, REFUSED = OUTCOMES = ("done", "failed", "timed_out", "refused")
 """What may become of an operation; the last one was not tried, as the engine has failed before."""
 
 Statement = tuple[str, Sequence[Any]]
@@ -85,6 +81,8 @@ class Engine(Protocol):
     def exists(self) -> bool:
         """False while nothing was ever written."""
 
+    acquire: str
+    """``ACQUIRE``, of which two for one key never run at a time."""
     mistakes: tuple[type[Exception], ...]
     """Errors of a statement or its arguments, which say nothing about the engine."""
 
@@ -99,13 +97,19 @@ class Engine(Protocol):
         """Close the connections."""
 
 
-def check_schema(found: Sequence[tuple[Any, ...]]) -> bool:
+def check_schema(found: Rows) -> bool:
     """Return whether the version has to be inserted; raises ``SetupError``."""
-    version = max((row[0] for row in found), default=None)
-    if version is not None and not SCHEMA - 1 <= version <= SCHEMA:
+    if found and not SCHEMA - 1 <= (version := found[0][0]) <= SCHEMA:
         which = "a newer version" if version > SCHEMA else "a version that is too old"
         raise SetupError(f"its tables are those of {which} of pexpolicy (schema {version})")
-    return version is None
+    return not found
+
+
+def translated(sql: str, words: Mapping[str, str]) -> str:
+    """Return a statement in the dialect of an engine."""
+    for word, text in words.items():
+        sql = sql.replace(word, text)
+    return sql
 
 
 class SqliteEngine:
@@ -114,6 +118,7 @@ class SqliteEngine:
     One that ``reads_only`` creates nothing: without a file it is empty. ``timeout`` in seconds.
     """
 
+    acquire = ACQUIRE  # there is one writer at a time
     mistakes: tuple[type[Exception], ...] = (
         *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError),
         *(sqlite3.DataError, ValueError, TypeError, OverflowError),
@@ -131,7 +136,7 @@ class SqliteEngine:
     @property
     def exists(self) -> bool:
         """True once there is a database."""
-        return self._connection is not None or (self._path is not None and self._path.exists())
+        return self._path is None or self._path.exists()
 
     def start(
         self,
@@ -142,57 +147,47 @@ class SqliteEngine:
         return asyncio.get_running_loop().run_in_executor(self._thread, self._run, statements)
 
     def _run(self, statements: Sequence[Statement]) -> list[Rows]:
-        connection = self._connection or self._open()
         try:
+            connection = self._connection or self._open()
             if len(statements) == 1 and not isinstance(statements[0][1], list):
                 return [_execute(connection, *statements[0])]
             connection.execute("BEGIN" if self._reads_only else "BEGIN IMMEDIATE")
             found = [_execute(connection, *statement) for statement in statements]
             connection.execute("COMMIT")
         except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             if not isinstance(error, self.mistakes):
                 self._close()  # the file may have been replaced
+            elif self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
         return found
 
     def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < (3, 35):
             raise SetupError(f"needs SQLite 3.35, and this one is {sqlite3.sqlite_version}")
-        path, mode = self._path, "rw"
-        if path is None or (self._reads_only and not path.exists()):
-            name = ":memory:"
-        else:
-            if self._reads_only:
-                mode = "ro"
-            else:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with suppress(FileExistsError):
-                    # To close a file ends the locks that this process has on it: only a new one.
-                    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            name = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        connection = sqlite3.connect(
+        path, name = self._path, ":memory:"
+        if path is not None and not self._reads_only:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                # To close a file ends the locks that this process has on it: only a new one.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if path is not None and path.exists():
+            name = f"file:{quote(str(path.absolute()))}?mode={'ro' if self._reads_only else 'rw'}"
+        self._connection = connection = sqlite3.connect(
             name, self._timeout, isolation_level=None, check_same_thread=False, uri=True
         )
-        try:
-            if mode == "rw":
-                _use_wal(connection, self._timeout)
-                # A power failure may undo the last transactions, and never a part of one.
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("BEGIN IMMEDIATE")
-                for create in TABLES:
-                    _execute(connection, create, ())
-            if check_schema(_execute(connection, "SELECT version FROM pexpolicy_schema", ())):
-                _execute(connection, "INSERT INTO pexpolicy_schema VALUES ($1)", (SCHEMA,))
-            if connection.in_transaction:
-                connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        if name == ":memory:":
-            weakref.finalize(self, connection.close)
-        self._connection = connection
+        weakref.finalize(self, connection.close)
+        if name == ":memory:" or not self._reads_only:
+            _use_wal(connection, self._timeout)
+            # A power failure may undo the last transactions, and never a part of one.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            for create in TABLES:
+                _execute(connection, create, ())
+        if check_schema(_execute(connection, "SELECT version FROM pexpolicy_schema", ())):
+            _execute(connection, "INSERT INTO pexpolicy_schema VALUES ($1)", (SCHEMA,))
+        if connection.in_transaction:
+            connection.execute("COMMIT")
         return connection
 
     def _close(self) -> None:
@@ -228,23 +223,16 @@ _SQLITE = {
 }
 
 
-def translated(sql: str, words: dict[str, str]) -> str:
-    """Return a statement in the dialect of an engine."""
-    for word, text in words.items():
-        sql = sql.replace(word, text)
-    return sql
-
-
 def _execute(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Rows:
     sql = translated(sql, _SQLITE)
     if isinstance(arguments, list):
-        connection.executemany(sql, [_numbered(row) for row in arguments])
+        connection.executemany(sql, map(_numbered, arguments))
         return []
     return connection.execute(sql, _numbered(arguments)).fetchall()
 
 
-def _numbered(arguments: Iterable[Any]) -> dict[str, Any]:
-    """Return arguments by the names ``$1``, ``$2`` without the dollar, as ``sqlite3`` wants it."""
+def _numbered(arguments: Sequence[Any]) -> dict[str, Any]:
+    """Return arguments by their numbers, which is how ``sqlite3`` finds those of ``$1``."""
     return {str(number): value for number, value in enumerate(arguments, 1)}
 
 
@@ -258,38 +246,39 @@ class SharedState:
         self, engine: Engine, timeout: float = 0.25, *, log: Log | None = None, is_dry: bool = False
     ) -> None:
         self.is_dry = is_dry
+        self.acquire = engine.acquire
+        """The statement that gives a place to a holder."""
         self.problem = ""
         """Why the last operation failed; empty after a success."""
-        self.counted: Counter[str] = Counter()
-        """Operations by outcome that were not added to the metrics yet."""
+        self.users = 0
+        """Policies that have it open."""
+        self.process = str(uuid.uuid4())
+        """Identifies this process among those of all servers."""
         self._engine = engine
         self._timeout = timeout
         self._log = log
-        self._breaker = CircuitBreaker(failures=3, window=10.0, pause=PAUSE_S)
-        self.process = str(uuid.uuid4())
-        """Identifies this process among those of all servers."""
+        self._breaker = CircuitBreaker(failures=3, window=10.0, pause=1.0)
+        self._counted: Counter[str] = Counter()
         self._created: set[str] = set()
-        self.users = 0
-        """Policies that have it open."""
 
     @property
     def exists(self) -> bool:
         """False while nothing was ever written, and nothing needs to be read."""
         return self._engine.exists
 
+    @property
+    def is_available(self) -> bool:
+        """False while the engine is not asked, except once a second."""
+        return not self._breaker.is_open
+
     def take_counts(self) -> Counter[str]:
         """Return the operations since the last call by outcome."""
-        counted, self.counted = self.counted, Counter()
+        counted, self._counted = self._counted, Counter()
         return counted
 
     def report(self) -> dict[str, object]:
         """Return the state for the status."""
         return {"available": self.is_available, "problem": self.problem or None}
-
-    @property
-    def is_available(self) -> bool:
-        """False while the engine is not asked, except once a second."""
-        return not self._breaker.is_open
 
     async def run(
         self,
@@ -305,7 +294,7 @@ class SharedState:
         """
         loop = asyncio.get_running_loop()
         if not self._breaker.allows_call(loop.time()):
-            self.counted[REFUSED] += 1
+            self._counted[REFUSED] += 1
             raise SharedUnavailableError(f"shared state is not available: {self.problem}")
         limit = self._timeout if timeout is None else timeout
         running = self._engine.start(statements, lock)
@@ -318,22 +307,18 @@ class SharedState:
         if not running.done() or running.cancelled():
             raise self._failure(TIMED_OUT, f"no answer within {limit:.3g} s")
         error = running.exception()
-        if error is None or isinstance(error, self._engine.mistakes):
-            self._succeeded()
-        if error is None:
-            return running.result()
-        if isinstance(error, (*self._engine.mistakes, SetupError)):
+        if isinstance(error, SetupError):
             raise error
-        raise self._failure(FAILED, describe_error(error).summary) from error
-
-    def _succeeded(self) -> None:
-        self.counted[DONE] += 1
+        if error is not None and not isinstance(error, self._engine.mistakes):
+            raise self._failure(FAILED, describe_error(error).summary) from error
+        self._counted[DONE] += 1
         self.problem = ""
         if self._breaker.record_success() and self._log is not None:
             self._log.warning("shared state is available again")
+        return running.result()
 
     def _failure(self, outcome: str, why: str) -> SharedUnavailableError:
-        self.counted[outcome] += 1
+        self._counted[outcome] += 1
         self.problem = why
         opens = self._breaker.record_failure(asyncio.get_running_loop().time())
         if opens and self._log is not None:
@@ -362,20 +347,10 @@ class SharedState:
 
     async def sweep(self, age: float = SWEEP_S) -> None:
         """Delete what has expired ``age`` seconds ago, in parts that delay no call."""
-        for table, columns in SWEPT.items():
-            delete = _SWEEP.format(table=table, columns=columns)
-            deleted = SWEPT_AT_ONCE
-            while deleted == SWEPT_AT_ONCE:
-                deleted = len((await self.run((delete, (age,))))[0])
-                await asyncio.sleep(0.01)
-
-    async def sweep_always(self) -> None:
-        """Sweep until it is cancelled."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            if self.exists:
-                with suppress(SharedUnavailableError, SetupError):
-                    await self.sweep()
+        deleted = SWEPT_AT_ONCE
+        while deleted == SWEPT_AT_ONCE:
+            deleted = len((await self.run((_SWEEP, (age, SWEPT_AT_ONCE))))[0])
+            await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         """Close the engine."""

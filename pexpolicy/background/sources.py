@@ -22,7 +22,6 @@ from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed, own_paths
 from pexpolicy.background.schedule import (
     IMPORT,
-    STOP_TIMEOUT_S,
     JobHistory,
     ScheduledJob,
     collecting_declarations,
@@ -44,7 +43,6 @@ from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import hook_context
-from pexpolicy.tasks import end_tasks, hide
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy.sources"
@@ -152,27 +150,20 @@ class SharedResources:
         self._shared: dict[str, SharedSource] = {}
         self.state: SharedState | None = None
         """The state that they share with other processes, while one of them serves."""
-        self._sweeping: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def shared_state(
         self, settings: Settings, log: Log | None, *, in_server: bool
     ) -> AsyncIterator[SharedState]:
         """Yield the shared state, that of the first policy; ``[shared]`` needs a restart."""
-        if self.state is None:
-            self.state = shared_state(settings, log, is_dry=not in_server)
-        state = self.state
+        state = self.state = self.state or shared_state(settings, log, is_dry=not in_server)
         state.users += 1
-        if state.users == 1 and in_server:
-            self._sweeping = asyncio.create_task(state.sweep_always())
-            hide(self._sweeping)
         try:
             yield state
         finally:
             state.users -= 1
             if not state.users:
                 self.state = None
-                await end_tasks([self._sweeping], STOP_TIMEOUT_S)
                 await state.close()
 
     def acquire(self, name: str, digest: bytes, driver_class: type) -> SharedSource | None:

@@ -24,7 +24,7 @@ from pexpolicy.background.schedule import (
     collecting_declarations,
     declared_by,
 )
-from pexpolicy.background.shared import SHARED_KINDS, SharedItem
+from pexpolicy.background.shared import SharedItem
 from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST, RESTRICT, hooks_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
@@ -492,9 +492,7 @@ def _build_one(
         PluginThreadPool(available.name, table.threads) if has_threads else None,
         refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
-        shared=tuple(
-            item for kind in SHARED_KINDS for item in declared_by(instance, declared, kind)
-        ),
+        shared=declared_by(instance, declared, SharedItem),
         files=tuple(file for file in dict.fromkeys(tracked.files) if file not in of_sources),
         paths=own_paths(("plugins", available.name), context["paths"], refreshed)
         if context["paths"] or refreshed

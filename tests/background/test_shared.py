@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import pydantic
 import pytest
 
 from pexpolicy import Counters, Leases, Refreshed, SharedUnavailableError, Store, schedule
-from pexpolicy.background.refreshed import RefreshSignals
+from pexpolicy.background.refreshed import looking_after
 from pexpolicy.background.schedule import JobHistory
-from pexpolicy.background.shared import JobTurn, SharedItem, SharedTables
+from pexpolicy.background.shared import SharedItem, SharedTables
 from pexpolicy.background.shared_postgresql import PostgresqlEngine
 from pexpolicy.background.shared_state import SetupError, SharedState, SqliteEngine
 from pexpolicy.models.context import hook_context
@@ -117,7 +117,7 @@ async def test_what_is_not_renewed_expires(states: list[SharedState]) -> None:
     await until(lambda: _is_none(store.get("p")))
     assert [key for key, _ in await store.items()] == ["q"]
     await states[0].sweep(0.0)
-    assert await states[0].run(("SELECT count(*) FROM pexpolicy_entries", ())) == [[(1,)]]
+    assert await states[0].run(("SELECT count(*) FROM pexpolicy_shared", ())) == [[(2,)]]
 
 
 async def _is_none(awaited: Any) -> bool:
@@ -235,7 +235,7 @@ async def test_tables_of_a_plugin(states: list[SharedState]) -> None:
     with pytest.raises(Exception, match=r"(?i)null|not.*null"):
         await one.write(
             ("DELETE FROM pexpolicy_toy", ()),
-            ("INSERT INTO pexpolicy_entries (name, key) VALUES ($1, $2)", ("a", "b")),
+            ("INSERT INTO pexpolicy_shared (name, key) VALUES ($1, $2)", ("a", "b")),
         )
     assert len(await two.read("SELECT name FROM pexpolicy_toy")) == 2
     got = await asyncio.gather(*(_next(item) for item in (one, two) * 5))
@@ -255,23 +255,37 @@ async def _next(tables: SharedTables) -> int:
 async def test_a_command_reads_what_a_server_wrote(make: Callable[..., SharedState]) -> None:
     create = ["CREATE TABLE IF NOT EXISTS pexpolicy_toy (name $text PRIMARY KEY, at bigint)"]
     store, leases, tables = Store("s", Pin), Leases("l", 60.0), SharedTables("t", create)
-    for there in (False, True):
-        looking = make(is_dry=True)
-        for item in (store, leases, tables):
-            item.bind("toy", looking)
-        await looking.check()
-        assert await store.get("p") == (Pin("1") if there else None)
-        assert await leases.acquire("k", "b", 1) is not there
-        assert await tables.write(("DELETE FROM pexpolicy_toy", ())) == [[]]
-        assert await tables.read("SELECT * FROM pexpolicy_toy") == ([("a", 1)] if there else [])
-        await looking.close()
-        serving = make()
-        for item in (store, leases, tables):
-            item.bind("toy", serving)
-        await store.put("p", Pin("1"))
-        assert await leases.acquire("k", "a", 1)
-        await tables.write(("INSERT INTO pexpolicy_toy VALUES ('a', 1) ON CONFLICT DO NOTHING", ()))
-        await serving.close()
+    serving, looking = make(), make(is_dry=True)
+    bind((store, leases), serving)
+    await store.put("p", Pin("1"))
+    assert await leases.acquire("k", "a", 1)
+    bind((store, leases, tables), looking)
+    await looking.check()
+    assert await tables.read("SELECT * FROM pexpolicy_toy") == []
+    bind((tables,), serving)
+    await tables.write(("INSERT INTO pexpolicy_toy VALUES ('a', 1)", ()))
+    bind((tables,), looking)
+    assert await store.get("p") == Pin("1")
+    assert not await leases.acquire("k", "b", 1)
+    assert await tables.write(("DELETE FROM pexpolicy_toy", ())) == [[]]
+    assert await tables.read("SELECT * FROM pexpolicy_toy") == [("a", 1)]
+    await looking.close()
+    await serving.close()
+
+
+async def test_without_a_file_a_command_finds_nothing(tmp_path: Path) -> None:
+    state = SharedState(SqliteEngine(tmp_path / "shared.sqlite", reads_only=True), is_dry=True)
+    store = Store("s", Pin)
+    bind((store,), state)
+    await store.put("p", Pin("1"))
+    assert await store.items() == []
+    await state.close()
+    assert not (tmp_path / "shared.sqlite").exists()
+
+
+def bind(items: Iterable[SharedItem], state: SharedState) -> None:
+    for item in items:
+        item.bind("toy", state)
 
 
 @pytest.mark.parametrize(("version", "is_refused"), [(-1, True), (0, False), (1, False), (2, True)])
@@ -300,17 +314,12 @@ async def test_a_job_of_the_fleet_runs_in_one_process(states: list[SharedState])
     jobs = [schedule(partial(run, n), every=60, once_per="fleet", name="tidy") for n in range(2)]
     for job, state in zip(jobs, states, strict=True):
         job.bind("toy", None, JobHistory())
-        job.turn = JobTurn(state, "toy", job.name, 120.0)
+        turns = Leases("jobs", 120.0)
+        turns.bind("", state)
+        job.is_turn = partial(turns.acquire, "toy/tidy", state.process, 1)
     async with jobs[0], jobs[1]:
         await until(lambda: _true(started))
     assert len(started) == 1
-    second = jobs[1 - started[0]].turn
-    first = jobs[started[0]].turn
-    assert first is not None
-    assert second is not None
-    assert (await first.begin(), await second.begin()) == (True, False)
-    await first.end()
-    assert await second.begin()
 
 
 async def _true(value: object) -> bool:
@@ -325,7 +334,7 @@ async def test_data_is_refreshed_everywhere(states: list[SharedState]) -> None:
         return fetched[number]
 
     made = [Refreshed(partial(fetch, n), every=3600.0, name="people") for n in range(2)]
-    one, two = (RefreshSignals(s, {"toy/people": d}) for s, d in zip(states, made, strict=True))
+    one, two = (looking_after(s, {"toy/people": d}) for s, d in zip(states, made, strict=True))
     async with made[0], made[1], one, two:
         assert fetched == [1, 1]
         await asyncio.gather(*(made[0].refresh(everywhere=True) for _ in range(60)))

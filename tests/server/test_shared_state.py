@@ -82,7 +82,7 @@ def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Run
     if request.param == "postgresql":
         server: postgresql.Server = request.getfixturevalue("postgres")
         server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        shared, count = shared_table(server), 2
+        shared, count = f"{shared_table(server)}timeout = 4.0\n", 2
     with ExitStack() as stack:
         started = []
         for number in range(count):

@@ -62,8 +62,7 @@ class Servers:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass for the entries of the engine, whose clock cannot be set."""
-        for table in ("leases", "entries"):
-            self.execute(f"UPDATE pexpolicy_{table} SET expires = expires - {seconds}")  # noqa: S608 - constants
+        self.execute(f"UPDATE pexpolicy_shared SET expires = expires - {seconds}")  # noqa: S608 - constants
 
 
 def request_of(caller: str, alias: str = "", **fields: Any) -> ServiceConfigurationRequest:

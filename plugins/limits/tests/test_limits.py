@@ -265,11 +265,11 @@ async def test_a_repair_gives_and_releases_places(start: Any) -> None:
         servers.platform.join("Board", "sip", alias="board@acme.example.com")
         await servers.report()
         places = await servers.places()
-        servers.execute("DELETE FROM pexpolicy_leases")
+        servers.execute("DELETE FROM pexpolicy_shared WHERE part <> ''")
         servers.execute(
-            "INSERT INTO pexpolicy_leases"
-            " SELECT 'limits/places', 'acme/participants', 'default:gone', expires"
-            " FROM pexpolicy_entries LIMIT 1"
+            "INSERT INTO pexpolicy_shared (name, key, part, expires)"
+            " SELECT 'limits/Leases/places', 'acme/participants', 'default:gone', expires"
+            " FROM pexpolicy_shared LIMIT 1"
         )
         await servers.reconcile()
         assert await servers.places() == places
