@@ -144,7 +144,8 @@ def _member(member: Document) -> tuple[Cell, ...]:
         member["audit_lag"]
     )
     trouble = member["silent"] or member["not_ready"] or member["refused"]
-    names = member["instance"] or member["url"], member["version"], member["policy_hash"]
+    policy = member["policy_hash"] + f" ({member['bundle']})" * bool(member["bundle"])
+    names = member["instance"] or member["url"], member["version"], policy
     return *names, since or "", audit, last or "", (trouble, "red")
 
 

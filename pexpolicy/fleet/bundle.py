@@ -142,7 +142,9 @@ def build(folder: Path, left_out: Iterable[Path], manifest: Manifest, archive: P
         name = path.relative_to(folder)
         is_hidden = any(part[0] == "." or part == "__pycache__" for part in name.parts)
         if path.is_file() and not is_hidden and path.absolute() not in without:
-            manifest.files[name.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+            if b"PRIVATE KEY-----" in (content := path.read_bytes()):
+                raise BundleError(f"{name} holds a private key: move it to another folder")
+            manifest.files[name.as_posix()] = hashlib.sha256(content).hexdigest()
     content = msgspec.json.format(msgspec.json.encode(manifest))
     files = ((name, (folder / name).read_bytes()) for name in manifest.files)
     _write(archive, chain([(MANIFEST, content)], files))

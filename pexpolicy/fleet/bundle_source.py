@@ -79,6 +79,7 @@ class BundleSource:
         except Exception as error:  # noqa: BLE001 - a later look may succeed
             file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
             problem = file + describe_network_error(error.__cause__ or error)
+            self._asked = None
         if problem and problem != self._logged:
             source, present = settings.bundle.source, str(settings.present or "none")
             event = "the server starts with the bundle on its disk" if starting else STAYS
@@ -118,7 +119,8 @@ async def _fetch(
     Put the present ones into ``found``.
     """
     assert settings.bundle is not None
-    url = URL(settings.bundle.url)
+    # As it is written: another spelling may not fit the signature of a presigned one.
+    url = URL(settings.bundle.url, encoded=settings.bundle.url.isascii())
     if url.scheme == "file":
         path = settings.resolve(url.path)
         version = version_of(path)

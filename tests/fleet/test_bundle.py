@@ -62,6 +62,9 @@ def test_mistakes_of_the_commands(maker: Maker) -> None:
     ):
         done = run("bundle", *map(str, command))
         assert (done.exit_code, text in done.output) == (exit_code, True), (command, done.output)
+    maker.write(signer_pem=(folder / "now.key").read_text())
+    done = run("bundle", "build", folder / "policy", archive)
+    assert (done.exit_code, "signer.pem holds a private key" in done.output) == (1, True)
     maker.write("[plugins.rooms.settings]\ncsv = 7\n")
     assert run("bundle", "build", folder / "policy", archive).exit_code == 78
     assert run("bundle", "verify", archive, folder / "now.pub").exit_code == 0
