@@ -49,6 +49,11 @@ def inputs_of(settings: Settings, tracked: Tracked, versions: Iterable[str]) -> 
     own = os.path.abspath(settings.path)  # noqa: PTH100 - as ``read_file``
     files = {own: settings.content_digest}
     secrets: dict[str, str] = {}
+    if settings.present is not None:
+        pointer, *named = settings.present.files
+        # It may name another bundle by now.
+        files[str(pointer.absolute())] = _digest_of(settings.present.folder.name.encode())
+        files |= {str(one.absolute()): _digest_of(_content_of(one)) for one in named}
     for file in tracked.files:
         if file not in tracked.secrets:
             name = os.path.abspath(file)  # noqa: PTH100 - the same

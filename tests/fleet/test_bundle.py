@@ -156,8 +156,19 @@ def test_a_server_takes_a_new_bundle_and_starts_without_its_source(
         maker.archive(3, "retired").replace(stable)
         wait_until(lambda: run("status", "--config", config).exit_code == 1)
         assert "signed with none of the public keys" in run("status", "--config", config).output
+        # Whole and signed, but of a policy that this server cannot build.
+        key = maker.folder / "pin.key"
+        key.write_text("a secret of the CI")
+        maker.write(POLICY + DERIVED.replace("pin.key", str(key)))
+        archive = maker.archive(4)
+        key.unlink()
+        archive.replace(stable)
+        wait_until(lambda: "pin.secret_file" in run("status", "--config", config).output)
+        assert "v2" in run("status", "--config", config).output
     stable.unlink()
     log: list[str] = []
     with live_server.running(config, *options, own_admin_port=True, log=log) as server:
         assert "the server starts with the bundle on its disk" in "".join(log)
+        assert "the last good files are used" in "".join(log)
         wait_until(lambda: "v2" in run("status", "--config", config).output)
+        assert server.ask(wire.SERVICE + "?local_alias=sales@example.com").json["result"]
