@@ -4,11 +4,11 @@ import gc
 
 import hypothesis
 
-# The machine may be busy, so the duration of an example is no criterion. Half of the usual number
-# of examples keeps a run of all tests below four minutes.
+# The machine may be busy, so the duration of an example is no criterion. A third of the usual
+# number of examples keeps a run of all tests short; lab/ has those of hours.
 hypothesis.settings.register_profile(
     "suite",
-    max_examples=50,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )

@@ -70,10 +70,10 @@ def complaints_in_each_theme(page: Page) -> Iterator[str]:
         page.set_viewport_size(size)
         page.emulate_media(color_scheme="light", forced_colors="none")
         yield from (f"{width} pixels: {text}" for text in browser.violations(page))
-        page.emulate_media(color_scheme="dark")
-        yield from (f"{width}, dark: {t}" for t in browser.violations(page, browser.COLOURS))
-        page.emulate_media(color_scheme="light", forced_colors="active")
-        yield from (f"{width}, forced: {t}" for t in browser.violations(page, browser.COLOURS))
+    page.emulate_media(color_scheme="dark")
+    yield from (f"dark: {text}" for text in browser.violations(page, browser.COLOURS))
+    page.emulate_media(color_scheme="light", forced_colors="active")
+    yield from (f"forced: {text}" for text in browser.violations(page, browser.COLOURS))
     if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
         yield f"wider than {NARROW['width']} pixels"
 
