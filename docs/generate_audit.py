@@ -37,6 +37,13 @@ decisions the names of the `fields` that the plugin gave. After `failed`, `timed
 
 """
 REFUSALS = """
+## Reloads
+
+A reload leaves a line of `"event":"reload"` with `accepted`, `policy_hash_before`, `policy_hash`
+(that which is active after it), `changes` by name, the first `error` of one that was refused, and
+the `author` who asked for it by command or console. A start from [the last good
+files](tasks/roll-back.md#a-server-that-started-from-its-last-good-files) leaves one of a refusal.
+
 ## Refusals
 
 A request that is refused before it reaches a plugin leaves a line of `"event":"refused"` with

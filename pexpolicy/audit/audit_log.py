@@ -146,7 +146,7 @@ class AuditLog:
             "timestamp": datetime.now(UTC),
             "event": "reload",
             "accepted": not facts.get("error"),
-            **{name: value for name, value in facts.items() if value},
+            **{name: value for name, value in facts.items() if value != ""},
             "policy_hash_before": before,
             "policy_hash": after,
         }

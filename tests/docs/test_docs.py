@@ -227,12 +227,13 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
     source.write_text(f'[plugins.rooms.settings.rooms."board@example.com"]\n{room}\n')
     asked = {**shown["request"], "third_party_passcode": "99887", "new_in_v99": "x"}
     query = "&".join(f"{name}={value}" for name, value in asked.items())
-    with live_server.running(live_server.with_audit(source, tmp_path)) as server:
+    config = live_server.with_audit(source, tmp_path, 'instance = "policy-1"\n')
+    with live_server.running(config) as server:
         server.ask(f"/policy/v1/service/configuration?{query}")
         (line,) = server.audit.read_text().splitlines()
     assert json.loads(doc_pages.normalize(line)) == json.loads(doc_pages.normalize(sample))
     explained = {row[0] for row in doc_pages.rows(doc_pages.AUDIT_LINES)}
-    assert shown.keys() - {"boot_id", "seq", "hash"} <= explained
+    assert shown.keys() - {"instance", "boot_id", "seq", "hash"} <= explained
 
 
 def test_every_field_outcome_and_refusal_is_explained() -> None:
