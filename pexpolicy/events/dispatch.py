@@ -1,4 +1,4 @@
-"""The inbox of events, which all processes fill, and the one process that gives them to plugins."""
+"""The dispatcher of events: the one process of all that gives them to plugins."""
 
 # ruff: noqa: S608 - the statements are made of constants
 
@@ -16,27 +16,18 @@ import msgspec
 from uuid_utils import uuid7
 
 from pexpolicy.background.shared import Leases, SharedTables
-from pexpolicy.background.shared_state import (
-    SetupError,
-    SharedState,
-    SharedUnavailableError,
-    Statement,
-)
+from pexpolicy.background.shared_state import SetupError, SharedUnavailableError, Statement
 from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observer, is_defect
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.events.inbox import INBOX, NODES, EventInbox
 from pexpolicy.events.nodes import Nodes, NodeState
-from pexpolicy.events.receiver import EventReceiver, QueueFullError
+from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
 from pexpolicy.tasks import end_tasks, start_background
 
-MAX_WAITING = 250_000
-"""Events in the inbox; further ones are answered with 503."""
-MAX_ROWS = 300
-"""Events that one transaction stores: others wait for the database meanwhile."""
-COUNT_S = 1.0
 BATCH = 500
 """Events that are read at once."""
 SLICE = 25
@@ -45,100 +36,23 @@ PAUSE_S = 1.0
 """Seconds after a failure, and between two looks whether the owner is still there."""
 POLL_S = 0.1
 """Seconds between two looks for events of other processes."""
-TIMEOUT_S = 5.0
 LEASE_S = 5.0
 """Seconds after which another process takes over."""
 OWNER = "owner"
 DISPATCHED, REPEATED, DROPPED = "dispatched", "repeated", "dropped"
-_INBOX, _NODES = "pexpolicy_events_inbox", "pexpolicy_events_nodes"
-_COLUMNS = {
-    _INBOX: "id $text PRIMARY KEY, source $text, received double precision NOT NULL,"
-    " content $text NOT NULL",
-    _NODES: "source $text, node $text, state $text NOT NULL, PRIMARY KEY (source, node)",
-}
-_CREATE = [f"CREATE TABLE IF NOT EXISTS {name} ({text})" for name, text in _COLUMNS.items()]
-_INSERT = f"INSERT INTO {_INBOX} (id, source, received, content) VALUES ($1, $2, $now, $3)"
-_READ = f"SELECT id, source, received, content FROM {_INBOX} ORDER BY id LIMIT $1"
-_COUNT = f"SELECT count(*) FROM {_INBOX}"
-_DELETE = f"DELETE FROM {_INBOX} WHERE id = $1"
-_STATES = f"SELECT state FROM {_NODES}"
+_READ = f"SELECT id, source, received, content FROM {INBOX} ORDER BY id LIMIT $1"
+_DELETE = f"DELETE FROM {INBOX} WHERE id = $1"
+_STATES = f"SELECT state FROM {NODES}"
 _KEEP = (
-    f"INSERT INTO {_NODES} (source, node, state) VALUES ($1, $2, $3)"
+    f"INSERT INTO {NODES} (source, node, state) VALUES ($1, $2, $3)"
     " ON CONFLICT (source, node) DO UPDATE SET state = excluded.state"
 )
-_FORGET = f"DELETE FROM {_NODES} WHERE source = $1 AND node = $2"
+_FORGET = f"DELETE FROM {NODES} WHERE source = $1 AND node = $2"
 _decode_state = msgspec.json.Decoder(NodeState).decode
 
 
-class EventInbox:
-    """Stores events in ``[shared]``; what waits is stored in one transaction.
-
-    ``state`` returns the shared state of the active policy.
-    """
-
-    def __init__(self, state: Callable[[], SharedState | None]) -> None:
-        self.waiting = 0
-        """Events in the inbox when that was last counted."""
-        self.arrived = asyncio.Event()
-        self._state = state
-        self._tables = SharedTables("events", _CREATE, TIMEOUT_S)
-        self._queue: list[tuple[str, str, str]] = []
-        self._stored: list[asyncio.Future[None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_storing = False
-        self._counted_at = -COUNT_S
-
-    @property
-    def tables(self) -> SharedTables:
-        """The tables; raises ``SharedUnavailableError`` while no policy serves."""
-        if (state := self._state()) is None:
-            raise SharedUnavailableError("shared state is not open")
-        self._tables.bind("server", state)
-        return self._tables
-
-    async def put(self, source: str, events: Sequence[str]) -> None:
-        """Store events; raises ``QueueFullError``, and errors of the shared state."""
-        await self.count()
-        if self.waiting >= MAX_WAITING:
-            raise QueueFullError
-        self._queue += [(str(uuid7()), source, event) for event in events]
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stored.append(stored)
-        if not self._is_storing:
-            self._is_storing = True
-            _ = start_background(self._store(), self._tasks)
-        await stored
-
-    async def _store(self) -> None:
-        while self._stored:
-            rows, self._queue = self._queue, []
-            waiting, self._stored = self._stored, []
-            failure: Exception | None = None
-            try:
-                for at in range(0, len(rows), MAX_ROWS):
-                    await self.tables.write((_INSERT, rows[at : at + MAX_ROWS]))
-                    self.arrived.set()
-            except Exception as error:  # noqa: BLE001 - raised where it is waited for
-                failure = error
-            for stored in waiting:
-                if not stored.done():
-                    stored.set_exception(failure) if failure else stored.set_result(None)
-        self._is_storing = False
-
-    async def count(self, age: float = COUNT_S) -> None:
-        """Count what is in the inbox, unless that was done less than ``age`` seconds ago."""
-        now = time.monotonic()
-        if now - self._counted_at >= age:
-            self._counted_at = now
-            self.waiting = int((await self.tables.read(_COUNT))[0][0])
-
-
 class _NotOwnerError(Exception):
-    """Another process dispatches."""
-
-
-class _ReloadedError(Exception):
-    """The plugin is one of an earlier configuration."""
+    """Another process dispatches, or another configuration."""
 
 
 class EventDispatcher:
@@ -183,21 +97,18 @@ class EventDispatcher:
         while True:
             try:
                 is_idle = not await self._dispatch()
-            except (SharedUnavailableError, SetupError, _NotOwnerError):
-                self.nodes = None
-                await asyncio.sleep(PAUSE_S)
-            except _ReloadedError:
-                continue
             except Exception as error:  # noqa: BLE001 - it must go on
-                report = describe_error(error)
-                self._log.warning("events cannot be dispatched", error=report.summary)
+                # What was read is read again, and is not known then.
+                self.nodes, is_idle = None, False
+                if not isinstance(error, (_NotOwnerError, SharedUnavailableError, SetupError)):
+                    summary = describe_error(error).summary
+                    self._log.warning("events cannot be dispatched", error=summary)
                 await asyncio.sleep(PAUSE_S)
-            else:
-                if is_idle:
-                    self._inbox.arrived.clear()
-                    wait = asyncio.ensure_future(self._inbox.arrived.wait())
-                    await asyncio.wait((wait,), timeout=POLL_S)
-                    wait.cancel()
+            if is_idle:
+                self._inbox.arrived.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self._inbox.arrived.wait()
 
     async def _dispatch(self) -> bool:
         """Dispatch what waits, if this process is the owner; return whether there was anything."""
@@ -255,33 +166,32 @@ class EventDispatcher:
                 raise failure
 
     async def _notify(self, observer: Observer, events: Sequence[Event]) -> None:
-        known = self._attempts.get(observer.plugin)
-        if known is None or known[0] is not observer:
+        known, *_ = self._attempts.get(observer.plugin, (None,))
+        if known is not observer:
             log = PluginFailureLog(self._log, observer.hook)
-            known = self._attempts[observer.plugin] = observer, Attempts(observer), log
+            self._attempts[observer.plugin] = observer, Attempts(observer), log
         for at in range(0, len(events), observer.batch):
-            await self._attempt(known[1], known[2], observer, events[at : at + observer.batch])
+            await self._attempt(observer, events[at : at + observer.batch])
             await asyncio.sleep(0)
 
-    async def _attempt(
-        self, attempts: Attempts, log: PluginFailureLog, observer: Observer, batch: Sequence[Event]
-    ) -> None:
+    async def _attempt(self, observer: Observer, batch: Sequence[Event]) -> None:
         """Notify until it succeeds, has a defect, or has failed for too long."""
-        loop = asyncio.get_running_loop()
-        began, pause = loop.time(), MIN_RETRY_S
+        _, attempts, log = self._attempts[observer.plugin]
+        began, pause = time.monotonic(), MIN_RETRY_S
         while True:
             await self._renew()
             if observer not in (self._observers() or ()):
-                raise _ReloadedError
+                raise _NotOwnerError
             if (failed := await attempts.make(batch)) is None:
                 return
             _, error = failed
-            log.failed("plugin failed", observer.plugin, describe_error(error), loop.time())
+            now = time.monotonic()
+            log.failed("plugin failed", observer.plugin, describe_error(error), now)
             if is_defect(error) and len(batch) > 1:
                 for event in batch:
-                    await self._attempt(attempts, log, observer, [event])
+                    await self._attempt(observer, [event])
                 return
-            if is_defect(error) or loop.time() - began >= GIVE_UP_S:
+            if is_defect(error) or now - began >= GIVE_UP_S:
                 self._counts[metrics.EVENTS.name, (OTHER, DROPPED)] += len(batch)
                 return
             await asyncio.sleep(pause)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Protocol
 
+import msgspec
 from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pexpolicy.background.shared_state import SetupError, SharedUnavailableError
 from pexpolicy.config.schema.server import EventsTable
+from pexpolicy.events.inbox import EventInbox, QueueFullError
 from pexpolicy.events.message import NOT_JSON, QUEUE_FULL, TOO_LONG, MessageParser, NotJsonError
 from pexpolicy.models.event import STALE
 
@@ -32,28 +33,10 @@ REFUSED_FACTOR = 10
 """A body of more than ``max_body_mb`` times this is refused."""
 
 
-_TOO_LONG = (
-    f'{{{{"node":"","seq":0,"version":2,"time":{{}},"event":"{STALE}",'
-    '"data":{{"why":"a message was too long"}}}}'
-)
-"""The event that makes a whole source stale."""
-
-
-class QueueFullError(Exception):
-    """So many events wait that no more are stored."""
-
-
-class Inbox(Protocol):
-    """Stores events until they are dispatched."""
-
-    async def put(self, source: str, events: Sequence[str]) -> None:
-        """Store events; raises ``QueueFullError``, and errors of the shared state."""
-
-
 class EventReceiver:
     """Receives messages; ``remarks`` counts what is wrong with them, by reason."""
 
-    def __init__(self, inbox: Inbox, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, inbox: EventInbox, clock: Callable[[], float] = time.time) -> None:
         self.remarks: Counter[str] = Counter()
         self._inbox = inbox
         self._clock = clock
@@ -107,7 +90,9 @@ class EventReceiver:
             self.remarks += parser.counts
         if is_dropped or parser.is_unusable:
             self.remarks[TOO_LONG] += is_dropped
-            waiting.append(_TOO_LONG.format(now))
+            envelope = {"node": "", "seq": 0, "version": 2, "time": now, "event": STALE}
+            data = {"why": "a message was too long"}
+            waiting.append(msgspec.json.encode({**envelope, "data": data}).decode())
         if waiting:
             await self._inbox.put(source, waiting)
         return HTTPStatus.OK

@@ -67,24 +67,12 @@ class ParticipantEvent(Event, frozen=True, kw_only=True):
     protocol: str | None = None
     """In lower case, the first word only: ``webrtc``, ``sip``, ``h323``, ``teams``, ``api`` …"""
     has_media: bool | None = None
-    is_presenting: bool | None = None
     is_streaming: bool | None = None
-    is_muted: bool | None = None
     connect_time: float | None = None
     """Seconds since 1970; null while connecting, and after a move between breakout rooms."""
-    end_time: float | None = None
-    duration: float | None = None
-    disconnect_reason: str | None = None
-    """Free text of a growing set."""
     remote_address: str | None = None
     system_location: str | None = None
     media_node: str | None = None
-    signalling_node: str | None = None
-    proxy_node: str | None = None
-    vendor: str | None = None
-    encryption: str | None = None
-    rx_bandwidth: float | None = None
-    tx_bandwidth: float | None = None
 
 
 class ConferenceEvent(Event, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ import pytest
 
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
-from pexpolicy.events.receiver import EventReceiver, QueueFullError
+from pexpolicy.events.inbox import EventInbox, QueueFullError
+from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.models.event import STALE
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
@@ -37,10 +38,11 @@ def bulk(*events: Any) -> dict[str, Any]:
     return event(0, node="127.0.0.1", event="eventsink_bulk", data=[*events])
 
 
-class Stored:
+class Stored(EventInbox):
     """An inbox in memory."""
 
     def __init__(self) -> None:
+        super().__init__(lambda: None)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.is_full = False
 
