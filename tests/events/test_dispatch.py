@@ -12,7 +12,7 @@ from typing import Any
 
 from pexpolicy.observability.telemetry import SAMPLE_INTERVAL_S
 from tests.events.test_receiver import SINK, bulk, event
-from tests.support import live_server, wire
+from tests.support import live_server, postgresql, wire
 from tests.support.live_server import Running
 from tests.support.waiting import wait_until
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from pexpolicy import Plugin
 from pexpolicy.events import SourceStale
 
-FILE = Path(__file__).parent.parent / "events.jsonl"
+FILE = Path(__file__).parents[2] / "events.jsonl"
 
 
 class Recorder(Plugin):
@@ -38,6 +38,7 @@ class Recorder(Plugin):
 
 @contextmanager
 def sinks(folder: Path, *arguments: str, more: str = "") -> Iterator[Running]:
+    folder.mkdir(exist_ok=True)
     table = '[events]\nuser = "sink"\npassword_env = "SINK_PASSWORD"\n'
     config = live_server.drop_in(folder, "recorder", PLUGIN, more=table + more)
     environment = {"SINK_PASSWORD": "s3cret-of-the-sink"}
@@ -61,7 +62,7 @@ def status(server: Running) -> Any:
 
 
 def told(folder: Path) -> list[Any]:
-    file = folder / "events.jsonl"
+    file = folder.parent / "events.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -70,6 +71,7 @@ def seqs(folder: Path) -> list[int]:
 
 
 def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None:
+    tmp_path /= "a"
     with sinks(tmp_path, "--workers", "2") as server:
         started = event(1, event="eventsink_started", data={}, time=1000.0)
         post(server, started, *(event(n, time=1000.0 + n) for n in (2, 3, 4)))
@@ -99,6 +101,7 @@ def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None
 
 
 def test_another_worker_takes_over(tmp_path: Path) -> None:
+    tmp_path /= "a"
     with sinks(tmp_path, "--workers", "2") as server:
         post(server, event(1, time=1001.0))
         wait_until(lambda: seqs(tmp_path) == [1])
@@ -112,3 +115,49 @@ def test_another_worker_takes_over(tmp_path: Path) -> None:
         post(server, event(3, time=1003.0))
         wait_until(lambda: 3 in seqs(tmp_path))
     assert [why for *_, why, _ in told(tmp_path) if why] == ["its sink was started"]
+
+
+def test_two_servers_share_one_series(tmp_path: Path) -> None:
+    with postgresql.Server.running() as database:
+        shared = f'url = "{database.url}"\npassword_file = "{database.folder}/password"\n'
+        more = f'[shared]\ndriver = "postgresql"\n{shared}'
+        folders = tmp_path / "a", tmp_path / "b"
+        with sinks(folders[0], more=more) as first, sinks(folders[1], more=more) as second:
+            for seq, server in enumerate((first, second) * 5, 1):
+                post(server, event(seq, time=1000.0 + seq))
+            post(second, event(9, time=1009.0))
+            post(first, event(12, time=1012.0))
+            wait_until(lambda: 12 in seqs(folders[0]))
+            assert [status(one)["nodes"][0]["gaps"] for one in (first, second)] == [[[11, 11]]] * 2
+    assert sorted(seqs(folders[0])) == [*range(1, 11), 12]
+    assert len({pid for *_, pid in told(folders[0])}) == 1
+
+
+FAILING = """
+from pexpolicy import Plugin
+
+FAILED = set()
+
+
+class Failing(Plugin):
+    async def on_events(self, events):
+        for one in events:
+            if one.seq == 3:
+                raise ValueError("a defect")
+            if one.seq == 5 and one.seq not in FAILED:
+                FAILED.add(one.seq)
+                raise ConnectionError("for a moment")
+"""
+
+
+def test_a_plugin_that_fails_gets_them_again_and_others_get_theirs(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    live_server.drop_in(folder, "failing", FAILING)
+    with sinks(folder, more="[plugins.failing]\n") as server:
+        post(server, bulk(*(event(seq, time=1000.0 + seq) for seq in range(1, 5))))
+        post(server, *(event(seq, time=1000.0 + seq) for seq in range(5, 8)))
+        wait_until(lambda: 7 in seqs(folder))
+        counts = status(server)["counts"]
+    assert seqs(folder) == [*range(1, 8)]
+    assert counts == {"participant_updated": {"dispatched": 7}, "other": {"dropped": 1}}
