@@ -40,7 +40,9 @@ MALFORMED = "malformed"
 TOO_LARGE = "header too large"
 """431: a head of more than 64 KiB, or of more than 100 headers."""
 BODY = "request body"
-"""400: the request has a body, or announces one. 413: more than 64 KiB for a route of a plugin."""
+"""400: the request has a body, or announces one; that of an event sink is no JSON. 413: more than
+64 KiB for a route of a plugin. 413, 415: that of an event sink is too long, or compressed.
+"""
 FAULT = "internal fault"
 """5xx: a fault of the server; standard error has the traceback."""
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason

@@ -31,7 +31,7 @@ from pexpolicy.tasks import end_tasks, start_background
 BATCH = 500
 """Events that are read at once."""
 SLICE = 25
-"""Events that are decoded before other work of the event loop goes on."""
+"""Events that are worked on before other work of the event loop goes on."""
 PAUSE_S = 1.0
 """Seconds after a failure, and between two looks whether the owner is still there."""
 POLL_S = 0.1
@@ -147,12 +147,14 @@ class EventDispatcher:
                 await asyncio.sleep(0)
         decoded.sort(key=lambda event: (event.time, event.seq))
         events = [*nodes.expire(time.time())]
-        for event in decoded:
+        for number, event in enumerate(decoded, 1):
             taken = [*nodes.take(event)]
             name = event.event if event.event in EVENTS else OTHER
             if event.event != STALE:
                 self._counts[metrics.EVENTS.name, (name, DISPATCHED if taken else REPEATED)] += 1
             events += taken
+            if not number % SLICE:
+                await asyncio.sleep(0)
         self._counts[metrics.EVENTS_MISSING.name, ()] += nodes.missing
         nodes.missing = 0
         return events

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from aiohttp import ClientError, hdrs, web
@@ -21,7 +22,7 @@ from pexpolicy.models.event import STALE
 
 PATH = "/events/v1"
 """The path below ``base_path``."""
-PIECE = 16 << 10
+PIECE = 8 << 10
 """Bytes that are parsed before other work of the event loop goes on."""
 MAX_BATCH = 300
 """Events of a message that are stored at once."""
@@ -100,7 +101,10 @@ class EventReceiver:
 
 def accept_body(request: web.BaseRequest) -> None:
     """Start reading the body of a request."""
-    request.protocol.accept_body()  # type: ignore[attr-defined]
+    protocol: Any = request.protocol
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and protocol.transport:
+        protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    protocol.accept_body()
 
 
 def is_whole(request: web.BaseRequest) -> bool:
@@ -112,6 +116,6 @@ async def discard(request: web.BaseRequest) -> None:
     """Read the rest of a body, for a limited time."""
     with suppress(TimeoutError, ConnectionError, ClientError):
         async with asyncio.timeout(DISCARD_S):
-            accept_body(request)
+            request.protocol.accept_body()  # type: ignore[attr-defined]
             while not request.content.at_eof():
                 await request.content.readany()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pexpolicy.observability.telemetry import SAMPLE_INTERVAL_S
 from tests.events.test_receiver import SINK, bulk, event
 from tests.support import live_server, postgresql, wire
@@ -150,11 +152,14 @@ class Failing(Plugin):
 """
 
 
-def test_a_plugin_that_fails_gets_them_again_and_others_get_theirs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_a_plugin_that_fails_gets_them_again_and_others_get_theirs(
+    tmp_path: Path, isolation: str
+) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
     live_server.drop_in(folder, "failing", FAILING)
-    with sinks(folder, more="[plugins.failing]\n") as server:
+    with sinks(folder, more=f'[plugins.failing]\nisolation = "{isolation}"\n') as server:
         post(server, bulk(*(event(seq, time=1000.0 + seq) for seq in range(1, 5))))
         post(server, *(event(seq, time=1000.0 + seq) for seq in range(5, 8)))
         wait_until(lambda: 7 in seqs(folder))
