@@ -34,7 +34,6 @@ NOT_JSON = "not_json"
 """A body that is no JSON, which is answered with 400."""
 QUEUE_FULL = "queue_full"
 """A message that was answered with 503, as too many events wait; the node sends it again."""
-REASONS = (NOT_OURS, NESTED, TOO_LONG, SHORTENED, FUTURE, UNKNOWN, NOT_JSON, QUEUE_FULL)
 
 BULK = "eventsink_bulk"
 MAX_DEPTH = 2
@@ -189,18 +188,14 @@ def _envelope(item: Any) -> dict[str, Any] | None:
     node, name, version, data = map(item.get, ("node", "event", "version", "data"))
     seq, time = _number(item.get("seq")), _number(item.get("time"))
     if (
-        not isinstance(node, str)
-        or not 0 < len(node) <= MAX_NODE
-        or not node.isprintable()
-        or not isinstance(name, str)
-        or not 0 < len(name) <= MAX_NAME
-        or not name.isprintable()
+        not _is_name(node, MAX_NODE)
+        or not _is_name(name, MAX_NAME)
         or name in (BULK, STALE)
         or seq is None
         or not 0 <= seq < 10**MAX_DIGITS
         or seq != int(seq)
         or time is None
-        or not abs(time) < MAX_TIME
+        or not 0 < time < MAX_TIME
     ):
         return None
     return {
@@ -211,6 +206,10 @@ def _envelope(item: Any) -> dict[str, Any] | None:
         "event": name,
         "data": data if isinstance(data, dict) else {},
     }
+
+
+def _is_name(value: object, most: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
 
 
 def _number(value: object) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -13,10 +14,10 @@ MAX_KNOWN = 10_000
 """Events of a node whose repetition is noticed."""
 MAX_NODES = 1000
 MAX_GAPS = 100
-"""Gaps of a node that are kept; the oldest go first, and it stays stale."""
+"""Gaps of a node that are kept; the oldest go first."""
 STALE_S = 12 * 3600.0
 """How long a node is stale after the cause, unless it is repaired before."""
-STARTED, RESTARTED = "its sink was started", "its sink was restarted"
+STARTED, RESTARTED = "its sink was started", "its sink was started again"
 GAP = "missing: "
 """How the reason of a staleness begins that ends when the missing events come."""
 
@@ -65,7 +66,7 @@ class Nodes:
         known[identity] = None
         if len(known) > MAX_KNOWN:
             known.popitem(last=False)
-        state = self.states.get(key) or self._added(key, event)
+        state = self.states.get(key) or self._added(key)
         state.received, state.lag = event.received, event.received - event.time
         self.changed.add(key)
         if isinstance(event, SourceStale):
@@ -74,38 +75,30 @@ class Nodes:
             yield from self._number(state, event)
             yield event
 
-    def _added(self, key: tuple[str, str], event: Event) -> NodeState:
-        while len(self.states) >= MAX_NODES:
-            oldest = min(self.states.values(), key=lambda one: one.received)
-            self.forget(oldest)
+    def _added(self, key: tuple[str, str]) -> NodeState:
+        if len(self.states) >= MAX_NODES:
+            oldest = min(self.states, key=lambda one: self.states[one].received)
+            self.changed.add(oldest)
+            del self.states[oldest], self._known[oldest]
         state = self.states[key] = NodeState(*key)
         return state
 
-    def forget(self, state: NodeState) -> None:
-        """Remove a node."""
-        key = state.source, state.node
-        self.changed.add(key)
-        del self.states[key]
-        self._known.pop(key, None)
-
     def _number(self, state: NodeState, event: Event) -> Iterator[Event]:
         """Note the number of an event; the series begins again where the sink was restarted."""
-        seq, was_known, is_newer = event.seq, state.top > 0, event.time > state.top_time
+        seq, was_known, is_newer = event.seq, state.top_time > 0, event.time > state.top_time
         is_start = event.event == "eventsink_started" and is_newer
         gap = next((one for one in state.gaps if one[0] <= seq <= one[1]), None)
         if gap is not None and not is_newer:
             at, parts = state.gaps.index(gap), [(gap[0], seq - 1), (seq + 1, gap[1])]
             state.gaps[at : at + 1] = [part for part in parts if part[0] <= part[1]]
             if not state.gaps and state.why.startswith(GAP):
-                yield self._fresh(state, event, "the missing events have come")
+                yield self._told(state, event.received, "", is_stale=False)
             return
         if was_known and not is_newer and seq <= state.top:
             return  # of a series before
         if not was_known or is_start or seq <= state.top:
             state.top, state.gaps = 0, []
-            yield from self._stale(
-                state, event, STARTED if is_start or not was_known else RESTARTED
-            )
+            yield from self._stale(state, event, RESTARTED if was_known else STARTED)
         if seq > state.top + 1:
             first, last = state.top + 1, seq - 1
             self.missing += last - first + 1 if was_known else 0
@@ -116,32 +109,24 @@ class Nodes:
 
     def _stale(self, state: NodeState, event: Event, why: str) -> Iterator[Event]:
         """Mark a node; a gap does not hide another reason, which ends later."""
-        is_gap, has_gap = why.startswith(GAP), state.why.startswith(GAP)
-        if state.stale_since is not None and is_gap and not has_gap:
-            return
-        state.stale_since, state.why = event.received, why
-        yield self._made(state, event.received, is_stale=True)
-
-    def _fresh(self, state: NodeState, event: Event, why: str) -> Event:
-        state.stale_since, state.why = None, why
-        return self._made(state, event.received, is_stale=False)
+        is_weaker = why.startswith(GAP) and not state.why.startswith(GAP)
+        if state.stale_since is None or not is_weaker:
+            yield self._told(state, event.received, why, is_stale=True)
 
     def expire(self, now: float) -> Iterator[Event]:
         """Yield the end of what has been stale for too long."""
-        for state in self.states.values():
+        for key, state in self.states.items():
             if state.stale_since is not None and now - state.stale_since > STALE_S:
-                state.stale_since, state.why, state.gaps = None, "12 hours have passed", []
-                self.changed.add((state.source, state.node))
-                yield self._made(state, now, is_stale=False)
+                state.gaps = []
+                self.changed.add(key)
+                yield self._told(state, now, "", is_stale=False)
 
-    def _made(self, state: NodeState, now: float, *, is_stale: bool) -> SourceStale:
-        return SourceStale(
-            source=state.source,
-            node=state.node,
-            seq=state.top,
-            time=now,
-            received=now,
-            event=STALE,
-            why=state.why,
-            is_stale=is_stale,
-        )
+    def _told(self, state: NodeState, now: float, why: str, *, is_stale: bool) -> SourceStale:
+        state.stale_since, state.why = now if is_stale else None, why
+        place: dict[str, Any] = {
+            "source": state.source,
+            "node": state.node,
+            "seq": state.top,
+            "event": STALE,
+        }
+        return SourceStale(**place, time=now, received=now, why=why, is_stale=is_stale)
