@@ -211,6 +211,15 @@ async def test_a_flood_is_bounded_and_hurts_no_other_platform(
     ]
 
 
+async def test_a_breakout_room_belongs_to_the_tenant_of_the_call(processes: list[Process]) -> None:
+    one, two = processes
+    move = {"conference": "breakout", "destination_alias": "breakout"}
+    await one.get(event("connected", 1, destination_alias="x@acme.example"))
+    await two.get(event("connected", 2, **move))
+    assert await one.counts("breakout") == (1, 0, 0)
+    assert one.live.document()["tenants"]["acme"].participants == 1
+
+
 async def test_names_and_addresses_of_people_are_not_stored(tmp_path: Path) -> None:
     state = SharedState(SqliteEngine(tmp_path / "shared.sqlite"), 5.0)
     people = {"display_name": "Ann Secret", "source_alias": "ann.secret@acme.example"}

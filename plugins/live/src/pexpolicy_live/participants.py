@@ -186,9 +186,10 @@ def _facts_of(event: ParticipantEvent, tenant_of: TenantOf) -> Iterator[tuple[st
     for name in FLAGS:
         if (value := getattr(event, name)) is not None:
             yield name, value
-    # The alias may be a person's, so only what it leads to is kept.
-    if event.destination_alias is not None and event.call_direction != "out":
-        yield "tenant_by_alias", tenant_of(event.destination_alias, "") or ""
+    # The alias may be a person's, so only what it leads to is kept. After a move it may be a room.
+    alias = event.destination_alias if event.call_direction != "out" else None
+    if alias is not None and (tenant := tenant_of(alias, "")) is not None:
+        yield "tenant_by_alias", tenant
     if event.service_tag is not None:
         yield "tenant_by_tag", tenant_of("", event.service_tag) or ""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -36,6 +37,8 @@ SWEEP_S = 60.0
 MAX_KNOWN = 100_000
 """Calls and conferences of one platform; further ones are not kept, and it is stale."""
 MAX_ATTEMPTS = 5
+MAX_CAUSES = 100
+"""Causes of staleness that are shown."""
 SLICE = 25
 """Events or rows between which calls are answered."""
 
@@ -152,33 +155,42 @@ class Live(Plugin[PluginSettings]):
         """Return why the counts may be wrong, each with the source, the node and since when."""
         found = [
             {"source": source, "node": node, "why": stale.why, "since": _time(stale.since)}
-            for (source, node), stale in sorted(self._presence.stale.items())
+            for (source, node), stale in islice(self._presence.stale.items(), MAX_CAUSES)
         ]
-        if (age := self.age) is None or age > OLD_S:
-            since = _time(self._clock() - (age or 0.0))
-            found.append({"source": "", "node": "", "why": "cannot be read", "since": since})
-        return found
+        if self._is_old:
+            why = "the shared state cannot be read"
+            found.append({"source": "", "node": "", "why": why, "since": self._as_of})
+        return sorted(found, key=lambda one: (one["source"], one["node"]))
+
+    @property
+    def is_stale(self) -> bool:
+        """True while the counts may be wrong."""
+        return bool(self._presence.stale) or self._is_old
+
+    @property
+    def _is_old(self) -> bool:
+        return self.age is None or self.age > OLD_S
+
+    @property
+    def _as_of(self) -> str:
+        return _time(self._clock() - (self.age or 0.0))
 
     def document(self) -> dict[str, Any]:
         """Return the counts, when they were read, and whether they may be wrong."""
         tenants = {name: Counts() for name in self._tenants} | self._presence.tenants
         counted = {"services": self._presence.services, "tenants": tenants}
-        return {**counted, **self._state()}
-
-    def _state(self) -> dict[str, object]:
-        as_of = _time(self._clock() - (self.age or 0.0))
-        return {"as_of": as_of, "stale": bool(self.stale_because())}
+        return {**counted, "as_of": self._as_of, "stale": self.is_stale}
 
     # ---- for rules, operators and the console
 
     def _value(self, request: Request, name: str) -> int | bool | None:
         """Return the value of a condition for a request."""
         if name == "stale":
-            return bool(self._presence.stale) or self.age is None or self.age > OLD_S
+            return self.is_stale
         alias = getattr(request, "local_alias", None)
         if name == "tenant":
             tag = getattr(request, "service_tag", None) or ""
-            tenant = self._tenant_of(str(alias or ""), tag)
+            tenant = self._tenant_of(alias or "", tag)
             return 0 if tenant is None else self._presence.of_tenant(tenant).participants
         service = getattr(request, "service_name", None)
         names = (service,) if service else (str(alias), alias.user) if alias else ()
@@ -214,7 +226,8 @@ class Live(Plugin[PluginSettings]):
 
         def found() -> dict[str, object]:
             counts = self._presence.services.get(name, Counts())
-            return {**msgspec.to_builtins(counts), **self._state()}
+            state = {"as_of": self._as_of, "stale": self.is_stale}
+            return {**msgspec.to_builtins(counts), **state}
 
         return await self._json(found)
 
