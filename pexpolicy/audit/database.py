@@ -7,7 +7,7 @@ file of its server, when that was, and the last line that was purged: it stays w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -57,9 +57,6 @@ SELECT l.* FROM behind CROSS JOIN LATERAL (
     ORDER BY seq LIMIT 1000
 ) AS l
 ORDER BY max(l.time) OVER (PARTITION BY l.boot_id ORDER BY l.seq), l.boot_id, l.seq LIMIT 1000"""
-_FIND = """
-SELECT boot_id, seq, line FROM audit_lines
-JOIN unnest($1::text[], $2::bigint[]) AS wanted (boot_id, seq) USING (boot_id, seq)"""
 # Of each chain the first lines go, so that the rest can be verified from the hash that is kept. A
 # clock that was wrong must not take newer lines with it.
 _PURGE = """
@@ -83,7 +80,10 @@ T = TypeVar("T")
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be used; the message says why."""
+    """The database cannot be used."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the database of audit.ship.url: {why}")
 
 
 class Database:
@@ -126,31 +126,30 @@ class Database:
         hide(task)
         try:
             if not (await asyncio.wait({task}, timeout=ANSWER_S))[0]:
-                raise DatabaseUnavailable(f"the database: no answer within {ANSWER_S:.0f} s")
+                raise DatabaseUnavailable(f"no answer within {ANSWER_S:.0f} s")
             return task.result()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
-            raise DatabaseUnavailable(f"the database: {describe_network_error(error)}") from None
+            is_lost = self._connection is not None and self._connection.is_closed()
+            why = "the connection was lost" if is_lost else describe_network_error(error)
+            raise DatabaseUnavailable(why) from None
         except (SecretError, SettingsError) as error:
-            raise DatabaseUnavailable(f"audit.ship: {error}") from None
+            raise DatabaseUnavailable(str(error)) from None
         finally:
             if not task.done() or task.exception() is not None:
                 task.cancel()
                 self._give_up()
 
+    def fetch(self, query: str, *arguments: object) -> list[Mapping[str, Any]]:
+        """Return the rows of a query."""
+        return self.run(lambda connection: connection.fetch(query, *arguments))
+
     def chains(self) -> list[Mapping[str, Any]]:
         """Return what is known of each chain, and its ``age`` in seconds, by instance and time."""
-        return self.run(lambda connection: connection.fetch(_CHAINS))
+        return self.fetch(_CHAINS)
 
     def newer(self, known: Mapping[str, int]) -> list[Mapping[str, Any]]:
         """Return the next rows by time after the ``known`` last line of each chain."""
-        arguments = list(known), list(known.values())
-        return self.run(lambda connection: connection.fetch(_NEWER, *arguments))
-
-    def find(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
-        """Return the lines with these ``boot_id`` and ``seq`` that are there."""
-        columns = [[key[0] for key in keys], [key[1] for key in keys]]
-        rows = self.run(lambda connection: connection.fetch(_FIND, *columns))
-        return {(row["boot_id"], row["seq"]): row["line"].encode() for row in rows}
+        return self.fetch(_NEWER, list(known), list(known.values()))
 
     def lines(self, rest: str, *arguments: object) -> Iterator[RawLine]:
         """Yield the lines of a query; ``rest`` follows the table. Nothing else may run inside."""

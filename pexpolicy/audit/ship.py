@@ -16,17 +16,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pexpolicy.audit import reader
 from pexpolicy.audit.database import Database, DatabaseUnavailable
 from pexpolicy.audit.hash_chain import END, TAIL
-from pexpolicy.audit.reader import (
-    Followed,
-    RawLine,
-    Record,
-    file_and_rotated,
-    open_file,
-    read,
-    time_of,
-)
 from pexpolicy.audit.shipped import ShippedLines
 from pexpolicy.audit.targets import tail_of
 
@@ -55,51 +47,6 @@ _Row = tuple[str, int, str, datetime, str, str, bool]
 """``boot_id``, ``seq``, ``instance``, ``time``, ``line``, ``hash``, ``ended``."""
 
 
-class _Files:
-    """The files of an audit, read in their order, and as they grow and are rotated."""
-
-    def __init__(self, path: Path, shipped: ShippedLines) -> None:
-        self._path = path
-        self._shipped = shipped
-        self._open: deque[Followed] = deque()
-        """The file that is read, and the two before it."""
-        self._next: deque[Followed] = deque()
-
-    def new_lines(self) -> list[RawLine]:
-        """Return the next lines; none if there are none now."""
-        while True:
-            # A writer may add to a file for a moment after another has rotated it, and only then to
-            # the next one: what is in that one must not be stored without it.
-            found = [one.new_lines() for one in reversed(self._open)]
-            if any(found):
-                return [*chain.from_iterable(reversed(found))]
-            if not self._next and not self._look():
-                return []
-            self._open.append(self._next.popleft())
-            if len(self._open) > 3:  # noqa: PLR2004 - as above
-                self._open.popleft().file.close()
-
-    def close(self) -> None:
-        """Close the files."""
-        for one in (*self._open, *self._next):
-            one.file.close()
-
-    def _look(self) -> bool:
-        """Open the files after the one that is read, or all that are not shipped, and two more."""
-        paths, found = file_and_rotated(self._path), deque[Followed]()
-        last = os.fstat(self._open[-1].file.fileno()) if self._open else None
-        for path in reversed(paths):
-            is_read = last is not None and os.path.samestat(last, path.stat())
-            if is_read or (len(found) > 1 and self._shipped.has(path)):
-                break
-            found.appendleft(Followed(path, open_file(path)))
-        if file_and_rotated(self._path) != paths:  # one was renamed meanwhile
-            while found:
-                found.pop().file.close()
-        self._next = found
-        return bool(found)
-
-
 class Shipper:
     """Copies the audit of one server; ``instance`` is that of lines without one."""
 
@@ -111,8 +58,9 @@ class Shipper:
         self._instance = instance
         self._keep = None if keep_days is None else timedelta(days=keep_days)
         self._shipped = ShippedLines(path)
-        self._files = _Files(path, self._shipped)
-        self.close = self._files.close
+        self._open: deque[reader.Followed] = deque()
+        """The file that is read, and the two before it."""
+        self._next: deque[reader.Followed] = deque()
         self._rows: list[_Row] = []
         """What could not be stored yet."""
         self._heartbeat_at = self._purge_at = 0.0
@@ -139,7 +87,7 @@ class Shipper:
         """
         now, has_more = time.time(), True
         if not self._rows:
-            lines = self._files.new_lines()
+            lines = self._new_lines()
             self._rows = [row for raw in lines for row in _rows_of(raw, self._instance)]
             has_more = bool(lines)
         if self._rows or now >= self._heartbeat_at:
@@ -158,14 +106,48 @@ class Shipper:
                 self._purge_at = now
         return has_more
 
+    def close(self) -> None:
+        """Close the files."""
+        for one in (*self._open, *self._next):
+            one.file.close()
+
+    def _new_lines(self) -> list[reader.RawLine]:
+        """Return the next lines of the files, in their order; none if there are none now."""
+        while True:
+            # A writer may add to a file for a moment after another has rotated it, and only then to
+            # the next one: what is in that one must not be stored without it.
+            found = [one.new_lines() for one in reversed(self._open)]
+            if any(found):
+                return [*chain.from_iterable(reversed(found))]
+            if not self._next and not self._look():
+                return []
+            self._open.append(self._next.popleft())
+            if len(self._open) > 3:  # noqa: PLR2004 - as above
+                self._open.popleft().file.close()
+
+    def _look(self) -> bool:
+        """Open the files after the one that is read, or all that are not shipped, and two more."""
+        paths, found = reader.file_and_rotated(self._path), deque[reader.Followed]()
+        last = os.fstat(self._open[-1].file.fileno()) if self._open else None
+        for path in reversed(paths):
+            is_read = last is not None and os.path.samestat(last, path.stat())
+            if is_read or (len(found) > 1 and self._shipped.has(path)):
+                break
+            found.appendleft(reader.Followed(path, reader.open_file(path)))
+        if reader.file_and_rotated(self._path) != paths:  # one was renamed meanwhile
+            while found:
+                found.pop().file.close()
+        self._next = found
+        return bool(found)
+
     def _store(self, *, has_more: bool) -> None:
         """Store lines, and the last ones of the files, in one transaction."""
         sent = {row[0]: row for row in self._rows}
         known = {**self._shipped.chains, **{boot_id: row[1] for boot_id, row in sent.items()}}
         # The newest file has no line yet after it was begun.
-        for path in file_and_rotated(self._path)[-2:]:
+        for path in reader.file_and_rotated(self._path)[-2:]:
             for line in tail_of(path, HEADS_WINDOW).split(b"\n")[1:]:
-                for row in _rows_of(RawLine(path, 0, line), self._instance):
+                for row in _rows_of(reader.RawLine(path, 0, line), self._instance):
                     if row[0] not in sent or sent[row[0]][1] < row[1]:
                         sent[row[0]] = row
         heads = [(*row[:3], *row[5:], known.get(row[0], 0) < row[1]) for row in sent.values()]
@@ -184,12 +166,15 @@ def _columns(rows: list[Any], count: int) -> list[Any]:
     return [*zip(*rows, strict=True)] or [()] * count
 
 
-def _rows_of(raw: RawLine, instance: str) -> Iterator[_Row]:
+def _rows_of(raw: reader.RawLine, instance: str) -> Iterator[_Row]:
     """Yield the row of a line, which is none if it is damaged."""
-    for found in read(raw):
+    for found in reader.read(raw):
         content = found.raw.content
-        if isinstance(found, Record) and (match := _TAIL.search(content)) is not None:
+        if isinstance(found, reader.Record) and (match := _TAIL.search(content)) is not None:
             boot_id, seq, digest = match[1].decode(), int(match[2]), match[3].decode()
-            at, line = time_of(found.event) or datetime.now(UTC), content.decode().lstrip(" ")
+            at, line = (
+                reader.time_of(found.event) or datetime.now(UTC),
+                content.decode().lstrip(" "),
+            )
             named = str(found.event.get("instance") or instance)
             yield boot_id, seq, named, at, line, digest, found.event["event"] == END

@@ -280,4 +280,7 @@ def test_a_database_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     url = f"postgresql://u@/d?host={tmp_path}"
     config.write_text(f'[audit]\npath = "audit.jsonl"\n[audit.ship]\nurl = "{url}"\n')
     result = run("verify", "--from-database", config=config)
-    assert (result.exit_code, result.output.startswith("the database: ")) == (2, True)
+    assert (result.exit_code, result.output.startswith("the database of audit.ship.url: ")) == (
+        2,
+        True,
+    )

@@ -28,6 +28,9 @@ SAME_CALL_MS = 120_000
 """Between requests of one call, at most."""
 ID_MS = 60_000
 """Between the start of a call, which is in its identifier, and its line, at most."""
+_FIND = """
+SELECT boot_id, seq, line FROM audit_lines
+JOIN unnest($1::text[], $2::bigint[]) AS wanted (boot_id, seq) USING (boot_id, seq)"""
 MINUTES = 60
 """Of the last hour, the present one included."""
 LIMIT_S = 5.0
@@ -254,11 +257,11 @@ class IndexReader:
         heads = dict(base.execute("SELECT id, head FROM file"))
         if self._database is not None:
             keys = [(heads[row[2]].decode(), row[3]) for row in rows]
-            lines = self._database.find(keys)
-            contents = [lines.get(key, b"") for key in keys]
+            found_rows = self._database.fetch(_FIND, *map(list, zip(*keys, strict=True)))
+            lines = {(one["boot_id"], one["seq"]): one["line"].encode() for one in found_rows}
             return [
                 Hit(row[0], decode(content), row[1], content)
-                for row, content in zip(rows, contents, strict=True)
+                for row, content in zip(rows, (lines.get(key, b"") for key in keys), strict=True)
             ]
         paths: Mapping[bytes, Path] = {file.head: file.path for file in self._files.scan()}
         found: dict[int, Hit] = {}
