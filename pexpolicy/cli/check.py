@@ -177,7 +177,10 @@ def _listed(policy: Policy) -> dict[str, Any]:
         for source in sorted(idle, key=lambda source: (source.name, source.distribution))
         if (source.name, source.distribution) not in used
     ]
-    order = {name: [link.plugin for link in chain.links] for name, chain in policy.chains.items()}
+    order = {
+        name: [link.plugin for link in chain.links[: chain.deciding]]
+        for name, chain in policy.chains.items()
+    }
     others = {
         hook: names
         for hook in HOOKS

@@ -363,7 +363,8 @@ def show_document(
 
 
 def _step(step: Mapping[str, Any]) -> tuple[Cell, ...]:
-    asked = f"{step['plugin']} (adjusts)" if "hook" in step else step["plugin"]
+    does = step.get("hook", "").partition("_")[0]
+    asked = f"{step['plugin']} ({does}s)" if does else step["plugin"]
     detail = step.get("detail") or ", ".join(step.get("fields", ()))
     if "changes" in step:
         detail = describe_changes(step["changes"])

@@ -80,7 +80,8 @@ class Reservations:
     async def holder(self, alias: str, caller: str, name: str, address: str) -> str:
         """Return the holder for a call, which tells nothing about the caller.
 
-        Whoever has no display name is shown with the alias, and web guests have only a name.
+        Whoever has no display name is shown with the alias, and web guests have only a name. An
+        event may have the dialed alias without its host.
         """
         if not self._key:
             made = await self._keys.update("hmac", lambda known: known or secrets.token_hex(32))
@@ -88,7 +89,7 @@ class Reservations:
             if self._keys.is_dry:
                 return CALL
             self._key = bytes.fromhex(made)
-        parts = (Alias(alias), Alias(caller or name), Alias(name or caller), address)
+        parts = (Alias(alias).user, Alias(caller or name), Alias(name or caller), address)
         text = "\n".join(str(part) for part in parts)
         return (
             CALL + hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
