@@ -178,7 +178,11 @@ class SqliteEngine:
         )
         weakref.finalize(self, connection.close)
         if name == ":memory:" or not self._reads_only:
-            _use_wal(connection, self._timeout)
+            for _ in range(100):  # SQLite does not wait while another process does the same
+                with suppress(sqlite3.OperationalError):
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    break
+                time.sleep(0.005)
             # A power failure may undo the last transactions, and never a part of one.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
@@ -200,20 +204,6 @@ class SqliteEngine:
         closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         await asyncio.wait((closed,), timeout=CLOSE_S)
         self._thread.shutdown(wait=False)
-
-
-def _use_wal(connection: sqlite3.Connection, timeout: float) -> None:
-    """Switch a database to the write-ahead log, for which SQLite itself does not wait."""
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.005)
-        else:
-            return
 
 
 _SQLITE = {
@@ -275,10 +265,6 @@ class SharedState:
         """Return the operations since the last call by outcome."""
         counted, self._counted = self._counted, Counter()
         return counted
-
-    def report(self) -> dict[str, object]:
-        """Return the state for the status."""
-        return {"available": self.is_available, "problem": self.problem or None}
 
     async def run(
         self,

@@ -45,6 +45,7 @@ class Status:
     async def document(self) -> dict[str, Any]:
         """Return the document; times are seconds of the Unix epoch, durations seconds."""
         policy, sources = self._policy(), self._telemetry.sources
+        shared = policy.shared_state
         statuses = await self._statuses.collect(policy.plugins)
         counted, events = await self._telemetry.merged(), await sources.events()
         audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
@@ -114,7 +115,8 @@ class Status:
                 {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}
                 for plugin in policy.plugins
             ],
-            "shared": policy.shared_state and policy.shared_state.report(),
+            "shared": shared
+            and {"available": shared.is_available, "problem": shared.problem or None},
             "sources": [
                 {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
                 for source in policy.sources
