@@ -24,6 +24,9 @@ from tests.fleet.test_last_good import BREAKAGES, CONFIG, FILES, keep, written
 
 SERVERS, CALLERS, PAUSE = 3, 6, 0.02
 KILLS = 100
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.chmod", "os.chown")
+"""Audit events of Python for what changes a folder, in addition to a file that is opened to write.
+"""
 SERVER = '[server]\nbudget = 1.8\n[plugins.words]\nisolation = "none"\n'
 CONFIGURATION = CONFIG.replace('[plugins.words]\nisolation = "{isolation}"\n', "")
 
@@ -98,13 +101,13 @@ def kills(number: int) -> Counter[str]:
 
 
 def _killed_at(number: int, policy: Any) -> bool:
-    """Keep a policy in a process that is killed at a system call; return whether it was."""
+    """Keep a policy in a process that is killed before one of its writes; return whether it was."""
     if not (child := os.fork()):
         seen = iter(range(1, number))
 
-        def count(event: str, _: object) -> None:
-            is_call = event.startswith(("open", "os.", "fcntl.")) and event != "os.kill"
-            if is_call and next(seen, None) is None:
+        def count(event: str, given: tuple[Any, ...]) -> None:
+            is_written = event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR)
+            if (is_written or event in CHANGES) and next(seen, None) is None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)

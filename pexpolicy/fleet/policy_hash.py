@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.config.files import Tracked, read_file
+from pexpolicy.config.files import Tracked, read_file, write_own
 from pexpolicy.config.settings import Settings
 
 KEY_NAME = "policy-hash.key"
@@ -104,6 +104,8 @@ def prepare_state_dir(settings: Settings) -> str:
     key = folder / KEY_NAME
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        # It may be in a repository, and has copies of tables with PINs.
+        write_own(folder / ".gitignore", b"*\n")
         with suppress(FileExistsError):
             descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:

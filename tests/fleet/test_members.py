@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.fleet.members import MAX_BYTES, Member, differences, member_of
 from tests.support import live_server, wire
 from tests.support.server_process import free_port
+from tests.support.waiting import wait_until
 
 TOKEN = "a token of sixteen letters"
 POLICY = '[plugins.domains.settings]\nallowed = ["@example.com"]\n'
@@ -218,6 +220,16 @@ def test_the_admin_listener_has_the_certificate_of_the_server(tmp_path: Path) ->
         assert status(config).exit_code == 0
         for command in ("status", "healthcheck"):
             assert CliRunner().invoke(main, [command, "--config", str(config)]).exit_code == 0
+        # A renewed certificate is that of both listeners, without a reload.
+        listeners = [("127.0.0.1", one) for one in (port, server.port)]
+        before = [*map(ssl.get_server_certificate, listeners)]
+        assert before[0] == before[1]
+        renewed = ca.issue_cert("127.0.0.1")
+        renewed.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pair.pem"))
+        text = renewed.cert_chain_pems[0].bytes().decode()
+        wait_until(lambda: ssl.get_server_certificate(listeners[0]).strip() == text.strip())
+        wait_until(lambda: ssl.get_server_certificate(listeners[1]).strip() == text.strip())
+        assert status(config).exit_code == 0
         config.write_text(config.read_text().replace('ca_file = "../ca.pem"', ""))
         assert "not trusted" in status(config).stderr
     config.write_text("[admin]\ntls = true\n")

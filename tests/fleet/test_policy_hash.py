@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from pathlib import Path
 
 import pytest
 
+from pexpolicy.audit.factory import audit_of
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import Document, load
 from pexpolicy.config.settings import DECIDING, ConfigError
@@ -124,6 +127,36 @@ def test_without_a_key_of_the_fleet_each_server_has_its_own(hash_of: Hash) -> No
 def test_a_secret_cannot_be_guessed_from_the_hash(hash_of: Hash) -> None:
     """With another key each guess gives another hash."""
     assert len({hash_of(FLEET + ROOMS, fleet_key=key * 32) for key in "abc"}) == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "variable", "name"),
+    [
+        ("policy-1", "pod-1", "policy-1"),
+        (None, "pod-1", "pod-1"),
+        (None, "p" * 101, "p" * 100),
+        (None, "", socket.gethostname()),
+        (None, None, socket.gethostname()),
+    ],
+)
+def test_the_name_of_a_server(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: str | None,
+    variable: str | None,
+    name: str,
+) -> None:
+    monkeypatch.delenv("PEXPOLICY_INSTANCE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("PEXPOLICY_INSTANCE", variable)
+    path = tmp_path / "config.toml"
+    path.write_text('[audit]\npath = "audit.jsonl"\n' + f'instance = "{written}"' * bool(written))
+    settings = load(path)
+    audit = audit_of(settings)
+    audit.reloaded("", "")
+    audit.close()
+    line, _ = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert settings.instance == line["instance"] == name
 
 
 def test_a_short_key_of_the_fleet_is_refused(hash_of: Hash) -> None:
