@@ -130,7 +130,8 @@ class Endpoint(Generic[R]):
         if not isinstance(answer, Mapping):
             names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
             expected = f"(expected None, {self.plain_answer}, or one of {names})"
-            raise self.refuse(f"{brief(answer)} is not a decision of {self.name} {expected}")
+            what = brief(answer) + " without await" * isinstance(answer, Coroutine)
+            raise self.refuse(f"{what} is not a decision of {self.name} {expected}")
         for name in ENVELOPE:
             if name in answer:
                 raise self.refuse(f"{name!r} is not a field of a result: {ENVELOPE[name]}")

@@ -314,7 +314,10 @@ def _built(
         if at is not None and isinstance(error, FieldsError):
             problems += [Problem((*key, *at, *one.key), one.rule) for one in error.issues]
         elif not problems:
-            raise _build_error(f"{name} cannot be built", error) from error
+            text, trace = f"{name} cannot be built", error.__traceback__
+            if isinstance(error, TypeError) and trace is not None and trace.tb_next is None:
+                text += " by __init__(self, settings)"
+            raise _build_error(text, error) from error
     if problems:
         raise PluginBuildError(problems)
     return built

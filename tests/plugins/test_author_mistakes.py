@@ -1,6 +1,6 @@
 """Mistakes of plugin authors: what they are told, at check wherever possible."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial, wraps
@@ -246,6 +246,7 @@ ANSWERS: list[tuple[Any, str, str]] = [
             ),
             (lambda request: request.local_alais, "did you mean 'local_alias'?"),
             (lambda request: request.get("x"), "in request.params"),
+            (lambda _: AsyncMock(spec=Coroutine), " without await is not a decision of service_"),
             (lambda request: request.annotate("ticket"), "write annotate(ticket=4711)"),
             (lambda request: request.annotate("ticket", 4711), "write annotate(ticket=4711)"),
             (
