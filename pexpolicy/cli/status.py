@@ -140,9 +140,9 @@ def show_fleet(settings: Settings, wait: float, expected: str | None, *, as_json
 def _member(member: Document) -> tuple[Cell, ...]:
     times = [member["since"], member["last_call"]]
     since, last = (at and f"{format_duration(time.time() - at)} ago" for at in times)
-    audit = member["audit"] + f", {format_size(member['audit_lag'])} wait" * bool(
-        member["audit_lag"]
-    )
+    audit, lag = member["audit"], member["audit_lag"]
+    if lag is not None:
+        audit += f", in the database up to {format_duration(lag)} ago"
     trouble = member["silent"] or member["not_ready"] or member["refused"]
     policy = member["policy_hash"] + f" ({member['bundle']})" * bool(member["bundle"])
     names = member["instance"] or member["url"], member["version"], policy

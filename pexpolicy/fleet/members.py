@@ -37,8 +37,8 @@ class Member:
     refused: str = ""
     """The first error of the files that it refused to load."""
     audit: str = ""
-    audit_lag: int = 0
-    """Bytes of lines that wait in the spool."""
+    audit_lag: float | None = None
+    """Seconds since all of its lines were in the database of ``[audit.ship]``, if it has one."""
     last_call: float | None = None
     silent: str = ""
     bundle: str = ""
@@ -67,7 +67,7 @@ def member_of(url: str, body: bytes) -> Member:
             "" if document["ready"] else "; ".join(document["not_ready_reasons"]) or "not ready",
             str(bundle.get("problem") or "" if config["last_reload_successful"] else refused),
             str(audit.get("problem") or audit.get("status", "")),
-            int(audit.get("spooled_bytes") or 0),
+            None if audit.get("ship_lag") is None else float(audit["ship_lag"]),
             max(calls, default=None),
             bundle=str(bundle.get("version") or ""),
         )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -19,9 +20,11 @@ from pexpolicy.audit.rotation import Rotation
 from pexpolicy.audit.ship import Shipper
 from pexpolicy.audit.shipped import ShippedLines
 from pexpolicy.cli.audit import audit
+from pexpolicy.cli.status import status
 from pexpolicy.config.loader import load
 from tests.audit.places import Place, body, chained
-from tests.support import postgresql
+from tests.support import live_server, postgresql, wire
+from tests.support.waiting import wait_until
 
 TIME = "2026-11-26T01:02:03.000004Z"
 
@@ -273,6 +276,24 @@ def test_without_a_usable_table_the_exit_code_is_78(table: str, text: str, tmp_p
     result = run("ship", config=config)
     assert (result.exit_code, text in result.output) == (78, True), result.output
     assert "secret" not in result.output
+
+
+def test_the_lag_is_in_the_status_and_the_metrics(config: Path, database: Database) -> None:
+    ShippedLines(config.parent / "audit.jsonl").write(time.time() - 1000, {})
+    with live_server.running(config) as server:
+        server.ask(f"{wire.SERVICE}?local_alias=x")
+        wait_until(lambda: (server.operator("/status").json["audit"]["ship_lag"] or 0) > 900)
+        metrics = server.operator("/metrics").body
+        assert float(re.findall(rb"\npexpolicy_audit_ship_lag_seconds ([\d.]+)", metrics)[0]) > 900
+        assert b"\npexpolicy_audit_removed_unshipped_total 0" in metrics
+        url = ("--url", server.admin)
+        degraded = CliRunner().invoke(status, ["--strict", *url])
+        assert (degraded.exit_code, "not in the database for 16 min" in degraded.output) == (
+            1,
+            True,
+        )
+        ship(database, config.parent)
+        wait_until(lambda: server.operator("/status").json["audit"]["ship_lag"] < 60)
 
 
 def test_a_database_that_cannot_be_reached_is_named(tmp_path: Path) -> None:

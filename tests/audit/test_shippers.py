@@ -45,6 +45,7 @@ def files(tmp_path: Path) -> list[str]:
     place.file.reopen()
     (tmp_path / "audit.jsonl.1").touch()
     (tmp_path / "audit.jsonl.2.gz").touch()
+    (tmp_path / "audit.jsonl.shipped").touch()
     return [FOLDER + path.name for path in tmp_path.iterdir()]
 
 
@@ -60,8 +61,8 @@ def chosen(names: list[str], include: list[str], exclude: list[str]) -> list[str
 def test_both_read_the_file_and_what_was_rotated_and_nothing_else(tmp_path: Path) -> None:
     names = files(tmp_path)
     source, tail = vector()["sources"]["audit"], fluent_bit()["INPUT"]
-    wanted = {name for name in names if not name.endswith((".lock", ".gz"))}
-    assert len(names) == len(wanted) + 2
+    wanted = {name for name in names if not name.endswith((".lock", ".gz", ".shipped"))}
+    assert len(names) == len(wanted) + 3
     assert set(chosen(names, source["include"], source["exclude"])) == wanted
     paths = tail["path"].split(","), tail["exclude_path"].split(",")
     assert set(chosen(names, *paths)) == wanted
