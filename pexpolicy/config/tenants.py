@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Self
 
 from pexpolicy.config.plugin_settings import PluginSettings, SettingsError
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.plugins import TenantTable
 from pexpolicy.models.alias import Alias
 from pexpolicy.text import suggest
-
-_Shape = tuple[int, int]
-"""How many characters a pattern has before its first ``*`` and after its last one."""
 
 
 class Tenants:
@@ -26,7 +22,8 @@ class Tenants:
         self.tables = dict(tables or {})
         self._tags: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
-        shapes: dict[_Shape, dict[tuple[str, str], list[tuple[list[str], str]]]] = {}
+        # How many characters a pattern has before its first * and after its last one.
+        shapes: dict[tuple[int, int], dict[tuple[str, str], list[tuple[list[str], str]]]] = {}
         problems: list[Problem] = []
         for name, table in self.tables.items():
             if (other := self._tags.setdefault(self.tag(name), name)) != name:
@@ -46,20 +43,20 @@ class Tenants:
         # The longest first: a pattern for a part of a tenant's aliases precedes that for all.
         self._shapes = sorted(shapes.items(), key=lambda found: -sum(found[0]))
 
-    @classmethod
-    def known(cls, settings: PluginSettings, own: Mapping[str, TenantTable] | None = None) -> Self:
+    @staticmethod
+    def known(settings: PluginSettings, own: Mapping[str, TenantTable] | None = None) -> Tenants:
         """Return the tenants for the plugin with these settings.
 
         ``own`` are its tables by name, which add to a tenant of ``[tenants]``, or have ``tag`` or
         ``aliases`` themselves. Raises ``SettingsError``, with keys below ``own``.
         """
         tables = dict(getattr(settings.tenants_of_config, "tables", {}))
-        known, problems = list(tables), []
+        problems = []
         for name, table in (own or {}).items():
             written = table.model_fields_set & {"tag", "aliases"}
             if name not in tables and not written:
                 text = f"there is no table [tenants.{name}]: write one, or tag or aliases here"
-                problems.append(Problem((name,), text + suggest(name, known)))
+                problems.append(Problem((name,), text + suggest(name, tables)))
             elif name in tables and written:
                 text = f"[tenants.{name}] has the tag and the aliases: write them there only"
                 problems.append(Problem((name, min(written)), text))
@@ -67,7 +64,7 @@ class Tenants:
                 tables[name] = table
         if problems:
             raise SettingsError(problems=problems)
-        return cls(tables)
+        return Tenants(tables)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tables)
@@ -96,9 +93,8 @@ class Tenants:
 
 
 def _has_in_order(text: str, parts: list[str]) -> bool:
-    at = 0
-    for part in parts:
-        if (found := text.find(part, at)) < 0:
+    for part in filter(None, parts):
+        _, found, text = text.partition(part)
+        if not found:
             return False
-        at = found + len(part)
     return True
