@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
@@ -102,21 +101,6 @@ def _history(folder: Path, config: Path) -> list[Activation]:
     return last_good.history(folder, config)
 
 
-def _differences(folder: Path, kept: Activation) -> Iterator[str]:
-    """Yield the lines of the difference from what was kept to the present files."""
-    for path in last_good.changed_files(kept):
-        present = b""
-        with suppress(OSError):
-            present = read_file(path)
-        try:
-            before, now = map(decode_text, (last_good.copy_of(folder, kept, path), present))
-        except EncodingError:
-            yield f"{path} differs, and is not text"
-            continue
-        names = f"{path} ({kept.policy_hash})", f"{path} ({'now' if path.exists() else 'missing'})"
-        yield from unified_diff(before.splitlines(), now.splitlines(), *names, lineterm="")
-
-
 @config.command(epilog=EXAMPLES)
 @config_option
 @json_option
@@ -126,15 +110,11 @@ def history(config: Path, *, as_json: bool) -> None:
     kept = _history(folder, config)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(kept), indent=2))
-    elif not kept:
+        return
+    if not kept:
         click.echo(f"nothing is kept in {folder}", err=True)
-    names = ("active since", "policy", "version", "by", "changes")
-    rows = (
-        (one.moment, one.policy_hash, one.version, one.author, "; ".join(one.changes))
-        for one in kept
-    )
-    if not as_json:
-        print_table(screen(), names, rows)
+    rows = ((k.moment, k.policy_hash, k.version, k.author, "; ".join(k.changes)) for k in kept)
+    print_table(screen(), ("active since", "policy", "version", "by", "changes"), rows)
 
 
 @config.command(epilog=EXAMPLES)
@@ -144,9 +124,19 @@ def diff(config: Path, name: str) -> None:
     """Show what differs between the files that were active and the present ones."""
     folder, settings = _state_of(config)
     kept = _kept(folder, config, name)
-    for line in _differences(folder, kept):
-        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        click.secho(printable_lines(line), fg=colour)
+    for path in last_good.changed_files(kept):
+        present = b""
+        with suppress(OSError):
+            present = read_file(path)
+        try:
+            before, now = map(decode_text, (last_good.copy_of(folder, kept, str(path)), present))
+        except EncodingError:
+            click.echo(f"{printable(path)} differs, and is not text")
+            continue
+        names = f"{path} ({kept.policy_hash})", f"{path} ({'now' if path.exists() else 'missing'})"
+        for line in unified_diff(before.splitlines(), now.splitlines(), *names, lineterm=""):
+            colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+            click.secho(printable_lines(line), fg=colour)
     _warn_of_secrets(kept, settings)
 
 
@@ -162,21 +152,20 @@ def restore(config: Path, name: str, *, yes: bool) -> None:
     """
     folder, settings = _state_of(config)
     kept = _kept(folder, config, name)
-    if last_good.copies_of(folder, kept) is None:
-        refuse(f"{folder} has not all files of {name}", 1)
     changed = last_good.changed_files(kept)
+    copies = {path: last_good.copy_of(folder, kept, str(path)) for path in changed}
     # Another user chose these paths: root writes for the configuration only.
     trusted = folder.stat().st_uid == os.geteuid()
     home = config.absolute().parent.resolve()
     for path in changed:
-        copy, target = last_good.copy_of(folder, kept, path), path.resolve()
+        target = path.resolve()
         if not (trusted or target.is_relative_to(home)):
             source = folder / "objects" / kept.files[str(path)]
             warn(f"{path} is outside {home}, and stays: cp {source} {path}")
         elif yes:
             like = next(one for one in (target, config, home) if one.exists())
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_own(target, copy, sync=True, like=like.stat() if like.is_file() else None)
+            write_own(target, copies[path], sync=True, like=like.stat() if like.is_file() else None)
             click.echo(f"written: {printable(path)}")
         else:
             click.echo(f"to write: {printable(path)}")

@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,27 +101,22 @@ def _manifests(folder: Path) -> Iterator[tuple[Path, Activation]]:
             yield path, msgspec.json.decode(content, type=Activation)
 
 
-def copies_of(folder: Path, kept: Activation) -> Kept | None:
-    """Return the copies of its files; ``None`` unless all of them are whole."""
-    copies = {name: folder / "objects" / one for name, one in kept.files.items() if one}
-    for copy in copies.values():
-        try:
-            if hashlib.sha256(read_file(copy)).hexdigest() != copy.name:
-                return None
-        except OSError:
-            return None
-    return copies
-
-
-def copy_of(folder: Path, kept: Activation, path: Path) -> bytes:
-    """Return what was kept of a file; raises ``OSError``."""
-    return read_file(folder / "objects" / kept.files[str(path)])
+def copy_of(folder: Path, kept: Activation, name: str) -> bytes:
+    """Return what was kept of a file; raises ``OSError``, also for a damaged copy."""
+    path = folder / "objects" / kept.files[name]
+    content = read_file(path)
+    if hashlib.sha256(content).hexdigest() != kept.files[name]:
+        raise OSError(errno.EIO, "it is damaged", str(path))
+    return content
 
 
 def last_good(folder: Path, config: Path) -> tuple[Activation, Kept] | None:
-    """Return the latest that is whole, with its copies."""
+    """Return the latest that is whole, with the copies of its files."""
     for kept in history(folder, config):
-        if (copies := copies_of(folder, kept)) is not None:
+        copies = {name: folder / "objects" / one for name, one in kept.files.items() if one}
+        with suppress(OSError):
+            for name in copies:
+                copy_of(folder, kept, name)
             return kept, copies
     return None
 
@@ -161,46 +156,36 @@ def keep(
     ``version`` is that of pexpolicy, ``author`` who asked for it. Raises ``OSError``, also for a
     file that has changed since: it will be reloaded.
     """
-    given = Activation(
-        time.time(),
-        inputs.policy_hash,
-        version,
-        os.path.abspath(settings.path),  # noqa: PTH100 - keeps links
-        dict(inputs.files),
-        dict(inputs.secrets),
-        ", ".join(filter(None, (author, _commit_of(settings.path)))),
-        changes,
-    )
-    objects = folder / "objects"
+    config, objects = os.path.abspath(settings.path), folder / "objects"  # noqa: PTH100
+    files, secrets = dict(inputs.files), dict(inputs.secrets)
     for one in (objects, folder / "history"):
         one.mkdir(mode=0o700, exist_ok=True)
-    with _locked(folder):
-        before = history(folder, Path(given.config))[:1]
-        if [(one.policy_hash, one.files, one.secrets) for one in before] == [
-            (given.policy_hash, given.files, given.secrets)
-        ]:
+    # Other servers may keep theirs in the same folder.
+    with (folder / "history.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = next(iter(history(folder, settings.path)), None)
+        then = {} if before is None else before.files
+        same = inputs.policy_hash, files, secrets
+        if before is not None and (before.policy_hash, then, before.secrets) == same:
             return
-        if before and not changes:
-            now, then = given.files, before[0].files
-            names = {Path(one).name for one in now.keys() | then if now.get(one) != then.get(one)}
-            given = msgspec.structs.replace(
-                given, changes=tuple(f"file {one}" for one in sorted(names))
-            )
-        sizes = (Path(name).stat().st_size for name, one in given.files.items() if one)
-        if sum(sizes) > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"its files have more than {MAX_BYTES} bytes", given.config)
-        for name, digest in given.files.items():
+        names = {Path(one).name for one in files.keys() | then if files.get(one) != then.get(one)}
+        if before is not None and not changes:
+            changes = tuple(f"file {one}" for one in sorted(names))
+        if sum(Path(name).stat().st_size for name, one in files.items() if one) > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"its files have more than {MAX_BYTES} bytes", config)
+        for name, digest in files.items():
             if digest and not (objects / digest).exists():
                 content = read_file(Path(name))
                 if hashlib.sha256(content).hexdigest() != digest:
                     raise OSError(errno.ESTALE, "it has changed since it was read", name)
                 write_own(objects / digest, content, sync=True)
         # The clock may have been set back.
-        moment = max(given.time, *(one.time + 0.001 for one in before), 0.0)
-        given = msgspec.structs.replace(given, time=moment)
-        stamp = f"{datetime.fromtimestamp(moment, UTC):%Y%m%dT%H%M%S.%fZ}"
-        path = folder / "history" / f"{stamp}-{given.policy_hash}.json"
-        write_own(path, msgspec.json.encode(given), sync=True)
+        moment = time.time() if before is None else max(time.time(), before.time + 0.001)
+        author = ", ".join(filter(None, (author, _commit_of(settings.path))))
+        facts = moment, inputs.policy_hash, version, config, files, secrets, author, changes
+        stamp = f"{datetime.fromtimestamp(moment, UTC):%Y%m%dT%H%M%S.%fZ}-{inputs.policy_hash}"
+        manifest = msgspec.json.encode(Activation(*facts))
+        write_own(folder / "history" / f"{stamp}.json", manifest, sync=True)
         _remove_others(folder)
 
 
@@ -223,17 +208,6 @@ def _remove_others(folder: Path) -> None:
     for copy in objects.iterdir():
         if copy.name not in used:
             copy.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait for other servers and workers that keep theirs in the same folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _commit_of(config: Path) -> str:
