@@ -34,6 +34,7 @@ SLICE = 25
 """Events that are worked on before other work of the event loop goes on."""
 PAUSE_S = 1.0
 """Seconds after a failure, and between two looks whether the owner is still there."""
+GATHER_S = 0.01
 POLL_S = 0.1
 """Seconds between two looks for events of other processes."""
 LEASE_S = 5.0
@@ -109,6 +110,8 @@ class EventDispatcher:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
                         await self._inbox.arrived.wait()
+                # Those that come one by one are worked on together.
+                await asyncio.sleep(GATHER_S)
 
     async def _dispatch(self) -> bool:
         """Dispatch what waits, if this process is the owner; return whether there was anything."""

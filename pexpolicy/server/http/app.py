@@ -235,9 +235,12 @@ class PolicyApp:
             if status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
                 self.refusals.note(BODY, status, admitted.peer, path=self.events_path)
             response = PrerenderedResponse(status, "", b"")
-        await discard(request)
         if not is_whole(request):
-            response.force_close()
+            await discard(request)
+            if not is_whole(request):
+                response.force_close()
+        if response.status == HTTPStatus.OK:
+            return self._finish(response)
         return await self._finish_refusal(response)
 
     async def _finish_refusal(self, response: PrerenderedResponse) -> PrerenderedResponse:
