@@ -19,22 +19,18 @@ from pexpolicy.config.settings import POLICY, Manifest
 from pexpolicy.fleet import bundle as bundles
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+KEYGEN = "pexpolicy bundle keygen bundle-2026"
+BUILD = "pexpolicy bundle build policy policy.tar.gz --version v42"
+SIGN = "pexpolicy bundle sign policy.tar.gz bundle-2026.key"
+VERIFY = "pexpolicy bundle verify policy.tar.gz bundle-2026.pub"
 
 
-@click.group(
-    epilog=examples(
-        "pexpolicy bundle keygen bundle-2026",
-        "pexpolicy bundle build policy policy.tar.gz --version v42",
-        "pexpolicy bundle sign policy.tar.gz bundle-2026.key",
-        "pexpolicy bundle verify policy.tar.gz bundle-2026.pub",
-    )
-)
+@click.group(epilog=examples(KEYGEN, BUILD, SIGN, VERIFY))
 def bundle() -> None:
     """Pack, sign and verify a policy for several servers."""
 
 
-@bundle.command(epilog=examples("pexpolicy bundle keygen bundle-2026"))
+@bundle.command(epilog=examples(KEYGEN))
 @click.argument("name", type=FILE)
 def keygen(name: Path) -> None:
     """Make a pair of keys: NAME.key signs bundles, NAME.pub goes to the servers."""
@@ -45,24 +41,17 @@ def keygen(name: Path) -> None:
     plain = pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()
     public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
     for end, content, mode in ((".key", key.private_bytes(*plain), 0o600), (".pub", public, 0o644)):
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with os.fdopen(os.open(f"{name}{end}", flags, mode), "wb") as file:
-                file.write(content)
-        except FileExistsError:
-            refuse(f"{name}{end} exists: choose another name")
+        made = os.open(f"{name}{end}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(made, "wb") as file:
+            file.write(content)
         click.echo(f"{name}{end}")
 
 
-@bundle.command(epilog=examples("pexpolicy bundle build policy policy.tar.gz --version v42"))
-@click.argument("folder", type=FOLDER)
+@bundle.command(epilog=examples(BUILD))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("archive", type=FILE)
 @click.option("--version", help="What people call it; default: the sequence.")
-@click.option(
-    "--sequence",
-    type=click.IntRange(0),
-    help="Servers refuse a lower one than they have; default: the time in seconds.",
-)
+@click.option("--sequence", type=click.IntRange(0), help="It must not fall; default: the time.")
 def build(folder: Path, archive: Path, version: str | None, sequence: int | None) -> None:
     """Check FOLDER/policy.toml, and pack the files of FOLDER.
 
@@ -82,7 +71,7 @@ def build(folder: Path, archive: Path, version: str | None, sequence: int | None
     _show(archive, manifest)
 
 
-@bundle.command(epilog=examples("pexpolicy bundle sign policy.tar.gz bundle-2026.key"))
+@bundle.command(epilog=examples(SIGN))
 @click.argument("archive", type=FILE)
 @click.argument("key", type=FILE)
 def sign(archive: Path, key: Path) -> None:
@@ -91,14 +80,11 @@ def sign(archive: Path, key: Path) -> None:
         bundles.sign(archive, read_file(key).decode())
 
 
-@bundle.command(epilog=examples("pexpolicy bundle verify policy.tar.gz bundle-2026.pub"))
+@bundle.command(epilog=examples(VERIFY))
 @click.argument("archive", type=FILE)
 @click.argument("keys", type=FILE, nargs=-1, required=True)
 def verify(archive: Path, keys: tuple[Path, ...]) -> None:
-    """Verify ARCHIVE with the public keys in the files KEYS, one of which must have signed it.
-
-    Exit code 1 if it is damaged or forged. What a server has is not compared.
-    """
+    """Verify ARCHIVE: exit code 0 if it is whole and signed with one of the public KEYS."""
     with _refusing(archive):
         _show(archive, bundles.unpack(archive, map(read_file, keys)))
 

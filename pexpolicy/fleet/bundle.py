@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Self, cast
 
@@ -29,6 +28,7 @@ SIGNATURE = "manifest.sig"
 MAX_PACKED, MAX_UNPACKED, MAX_MANIFEST = 100 << 20, 1 << 30, 32 << 20
 """Bytes of an archive, of all its files, and of its manifest."""
 _CHUNK = 1 << 18
+_DAMAGED = EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile
 
 
 class BundleError(Exception):
@@ -71,10 +71,8 @@ def unpack(
                 (folder / MANIFEST).write_bytes(signed)
             _write_files(members, manifest.files, folder)
             _ = stream.read(_CHUNK)  # to its end
-    except EOFError:
-        raise BundleError("is cut short") from None
-    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, msgspec.MsgspecError) as error:
-        is_cut = "unexpected end" in str(error)
+    except (*_DAMAGED, msgspec.MsgspecError) as error:
+        is_cut = isinstance(error, EOFError) or "unexpected end" in str(error)
         raise BundleError("is cut short" if is_cut else f"is no bundle: {error}") from None
     return manifest
 
@@ -84,10 +82,6 @@ def _content(members: tarfile.TarFile, name: str) -> bytes:
     member = members.next()
     if member is None or member.name != name or member.size > MAX_MANIFEST:
         raise BundleError("is not signed" if name == SIGNATURE else f"does not begin with {name}")
-    return _read(members, member)
-
-
-def _read(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return cast("IO[bytes]", members.extractfile(member)).read()
 
 
@@ -118,10 +112,7 @@ def _write_files(members: tarfile.TarFile, listed: Mapping[str, str], folder: Pa
 
 
 def unmet(requires: Mapping[str, str]) -> Iterator[str]:
-    """Yield each distribution that is missing or too old, with the version that is needed.
-
-    Versions are compared by the numbers in front of the first letter.
-    """
+    """Yield each distribution that is missing, or too old by the numbers in its version."""
     for name, needed in requires.items():
         installed = ""
         with suppress(metadata.PackageNotFoundError):
@@ -133,9 +124,8 @@ def unmet(requires: Mapping[str, str]) -> Iterator[str]:
 
 
 def build(folder: Path, left_out: Iterable[Path], manifest: Manifest, archive: Path) -> None:
-    """Write an archive without a signature; its files are added to the manifest.
-
-    Hidden files, byte code and those ``left_out`` are not in it. Equal files give equal bytes.
+    """Write an archive of all files but hidden ones, byte code and those ``left_out``, without a
+    signature; they are added to the manifest. Equal files give equal bytes.
     """
     without = {path.absolute() for path in left_out}
     for path in sorted(folder.rglob("*")):
@@ -146,8 +136,8 @@ def build(folder: Path, left_out: Iterable[Path], manifest: Manifest, archive: P
                 raise BundleError(f"{name} holds a private key: move it to another folder")
             manifest.files[name.as_posix()] = hashlib.sha256(content).hexdigest()
     content = msgspec.json.format(msgspec.json.encode(manifest))
-    files = ((name, (folder / name).read_bytes()) for name in manifest.files)
-    _write(archive, chain([(MANIFEST, content)], files))
+    files = [(name, (folder / name).read_bytes()) for name in manifest.files]
+    _write(archive, [(MANIFEST, content), *files])
 
 
 def sign(archive: Path, key: str) -> None:
@@ -159,10 +149,10 @@ def sign(archive: Path, key: str) -> None:
     try:
         with tarfile.open(archive, "r:gz", tarinfo=_Member) as old:
             signed = _content(old, MANIFEST)
-            files = [(one.name, _read(old, one)) for one in old.getmembers()[1:]]
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+            members = [one for one in old.getmembers()[1:] if one.name != SIGNATURE]
+            files = [(one.name, cast("IO[bytes]", old.extractfile(one)).read()) for one in members]
+    except _DAMAGED as error:
         raise BundleError(f"is no bundle: {error}") from None
-    files = [one for one in files if one[0] != SIGNATURE]
     _write(archive, [(MANIFEST, signed), (SIGNATURE, signer.sign(signed)), *files])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,17 +14,15 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from pexpolicy.config.files import read_file, version_of
+from pexpolicy.config.files import read_file, version_of, write_own
 from pexpolicy.config.loader import present_bundle
 from pexpolicy.config.settings import PRESENT, Bundle, Manifest, Settings
 from pexpolicy.errors import Log, describe_network_error
 from pexpolicy.fleet.bundle import MAX_PACKED, BundleError, unmet, unpack
 from pexpolicy.tasks import run_in_thread
 
-TIMEOUT_S = 60.0
-"""Seconds for one fetch."""
-START_TIMEOUT_S = 5.0
-"""The same at a start from a bundle on the disk."""
+TIMEOUT_S, START_TIMEOUT_S = 60.0, 5.0
+"""Seconds for one fetch, and for that at a start from a bundle on the disk."""
 STAYS = "the present bundle stays"
 KEPT = 3
 """Bundles that stay on the disk in addition to the present one."""
@@ -39,12 +36,9 @@ class BundleSource:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._asked: object = None
-        """The URL and keys with which the last bundle was accepted or refused."""
-        self._validators: dict[str, str] = {}
-        """Those of that bundle, for a conditional request."""
-        self._refusal = self._logged = ""
-        """Why that bundle was refused."""
+        self._last: tuple[object, dict[str, str], str] = (None, {}, "")
+        """URL and keys, validators and refusal of the bundle that was looked at last."""
+        self._logged = ""
 
     async def run(self, settings: Callable[[], Settings]) -> None:
         """Look again and again; ``settings`` returns those of the active policy."""
@@ -53,10 +47,7 @@ class BundleSource:
             await self.pull(settings())
 
     async def pull(self, settings: Settings, *, starting: bool = False) -> str:
-        """Make the bundle at the URL the present one; return why it is not, and log it.
-
-        A server that is ``starting`` waits less for a source while it has a bundle.
-        """
+        """Make the bundle at the URL the present one; return why it is not, and log it."""
         if settings.bundle is None:
             return ""
         seconds = START_TIMEOUT_S if starting and settings.present else TIMEOUT_S
@@ -64,25 +55,26 @@ class BundleSource:
         try:
             keys = await run_in_thread(lambda: _prepared(settings, new), "pexpolicy-bundle")
             asked = (settings.bundle.url, keys)
-            known = self._validators if self._asked == asked else {}
+            known = self._last[1] if self._last[0] == asked else {}
             async with asyncio.timeout(seconds):
                 is_new = await _fetch(settings, new / "archive", known, found)
             if is_new:
                 await run_in_thread(lambda: _accept(new, settings, keys), "pexpolicy-bundle")
-                self._asked, self._validators, self._refusal = asked, found, ""
-            problem = self._refusal
+                self._last = asked, found, ""
+            problem = self._last[2]
         except BundleError as error:
             problem = f"the bundle {error}"
-            self._asked, self._validators, self._refusal = asked, found, problem
+            self._last = asked, found, problem
         except TimeoutError:
             problem = f"the bundle was not complete within {seconds:g} s"
         except Exception as error:  # noqa: BLE001 - a later look may succeed
             file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
             problem = file + describe_network_error(error.__cause__ or error)
-            self._asked = None
+            self._last = None, {}, ""
         if problem and problem != self._logged:
             source, present = settings.bundle.source, str(settings.present or "none")
-            event = "the server starts with the bundle on its disk" if starting else STAYS
+            is_start = starting and settings.present
+            event = "the server starts with the bundle on its disk" if is_start else STAYS
             self._log.warning(event, source=source, error=problem, present=present)
         self._logged = problem
         with suppress(OSError):  # the log has it
@@ -92,13 +84,13 @@ class BundleSource:
 
 def report(settings: Settings) -> dict[str, object] | None:
     """Return what ``/status`` has of the bundle; ``problem`` is why the present one stays."""
-    bundle, present, problem = settings.bundle, settings.present, ""
-    if bundle is None or present is None:
+    if settings.bundle is None or settings.present is None:
         return None
+    (_, manifest), problem = settings.present, ""
     with suppress(OSError):
         problem = read_file(settings.bundles / PROBLEM).decode()
-    found = {key: getattr(present.manifest, key) for key in ("version", "sequence")}
-    return {**found, "source": bundle.source, "problem": problem or None}
+    found = {"version": manifest.version, "sequence": manifest.sequence}
+    return {**found, "source": settings.bundle.source, "problem": problem or None}
 
 
 def _prepared(settings: Settings, new: Path) -> list[bytes]:
@@ -114,9 +106,8 @@ def _prepared(settings: Settings, new: Path) -> list[bytes]:
 async def _fetch(
     settings: Settings, archive: Path, known: dict[str, str], found: dict[str, str]
 ) -> bool:
-    """Write what is at the URL into a file; return false if its validators are still ``known``.
-
-    Put the present ones into ``found``.
+    """Write what is at the URL into a file, and its validators into ``found``; return false if
+    they are still the ``known`` ones.
     """
     assert settings.bundle is not None
     # As it is written: another spelling may not fit the signature of a presigned one.
@@ -178,16 +169,11 @@ def _accept(new: Path, settings: Settings, keys: Sequence[bytes]) -> None:
     if not (bundles / digest).exists():
         (new / "files").rename(bundles / digest)
     archive.replace(bundles / f"{digest}.tar.gz")
-    with (new / PRESENT).open("w") as pointer:
-        pointer.write(digest)
-        pointer.flush()
-        os.fsync(pointer.fileno())
-    (new / PRESENT).replace(bundles / PRESENT)
-    used = {digest, settings.present.folder.name if settings.present is not None else ""}
+    write_own(bundles / PRESENT, digest.encode(), sync=True)
+    serving = settings.present.folder.name if settings.present is not None else ""
     archives = sorted(bundles.glob("*.tar.gz"), key=lambda one: one.stat().st_mtime)
     for old in archives[: -KEPT - 1]:
-        name = old.name.partition(".")[0]
-        if name not in used:
+        if (name := old.name.partition(".")[0]) not in (digest, serving):
             # It must not look whole while it is removed, which the next look does.
             (bundles / name).rename(new / name)
             old.unlink()

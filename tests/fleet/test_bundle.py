@@ -44,7 +44,7 @@ def test_a_bundle_has_the_files_of_a_policy_and_no_secret(maker: Maker) -> None:
 def test_mistakes_of_the_commands(maker: Maker) -> None:
     folder, archive = maker.folder, maker.archive(1)
     for exit_code, text, *command in (
-        (2, "now.key exists: choose another name", "keygen", folder / "now"),
+        (2, "now.key cannot be read or written: File exists", "keygen", folder / "now"),
         (1, "signed with none of the public keys", "verify", archive, folder / "retired.pub"),
         (
             0,
