@@ -213,23 +213,12 @@ class Live(Plugin[PluginSettings]):
         }
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Serve the counts, those of one service, and what is stale, as JSON."""
+        """Serve the counts, and what is stale, as JSON."""
         yield web.get("/", self._show)
-        yield web.get("/services/{name:.+}", self._show_service)
         yield web.get("/stale", self._show_stale)
 
     async def _show(self, _: web.Request) -> web.Response:
         return await self._json(self.document)
-
-    async def _show_service(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-
-        def found() -> dict[str, object]:
-            counts = self._presence.services.get(name, Counts())
-            state = {"as_of": self._as_of, "stale": self.is_stale}
-            return {**msgspec.to_builtins(counts), **state}
-
-        return await self._json(found)
 
     async def _show_stale(self, _: web.Request) -> web.Response:
         return await self._json(lambda: {"stale": self.stale_because()})
