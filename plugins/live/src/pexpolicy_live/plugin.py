@@ -52,10 +52,14 @@ MAX_LABELS = 99
 """Tenants with a label of their own in the metrics."""
 
 
-class Live(Plugin[PluginSettings]):
+class LiveSettings(PluginSettings):
+    """There are none: what counts is fixed by Infinity."""
+
+
+class Live(Plugin[LiveSettings]):
     """Knows who is in which service, by Infinity's events."""
 
-    def __init__(self, settings: PluginSettings) -> None:
+    def __init__(self, settings: LiveSettings) -> None:
         super().__init__(settings)
         self._tenants = Tenants.known(settings)
         self._table = LiveTable()
