@@ -222,9 +222,9 @@ def starting_policy(
     except ConfigError as error:
         refused = error
     found = last_good(state_folder(path, refused.salvaged), path)
-    if found is None and policy is not None:
-        return policy
     if policy is not None:
+        if found is None or found[0].policy_hash == policy.policy_hash:
+            return policy  # it was empty before, too
         policy.close()
     if found is None:
         raise refused

@@ -165,7 +165,7 @@ def ask_for_reload(config: Path, author: str = "") -> list[ReloadResult | None]:
             connection.settimeout(RELOAD_TIMEOUT_S)
             line = b""
             with suppress(ConnectionError), connection.makefile("rb") as replies:
-                connection.sendall(b"%b %b\n" % (RELOAD, author.encode()))
+                connection.sendall(b"%b %b\n" % (RELOAD, author.encode("utf-8", "replace")))
                 line = replies.readline()
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results

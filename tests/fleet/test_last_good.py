@@ -152,7 +152,15 @@ async def test_a_start_with_any_file_broken_decides_as_before(
 
 
 def test_a_first_start_and_one_with_other_plugins_are_refused(tmp_path: Path) -> None:
-    config = written(tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    for _ in range(2):
+        keep(config)
+        policy = starting_policy(config)
+        policy.close()
+        assert policy.fallback is None
+    (tmp_path / "state/history").rename(tmp_path / "state/other")
+    written(tmp_path)
     (tmp_path / "rooms.csv").write_text("")
     with pytest.raises(ConfigError, match=r"rooms\.csv"):
         starting_policy(config)
