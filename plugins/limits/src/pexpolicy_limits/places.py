@@ -33,6 +33,8 @@ HOLDING = ("connecting", "ivr", "waiting_room", "conference", "lecture", "gatewa
 MAX_KNOWN = 100_000
 """Calls that are known; further ones take no place by their events."""
 MAX_ATTEMPTS = 5
+SLICE = 25
+"""Events or rows between which calls are answered."""
 CHUNK = 500
 """Places that are given and released in one transaction."""
 CALL = "call:"
@@ -126,8 +128,8 @@ class Places:
         """When each call ends of which no further event comes."""
         self._held: dict[Key, frozenset[Place]] = {}
         """The places of each call that has any."""
-        self._holders: dict[Place, set[Key]] = {}
-        """Those who share a place: the calls of one conversation, the people in one meeting."""
+        self._holders: dict[str, dict[str, set[Key]]] = {}
+        """By key and holder, the calls that share a place: of one conversation, or meeting."""
         self._members: dict[Key, dict[Key, Stamp]] = {}
         """The calls in each conference, and when each was last reported."""
         self._in: dict[Key, Key] = {}
@@ -153,7 +155,7 @@ class Places:
                     await self._learn(key, event)
             for _ in range(MAX_ATTEMPTS):
                 head, before = await self._table.found(dict(found))
-                after = self._merged(found, before)
+                after = await self._merged(found, before)
                 if not after or await self._table.write(head, after):
                     return await self._follow()
         raise SharedUnavailableError("other servers write all the time")
@@ -176,11 +178,13 @@ class Places:
         tenant = self._tenants.of(event.destination_alias or "", event.service_tag)
         return tenant if tenant is not None and self._is_limited(tenant) else None
 
-    def _merged(
+    async def _merged(
         self, events: Sequence[tuple[Key, Event]], before: Mapping[Key, Row]
     ) -> dict[Key, Row]:
         after: dict[Key, Row] = {}
-        for key, event in events:
+        for number, (key, event) in enumerate(events, 1):
+            if not number % SLICE:
+                await asyncio.sleep(0)
             known = after.get(key, before.get(key))
             if known is None and len(self._expires) >= MAX_KNOWN:
                 text = f"more than {MAX_KNOWN:,} calls: further ones take no place"
@@ -201,7 +205,9 @@ class Places:
                     table.clear()
                 continue
             now = asyncio.get_running_loop().time()
-            for change in changes:
+            for number, change in enumerate(changes, 1):
+                if not number % SLICE:
+                    await asyncio.sleep(0)
                 self._put(change.key, change.row, now + change.kept)
                 self._last = change.number
             if len(changes) < PAGE:
@@ -211,9 +217,9 @@ class Places:
             self._stale.clear()
         while self._changed:
             places = list(self._changed)[:CHUNK]
-            given = [place for place in places if place in self._holders]
+            given = [(name, one) for name, one in places if one in self._holders.get(name, ())]
             ended = {one for place in places for one in self._changed[place]}
-            released = ended.union(place for place in places if place not in self._holders)
+            released = ended.union(places).difference(given)
             await self.leases.change(given, released, ttl=KEPT_S)
             for place in places:
                 del self._changed[place]
@@ -256,21 +262,29 @@ class Places:
                 self._in[key] = conference
                 self._members.setdefault(conference, {})[key] = room[1]
                 after = self._places_of(key, row)
-        for place in before - after:
-            holders = self._holders.get(place, set())
-            holders.discard(key)
-            if not holders:
-                self._holders.pop(place, None)
-                self._changed.setdefault(place, set())
-        for place in after:
-            holders = self._holders.setdefault(place, set())
-            if key not in holders:
-                holders.add(key)
-                self._changed.setdefault(place, set()).update(self._reservations_of(key, place))
         if after:
             self._held[key] = after
         else:
             self._reserved.pop(key, None)
+        self._exchange(key, before - after, after)
+
+    def _exchange(self, key: Key, lost: Iterable[Place], kept: Iterable[Place]) -> None:
+        """Take places from a call, and give it others."""
+        for name, holder in lost:
+            holders = self._holders.get(name, {})
+            calls = holders.get(holder, set())
+            calls.discard(key)
+            if not calls:
+                holders.pop(holder, None)
+                self._changed.setdefault((name, holder), set())
+            if not holders:
+                self._holders.pop(name, None)
+        for name, holder in kept:
+            calls = self._holders.setdefault(name, {}).setdefault(holder, set())
+            if key not in calls:
+                calls.add(key)
+                ended = self._reservations_of(key, name)
+                self._changed.setdefault((name, holder), set()).update(ended)
 
     def _places_of(self, key: Key, row: Participant) -> frozenset[Place]:
         stage, room = row.fact("service_type"), row.room
@@ -302,16 +316,16 @@ class Places:
             places += [(meeting(tenant, service), person), (meetings(tenant), service)]
         return frozenset(places)
 
-    def _reservations_of(self, key: Key, place: Place) -> list[Place]:
+    def _reservations_of(self, key: Key, name: str) -> list[Place]:
         """Return what the request of a call has reserved, which ends when it has its place."""
         if (found := self._reserved.get(key)) is None:
             return []
         holder, alias = found
-        tenant = place[0].partition("/")[0]
-        if place[0] == meetings(tenant):
-            return [(place[0], alias)]
-        is_one = place[0].startswith(f"{tenant}/meeting/")
-        return [(name, holder) for name in (place[0], *[meeting(tenant, alias)] * is_one)]
+        tenant = name.partition("/")[0]
+        if name == meetings(tenant):
+            return [(name, alias)]
+        is_one = name.startswith(f"{tenant}/meeting/")
+        return [(one, holder) for one in (name, *[meeting(tenant, alias)] * is_one)]
 
     # ---- repair
 
@@ -323,29 +337,21 @@ class Places:
                 self._put(key, None)
             counts = await self.leases.counts()
             await self._follow()
-            names, expected = {*counts}, self._expected()
             wrong = [
                 name
-                for name in names.union(expected)
-                if counts.get(name, 0) != len(expected.get(name, ()))
+                for name in {*counts, *self._holders}
+                if counts.get(name, 0) != len(self._holders.get(name, ()))
             ]
             # In this order: what has a place now is in the table already.
             found = {name: await self.leases.holders(name) for name in wrong}
             await self._follow()
-            expected = self._expected()
             for name, holders in found.items():
-                wanted = expected.get(name, set())
+                wanted = set(self._holders.get(name, ()))
                 left = [(name, one) for one in holders if one not in wanted]
                 extra = [place for place in left if not _may_be_reserved(place)]
                 missing = [(name, one) for one in wanted.difference(holders)]
                 await self.leases.change(missing, extra, ttl=KEPT_S)
         await self._table.sweep()
-
-    def _expected(self) -> dict[str, set[str]]:
-        expected: dict[str, set[str]] = {}
-        for name, holder in self._holders:
-            expected.setdefault(name, set()).add(holder)
-        return expected
 
 
 def _may_be_reserved(place: Place) -> bool:
