@@ -1,6 +1,7 @@
 """Restarts with broken files behind HAProxy, and kills while the last good files are kept."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pexpolicy.builder import policy_from, starting_policy
 from pexpolicy.fleet import last_good
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.fleet.test_last_good import BREAKAGES, CONFIG, FILES, keep, written
+from tests.support.waiting import wait_until
 
 SERVERS, CALLERS, PAUSE = 3, 6, 0.02
 KILLS = 100
@@ -42,6 +44,8 @@ async def broken(names: Iterable[str]) -> dict[str, Tally]:
             stack.callback(server.stop)
         port = stack.enter_context(haproxy(Path(path), [one.port for one in servers]))
         for name in names:
+            for folder in folders:
+                await asyncio.to_thread(_wait_until_kept, folder)
             callers = Callers(port, CALLERS, PAUSE)
             for folder in folders:
                 BREAKAGES[name](folder)
@@ -53,6 +57,19 @@ async def broken(names: Iterable[str]) -> dict[str, Tally]:
             for folder in folders:
                 await asyncio.to_thread(_repaired, folder, text)
     return tallies
+
+
+def _wait_until_kept(folder: Path) -> None:
+    """Wait for the thread that keeps the present files, which a reload may have changed."""
+    config = folder / "config.toml"
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    wait_until(
+        lambda: [
+            one
+            for one in last_good.history(folder / "state", config)[:1]
+            if one.files[str(config)] == digest and not last_good.changed_files(one)
+        ]
+    )
 
 
 def _repaired(folder: Path, text: str) -> None:

@@ -79,6 +79,8 @@ def _call(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _other(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the parts of a refusal, or of a line of another kind."""
     yield "yellow", f"{event.get('event')!s:<22}"
+    if before := event.get("policy_hash_before"):
+        yield "bold", f"{before} → {event.get('policy_hash')}"
     for name, style, text in (
         ("status", "red", "{}"),
         ("reason", "", "{}"),
@@ -86,6 +88,8 @@ def _other(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         ("peer", "", "from {}"),
         ("detail", "red", "{}"),
         ("times", "dim", "(times: {})"),
+        ("author", "", "by {}"),
+        ("error", "red", "{}"),
         ("covers", "dim", "line {} is signed"),
     ):
         if event.get(name):
