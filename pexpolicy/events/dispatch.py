@@ -20,9 +20,8 @@ from pexpolicy.background.shared_state import SetupError, SharedUnavailableError
 from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observer, is_defect
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.events.inbox import INBOX, NODES, EventInbox
 from pexpolicy.events.nodes import Nodes, NodeState
-from pexpolicy.events.receiver import EventReceiver
+from pexpolicy.events.receiver import INBOX, NODES, EventInbox, EventReceiver
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge

@@ -18,23 +18,9 @@ import msgspec
 from pexpolicy.models.event import EVENTS, MAX_TEXT, STALE
 from pexpolicy.text import readable
 
-NOT_OURS = "not_ours"
-"""JSON that is no event: no object, or one without `node`, `seq`, `time` or `event`."""
-NESTED = "nested"
-"""A bulk message in a bulk message in a bulk message."""
-TOO_LONG = "too_long"
-"""A body above `max_body_mb`, or an event of more than 4 MiB; its source is stale."""
-SHORTENED = "shortened"
-"""An event of more than 16 KiB, of which the texts were cut off; it counts."""
-FUTURE = "future"
-"""An event whose `time` is more than 5 minutes ahead of this server; it counts."""
-UNKNOWN = "unknown_event"
-"""An event of another name than the known ones; it counts."""
-NOT_JSON = "not_json"
-"""A body that is no JSON, which is answered with 400."""
-QUEUE_FULL = "queue_full"
-"""A message that was answered with 503, as too many events wait; the node sends it again."""
-
+# The reasons of remarks; docs/events.md has what each means.
+NOT_OURS, NESTED, TOO_LONG, SHORTENED = "not_ours", "nested", "too_long", "shortened"
+FUTURE, UNKNOWN, NOT_JSON, QUEUE_FULL = "future", "unknown_event", "not_json", "queue_full"
 BULK = "eventsink_bulk"
 MAX_DEPTH = 2
 """Bulk messages in each other that are unpacked."""
@@ -42,8 +28,6 @@ MAX_VALUE = 4 << 20
 """Characters of an event, with names of a megabyte, and of all that is not in a list of events."""
 MAX_EVENT = 16 << 10
 """Bytes of an event that is stored as it is."""
-MAX_KEYS = 100
-"""Fields of a longer one that are kept."""
 MAX_NODE, MAX_NAME, MAX_DIGITS, MAX_TIME = 64, 100, 15, 1e11
 FUTURE_S = 300.0
 MAX_HEAD = 4096
@@ -53,7 +37,7 @@ MARGIN = 16
 _TEXT = r'"(?:[^"\\]|\\.)*+"'
 _FIELD = rf'\s*(?!"data"){_TEXT}\s*:(?:\s*{_TEXT}\s*|[^",\[\]{{}}]*+),'
 _LIST = re.compile(rf'\s*\{{(?:{_FIELD})*\s*"data"\s*:\s*\[')
-_BLANKS = re.compile(r"[ \t\n\r]*")
+_blanks: Any = re.compile(r"[ \t\n\r]*").match
 
 
 class NotJsonError(ValueError):
@@ -127,7 +111,7 @@ class MessageParser:
 
     def _parse_list(self, *, is_last: bool) -> None:
         """Take the complete events, up to the end of the list."""
-        text, at = self._text, _end_of_blanks(self._text, 0)
+        text, at = self._text, _blanks(self._text, 0).end()
         while at < len(text):
             if text[at] == "]" and self._comma != ",]":
                 self._is_in_list = False
@@ -136,7 +120,7 @@ class MessageParser:
                 if text[at] != ",":
                     raise NotJsonError("a comma is missing")
                 self._comma = ",]"
-                at = _end_of_blanks(text, at + 1)
+                at = _blanks(text, at + 1).end()
                 continue
             try:
                 value, end = _json.raw_decode(text, at)
@@ -151,7 +135,7 @@ class MessageParser:
                 break  # a number may go on
             self._item(value, 1)
             self._comma = ","
-            at = _end_of_blanks(text, end)
+            at = _blanks(text, end).end()
         self._text = text[at:]
         # Parsed again when there is twice as much, a long event costs no more than its length.
         self._enough = 2 * len(self._text)
@@ -174,11 +158,6 @@ class MessageParser:
                 self.counts[SHORTENED] += 1
                 content = _encoded({**envelope, "data": _shortened(envelope["data"])})
             self._found.append(content.decode())
-
-
-def _end_of_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return at if found is None else found.end()
 
 
 def _envelope(item: Any) -> dict[str, Any] | None:
@@ -231,9 +210,6 @@ def _encoded(envelope: Mapping[str, Any]) -> bytes:
 
 def _shortened(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields without lists and tables, with the beginnings of texts."""
-    kept = [*data.items()][:MAX_KEYS]
-    return {
-        name[:MAX_NAME]: value[:MAX_TEXT] if isinstance(value, str) else value
-        for name, value in kept
-        if isinstance(value, str | int | float | None)
-    }
+    texts = {name: one[:MAX_TEXT] for name, one in data.items() if isinstance(one, str)}
+    kept = texts | {n: one for n, one in data.items() if isinstance(one, int | float | None)}
+    return kept if len(kept) < MAX_NAME else {}

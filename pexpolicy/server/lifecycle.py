@@ -28,8 +28,7 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
 from pexpolicy.events.dispatch import EventDispatcher
-from pexpolicy.events.inbox import EventInbox
-from pexpolicy.events.receiver import EventReceiver
+from pexpolicy.events.receiver import EventInbox, EventReceiver
 from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter

@@ -10,8 +10,7 @@ import pytest
 
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
-from pexpolicy.events.inbox import EventInbox, QueueFullError
-from pexpolicy.events.receiver import EventReceiver
+from pexpolicy.events.receiver import EventInbox, EventReceiver, QueueFullError
 from pexpolicy.models.event import STALE
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp

@@ -302,18 +302,14 @@ class EventSourceTable(SecretTable):
     """Path of a file that holds it; a line end after it is ignored."""
 
 
-class EventsTable(SecretTable):
+class EventsTable(EventSourceTable):
     """``[events]``: what the event sinks of Infinity send to the node listener."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, EventSourceTable]
 
-    user: User | None = None
+    user: User | None = None  # type: ignore[assignment] # platforms have theirs
     """User name of the event sink in Infinity, whose events have the source `default`."""
-    password_env: str | None = None
-    """Name of an environment variable that holds its password."""
-    password_file: str | None = None
-    """Path of a file that holds it; a line end after it is ignored."""
     max_body_mb: int = Field(64, ge=1, le=1024)
     """Megabytes of one message. A longer one is read to its end and dropped, and the source is then
     stale. Ten times that is refused.
