@@ -63,12 +63,7 @@ from pexpolicy.matching.conditions import (
     required,
 )
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
-from pexpolicy.matching.subjects import (
-    Subject,
-    UnknownSubjectError,
-    subject,
-    why_never_equal,
-)
+from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject, why_never_equal
 from pexpolicy.matching.when import (
     OR_VALUE_OF,
     VALUE_LISTS,

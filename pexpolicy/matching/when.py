@@ -337,8 +337,9 @@ def compile_when(
         elif key == "time":
             parts.append(TimeCondition(table, clock))
         elif isinstance(table, dict | LiveOperators):
-            for name, operators in _named(table):
-                parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)
+            for name, operators in dict(table).items():
+                if operators is not None:
+                    parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)
         else:
             parts += _on_subject(subject(key), table, find_list)
     # A request waits for a source only where the other parts do not settle the result.
@@ -350,12 +351,6 @@ def compile_value_of(written: ValueOf) -> OtherValue:
     """Return what reads the value that a ``ValueOf`` names."""
     pattern = Pattern(written.regex) if written.regex is not None else None
     return OtherValue(subject(written.value_of), pattern)
-
-
-def _named(table: dict[str, Any] | LiveOperators) -> list[tuple[str, Any]]:
-    if isinstance(table, dict):
-        return [*table.items()]
-    return [(key, getattr(table, key)) for key in _set_keys(table)]
 
 
 def _set_keys(tables: Any) -> list[str]:
