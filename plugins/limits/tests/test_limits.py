@@ -1,11 +1,13 @@
 """Limits of tenants, with halves of each case on different servers or workers."""
 
 import asyncio
+import random
 from collections import Counter
 from typing import Any
 
 import pytest
 
+from pexpolicy.testing import Simulator
 from tests.support.limited import annotations, request_of
 
 ROOMS = {
@@ -258,6 +260,32 @@ def stale(*, is_stale: bool) -> Any:
         why="a gap" if is_stale else "",
         is_stale=is_stale,
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_places_equal_the_truth_in_whatever_order_events_come(start: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    async with start({"participants": {"hard": 99}, "meetings": {"hard": 99}}) as servers:
+        platform = servers.platform = Simulator(rng, partial_updates=seed % 2 == 1)
+        for _ in range(25):
+            inside = [person for person in platform.people if person.service]
+            if not inside or rng.random() < 0.6:
+                protocol = rng.choice(("webrtc", "sip", "h323", "teams"))
+                room = "teams" if protocol == "teams" else rng.choice(("Board", "Lab"))
+                through = () if protocol == "teams" else rng.choice(((), ("ivr", "waiting_room")))
+                platform.join(room, protocol, alias=f"{room}@acme.example.com", through=through)
+            elif rng.random() < 0.3 and (one := rng.choice(inside)).stage == "conference":
+                platform.move(one, "Breakout")
+            else:
+                platform.leave(rng.choice(inside))
+        bodies = platform.deliver(repeat=0.3, delay=9, reorder=9).bodies
+        for at in range(0, len(bodies), 7):
+            await servers.send(*bodies[at : at + 7])
+        inside = [person for person in platform.people if person.service]
+        rooms = {person.service for person in inside if person.service != "teams"}
+        expected = {"acme/participants": len(inside), "acme/meetings": len(rooms)}
+        found = await servers.places()
+        assert {name: found.get(name, 0) for name in expected} == expected
 
 
 async def test_a_repair_gives_and_releases_places(start: Any) -> None:
