@@ -220,7 +220,7 @@ class Limits(Plugin[LimitsSettings]):
         now, key = self._clock(), (name, rule.kind)
         if not 0 <= now - self._logged.get(key, 0.0) < LOG_S:
             self._logged[key] = now
-            self._log.warning("limit reached", reason=reason, level=level, action=action)
+            self._log.warning("limit reached", reason=reason, limit=level, action=action)
 
     @override
     async def status(self) -> Mapping[str, object]:
