@@ -19,7 +19,7 @@ from pexpolicy.cli.main import main
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.fleet import last_good
 from pexpolicy.fleet.policy_hash import prepare_state_dir
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server
 from tests.support.waiting import HANG_S, wait_until
@@ -136,7 +136,7 @@ async def test_a_start_with_any_file_broken_decides_as_before(
         pass
     else:
         assert name == "empty"
-    policy = starting_policy(config)
+    policy = starting_policy(config, context=BuildContext(time_limits=False))
     assert policy.fallback is not None
     assert policy.policy_hash == kept.policy_hash
     assert policy.fallback.secrets == []
