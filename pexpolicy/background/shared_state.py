@@ -56,6 +56,8 @@ _SWEEP = """DELETE FROM pexpolicy_shared WHERE (name, key, part) IN
 SWEEP_S = 60.0
 CLOSE_S = 1.0
 OPEN_S = 2.0
+MAX_FAILURES = 3
+"""Failures in a row after which the engine is asked once a second only."""
 CONNECTIONS = 8
 """Connections of one process to a database; further operations wait for one."""
 DONE, FAILED, TIMED_OUT, REFUSED = OUTCOMES = ("done", "failed", "timed_out", "refused")
@@ -247,7 +249,9 @@ class SharedState:
         self._engine = engine
         self._timeout = timeout
         self._log = log
-        self._breaker = CircuitBreaker(failures=3, window=10.0, pause=1.0)
+        self._failures = 0
+        """Since the last success: a few among many successes are no outage."""
+        self._breaker = CircuitBreaker(failures=1, pause=1.0)
         self._counted: Counter[str] = Counter()
         self._created: set[str] = set()
 
@@ -298,7 +302,7 @@ class SharedState:
         if error is not None and not isinstance(error, self._engine.mistakes):
             raise self._failure(FAILED, describe_error(error).summary) from error
         self._counted[DONE] += 1
-        self.problem = ""
+        self.problem, self._failures = "", 0
         if self._breaker.record_success() and self._log is not None:
             self._log.warning("shared state is available again")
         return running.result()
@@ -306,7 +310,9 @@ class SharedState:
     def _failure(self, outcome: str, why: str) -> SharedUnavailableError:
         self._counted[outcome] += 1
         self.problem = why
-        opens = self._breaker.record_failure(asyncio.get_running_loop().time())
+        self._failures += 1
+        now = asyncio.get_running_loop().time()
+        opens = self._failures >= MAX_FAILURES and self._breaker.record_failure(now)
         if opens and self._log is not None:
             self._log.warning("shared state is not available", problem=why)
         return SharedUnavailableError(f"shared state is not available: {why}")

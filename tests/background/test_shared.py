@@ -344,6 +344,7 @@ async def test_data_is_refreshed_everywhere(states: list[SharedState]) -> None:
 
 
 async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql.Server) -> None:
+    postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     state = SharedState(PostgresqlEngine(postgres.url, postgresql.PASSWORD), 0.25)
     leases = Leases("things", 60.0)
     leases.bind("toy", state)
