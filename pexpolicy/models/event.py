@@ -50,7 +50,6 @@ class ParticipantEvent(Event, frozen=True, kw_only=True):
     call_id: str | None = None
     conversation_id: str | None = None
     """The calls of one person, such as the ``API`` call and the media call of a web app."""
-    related_uuids: tuple[str, ...] | None = None
     conference: str | None = None
     """The name of the service, as in our service answer."""
     service_type: str | None = None
@@ -126,18 +125,11 @@ def _number(value: object) -> float | None:
     return value if is_number and math.isfinite(value) else None  # type: ignore[arg-type,return-value]
 
 
-def _texts(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, list):
-        return None
-    return tuple(one[:MAX_TEXT] for one in value[:MAX_TEXT] if isinstance(one, str))
-
-
 Reader = Callable[[object], Any]
 _READERS: Mapping[str, Reader] = {
     "str | None": _text,
     "bool | None": _flag,
     "float | None": _number,
-    "tuple[str, ...] | None": _texts,
 }
 
 

@@ -222,11 +222,7 @@ EVENT_LAG = _gauge(
     combine="max",
 )
 EVENTS_STALE = _gauge(
-    "pexpolicy_events_stale",
-    "1 while events of a node are missing, so that counts of its participants may be wrong.",
-    "source",
-    "node",
-    combine="max",
+    "pexpolicy_events_stale", "1 while events are missing.", "source", "node", combine="max"
 )
 
 METRICS = {found.name: found for found in globals().values() if isinstance(found, Definition)}
