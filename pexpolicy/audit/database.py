@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ANSWER_S = 60.0
 """Seconds for one statement, after which the connection is given up."""
+NO_DRIVER = "asyncpg is missing: pip install 'pexpolicy-sources[postgresql]'"
 PLACE = Path("database")
 """The place of its lines in messages."""
 _SCHEMA = """
@@ -114,7 +115,10 @@ class Database:
         return self._runner.run(self._run(work))
 
     async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        import asyncpg  # noqa: PLC0415 - an extra
+        try:
+            import asyncpg  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise DatabaseUnavailable(NO_DRIVER) from None
 
         async def connected() -> T:
             if self._connection is None:

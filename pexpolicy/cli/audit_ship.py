@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.audit.database import PLACE, Database, DatabaseUnavailable
+from pexpolicy.audit.database import NO_DRIVER, PLACE, Database, DatabaseUnavailable
 from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.ship import Shipper
 from pexpolicy.cli.common import EX_CONFIG, config_option, examples, fail, refuse
@@ -43,7 +43,7 @@ def opened(config: Path) -> Iterator[tuple[Database, Settings]]:
     if settings.audit.ship is None:
         refuse(f"{config}: [audit.ship] is missing: it names the database, as url", EX_CONFIG)
     if find_spec("asyncpg") is None:
-        refuse("asyncpg is missing: pip install 'pexpolicy-sources[postgresql]'", EX_CONFIG)
+        refuse(NO_DRIVER, EX_CONFIG)
     try:
         with Database(settings) as database:
             yield database, settings
