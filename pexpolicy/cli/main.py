@@ -176,7 +176,8 @@ def _advice(error: click.UsageError, ctx: click.Context) -> str:
     commands = command.list_commands(ctx) if isinstance(command, click.Group) else []
     match error:
         case click.NoSuchOption(option_name=name):
-            advice = suggest(name, options) + bool(commands) * "; options follow their command"
+            has_own = not commands or {*options} - {"--help", "--version"}
+            advice = suggest(name, options) + ("" if has_own else "; options follow their command")
         case click.NoSuchCommand(command_name=name) if name in SERVICE_VERBS and not ctx.parent:
             advice = f"; systemctl {name} pexpolicy does it"
         case click.NoSuchCommand(command_name=name) if f"--{name}" in options:
