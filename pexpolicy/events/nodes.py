@@ -108,10 +108,12 @@ class Nodes:
         state.top, state.top_time = max(seq, state.top), event.time
 
     def _stale(self, state: NodeState, event: Event, why: str) -> Iterator[Event]:
-        """Mark a node; a gap does not hide another reason, which ends later."""
+        """Mark a node for 12 hours from now; a gap does not hide another reason."""
         is_weaker = why.startswith(GAP) and not state.why.startswith(GAP)
         if state.stale_since is None or not is_weaker:
             yield self._told(state, event.received, why, is_stale=True)
+        elif event.received > state.stale_since:
+            yield self._told(state, event.received, state.why, is_stale=True)
 
     def expire(self, now: float) -> Iterator[Event]:
         """Yield the end of what has been stale for too long."""

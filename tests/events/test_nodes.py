@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from pexpolicy.events import SourceStale
@@ -65,6 +66,15 @@ def test_a_gap_is_over_when_its_events_come_and_everything_after_twelve_hours() 
     assert stale == [("missing: 2 to 3", True), ("", False)]
     assert nodes.missing == 2
     assert [*nodes.expire(1e12)] == []
+
+
+def test_a_gap_after_a_start_counts_from_the_gap() -> None:
+    nodes = Nodes()
+    assert [*nodes.take(event(1))]
+    late = msgspec.structs.replace(event(9), received=5000.0 + STALE_S / 2)
+    assert [one.event for one in nodes.take(late)] == ["source_stale", "participant_updated"]
+    assert [*nodes.expire(5000.0 + STALE_S + 1)] == []
+    assert [*nodes.expire(5001.0 + STALE_S * 1.5)]
 
 
 def test_nodes_that_somebody_makes_up_are_bounded() -> None:
