@@ -159,10 +159,11 @@ async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(
     assert (coordinator.content, coordinator.active_hash) == (b"", OLD)
 
 
-async def test_a_file_that_is_gone_is_a_refusal(
+async def test_a_file_that_is_gone_is_read_and_refused_by_the_workers(
     tmp_path: Path, workers: list[ObedientWorker], coordinator: ReloadCoordinator
 ) -> None:
     (tmp_path / "config.toml").unlink()
-    result = await coordinator.reload()
-    assert result.problems == ("cannot be read: No such file or directory",)
-    assert not workers[0].asked
+    reload = await begun(coordinator)
+    assert [(order.kind, order.content) for order, _ in workers[0].asked] == [("prepare", None)]
+    await workers[0].obey(refuses=True)
+    assert (await reload).problems == ("it is bad",)
