@@ -92,6 +92,7 @@ def kills(number: int) -> Counter[str]:
         folder, state = Path(path, "server"), Path(path, "server/state")
         folder.mkdir()
         config = written(folder)
+        before, was_killed = "", True
         for count in range(last_good.KEPT_NUMBER):  # so that something is removed, too
             (folder / "rooms.csv").write_text(f"aliases,name\nboard@example.com,{count}\n")
             before = keep(config).policy_hash

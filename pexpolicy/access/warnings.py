@@ -135,8 +135,8 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
     yield from (NamedPath(own.parent), NamedPath(console, (), "other"))
     yield NamedPath(own, (), "secret" if _holds_secrets(own, "") else "read")
     for number, folder in enumerate(settings.plugin_dirs):
-        key = ("plugin_dirs", number)
-        yield from (NamedPath(one, key) for one in (folder, *sorted(folder.glob("*.py"))))
+        of_folder = ("plugin_dirs", number)
+        yield from (NamedPath(one, of_folder) for one in (folder, *sorted(folder.glob("*.py"))))
     tables: list[tuple[Key, Any]] = [((name,), getattr(settings, name)) for name in _WITH_FILES]
     for place, table in tables:
         for name, value in enumerate(table) if isinstance(table, list) else table or ():

@@ -99,6 +99,11 @@ def history(config: Path) -> list[last_good.Activation]:
     return last_good.history(config.parent / "state", config)
 
 
+def replaced_by_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 Break = Callable[[Path], object]
 BREAKAGES: dict[str, Break] = {
     "row": lambda folder: (folder / "rooms.csv").write_text("aliases,name\nboard\nx,y,z\n"),
@@ -115,10 +120,7 @@ BREAKAGES: dict[str, Break] = {
     "no TOML": lambda folder: (folder / "config.toml").write_text("[server\n"),
     "empty": lambda folder: (folder / "config.toml").write_text(""),
     "no configuration": lambda folder: (folder / "config.toml").unlink(),
-    "a folder": lambda folder: [
-        (folder / "config.toml").unlink(),
-        (folder / "config.toml").mkdir(),
-    ],
+    "a folder": lambda folder: replaced_by_a_folder(folder / "config.toml"),
 }
 
 
@@ -309,7 +311,7 @@ def test_a_worker_that_starts_later_decides_as_the_others(tmp_path: Path) -> Non
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
         before = children.read_text().split()
         os.kill(int(before[0]), signal.SIGKILL)
-        wait_until(lambda: len(children.read_text().split()) == 2 != before)
+        wait_until(lambda: len(now := children.read_text().split()) == 2 and now != before)
         wait_until(lambda: server.operator("/status").json["workers"] == 2)
         wait_until(lambda: b"pexpolicy_degraded 1.0" in server.operator("/metrics").body)
         assert server.operator("/status").json["config"]["policy_hash"] == active

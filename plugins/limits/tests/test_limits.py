@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pexpolicy.testing import Simulator
+from pexpolicy.testing.simulator import Protocol
 from tests.support.limited import annotations, request_of
 
 ROOMS = {
@@ -270,7 +271,7 @@ async def test_places_equal_the_truth_in_whatever_order_events_come(start: Any, 
         for _ in range(25):
             inside = [person for person in platform.people if person.service]
             if not inside or rng.random() < 0.6:
-                protocol = rng.choice(("webrtc", "sip", "h323", "teams"))
+                protocol: Protocol = rng.choice(("webrtc", "sip", "h323", "teams"))
                 room = "teams" if protocol == "teams" else rng.choice(("Board", "Lab"))
                 through = () if protocol == "teams" else rng.choice(((), ("ivr", "waiting_room")))
                 platform.join(room, protocol, alias=f"{room}@acme.example.com", through=through)
