@@ -75,7 +75,10 @@ def find_canaries(text: str) -> list[str]:
 def find_leaks(folder: Path) -> Iterable[str]:
     """Yield a description of each file of a test that contains a canary."""
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.suffix not in SOURCES:
+        # The last good files are copies of sources, for their owner only.
+        is_kept = path.parent.match("state/objects") and path.stat().st_mode & 0o777 == 0o600
+        is_output = path.suffix not in SOURCES and not is_kept
+        if path.is_file() and not path.is_symlink() and is_output:
             content = path.read_bytes().decode("utf-8", "replace")
             if tokens := find_canaries(content):
                 yield f"{path.name} contains {', '.join(tokens)}"
