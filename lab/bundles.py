@@ -142,6 +142,7 @@ async def roll_out(
             found.expect(named, f"the server that refuses is not named: {errors}")
             found.expect(errors.count("not v") == 1, f"others are named too: {errors}")
         _judge(found, calls, rounds)
+    await web.wait()
     return found
 
 
@@ -191,7 +192,7 @@ async def kill(folder: Path, kills: int, seed: int) -> report.Finding:
                 child.send_signal(signal.SIGKILL)
             except ProcessLookupError:
                 whole += 1
-        await child.wait()
+        await child.communicate()
         took = took if number else time.monotonic() - began
         present = present_bundle(bundles)
         sizes = {path.name: path.stat().st_size for path in present.folder.iterdir()}

@@ -97,7 +97,7 @@ async def swap(folder: Path, reloads: int, *arguments: str) -> Finding:
                 put(config, SWAPPED.format(number=number))
                 hashes[await reload(config)] = str(number)
                 await asyncio.sleep(PAUSE_S)
-        lines = {line["decision_id"]: line for line in server.lines()}
+        lines = {line.get("decision_id"): line for line in server.lines()}
     for call in calls.answered:
         line = lines[call.json["decision_id"]]
         # The first configuration was not reloaded, so its hash is in no reply.
@@ -145,7 +145,7 @@ async def kill(folder: Path, kills: int, seed: int) -> Finding:
                     await asyncio.sleep(0.02)
                 finding.expect(not children(server.pid) <= workers, "a worker was not replaced")
                 await asyncio.sleep(chance.uniform(0.3, 0.8))
-        recorded = {line["decision_id"] for line in server.lines()}
+        recorded = {line.get("decision_id") for line in server.lines()}
     unrecorded = sum(decision_id not in recorded for decision_id in calls.ids)
     finding.expect(not unrecorded, f"{unrecorded} replies have no audit line")
     return finding.of(calls, may_fail=kills * CONNECTIONS)
