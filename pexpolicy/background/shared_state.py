@@ -176,7 +176,7 @@ class SqliteEngine:
         if path is not None and path.exists():
             name = f"file:{quote(str(path.absolute()))}?mode={'ro' if self._reads_only else 'rw'}"
         self._connection = connection = sqlite3.connect(
-            name, self._timeout, isolation_level=None, check_same_thread=False, uri=True
+            name, timeout=self._timeout, isolation_level=None, check_same_thread=False, uri=True
         )
         weakref.finalize(self, connection.close)
         if name == ":memory:" or not self._reads_only:

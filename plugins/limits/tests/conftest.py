@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
         if request.param == "postgresql":
             server.execute(sql)
         else:
-            with sqlite3.connect(tmp_path / "state" / "shared.sqlite") as connection:
+            path = tmp_path / "state" / "shared.sqlite"
+            with closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute(sql)
 
     @asynccontextmanager
