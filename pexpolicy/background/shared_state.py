@@ -218,7 +218,8 @@ _SQLITE = {
 def _execute(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Rows:
     sql = translated(sql, _SQLITE)
     if isinstance(arguments, list):
-        connection.executemany(sql, map(_numbered, arguments))
+        for row in arguments:  # executemany takes no RETURNING
+            connection.execute(sql, _numbered(row)).close()
         return []
     return connection.execute(sql, _numbered(arguments)).fetchall()
 

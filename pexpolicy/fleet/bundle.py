@@ -39,10 +39,14 @@ class _Member(tarfile.TarInfo):
     """A member of an archive: no link, no device, and no header that goes on in the data."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        stream, block = cast("IO[bytes]", archive.fileobj), tarfile.BLOCKSIZE
+        found = cls.frombuf(stream.read(block), archive.encoding or "utf-8", archive.errors or "")
         if found.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or found.size < 0:
             raise BundleError(f"holds {found.name!r}, which is not a regular file")
+        found.offset_data = stream.tell()
+        found.offset = found.offset_data - block
+        archive.offset = found.offset_data + -(-found.size // block) * block
         return found
 
 
