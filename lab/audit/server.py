@@ -16,7 +16,6 @@ from lab.report import Finding
 from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.support import wire
-from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
 
 PLUGINS = """
@@ -50,7 +49,8 @@ class Server:
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
-        command = (sys.executable, "-m", "pexpolicy", "serve", "--port", str(free_port()))
+        ports = ("--port", "0", "--admin-port", "0")
+        command = (sys.executable, "-m", "pexpolicy", "serve", *ports)
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - it is waited for in a thread
                 command,
