@@ -61,14 +61,14 @@ class Server:
             )
         await asyncio.to_thread(wait_until, lambda: self._announced is not None)
         assert self._announced is not None
-        self.port = int(self._announced[1])
+        self.port, self.admin_port = map(int, self._announced.groups())
         return self
 
     @property
     def _announced(self) -> re.Match[bytes] | None:
         if self.process.poll() is not None:
             raise RuntimeError(self.log.decode())
-        return re.search(rb"answers on http://[\d.]+:(\d+)", self.log)
+        return re.search(rb"answers on http://[\d.]+:(\d+) .*http://[\d.]+:(\d+)\)", self.log)
 
     @property
     def log(self) -> bytes:

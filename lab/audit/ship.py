@@ -17,7 +17,6 @@ from lab.report import Finding
 from pexpolicy.audit.hash_chain import TAIL
 from pexpolicy.audit.reader import raw_lines
 from tests.support import postgresql, wire
-from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
 
 _TAIL = re.compile(TAIL + rb"\Z")
@@ -43,19 +42,18 @@ class Shipper:
 
 
 @contextmanager
-def _shipping(folder: Path, more: str) -> Iterator[tuple[postgresql.Server, Shipper, str, int]]:
-    """Yield the database, the shipper, the table of the server and its admin port."""
+def _shipping(folder: Path, more: str) -> Iterator[tuple[postgresql.Server, Shipper, str]]:
+    """Yield the database, the shipper and the table of the server."""
     with postgresql.Server.running() as database:
-        admin = free_port()
         table = (
             f'path = "audit.jsonl"\ninstance = "lab"\nrotate_mb = 1\n{more}\n[audit.ship]\n'
             f'url = "{database.url}"\npassword_file = "{database.folder}/password"\n'
-            f"[server]\nworkers = 2\n[admin]\nport = {admin}"
+            "[server]\nworkers = 2"
         )
         Server(folder, table)
         shipper = Shipper(folder)
         try:
-            yield database, shipper, table, admin
+            yield database, shipper, table
         finally:
             shipper.kill()
 
@@ -95,7 +93,7 @@ async def crashed(folder: Path, rounds: int, calls: int) -> Finding:
     """Kill the shipper, the server and the database in turn, under load."""
     finding = Finding("shipper, server and PostgreSQL killed", f"{rounds} kills")
     ids: list[str] = []
-    with _shipping(folder, "") as (database, shipper, table, _):
+    with _shipping(folder, "") as (database, shipper, table):
         for number in range(0, rounds, 3):
             async with under_load(folder, finding, ids, table, pause=PAUSE_S) as (server, load):
                 await wait_for(load, calls)
@@ -122,16 +120,17 @@ async def frozen(folder: Path, seconds: float) -> Finding:
     """Freeze the database under load, while few files are to be kept."""
     finding = Finding("PostgreSQL frozen", f"{seconds:g} s")
     ids: list[str] = []
-    with _shipping(folder, "keep = 1") as (database, _, table, admin):
-        async with under_load(folder, finding, ids, table, pause=PAUSE_S) as (_, load):
+    with _shipping(folder, "keep = 1") as (database, _, table):
+        async with under_load(folder, finding, ids, table, pause=PAUSE_S) as (server, load):
             await wait_for(load, 500)
             with database.frozen():
                 before, until = _keys(audit_files(folder)), time.monotonic() + seconds
                 while time.monotonic() < until:
                     await wait_for(load, 100)
                 files = audit_files(folder)
+                headers = {"Host": "127.0.0.1"}
                 reply = await asyncio.to_thread(
-                    wire.ask_blocking, admin, "/status", headers={"Host": "127.0.0.1"}
+                    wire.ask_blocking, server.admin_port, "/status", headers=headers
                 )
                 lag = json.loads(reply.body)["audit"]["ship_lag"]
                 finding.notes.append(f"lag {lag:.0f} s, {len(files)} files")
