@@ -144,7 +144,7 @@ def _starts(config: Path) -> None:
 
 
 def main() -> int:
-    """Run both; return 1 if a call was decided by nobody."""
+    """Run both; return 1 if the guard decided a call."""
     write = Console().print
     found = kills(KILLS)
     write(f"{found.total():,} kills; kept was {dict(found)}")
@@ -153,7 +153,7 @@ def main() -> int:
         write(f"{name:18} {tally}")
     lost = [name for name, tally in tallies.items() if not tally.all_by_server]
     calls = sum(tally.calls for tally in tallies.values())
-    write(f"{calls:,} calls, decided by nobody after: {', '.join(lost) or 'none'}")
+    write(f"{calls:,} calls, decided by the guard after: {', '.join(lost) or 'none'}")
     return 1 if lost else 0
 
 

@@ -42,7 +42,7 @@ class Delivery(NamedTuple):
 
 @dataclass(eq=False)
 class Person:
-    """Somebody who calls, and the legs of the call as the events describe them."""
+    """A caller, and the legs of the call as the events describe them."""
 
     service: str
     """Empty after the end of the call."""

@@ -82,7 +82,7 @@ class Reservations:
     async def holder(self, alias: str, caller: str, name: str, address: str) -> str:
         """Return the holder for a call, which tells nothing about the caller.
 
-        Whoever has no display name is shown with the alias, and web guests have only a name. An
+        A caller without a display name is shown with the alias, and web guests have only a name. An
         event may have the dialed alias without its host.
         """
         if not self._key:

@@ -35,7 +35,7 @@ from pexpolicy_limits.places import Place, Places, gateway_calls, meeting, meeti
 from pexpolicy_limits.settings import Action, Limit, LimitsSettings, Tenant
 
 NOT_LIMITED = (VirtualReception, MediaPlayback, TestCall)
-"""Services in which nobody takes a place."""
+"""Services that take no place."""
 RECONCILE_S = 60.0
 LOG_S = 60.0
 """Seconds between two lines about the same limit."""
