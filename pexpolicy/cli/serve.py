@@ -138,7 +138,8 @@ def serve(
                 with context.log_thread():
                     run(server)
     except OSError as error:
-        refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}", 1)
+        where = error.filename or f"{address}:{number}"
+        refuse(f"cannot listen on {where}: {describe_network_error(error)}", 1)
     log.output.write("stopped")
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
 from tests.support import live_server, wire
+from tests.support.server_process import free_port
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
 PUBLIC = '[server]\nhost = "0.0.0.0"\nallow_anonymous = '
@@ -212,6 +213,31 @@ def test_an_address_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")
     assert result.exit_code == 1
     assert "cannot listen on policy.invalid:8000: the name " in result.stderr
+
+
+def test_the_address_is_named_that_another_process_takes_meanwhile(tmp_path: Path) -> None:
+    port = str(free_port())
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "early.py").write_text(EARLY.replace("PORT", port))
+    text = '[audit]\npath = "audit.jsonl"\n[plugins.early]\n'
+    config = written(tmp_path, f'plugin_dirs = ["plugins"]\n{text}')
+    result = invoked("serve", "--config", config, "--port", "0", "--admin-port", port)
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+
+
+EARLY = """
+import contextlib, socket
+from pexpolicy import hookimpl
+
+
+class Early:
+    @hookimpl
+    @contextlib.asynccontextmanager
+    async def lifespan(self):
+        with socket.create_server(("127.0.0.1", PORT)):
+            yield
+"""
 
 
 @pytest.mark.parametrize("isolation", ["none", "process"])

@@ -162,7 +162,11 @@ class Listener:
         if hasattr(socket, "TCP_DEFER_ACCEPT"):
             # A silent client costs this process nothing, not even a descriptor.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
-        listener.listen(BACKLOG)
+        try:
+            listener.listen(BACKLOG)
+        except OSError as error:  # another process has bound it, too, and was the first to listen
+            error.filename = url_of(listener).removeprefix("http://")
+            raise
         self._sweep()
         try:
             with self._app.generation.audit.batching(loop):
