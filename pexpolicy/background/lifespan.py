@@ -111,10 +111,12 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         for data in refreshed:
-            data.bind(name, log, keeps_file=history is not None)
+            data.bind(name, log)
+            data.keeps_file = history is not None
         for job in jobs:
             if history is not None and (history.is_first_worker or job.once_per != "server"):
-                job.bind(name, log, history)
+                job.bind(name, log)
+                job.history = history
                 if job.once_per == "fleet" and state is not None:
                     turns = Leases("jobs", job.every + job.timeout)
                     turns.bind("", state)

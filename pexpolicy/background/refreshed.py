@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
@@ -29,7 +29,7 @@ from pexpolicy.background.shared_state import (
 )
 from pexpolicy.config.files import read_own, write_own
 from pexpolicy.config.permissions import NamedPath
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import describe_error
 from pexpolicy.tasks import Failure, end_tasks, run_in_thread, start_background
 
 T = TypeVar("T")
@@ -63,8 +63,8 @@ class Refreshed(Periodic[T]):
     decrease.
     """
 
-    declared_as: ClassVar[str] = "Refreshed(...)"
-    kind: ClassVar[str] = "data"
+    kind = "data"
+    hook = "refresh"
 
     def __init__(  # noqa: PLR0913 - they have defaults and names
         self,
@@ -95,7 +95,8 @@ class Refreshed(Periodic[T]):
         self._key = key
         self._cache_key = f"{name}\n{key}"
         self.file = file
-        self._keeps_file = True
+        self.keeps_file = True
+        """False where the file is only read."""
         self._max_backoff = min(max_backoff, every)
         self._jitter = jitter
         self._clock = clock
@@ -108,7 +109,6 @@ class Refreshed(Periodic[T]):
         self._error: BaseException | None = None
         self.signal: Callable[[], Awaitable[None]] | None = None
         """Makes other processes fetch."""
-        self._log: Log | None = None
         super().__init__(fetch, name, every, timeout)
 
     @property
@@ -133,12 +133,6 @@ class Refreshed(Periodic[T]):
         """Return the state for the status, without the value."""
         age = None if math.isinf(self.age) else self.age
         return {"age": age, "every": self.every, "problem": self.problem or None}
-
-    def bind(self, plugin: str, log: Log | None, *, keeps_file: bool = True) -> None:
-        """Log failures under the name of the plugin; write the file only if it ``keeps_file``."""
-        self._bind(plugin, log, "refresh")
-        self._keeps_file = keeps_file
-        self._log = log
 
     def take_over(self, previous: Refreshed[Any]) -> None:
         """Start with the value of the same data of another generation."""
@@ -201,7 +195,7 @@ class Refreshed(Periodic[T]):
         if self.failures and self._log is not None:
             self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
         self.failures, self.problem = 0, ""
-        if self.file is not None and self._keeps_file:
+        if self.file is not None and self.keeps_file:
             file, key, now = self.file, self._cache_key, time.time()
             try:
                 await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")

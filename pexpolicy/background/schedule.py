@@ -14,7 +14,7 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
-from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
+from typing import ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
@@ -27,14 +27,18 @@ T = TypeVar("T")
 D = TypeVar("D", bound="Declared")
 
 
-class Declared(Protocol):
+class Declared(ABC):
     """What a plugin declares in its constructor: background work, or shared state."""
 
-    declared_as: ClassVar[str]
-    """How a plugin makes it, such as ``schedule(...)``."""
     name: str
 
     @property
+    def declared_as(self) -> str:
+        """How a plugin makes it, such as ``schedule(...)``."""
+        return f"{type(self).__name__}(...)"
+
+    @property
+    @abstractmethod
     def is_open(self) -> bool:
         """True once the server runs it, or keeps it."""
 
@@ -51,12 +55,13 @@ STOP_TIMEOUT_S = 0.5
 """Seconds for a run to end after its cancellation."""
 
 
-class Periodic(ABC, Generic[T]):
+class Periodic(Declared, Generic[T]):
     """Background work that the server runs at an interval, or ``async with``. Times in seconds."""
 
-    declared_as: ClassVar[str]
     kind: ClassVar[str]
     """The field of its name in log lines."""
+    hook: ClassVar[str]
+    """What stands for a hook in them."""
 
     def __init__(
         self, function: Callable[[], Awaitable[T]], name: str, every: float, timeout: float
@@ -64,7 +69,7 @@ class Periodic(ABC, Generic[T]):
         if inspect.iscoroutine(function):
             function.close()
         if not callable(function):
-            given, what = type(function).__name__, self.declared_as.partition("(")[0]
+            given, what = type(function).__name__, self.declared_as.removesuffix("(...)")
             raise TypeError(f"{what} takes a coroutine function, without (), and not a {given}")
         if inspect.isroutine(function) and _returns_nothing(inspect.unwrap(function)):
             what, blocks = function.__name__, "await asyncio.to_thread(...) for code that blocks"
@@ -76,8 +81,7 @@ class Periodic(ABC, Generic[T]):
         self.problem = ""
         """Why the last run failed; empty after a success."""
         self._function = function
-        self._plugin = ""
-        self._failure_log = PluginFailureLog(None, "")
+        self.bind("", None)
         self._task: asyncio.Task[None] | None = None
         self._running: asyncio.Task[T | Failure] | None = None
         declare(self)
@@ -123,9 +127,10 @@ class Periodic(ABC, Generic[T]):
         task.cancel()
         return Failure(TimeoutError(f"no answer within {self.timeout:.3g} s"))
 
-    def _bind(self, plugin: str, log: Log | None, kind: str) -> None:
-        self._plugin = plugin
-        self._failure_log = PluginFailureLog(log, kind)
+    def bind(self, plugin: str, log: Log | None) -> None:
+        """Log under the name of the plugin."""
+        self._plugin, self._log = plugin, log
+        self._failure_log = PluginFailureLog(log, self.hook)
 
     def _warn(self, event: str, error: BaseException, **more: object) -> None:
         now = asyncio.get_running_loop().time()
@@ -258,8 +263,9 @@ class JobHistory:
 class ScheduledJob(Periodic[object]):
     """A job of a plugin. Without a server it is an asynchronous context manager."""
 
-    declared_as: ClassVar[str] = "schedule(...)"
-    kind: ClassVar[str] = "job"
+    declared_as = "schedule(...)"
+    kind = "job"
+    hook = "schedule"
 
     def __init__(
         self,
@@ -274,13 +280,8 @@ class ScheduledJob(Periodic[object]):
         self.once_per = once_per
         self.is_turn: Callable[[], Awaitable[bool]] | None = None
         """Of a job once per fleet: whether this process runs it now."""
-        self._history = JobHistory()
+        self.history = JobHistory()
         super().__init__(run, name, every, timeout)
-
-    def bind(self, plugin: str, log: Log | None, history: JobHistory) -> None:
-        """Log and count runs under the name of the plugin."""
-        self._bind(plugin, log, "schedule")
-        self._history = history
 
     def report(self) -> dict[str, object]:
         """Return the state for the status."""
@@ -293,7 +294,7 @@ class ScheduledJob(Periodic[object]):
 
     @property
     def _age(self) -> float | None:
-        started = self._history.started.get((self._plugin, self.name))
+        started = self.history.started.get((self._plugin, self.name))
         return None if started is None else asyncio.get_running_loop().time() - started
 
     async def _run_until_closed(self) -> None:
@@ -316,21 +317,21 @@ class ScheduledJob(Periodic[object]):
 
     async def _run(self) -> None:
         key = self._plugin, self.name
-        self._history.started[key] = asyncio.get_running_loop().time()
+        self.history.started[key] = asyncio.get_running_loop().time()
         try:
             result = await self._run_once()
         except asyncio.CancelledError:
             # The next generation runs it again.
-            self._history.started.pop(key, None)
+            self.history.started.pop(key, None)
             raise
         if isinstance(result, Failure):
             is_late = self._running is not None and not self._running.done()
             self._failed(result.error, TIMED_OUT if is_late else FAILED)
         else:
             self.problem = ""
-            self._history.runs[*key, DONE] += 1
+            self.history.runs[*key, DONE] += 1
 
     def _failed(self, error: BaseException, outcome: str) -> None:
         self.problem = describe_error(error).summary
         self._warn("job failed", error)
-        self._history.runs[self._plugin, self.name, outcome] += 1
+        self.history.runs[self._plugin, self.name, outcome] += 1

@@ -9,24 +9,22 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import GenericAlias
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from pydantic import BaseModel
 
-from pexpolicy.background.schedule import check_seconds, declare
+from pexpolicy.background.schedule import Declared, check_seconds, declare
 from pexpolicy.background.shared_state import (
     EXPIRES,
     FROM,
     PLACE,
     PRESENT,
-    Engine,
     Rows,
     SetupError,
     SharedState,
     SharedUnavailableError,
-    SqliteEngine,
+    SqliteState,
     Statement,
 )
 from pexpolicy.config.outgoing import revealed
@@ -50,7 +48,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-class SharedItem:
+class SharedItem(Declared):
     """What a plugin declares in its constructor, to share it with other workers and servers.
 
     Its names are prefixed by the name of the plugin. Without a server it is kept in memory, as in
@@ -59,9 +57,6 @@ class SharedItem:
     Each method raises ``SharedUnavailableError`` once the time limit of ``[shared]`` has passed,
     or at once while the engine fails; the change may then have been made or not.
     """
-
-    declared_as: ClassVar[str]
-    """How a plugin makes it, such as ``Leases(...)``."""
 
     def __init__(self, name: str) -> None:
         if not _NAME.fullmatch(name):
@@ -84,7 +79,7 @@ class SharedItem:
     def state(self) -> SharedState:
         """The state that it is kept in."""
         if self._state is None:
-            self._state = SharedState(SqliteEngine())
+            self._state = SqliteState()
         return self._state
 
     @property
@@ -121,8 +116,6 @@ class Leases(SharedItem):
             return Reject(reason="acme: 60 of 60")
     """
 
-    declared_as = "Leases(...)"
-
     def __init__(self, name: str, ttl: float) -> None:
         check_seconds(ttl=ttl)
         self._ttl = ttl
@@ -147,14 +140,6 @@ class Leases(SharedItem):
         if not self.is_dry:
             await self._rows(_REMOVE, storable(key), storable(holder))
 
-    async def replace(self, key: str, old: str, new: str, *, ttl: float | None = None) -> None:
-        """Give the place of ``old`` to ``new``, in one transaction.
-
-        ``new`` has a place afterwards in any case, even if ``old`` had none and more than ``most``
-        have one. Nothing sees both of them or neither.
-        """
-        await self.change([(key, new)], [(key, old)] if old != new else [], ttl=ttl)
-
     async def change(
         self,
         given: Iterable[tuple[str, str]],
@@ -164,7 +149,8 @@ class Leases(SharedItem):
     ) -> None:
         """Give and release many places of many keys in one transaction: pairs of key and holder.
 
-        As with ``replace``, a place is given in any case.
+        A place is given in any case, even if more than ``most`` have one. Nothing sees a part of
+        it, so that a holder can be replaced by another.
         """
         name, seconds = self.prefixed, _ttl(ttl, self._ttl)
         new = sorted((name, storable(key), storable(holder)) for key, holder in given)
@@ -197,8 +183,6 @@ class Counters(SharedItem):
 
     Each addition counts for ``window`` seconds, and up to a tenth longer.
     """
-
-    declared_as = "Counters(...)"
 
     def __init__(self, name: str, window: float) -> None:
         check_seconds(window=window)
@@ -239,15 +223,12 @@ class Store(SharedItem, Generic[M]):
     year. Values are kept as JSON.
     """
 
-    declared_as = "Store(...)"
-
     def __init__(self, name: str, model: type[M], ttl: float | None = None) -> None:
         check_seconds(ttl=_ttl(ttl, MAX_TTL_S))
         self._ttl = ttl
         self._encode: Callable[[M], str] = lambda value: msgspec.json.encode(value).decode()
         self._decode: Callable[[str], M]
-        is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
-        if is_class and issubclass(model, BaseModel):
+        if isinstance(model, type) and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:
@@ -355,8 +336,6 @@ class SharedTables(SharedItem):
     ``timeout`` in seconds, by default that of ``[shared]``. Its rows are deleted by the plugin.
     """
 
-    declared_as = "SharedTables(...)"
-
     def __init__(self, name: str, create: Sequence[str], timeout: float | None = None) -> None:
         self._create = tuple(create)
         self._timeout = timeout
@@ -388,14 +367,12 @@ def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) ->
 
     Raises ``SetupError``.
     """
-    table = settings.shared
-    path = settings.state_dir / FILE_NAME
-    engine: Engine = SqliteEngine(path, table.timeout, reads_only=is_dry)
-    if table.url is not None:
-        try:
-            from pexpolicy.background.shared_postgresql import PostgresqlEngine  # noqa: PLC0415
-        except ImportError as error:
-            raise SetupError(f"{error}: pip install 'pexpolicy-sources[postgresql]'") from None
-        password = revealed(settings.shared_password)
-        engine = PostgresqlEngine(table.url, password, reads_only=is_dry)
-    return SharedState(engine, table.timeout, log=log, is_dry=is_dry)
+    table, path = settings.shared, settings.state_dir / FILE_NAME
+    if table.url is None:
+        return SqliteState(path, table.timeout, log=log, is_dry=is_dry)
+    try:
+        from pexpolicy.background.shared_postgresql import PostgresqlState  # noqa: PLC0415
+    except ImportError as error:
+        raise SetupError(f"{error}: pip install 'pexpolicy-sources[postgresql]'") from None
+    password = revealed(settings.shared_password)
+    return PostgresqlState(table.url, password, table.timeout, log=log, is_dry=is_dry)

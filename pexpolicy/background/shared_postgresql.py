@@ -16,20 +16,15 @@ from pexpolicy.background.shared_state import (
     SCHEMA,
     TABLES,
     Rows,
+    SharedState,
     Statement,
     check_schema,
-    translated,
 )
 from pexpolicy.config.outgoing import postgresql_options
 from pexpolicy.tasks import end_tasks, start_background
 
 WORK_S = 5.0
 """Seconds after which an operation that was abandoned loses its connection."""
-_WORDS = {
-    "$now": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
-    "$tables": "(SELECT CAST(relname AS text) AS name FROM pg_catalog.pg_class) AS tables",
-    "$text": 'text COLLATE "C"',
-}
 _SESSION = {
     "application_name": "pexpolicy",
     # What was abandoned, or belongs to a process that hangs, must not hold a lock for long.
@@ -51,35 +46,34 @@ RETURN QUERY {ACQUIRE}; END $function$"""
 """In one round trip: what holds a lock over several is slow where many ask for one key."""
 
 
-class PostgresqlEngine:
-    """A database of PostgreSQL. One that ``reads_only`` creates nothing.
+class PostgresqlState(SharedState):
+    """A database of PostgreSQL.
 
     An operation that is abandoned ends in the background, and keeps its connection until then.
     """
 
     acquire = "SELECT * FROM pexpolicy_acquire($1, $2, $3, $4, $5)"
-    exists = True
-    mistakes: tuple[type[Exception], ...] = (
+    _words = {
+        "$now": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
+        "$tables": "(SELECT CAST(relname AS text) AS name FROM pg_catalog.pg_class) AS tables",
+        "$text": 'text COLLATE "C"',
+    }
+    _mistakes = (
         *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
         *(asyncpg.SyntaxOrAccessError, ValueError, TypeError),
     )
 
-    def __init__(self, url: str, password: str, *, reads_only: bool = False) -> None:
-        self._options: dict[str, Any] = {
-            **postgresql_options(url, password),
-            "server_settings": {
-                **_SESSION,
-                "default_transaction_read_only": "on" if reads_only else "off",
-            },
-        }
-        self._reads_only = reads_only
+    def __init__(self, url: str, password: str, timeout: float = 0.25, **options: Any) -> None:
+        super().__init__(timeout, **options)
+        session = {**_SESSION, "default_transaction_read_only": "on" if self.is_dry else "off"}
+        self._options = {**postgresql_options(url, password), "server_settings": session}
         self._is_checked = False
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[asyncpg.Connection] = []
         self._tasks: set[asyncio.Task[list[Rows]]] = set()
 
-    def start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
-        """Run statements in one transaction over a connection of its own."""
+    def _start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
+        """Run statements over a connection of their own."""
         return asyncio.get_running_loop().create_task(self._run(statements, lock))
 
     async def _run(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
@@ -117,7 +111,7 @@ class PostgresqlEngine:
                 self._is_checked = True
         except BaseException as error:
             connection.terminate()
-            if isinstance(error, self.mistakes):  # such as rights that are missing
+            if isinstance(error, self._mistakes):  # such as rights that are missing
                 raise ConnectionError(str(error)) from error
             raise
         return connection
@@ -125,18 +119,16 @@ class PostgresqlEngine:
     async def _check(self, connection: asyncpg.Connection) -> None:
         """Create the tables, unless others have; raises ``SetupError``."""
         exists = "SELECT 1 WHERE to_regclass('pexpolicy_schema') IS NOT NULL"
-        version = ("SELECT version FROM pexpolicy_schema", ())
+        version = "SELECT version FROM pexpolicy_schema"
         if await connection.fetch(exists):
-            check_schema(await connection.fetch(version[0]))
+            check_schema(await connection.fetch(version))
             return
-        if self._reads_only:
+        if self.is_dry:
             raise ConnectionError("it has no tables yet: start the server first")
-        *_, rows = await _transaction(
-            connection, [*((sql, ()) for sql in (*TABLES, _FUNCTION)), version], "open"
-        )
+        opening = [(self._translated(sql), ()) for sql in (*TABLES, _FUNCTION, version)]
+        *_, rows = await _transaction(connection, opening, "open")
         if check_schema(rows):
-            insert = "INSERT INTO pexpolicy_schema VALUES ($1)"
-            await connection.execute(insert, SCHEMA)
+            await connection.execute("INSERT INTO pexpolicy_schema VALUES ($1)", SCHEMA)
 
     async def close(self) -> None:
         """Close the connections; those of a server that hangs without waiting for it."""
@@ -158,12 +150,11 @@ async def _transaction(
         await connection.execute(f"BEGIN{locked}")
     found: list[Rows] = []
     for sql, arguments in statements:
-        text = translated(sql, _WORDS)
         if isinstance(arguments, list):
-            await connection.executemany(text, arguments)
+            await connection.executemany(sql, arguments)
             found.append([])
         else:
-            found.append([tuple(row) for row in await connection.fetch(text, *arguments)])
+            found.append([tuple(row) for row in await connection.fetch(sql, *arguments)])
     if not is_whole:
         await connection.execute("COMMIT")
     return found

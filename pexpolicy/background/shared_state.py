@@ -1,4 +1,4 @@
-"""The state that the processes of one server, or several servers, share: its engine and its limits.
+"""The state that the processes of one server, or several servers, share: SQLite, and its limits.
 
 All statements are written in one dialect for SQLite and PostgreSQL: ``$1`` is the first argument,
 ``$now`` the clock of the engine in seconds since 1970, ``$tables`` has the ``name`` of each table,
@@ -13,12 +13,13 @@ import sqlite3
 import time
 import uuid
 import weakref
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
@@ -76,29 +77,6 @@ class SetupError(Exception):
     """Shared state can never be used as it is configured, such as tables of a newer version."""
 
 
-class Engine(Protocol):
-    """Runs statements. It opens what it needs at the first ones, and again after a failure."""
-
-    @property
-    def exists(self) -> bool:
-        """False while nothing was ever written."""
-
-    acquire: str
-    """``ACQUIRE``, of which two for one key never run at a time."""
-    mistakes: tuple[type[Exception], ...]
-    """Errors of a statement or its arguments, which say nothing about the engine."""
-
-    def start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
-        """Run statements in one transaction, and return the rows of each.
-
-        Of two transactions with the same ``lock``, one begins after the other has ended. The
-        future may be cancelled at any time.
-        """
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
 def check_schema(found: Rows) -> bool:
     """Return whether the version has to be inserted; raises ``SetupError``."""
     if found and not SCHEMA - 1 <= (version := found[0][0]) <= SCHEMA:
@@ -107,147 +85,33 @@ def check_schema(found: Rows) -> bool:
     return not found
 
 
-def translated(sql: str, words: Mapping[str, str]) -> str:
-    """Return a statement in the dialect of an engine."""
-    for word, text in words.items():
-        sql = sql.replace(word, text)
-    return sql
+class SharedState(ABC):
+    """A database whose operations are abandoned after ``timeout`` seconds.
 
-
-class SqliteEngine:
-    """A SQLite database that processes of one server share; without a path one in memory.
-
-    One that ``reads_only`` creates nothing: without a file it is empty. ``timeout`` in seconds.
+    It is opened by the first one, and again after a failure. ``is_dry``: nothing is ever written,
+    nor created.
     """
 
-    acquire = ACQUIRE  # there is one writer at a time
-    mistakes: tuple[type[Exception], ...] = (
-        *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError),
-        *(sqlite3.DataError, ValueError, TypeError, OverflowError),
-    )
-
-    def __init__(
-        self, path: Path | None = None, timeout: float = 0.25, *, reads_only: bool = False
-    ) -> None:
-        self._path = path
-        self._timeout = timeout
-        self._reads_only = reads_only
-        self._connection: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
-
-    @property
-    def exists(self) -> bool:
-        """True once there is a database."""
-        return self._path is None or self._path.exists()
-
-    def start(
-        self,
-        statements: Sequence[Statement],
-        lock: str,
-    ) -> asyncio.Future[list[Rows]]:
-        """Run statements in one transaction in the thread of the database."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, statements)
-
-    def _run(self, statements: Sequence[Statement]) -> list[Rows]:
-        try:
-            connection = self._connection or self._open()
-            if len(statements) == 1 and not isinstance(statements[0][1], list):
-                return [_execute(connection, *statements[0])]
-            connection.execute("BEGIN" if self._reads_only else "BEGIN IMMEDIATE")
-            found = [_execute(connection, *statement) for statement in statements]
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if not isinstance(error, self.mistakes):
-                self._close()  # the file may have been replaced
-            elif self._connection is not None and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        return found
-
-    def _open(self) -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < (3, 35):
-            raise SetupError(f"needs SQLite 3.35, and this one is {sqlite3.sqlite_version}")
-        path, name = self._path, ":memory:"
-        if path is not None and not self._reads_only:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                # To close a file ends the locks that this process has on it: only a new one.
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        if path is not None and path.exists():
-            name = f"file:{quote(str(path.absolute()))}?mode={'ro' if self._reads_only else 'rw'}"
-        self._connection = connection = sqlite3.connect(
-            name, timeout=self._timeout, isolation_level=None, check_same_thread=False, uri=True
-        )
-        weakref.finalize(self, connection.close)
-        if name == ":memory:" or not self._reads_only:
-            for _ in range(100):  # SQLite does not wait while another process does the same
-                with suppress(sqlite3.OperationalError):
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    break
-                time.sleep(0.005)
-            # A power failure may undo the last transactions, and never a part of one.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            for create in TABLES:
-                _execute(connection, create, ())
-        if check_schema(_execute(connection, "SELECT version FROM pexpolicy_schema", ())):
-            _execute(connection, "INSERT INTO pexpolicy_schema VALUES ($1)", (SCHEMA,))
-        if connection.in_transaction:
-            connection.execute("COMMIT")
-        return connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    async def close(self) -> None:
-        """Close the database once what runs has ended; a thread that hangs is left alone."""
-        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        await asyncio.wait((closed,), timeout=CLOSE_S)
-        self._thread.shutdown(wait=False)
-
-
-_SQLITE = {
-    "$now": "((julianday('now') - 2440587.5) * 86400.0)",
-    "$tables": "sqlite_master",
-    "$text": "text",
-}
-
-
-def _execute(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Rows:
-    sql = translated(sql, _SQLITE)
-    if isinstance(arguments, list):
-        for row in arguments:  # executemany takes no RETURNING
-            connection.execute(sql, _numbered(row)).close()
-        return []
-    return connection.execute(sql, _numbered(arguments)).fetchall()
-
-
-def _numbered(arguments: Sequence[Any]) -> dict[str, Any]:
-    """Return arguments by their numbers, which is how ``sqlite3`` finds those of ``$1``."""
-    return {str(number): value for number, value in enumerate(arguments, 1)}
-
-
-class SharedState:
-    """An engine whose operations are abandoned after ``timeout`` seconds.
-
-    ``is_dry``: nothing is ever written.
+    acquire = ACQUIRE
+    """The statement that gives a place to a holder. Of two for one key, one runs after the other.
     """
+    exists = True
+    """False while nothing was ever written, and nothing needs to be read."""
+    _words: ClassVar[Mapping[str, str]]
+    """What this database has for the words with ``$``."""
+    _mistakes: ClassVar[tuple[type[Exception], ...]]
+    """Errors of a statement or its arguments, which say nothing about the database."""
 
     def __init__(
-        self, engine: Engine, timeout: float = 0.25, *, log: Log | None = None, is_dry: bool = False
+        self, timeout: float = 0.25, *, log: Log | None = None, is_dry: bool = False
     ) -> None:
         self.is_dry = is_dry
-        self.acquire = engine.acquire
-        """The statement that gives a place to a holder."""
         self.problem = ""
         """Why the last operation failed; empty after a success."""
         self.users = 0
         """Policies that have it open."""
         self.process = str(uuid.uuid4())
         """Identifies this process among those of all servers."""
-        self._engine = engine
         self._timeout = timeout
         self._log = log
         self._failures = 0
@@ -256,14 +120,21 @@ class SharedState:
         self._counted: Counter[str] = Counter()
         self._created: set[str] = set()
 
-    @property
-    def exists(self) -> bool:
-        """False while nothing was ever written, and nothing needs to be read."""
-        return self._engine.exists
+    @abstractmethod
+    def _start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
+        """Run statements in one transaction, and return the rows of each.
+
+        Of two transactions with the same ``lock``, one begins after the other has ended. The
+        future may be cancelled at any time.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connections, without waiting for what hangs."""
 
     @property
     def is_available(self) -> bool:
-        """False while the engine is not asked, except once a second."""
+        """False while the database is not asked, except once a second."""
         return not self._breaker.is_open
 
     def take_counts(self) -> Counter[str]:
@@ -288,19 +159,19 @@ class SharedState:
             self._counted[REFUSED] += 1
             raise SharedUnavailableError(f"shared state is not available: {self.problem}")
         limit = self._timeout if timeout is None else timeout
-        running = self._engine.start(statements, lock)
+        running = self._start([(self._translated(sql), given) for sql, given in statements], lock)
         try:
             await asyncio.wait((running,), timeout=limit)
         finally:
             if not running.done():
-                running.add_done_callback(_retrieve)
+                running.add_done_callback(lambda one: one.cancelled() or one.exception())
                 running.cancel()
         if not running.done() or running.cancelled():
             raise self._failure(TIMED_OUT, f"no answer within {limit:.3g} s")
         error = running.exception()
         if isinstance(error, SetupError):
             raise error
-        if error is not None and not isinstance(error, self._engine.mistakes):
+        if error is not None and not isinstance(error, self._mistakes):
             raise self._failure(FAILED, describe_error(error).summary) from error
         self._counted[DONE] += 1
         self.problem, self._failures = "", 0
@@ -319,7 +190,7 @@ class SharedState:
         return SharedUnavailableError(f"shared state is not available: {why}")
 
     async def check(self) -> None:
-        """Open the engine with all its connections, if it is available; raises ``SetupError``."""
+        """Open all connections, if the database is available; raises ``SetupError``."""
         looks = (self.run(("SELECT 1", ()), timeout=OPEN_S) for _ in range(CONNECTIONS))
         with suppress(SharedUnavailableError):
             await asyncio.gather(*looks)
@@ -345,11 +216,109 @@ class SharedState:
             deleted = len((await self.run((_SWEEP, (age, SWEPT_AT_ONCE))))[0])
             await asyncio.sleep(0.01)
 
+    def _translated(self, sql: str) -> str:
+        """Return a statement in the dialect of the database."""
+        for word, text in self._words.items():
+            sql = sql.replace(word, text)
+        return sql
+
+
+class SqliteState(SharedState):
+    """A SQLite database that processes of one server share; without a path one in memory."""
+
+    _words = {
+        "$now": "((julianday('now') - 2440587.5) * 86400.0)",
+        "$tables": "sqlite_master",
+        "$text": "text",
+    }
+    _mistakes = (
+        *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError),
+        *(sqlite3.DataError, ValueError, TypeError, OverflowError),
+    )
+
+    def __init__(self, path: Path | None = None, timeout: float = 0.25, **options: Any) -> None:
+        super().__init__(timeout, **options)
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
+
+    @property
+    def exists(self) -> bool:  # type: ignore[override]
+        """True once there is a database."""
+        return self._path is None or self._path.exists()
+
+    def _start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
+        """Run statements in the thread of the database; there is one writer at a time."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, statements)
+
+    def _run(self, statements: Sequence[Statement]) -> list[Rows]:
+        try:
+            connection = self._connection or self._open()
+            if len(statements) == 1 and not isinstance(statements[0][1], list):
+                return [_execute(connection, *statements[0])]
+            connection.execute("BEGIN" if self.is_dry else "BEGIN IMMEDIATE")
+            found = [_execute(connection, *statement) for statement in statements]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if not isinstance(error, self._mistakes):
+                self._close()  # the file may have been replaced
+            elif self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return found
+
+    def _open(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise SetupError(f"needs SQLite 3.35, and this one is {sqlite3.sqlite_version}")
+        path, name = self._path, ":memory:"
+        if path is not None and not self.is_dry:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                # To close a file ends the locks that this process has on it: only a new one.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if path is not None and path.exists():
+            name = f"file:{quote(str(path.absolute()))}?mode={'ro' if self.is_dry else 'rw'}"
+        self._connection = connection = sqlite3.connect(
+            name, timeout=self._timeout, isolation_level=None, check_same_thread=False, uri=True
+        )
+        weakref.finalize(self, connection.close)
+        if name == ":memory:" or not self.is_dry:
+            for _ in range(100):  # SQLite does not wait while another process does the same
+                with suppress(sqlite3.OperationalError):
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    break
+                time.sleep(0.005)
+            # A power failure may undo the last transactions, and never a part of one.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            for create in TABLES:
+                connection.execute(self._translated(create))
+        if check_schema(_execute(connection, "SELECT version FROM pexpolicy_schema", ())):
+            _execute(connection, "INSERT INTO pexpolicy_schema VALUES ($1)", (SCHEMA,))
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     async def close(self) -> None:
-        """Close the engine."""
-        await self._engine.close()
+        """Close the database once what runs has ended; a thread that hangs is left alone."""
+        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await asyncio.wait((closed,), timeout=CLOSE_S)
+        self._thread.shutdown(wait=False)
 
 
-def _retrieve(abandoned: asyncio.Future[Any]) -> None:
-    if not abandoned.cancelled():
-        abandoned.exception()
+def _execute(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Rows:
+    if isinstance(arguments, list):
+        for row in arguments:  # executemany takes no RETURNING
+            connection.execute(sql, _numbered(row)).close()
+        return []
+    return connection.execute(sql, _numbered(arguments)).fetchall()
+
+
+def _numbered(arguments: Sequence[Any]) -> dict[str, Any]:
+    """Return arguments by their numbers, which is how ``sqlite3`` finds those of ``$1``."""
+    return {str(number): value for number, value in enumerate(arguments, 1)}

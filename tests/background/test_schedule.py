@@ -45,7 +45,8 @@ def bound(
 ) -> tuple[ScheduledJob, Log, JobRuns]:
     job = schedule(work.tidy, **{"every": 60, **options})
     log, history = Log(), history or JobHistory()
-    job.bind("guests", log, history)
+    job.bind("guests", log)
+    job.history = history
     return job, log, history.runs
 
 

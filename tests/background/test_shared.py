@@ -13,10 +13,9 @@ import pytest
 
 from pexpolicy import Counters, Leases, Refreshed, SharedUnavailableError, Store, schedule
 from pexpolicy.background.refreshed import looking_after
-from pexpolicy.background.schedule import JobHistory
 from pexpolicy.background.shared import SharedItem, SharedTables
-from pexpolicy.background.shared_postgresql import PostgresqlEngine
-from pexpolicy.background.shared_state import SetupError, SharedState, SqliteEngine
+from pexpolicy.background.shared_postgresql import PostgresqlState
+from pexpolicy.background.shared_state import SetupError, SharedState, SqliteState
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import mark_dry_run
 from pexpolicy.testing import make_request
@@ -49,10 +48,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Shared
         server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     def made(*, is_dry: bool = False, timeout: float = 5.0) -> SharedState:
-        engine: Any = SqliteEngine(tmp_path / "shared.sqlite", reads_only=is_dry)
         if request.param == "postgresql":
-            engine = PostgresqlEngine(server.url, postgresql.PASSWORD, reads_only=is_dry)
-        return SharedState(engine, timeout, is_dry=is_dry)
+            return PostgresqlState(server.url, postgresql.PASSWORD, timeout, is_dry=is_dry)
+        return SqliteState(tmp_path / "shared.sqlite", timeout, is_dry=is_dry)
 
     return made
 
@@ -96,8 +94,8 @@ async def test_a_holder_keeps_its_place_and_gives_it_to_another(states: list[Sha
     assert await two.acquire("acme", "a", 1)
     assert not await two.acquire("acme", "b", 1)
     assert await two.acquire("other", "b", 1)
-    await two.replace("acme", "a", "c")
-    await two.replace("acme", "unknown", "d")
+    await two.change([("acme", "c")], [("acme", "a")])
+    await two.change([("acme", "d")], [("acme", "unknown")])
     assert await one.holders("acme") == ["c", "d"]
     await one.release("acme", "c")
     assert not await two.acquire("acme", "e", 1)
@@ -210,7 +208,7 @@ async def test_a_dry_run_answers_as_if_it_wrote(states: list[SharedState]) -> No
         assert [await leases.acquire("k", holder, 1) for holder in "ab"] == [True, False]
         assert await leases.acquire("l", "a", 1)
         await leases.release("k", "a")
-        await leases.replace("k", "a", "b")
+        await leases.change([("k", "b")], [("k", "a")])
         assert await counters.add("c") == 1
         assert await store.take("p", "x") == Pin("1")
         assert await store.update("p", lambda _: Pin("2")) == Pin("2")
@@ -274,7 +272,7 @@ async def test_a_command_reads_what_a_server_wrote(make: Callable[..., SharedSta
 
 
 async def test_without_a_file_a_command_finds_nothing(tmp_path: Path) -> None:
-    state = SharedState(SqliteEngine(tmp_path / "shared.sqlite", reads_only=True), is_dry=True)
+    state = SqliteState(tmp_path / "shared.sqlite", is_dry=True)
     store = Store("s", Pin)
     bind((store,), state)
     await store.put("p", Pin("1"))
@@ -313,7 +311,7 @@ async def test_a_job_of_the_fleet_runs_in_one_process(states: list[SharedState])
 
     jobs = [schedule(partial(run, n), every=60, once_per="fleet", name="tidy") for n in range(2)]
     for job, state in zip(jobs, states, strict=True):
-        job.bind("toy", None, JobHistory())
+        job.bind("toy", None)
         turns = Leases("jobs", 120.0)
         turns.bind("", state)
         job.is_turn = partial(turns.acquire, "toy/tidy", state.process, 1)
@@ -345,7 +343,7 @@ async def test_data_is_refreshed_everywhere(states: list[SharedState]) -> None:
 
 async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql.Server) -> None:
     postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    state = SharedState(PostgresqlEngine(postgres.url, postgresql.PASSWORD), 0.25)
+    state = PostgresqlState(postgres.url, postgresql.PASSWORD)
     leases = Leases("things", 60.0)
     leases.bind("toy", state)
     await until(lambda: _answers(leases, "first"))

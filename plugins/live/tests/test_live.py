@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from pexpolicy.background.shared_postgresql import PostgresqlEngine
-from pexpolicy.background.shared_state import SharedState, SqliteEngine
+from pexpolicy.background.shared_postgresql import PostgresqlState
+from pexpolicy.background.shared_state import SharedState, SqliteState
 from pexpolicy.cli.main import main
 from pexpolicy.events import SourceStale
 from pexpolicy.models.event import typed_event
@@ -56,12 +56,11 @@ def postgres() -> Iterator[postgresql.Server]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Process]]:
-    engines: list[Any] = [SqliteEngine(tmp_path / "shared.sqlite") for _ in range(2)]
+    states: list[SharedState] = [SqliteState(tmp_path / "shared.sqlite", 5.0) for _ in range(2)]
     if request.param == "postgresql":
         database: postgresql.Server = request.getfixturevalue("postgres")
         database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        engines = [PostgresqlEngine(database.url, postgresql.PASSWORD) for _ in range(2)]
-    states = [SharedState(engine, 5.0) for engine in engines]
+        states = [PostgresqlState(database.url, postgresql.PASSWORD, 5.0) for _ in range(2)]
     yield [Process(state) for state in states]
     for state in states:
         await state.close()
@@ -221,7 +220,7 @@ async def test_a_breakout_room_belongs_to_the_tenant_of_the_call(processes: list
 
 
 async def test_names_and_addresses_of_people_are_not_stored(tmp_path: Path) -> None:
-    state = SharedState(SqliteEngine(tmp_path / "shared.sqlite"), 5.0)
+    state = SqliteState(tmp_path / "shared.sqlite", 5.0)
     people = {"display_name": "Ann Secret", "source_alias": "ann.secret@acme.example"}
     people |= {"remote_address": "10.9.8.7", "destination_alias": "bob.secret@acme.example"}
     process = Process(state)
@@ -302,7 +301,7 @@ def test_the_command_reads_what_was_stored_without_a_server(tmp_path: Path) -> N
 
     async def store() -> None:
         (tmp_path / "state").mkdir(mode=0o700)
-        state = SharedState(SqliteEngine(tmp_path / "state/shared.sqlite"), 5.0)
+        state = SqliteState(tmp_path / "state/shared.sqlite", 5.0)
         await Process(state).get(event("connected", 1, role="chair"))
         await state.close()
 
