@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from uuid_utils import uuid7
@@ -26,6 +26,8 @@ from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
 from pexpolicy.tasks import end_tasks, start_background
+
+T = TypeVar("T")
 
 BATCH = 500
 """Events that are read at once."""
@@ -55,6 +57,14 @@ class _NotOwnerError(Exception):
     """Another process dispatches, or another configuration."""
 
 
+async def _sliced(items: Sequence[T]) -> AsyncIterator[T]:
+    """Yield items; other work of the event loop goes on between them."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if not number % SLICE:
+            await asyncio.sleep(0)
+
+
 class EventDispatcher:
     """Gives events to plugins, while this process is the one of all that does.
 
@@ -78,7 +88,7 @@ class EventDispatcher:
         self._holder = f"{os.uname().nodename}/{os.getpid()}/{uuid7()}"
         self._lease = Leases(OWNER, ttl=LEASE_S)
         self._renewed_at = -LEASE_S
-        self._attempts: dict[str, tuple[Observer, Attempts, PluginFailureLog]] = {}
+        self._attempts: dict[Observer, tuple[Attempts, PluginFailureLog]] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -142,45 +152,42 @@ class EventDispatcher:
 
     async def _events(self, nodes: Nodes, rows: Sequence[Any]) -> list[Event]:
         """Decode rows, and return what plugins get: in the order of their time."""
-        decoded: list[Event] = []
-        for number, (_, source, received, content) in enumerate(rows, 1):
-            decoded.append(typed_event(msgspec.json.decode(content), source, received))
-            if not number % SLICE:
-                await asyncio.sleep(0)
+        decoded = [
+            typed_event(msgspec.json.decode(content), source, received)
+            async for _, source, received, content in _sliced(rows)
+        ]
         decoded.sort(key=lambda event: (event.time, event.seq))
         events = [*nodes.expire(time.time())]
-        for number, event in enumerate(decoded, 1):
+        async for event in _sliced(decoded):
             taken = [*nodes.take(event)]
             name = event.event if event.event in EVENTS else OTHER
             if event.event != STALE:
                 self._counts[metrics.EVENTS.name, (name, DISPATCHED if taken else REPEATED)] += 1
             events += taken
-            if not number % SLICE:
-                await asyncio.sleep(0)
         self._counts[metrics.EVENTS_MISSING.name, ()] += nodes.missing
         nodes.missing = 0
         return events
 
     async def _deliver(self, events: Sequence[Event]) -> None:
         """Notify each plugin of the events, at the same time as others."""
-        observers = self._observers() or ()
+        known, observers = self._attempts, self._observers() or ()
+        self._attempts = {
+            one: known.get(one) or (Attempts(one), PluginFailureLog(self._log, one.hook))
+            for one in observers
+        }
         notified = (self._notify(observer, events) for observer in observers)
         for failure in await asyncio.gather(*notified, return_exceptions=True):
             if failure is not None:
                 raise failure
 
     async def _notify(self, observer: Observer, events: Sequence[Event]) -> None:
-        known, *_ = self._attempts.get(observer.plugin, (None,))
-        if known is not observer:
-            log = PluginFailureLog(self._log, observer.hook)
-            self._attempts[observer.plugin] = observer, Attempts(observer), log
         for at in range(0, len(events), observer.batch):
             await self._attempt(observer, events[at : at + observer.batch])
             await asyncio.sleep(0)
 
     async def _attempt(self, observer: Observer, batch: Sequence[Event]) -> None:
         """Notify until it succeeds, has a defect, or has failed for too long."""
-        _, attempts, log = self._attempts[observer.plugin]
+        attempts, log = self._attempts[observer]
         began, pause = time.monotonic(), MIN_RETRY_S
         while True:
             await self._renew()

@@ -6,14 +6,14 @@ Nothing that a node may send is an error: what cannot be used is counted by its 
 from __future__ import annotations
 
 import json
-import math
 import re
 from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
+from msgspec import Meta
 
 from pexpolicy.models.event import EVENTS, MAX_TEXT, STALE
 from pexpolicy.text import readable
@@ -28,7 +28,7 @@ MAX_VALUE = 4 << 20
 """Characters of an event, with names of a megabyte, and of all that is not in a list of events."""
 MAX_EVENT = 16 << 10
 """Bytes of an event that is stored as it is."""
-MAX_NODE, MAX_NAME, MAX_DIGITS, MAX_TIME = 64, 100, 15, 1e11
+MAX_NAME, MAX_DIGITS = 100, 15
 FUTURE_S = 300.0
 MAX_HEAD = 4096
 """Characters in which the list of a bulk message begins; else the message is parsed as a whole."""
@@ -151,61 +151,43 @@ class MessageParser:
         elif (envelope := _envelope(item)) is None:
             self.counts[NOT_OURS] += 1
         else:
-            self.counts[UNKNOWN] += envelope["event"] not in EVENTS
-            self.counts[FUTURE] += envelope["time"] > self._now + FUTURE_S
+            self.counts[UNKNOWN] += envelope.event not in EVENTS
+            self.counts[FUTURE] += envelope.time > self._now + FUTURE_S
             content = _encoded(envelope)
             if len(content) > MAX_EVENT:
                 self.counts[SHORTENED] += 1
-                content = _encoded({**envelope, "data": _shortened(envelope["data"])})
+                envelope.data = _shortened(envelope.data)
+                content = _encoded(envelope)
             self._found.append(content.decode())
 
 
-def _envelope(item: Any) -> dict[str, Any] | None:
-    """Return the envelope of an event with all its keys, or ``None`` if one cannot be used."""
-    if not isinstance(item, dict):
-        return None
-    node, name, version, data = map(item.get, ("node", "event", "version", "data"))
-    seq, time = _number(item.get("seq")), _number(item.get("time"))
-    if (
-        not _is_name(node, MAX_NODE)
-        or not _is_name(name, MAX_NAME)
-        or name in (BULK, STALE)
-        or seq is None
-        or not 0 <= seq < 10**MAX_DIGITS
-        or seq != int(seq)
-        or time is None
-        or not 0 < time < MAX_TIME
-    ):
-        return None
-    return {
-        "node": node,
-        "seq": int(seq),
-        "version": version if isinstance(version, int) else 2,
-        "time": float(time),
-        "event": name,
-        "data": data if isinstance(data, dict) else {},
-    }
+class _Envelope(msgspec.Struct, kw_only=True):
+    node: Annotated[str, Meta(min_length=1, max_length=64)]
+    seq: Annotated[int, Meta(ge=0, lt=10**MAX_DIGITS)]
+    version: Any = 2
+    time: Annotated[float, Meta(gt=0, lt=1e11)]
+    event: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+    data: Any = None
 
 
-def _is_name(value: object, most: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
-
-
-def _number(value: object) -> float | None:
-    """Return a number, also of a text."""
+def _envelope(item: object) -> _Envelope | None:
+    """Return the envelope of an event, or ``None`` if one of its keys cannot be used."""
     try:
-        found = float(value) if isinstance(value, str) and len(value) < MAX_NODE else value
-    except ValueError:
+        found = msgspec.convert(item, _Envelope, strict=False)  # numbers may be texts
+    except (msgspec.ValidationError, UnicodeEncodeError):
         return None
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    return found if is_number and math.isfinite(found) else None  # type: ignore[arg-type,return-value]
+    if found.event in (BULK, STALE) or not (found.node + found.event).isprintable():
+        return None
+    found.version = found.version if isinstance(found.version, int) else 2
+    found.data = found.data if isinstance(found.data, dict) else {}
+    return found
 
 
-def _encoded(envelope: Mapping[str, Any]) -> bytes:
+def _encoded(envelope: _Envelope) -> bytes:
     try:
         return msgspec.json.encode(envelope)
     except UnicodeEncodeError:  # half of a pair
-        return msgspec.json.encode(readable(envelope))
+        return msgspec.json.encode(readable(msgspec.structs.asdict(envelope)))
 
 
 def _shortened(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,10 +55,6 @@ _CREATE = [f"CREATE TABLE IF NOT EXISTS {name} ({text})" for name, text in _COLU
 _INSERT = f"INSERT INTO {INBOX} (id, source, received, content) VALUES ($1, $2, $now, $3)"
 
 
-class QueueFullError(Exception):
-    """So many events wait that no more are stored."""
-
-
 class EventInbox:
     """Stores events in ``[shared]``; what waits is stored in one transaction.
 
@@ -72,9 +68,10 @@ class EventInbox:
         self._state = state
         self._tables = SharedTables("events", _CREATE, TIMEOUT_S)
         self._queue: list[tuple[str, str, str]] = []
-        self._stored: list[asyncio.Future[None]] = []
+        self._next: asyncio.Task[None] | None = None
+        """Will store the queue, once the transaction before has ended."""
+        self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_storing = False
         self._counted_at = -COUNT_S
 
     @property
@@ -86,33 +83,21 @@ class EventInbox:
         return self._tables
 
     async def put(self, source: str, events: Sequence[str]) -> None:
-        """Store events; raises ``QueueFullError``, and errors of the shared state."""
+        """Store events; raises ``SharedUnavailableError``, also while too many wait."""
         await self.count()
         if self.waiting >= MAX_WAITING:
-            raise QueueFullError
+            raise SharedUnavailableError("too many events wait")
         self._queue += [(str(uuid7()), source, event) for event in events]
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stored.append(stored)
-        if not self._is_storing:
-            self._is_storing = True
-            _ = start_background(self._store(), self._tasks)
-        await stored
+        if self._next is None:
+            self._next = start_background(self._store(), self._tasks)
+        await asyncio.shield(self._next)
 
     async def _store(self) -> None:
-        while self._stored:
-            rows, self._queue = self._queue, []
-            waiting, self._stored = self._stored, []
-            failure: Exception | None = None
-            try:
-                for at in range(0, len(rows), MAX_ROWS):
-                    await self.tables.write((_INSERT, rows[at : at + MAX_ROWS]))
-                    self.arrived.set()
-            except Exception as error:  # noqa: BLE001 - raised where it is waited for
-                failure = error
-            for stored in waiting:
-                if not stored.done():
-                    stored.set_exception(failure) if failure else stored.set_result(None)
-        self._is_storing = False
+        async with self._turn:
+            rows, self._queue, self._next = self._queue, [], None
+            for at in range(0, len(rows), MAX_ROWS):
+                await self.tables.write((_INSERT, rows[at : at + MAX_ROWS]))
+                self.arrived.set()
 
     async def count(self, age: float = COUNT_S) -> None:
         """Count what is in the inbox, unless that was done less than ``age`` seconds ago."""
@@ -149,7 +134,7 @@ class EventReceiver:
         except (NotJsonError, ClientError, HttpProcessingError):
             self.remarks[NOT_JSON] += 1
             return HTTPStatus.BAD_REQUEST
-        except (QueueFullError, SharedUnavailableError, SetupError):
+        except (SharedUnavailableError, SetupError):
             self.remarks[QUEUE_FULL] += 1
             return HTTPStatus.SERVICE_UNAVAILABLE
         except TimeoutError:
@@ -160,7 +145,7 @@ class EventReceiver:
         parser = MessageParser(now)
         is_dropped = (request.content_length or 0) > max_bytes
         try:
-            accept_body(request)
+            _accept_body(request)
             while read := await request.content.readany():
                 size += len(read)
                 if size > max_bytes * REFUSED_FACTOR:
@@ -187,23 +172,20 @@ class EventReceiver:
         return HTTPStatus.OK
 
 
-def accept_body(request: web.BaseRequest) -> None:
-    """Start reading the body of a request."""
+def _accept_body(request: web.BaseRequest) -> None:
     protocol: Any = request.protocol
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and protocol.transport:
         protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     protocol.accept_body()
 
 
-def is_whole(request: web.BaseRequest) -> bool:
-    """Return whether the connection can be used for another request."""
-    return request.content.at_eof() and not request.protocol.body_left  # type: ignore[attr-defined]
-
-
-async def discard(request: web.BaseRequest) -> None:
-    """Read the rest of a body, for a limited time."""
+async def discard(request: web.BaseRequest) -> bool:
+    """Read the rest of a body, for a limited time; return whether the connection can go on."""
+    protocol: Any = request.protocol
     with suppress(TimeoutError, ConnectionError, ClientError):
         async with asyncio.timeout(DISCARD_S):
-            request.protocol.accept_body()  # type: ignore[attr-defined]
+            if not request.content.at_eof() or protocol.body_left:
+                protocol.accept_body()
             while not request.content.at_eof():
                 await request.content.readany()
+    return request.content.at_eof() and not protocol.body_left

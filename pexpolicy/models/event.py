@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -12,7 +11,6 @@ MAX_TEXT = 1000
 """Characters of a text in a typed event; Infinity's own names have 250 at most."""
 STALE = "source_stale"
 """The name of the event that this server makes itself."""
-E = TypeVar("E", bound="Event")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,45 +106,18 @@ class SourceStale(Event, frozen=True, kw_only=True):
     """False: what was missing has come after all."""
 
 
-def _text(value: object) -> str | None:
-    return value[:MAX_TEXT] if isinstance(value, str) else None
-
-
-def _word(value: object) -> str | None:
-    return value[:MAX_TEXT].partition(" ")[0].lower() if isinstance(value, str) else None
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None  # type: ignore[arg-type,return-value]
-
-
-Reader = Callable[[object], Any]
-_READERS: Mapping[str, Reader] = {
-    "str | None": _text,
-    "bool | None": _flag,
-    "float | None": _number,
+_TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "float": (int, float)}
+_KINDS: Mapping[str, type[Event]] = {
+    **{f"conference_{what}": ConferenceEvent for what in ("started", "updated", "ended")},
+    **{f"participant_{w}": ParticipantEvent for w in ("connected", "updated", "disconnected")},
+    **{f"eventsink_{what}": SinkEvent for what in ("started", "updated", "stopped", "ended")},
+    STALE: SourceStale,
+    "participant_media_stream_window": Event,
+    "participant_media_streams_destroyed": Event,
 }
-
-
-def _readers(kind: type[Event]) -> dict[str, Reader]:
-    return {name: _READERS[text] for name, text in kind.__annotations__.items()}
-
-
-_CONFERENCE = ConferenceEvent, _readers(ConferenceEvent)
-_PARTICIPANT = ParticipantEvent, _readers(ParticipantEvent) | {"protocol": _word}
-_SINK: tuple[type[Event], dict[str, Reader]] = SinkEvent, {}
-_KINDS: Mapping[str, tuple[type[Event], Mapping[str, Reader]]] = {
-    **{f"conference_{what}": _CONFERENCE for what in ("started", "updated", "ended")},
-    **{f"participant_{what}": _PARTICIPANT for what in ("connected", "updated", "disconnected")},
-    **{f"eventsink_{what}": _SINK for what in ("started", "updated", "stopped", "ended")},
-    STALE: (SourceStale, {"why": _text}),
-    "participant_media_stream_window": (Event, {}),
-    "participant_media_streams_destroyed": (Event, {}),
+_FIELDS = {
+    kind: [(one, _TYPES[text.partition(" ")[0]]) for one, text in kind.__annotations__.items()]
+    for kind in (ConferenceEvent, ParticipantEvent, SourceStale)
 }
 EVENTS = tuple(_KINDS)
 """The names that are known."""
@@ -159,7 +130,12 @@ def typed_event(envelope: Mapping[str, Any], source: str, received: float) -> Ev
 
     ``data`` may hold anything: what cannot be used is ``None`` in the typed fields.
     """
-    kind, readers = _KINDS.get(envelope["event"], (Event, {}))
-    data = envelope["data"]
-    fields = {name: read(data[name]) for name, read in readers.items() if name in data}
+    kind = _KINDS.get(envelope["event"], Event)
+    fields: dict[str, Any] = {}
+    for name, types in _FIELDS.get(kind, ()):
+        value = envelope["data"].get(name)
+        if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
+            fields[name] = value[:MAX_TEXT] if isinstance(value, str) else value
+    if "protocol" in fields:
+        fields["protocol"] = fields["protocol"].partition(" ")[0].lower()
     return kind(**{**envelope, **fields, "source": source, "received": received})

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pexpolicy.audit.factory import open_audit
+from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.builder import build_policy
-from pexpolicy.events.receiver import EventInbox, EventReceiver, QueueFullError
+from pexpolicy.events.receiver import EventInbox, EventReceiver
 from pexpolicy.models.event import STALE
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
@@ -47,7 +48,7 @@ class Stored(EventInbox):
 
     async def put(self, source: str, events: Sequence[str]) -> None:
         if self.is_full:
-            raise QueueFullError
+            raise SharedUnavailableError
         self.events += [(source, json.loads(one)) for one in events]
 
     @property

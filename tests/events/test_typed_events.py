@@ -1,6 +1,5 @@
 """The typed events: what a node sent, whatever it sent."""
 
-import json
 from typing import Any
 
 import pytest
@@ -45,7 +44,6 @@ def test_each_event_has_its_type_and_all_its_fields(name: str, kind: type[Event]
         ("connect_time", None, None),
         ("connect_time", 1606392757.7, 1606392757.7),
         ("connect_time", True, None),
-        ("connect_time", json.loads("NaN"), None),
     ],
 )
 def test_a_field_of_another_type_is_none(field: str, sent: Any, expected: Any) -> None:

@@ -23,7 +23,7 @@ from pexpolicy.access.refusals import BODY, UNKNOWN_PATH, WRONG_METHOD, Refusal,
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log
-from pexpolicy.events.receiver import PATH, EventReceiver, discard, is_whole
+from pexpolicy.events.receiver import PATH, EventReceiver, discard
 from pexpolicy.models.request import CallFacts, Params, set_origin
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, ReadinessState, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
@@ -235,10 +235,8 @@ class PolicyApp:
             if status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
                 self.refusals.note(BODY, status, admitted.peer, path=self.events_path)
             response = PrerenderedResponse(status, "", b"")
-        if not is_whole(request):
-            await discard(request)
-            if not is_whole(request):
-                response.force_close()
+        if not await discard(request):
+            response.force_close()
         if response.status == HTTPStatus.OK:
             return self._finish(response)
         return await self._finish_refusal(response)
