@@ -140,8 +140,8 @@ class Chain:
         They have the budget of this chain. Never raises.
         """
         run = FoldRun(self, outcome.request)
-        begin = run.adjust if self.deciding < self.restricting else run.restrict
-        begin(outcome.decision, outcome.decided_by)
+        restricts = self.deciding == self.restricting
+        run.ask_about(outcome.decision, outcome.decided_by, restricts=restricts)
         return await self.ask(outcome.request, tasks, outcome.decision_id, run)
 
     def close(self) -> None:
@@ -435,33 +435,27 @@ class FoldRun(ChainRun):
         """
         chain, decision = self.chain, self.decision or self.draft.decision
         has_adjusters = chain.deciding < chain.restricting and not self.is_adjusting
-        if has_adjusters and not self.was_refused and decision is not None:
-            self.adjust(decision, self.decided_by)
-            return True
-        if self.draft.restricts or chain.restricting == len(chain.links):
+        adjusts = has_adjusters and not self.was_refused and decision is not None
+        if not adjusts and (self.draft.restricts or chain.restricting == len(chain.links)):
             return False
-        self.restrict(decision or chain.default, self.decided_by)
+        self.ask_about(decision or chain.default, self.decided_by, restricts=not adjusts)
         return True
 
-    def adjust(self, decision: Decision, decided_by: str) -> None:
-        """Ask the adjusters about a decision of this plugin."""
-        self._ask_about(decision, decided_by, self.chain.deciding, self.chain.restricting)
-
-    def restrict(self, decision: Decision, decided_by: str) -> None:
-        """Ask those that may only narrow a decision, in the time that is kept for them."""
-        self.was_refused = False
-        self.draft.restricts = True
-        self.deadline += self.chain.budget / 4
-        self._ask_about(decision, decided_by, self.chain.restricting, len(self.chain.links))
-
-    def _ask_about(self, decision: Decision, decided_by: str, first: int, last: int) -> None:
+    def ask_about(self, decision: Decision, decided_by: str, *, restricts: bool) -> None:
+        """Ask the adjusters about a decision of this plugin, or those that may only narrow it, in
+        the time that is kept for them.
+        """
         chain = self.chain
         self.is_adjusting = True
         self.check = lambda answer, _: check_adjusted(chain.endpoint, answer, draft)
         self.asked = draft = self.draft
         draft.decision = draft.protecting = decision
-        self.at, self.last, self.decision = first, last, None
+        self.at, self.last, self.decision = chain.deciding, chain.restricting, None
         self.by = self.decided_by = decided_by
+        if restricts:
+            self.was_refused, draft.restricts = False, True
+            self.deadline += chain.budget / 4
+            self.at, self.last = chain.restricting, len(chain.links)
 
     def undecided(self) -> Decision:
         """Return the decision of all answers, or the default."""

@@ -23,6 +23,13 @@ BULK_NODE = "127.0.0.1"
 ADDRESS = "10.44.250.22"
 
 
+_SECOND_LEG: dict[str, Event] = {
+    "webrtc": {"protocol": "API", "has_media": False},
+    "teams": {"protocol": "TEAMS", "call_direction": "out"},
+}
+"""How it differs from the person's own one."""
+
+
 class Present(NamedTuple):
     """Who is in a service: people in all, those of them who are Hosts, and those who wait."""
 
@@ -81,7 +88,6 @@ class Simulator:
         *,
         nodes: Sequence[str] = NODES,
         start: float = START,
-        version: Literal[1, 2] = 2,
         partial_updates: bool = False,
     ) -> None:
         self.script: list[Request | Event] = []
@@ -90,7 +96,7 @@ class Simulator:
         self.now = start
         """The clock of all nodes, in seconds since 1970."""
         self._rng = rng or random.Random(0)  # noqa: S311 - it repeats
-        self._nodes, self._version, self._partial = tuple(nodes), version, partial_updates
+        self._nodes, self._partial = tuple(nodes), partial_updates
         self._seq = dict.fromkeys(nodes, 0)
         self._ids = 0
         self._hosted: dict[tuple[str, str], int] = {}
@@ -110,13 +116,13 @@ class Simulator:
 
     def truth(self) -> dict[str, Present]:
         """Return who is in each service that anybody has joined."""
-        found = {service: Present() for service, _ in self._hosted}
-        for person in self.people:
-            if person.service:
-                is_in, waits = person.stage in PRESENT, person.stage == "waiting_room"
-                before, is_host = found[person.service], is_in and person.role == "chair"
-                more = Present(is_in, is_host, waits)
-                found[person.service] = Present(*map(sum, zip(before, more, strict=True)))
+        found: dict[str, Present] = {}
+        for service, _ in self._hosted:
+            people = [one for one in self.people if one.service == service]
+            inside = [one for one in people if one.stage in PRESENT]
+            hosts = sum(one.role == "chair" for one in inside)
+            waiting = sum(one.stage == "waiting_room" for one in people)
+            found[service] = Present(len(inside), hosts, waiting)
         return found
 
     # ---- what people do
@@ -131,7 +137,6 @@ class Simulator:
         role: Literal["chair", "guest"] = "guest",
         tag: str = "",
         through: Sequence[str] = (),
-        service_type: str = "conference",
         node: str | None = None,
     ) -> Person:
         """Let a person call ``alias``, by default the name of the service, on a node.
@@ -139,12 +144,12 @@ class Simulator:
         The person passes the stages ``through`` (``ivr``, ``waiting_room``) and stays in the last
         one until ``admit`` if it is the waiting room. A Teams call is a gateway call of two legs.
         """
-        node, number = node or self._rng.choice(self._nodes), len(self.people) + 1
-        caller, alias = caller or f"caller{number}@example.com", alias or service
-        kind = "gateway" if protocol == "teams" else service_type
+        node = node or self._rng.choice(self._nodes)
+        kind = "gateway" if protocol == "teams" else "conference"
         self.people.append(person := Person(service, "connecting", role, node))
-        person.legs = self._legs(person, protocol, alias, caller, tag)
-        self._ask(person, protocol, alias, caller, tag, number)
+        caller = caller or f"caller{len(self.people)}@example.com"
+        self._connect(person, protocol, alias or service, caller, tag)
+        self._ask(person, protocol)
         self._host(service, node, kind, tag, +1)
         for leg in person.legs:
             self._report(node, "participant_connected", leg)
@@ -152,9 +157,9 @@ class Simulator:
             self._update(person, stage)
         return person
 
-    def admit(self, person: Person, service_type: str = "conference") -> None:
+    def admit(self, person: Person) -> None:
         """Let a person in who waits."""
-        self._update(person, service_type)
+        self._update(person, "conference")
 
     def move(self, person: Person, service: str, *, node: str | None = None) -> None:
         """Move a person to another room, as into a breakout room or by a transfer.
@@ -170,11 +175,11 @@ class Simulator:
             moved = {**leg, "connect_time": self._rng.choice((None, leg["connect_time"]))}
             self._report(person.node, "participant_connected", moved)
 
-    def leave(self, person: Person, reason: str = "Call disconnected") -> None:
+    def leave(self, person: Person) -> None:
         """End the call of a person."""
         for leg in reversed(person.legs):
-            more = {"disconnect_reason": reason, "duration": 1.0, "end_time": self.now}
-            self._report(person.node, "participant_disconnected", {**leg, **more})
+            end = {"disconnect_reason": "Call disconnected", "end_time": self.now}
+            self._report(person.node, "participant_disconnected", {**leg, **end})
         self._host(person.service, person.node, "conference", "", -1)
         person.service = ""
 
@@ -219,21 +224,21 @@ class Simulator:
         while events:
             size = self._rng.randint(1, bulk)
             taken, events = events[:size], events[size:]
-            envelope = {"node": BULK_NODE, "seq": 0, "version": self._version, "time": self.now}
-            bulk_message = {"event": "eventsink_bulk", **envelope, "data": taken}
-            yield bulk_message if size > 1 else taken[0]
+            message = _event("eventsink_bulk", BULK_NODE, 0, self.now, taken)
+            yield message if size > 1 else taken[0]
 
     # ---- what nodes send
 
-    def _legs(
+    def _connect(
         self, person: Person, protocol: Protocol, alias: str, caller: str, tag: str
-    ) -> list[dict[str, Any]]:
-        """Return the legs of a call, each as it is while it connects."""
-        uuid = self._uuid()
+    ) -> None:
+        """Give a person the legs of a call, each as it is while it connects."""
+        uuid, other_uuid = self._uuid(), self._uuid()
+        call_id = other_uuid if protocol == "h323" else uuid
         own: Event = {
             "uuid": uuid,
-            "call_id": uuid,
-            "conversation_id": uuid,
+            "call_id": call_id,
+            "conversation_id": call_id,
             "conference": person.service,
             "service_type": "connecting",
             "service_tag": tag,
@@ -249,41 +254,33 @@ class Simulator:
             "media_node": person.node,
             "remote_address": ADDRESS,
         }
-        other: Event = {"uuid": self._uuid(), "related_uuids": [uuid]}
-        if protocol == "h323":
-            return [{**own, "call_id": other["uuid"], "conversation_id": other["uuid"]}]
-        if protocol == "webrtc":
-            return [own, {**own, **other, "protocol": "API", "has_media": False}]
-        if protocol == "teams":
-            return [own, {**own, **other, "protocol": "TEAMS", "call_direction": "out"}]
-        return [own]
+        person.legs = [own]
+        if (second := _SECOND_LEG.get(protocol)) is not None:
+            person.legs.append({**own, **second, "uuid": other_uuid, "related_uuids": [uuid]})
 
-    def _ask(
-        self, person: Person, protocol: Protocol, alias: str, caller: str, tag: str, number: int
-    ) -> None:
+    def _ask(self, person: Person, protocol: Protocol) -> None:
         """Add the policy requests of a call; a web app asks twice for the service."""
-        is_web = protocol == "webrtc"
-        wire = {"webrtc": "api", "teams": "sip"}.get(protocol, protocol)
+        is_web, own = protocol == "webrtc", person.legs[0]
         fields = {
-            "protocol": wire,
-            "remote_alias": caller,
-            "remote_display_name": caller,
-            "local_alias": alias,
+            "protocol": {"webrtc": "api", "teams": "sip"}.get(protocol, protocol),
+            "remote_alias": own["source_alias"],
+            "remote_display_name": own["source_alias"],
+            "local_alias": own["destination_alias"],
             "node_ip": person.node,
             "remote_address": ADDRESS,
-            "remote_port": 40000 + number % 20000,
+            "remote_port": 40000 + len(self.people) % 20000,
         }
         shape = "web" if is_web else "sip"
         for _ in range(1 + is_web):
             self.script.append(make_request("service_configuration", shape=shape, **fields))
             self.now += self._rng.uniform(1.3, 5.0) if is_web else 0.0
         fields |= {
-            "protocol": protocol if is_web else wire,
+            "protocol": "webrtc" if is_web else fields["protocol"],
             "service_name": person.service,
             "unique_service_name": person.service,
-            "service_tag": tag,
+            "service_tag": own["service_tag"],
             "participant_uuid": person.uuid,
-            "call_uuid": person.legs[0]["call_id"],
+            "call_uuid": own["call_id"],
             "preauthenticated_role": person.role,
         }
         self.script.append(make_request("participant_properties", shape=shape, **fields))
@@ -312,9 +309,12 @@ class Simulator:
     def _report(self, node: str, event: str, data: dict[str, Any]) -> None:
         self.now = round(self.now + self._rng.uniform(0.001, 1.0), 6)
         self._seq[node] += 1
-        envelope = {"node": node, "seq": self._seq[node], "version": self._version}
-        self.script.append({**envelope, "time": self.now, "event": event, "data": dict(data)})
+        self.script.append(_event(event, node, self._seq[node], self.now, dict(data)))
 
     def _uuid(self) -> str:
         self._ids += 1  # so that no two are equal, whatever the numbers are drawn from
         return str(UUID(int=self._rng.getrandbits(64) << 64 | self._ids, version=4))
+
+
+def _event(name: str, node: str, seq: int, time: float, data: object) -> Event:
+    return {"node": node, "seq": seq, "version": 2, "time": time, "event": name, "data": data}
