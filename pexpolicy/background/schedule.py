@@ -14,6 +14,7 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 from pexpolicy.chain.failure_log import PluginFailureLog
@@ -243,16 +244,16 @@ def schedule(
     return ScheduledJob(run, name, every, timeout, once_per)
 
 
+@dataclass
 class JobHistory:
     """When the jobs of a process ran last, over all its generations, and how the runs ended."""
 
-    def __init__(self, *, is_first_worker: bool = True) -> None:
-        self.is_first_worker = is_first_worker
-        """True in the process that runs the jobs of the server."""
-        self.started: dict[tuple[str, str], float] = {}
-        """The time of the event loop at the start of the last run, by plugin and job."""
-        self.runs: JobRuns = Counter()
-        """Runs that were not added to the metrics yet."""
+    is_first_worker: bool = True
+    """True in the process that runs the jobs of the server."""
+    started: dict[tuple[str, str], float] = field(default_factory=dict)
+    """The time of the event loop at the start of the last run, by plugin and job."""
+    runs: JobRuns = field(default_factory=Counter)
+    """Runs that were not added to the metrics yet."""
 
     def take_runs(self) -> JobRuns:
         """Return the runs since the last call."""
@@ -299,21 +300,14 @@ class ScheduledJob(Periodic[object]):
 
     async def _run_until_closed(self) -> None:
         while True:
-            age = self._age
-            if age is not None and age < self.every:
-                await asyncio.sleep(min(self.every - age, RECHECK_S))
-            elif await self._is_turn():
-                await self._run()
-            else:
-                await asyncio.sleep(min(self.every, RECHECK_S))
-
-    async def _is_turn(self) -> bool:
-        """Return whether this process runs it; without shared state the run is left out."""
-        try:
-            return self.is_turn is None or await self.is_turn()
-        except Exception as error:  # noqa: BLE001 - such as SharedUnavailableError
-            self._failed(error, FAILED)
-            return False
+            pause = 0.0 if (age := self._age) is None else self.every - age
+            try:
+                if pause <= 0 and (self.is_turn is None or await self.is_turn()):
+                    await self._run()
+                    continue
+            except Exception as error:  # noqa: BLE001 - such as SharedUnavailableError
+                self._failed(error, FAILED)  # the run is left out
+            await asyncio.sleep(min(pause if pause > 0 else self.every, RECHECK_S))
 
     async def _run(self) -> None:
         key = self._plugin, self.name

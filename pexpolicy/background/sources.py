@@ -29,14 +29,7 @@ from pexpolicy.background.schedule import (
 )
 from pexpolicy.background.shared import shared_state
 from pexpolicy.background.shared_state import SharedState
-from pexpolicy.config.files import (
-    Look,
-    kept_copies,
-    known_at,
-    stat_files,
-    track_secret,
-    tracking,
-)
+from pexpolicy.config.files import Look, kept_copies, known_at, stat_files, track_secret, tracking
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable

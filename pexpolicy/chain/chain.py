@@ -94,11 +94,7 @@ class Chain:
         self.group_ends = group_ends(self.links, (self.deciding, self.restricting))
 
     async def ask(
-        self,
-        request: Request,
-        tasks: HookTasks,
-        decision_id: str = "",
-        run: ChainRun | None = None,
+        self, request: Request, tasks: HookTasks, decision_id: str = "", run: ChainRun | None = None
     ) -> Outcome:
         """Ask until the run has ended, or the budget is gone. Never raises."""
         if run is None:
@@ -124,14 +120,7 @@ class Chain:
             decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
         name = self.endpoint.name
         return Outcome(
-            decision_id,
-            name,
-            request,
-            decision,
-            decided_by,
-            run.steps,
-            run.eventful,
-            run.adjusted,
+            decision_id, name, request, decision, decided_by, run.steps, run.eventful, run.adjusted
         )
 
     async def adjust(self, outcome: Outcome, tasks: HookTasks) -> Outcome:

@@ -221,9 +221,8 @@ class EventDispatcher:
     def take_counts(self) -> Counter[CountKey]:
         """Return what was counted since the last call."""
         counts, self._counts = self._counts, Counter()
-        for reason, count in self._receiver.take_remarks().items():
-            counts[metrics.EVENT_REMARKS.name, (reason,)] += count
-        return +counts
+        remarks, self._receiver.remarks = self._receiver.remarks, Counter()
+        return counts + Counter({(metrics.EVENT_REMARKS.name, (r,)): n for r, n in remarks.items()})
 
     def gauges(self) -> Iterator[Gauge]:
         """Yield gauges; those of nodes only while this process is the owner."""

@@ -125,10 +125,5 @@ class Nodes:
 
     def _told(self, state: NodeState, now: float, why: str, *, is_stale: bool) -> SourceStale:
         state.stale_since, state.why = now if is_stale else None, why
-        place: dict[str, Any] = {
-            "source": state.source,
-            "node": state.node,
-            "seq": state.top,
-            "event": STALE,
-        }
-        return SourceStale(**place, time=now, received=now, why=why, is_stale=is_stale)
+        place: dict[str, Any] = {"source": state.source, "node": state.node, "seq": state.top}
+        return SourceStale(**place, event=STALE, time=now, received=now, why=why, is_stale=is_stale)

@@ -115,11 +115,6 @@ class EventReceiver:
         self._inbox = inbox
         self._clock = clock
 
-    def take_remarks(self) -> Counter[str]:
-        """Return the remarks since the last call."""
-        remarks, self.remarks = self.remarks, Counter()
-        return remarks
-
     async def receive(self, request: web.BaseRequest, source: str, table: EventsTable) -> int:
         """Store the events of a message; return the status of the reply."""
         max_bytes = table.max_body_mb << 20

@@ -19,14 +19,7 @@ from pydantic import (
 
 from pexpolicy.config.plugin_settings import PluginSettings
 from pexpolicy.matching.clauses import Comparison, Condition, FindList, InSource, OtherValue, clause
-from pexpolicy.matching.conditions import (
-    All,
-    AnyOf,
-    NoneOf,
-    TimeCondition,
-    flattened,
-    group_names,
-)
+from pexpolicy.matching.conditions import All, AnyOf, NoneOf, TimeCondition, flattened, group_names
 from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import (
     ALIAS_PARTS,
