@@ -61,26 +61,19 @@ def _of_live(name: str) -> Subject:
     return Subject(f"{LIVE}.{name}", LIVE_KINDS[name], read, LIVE)
 
 
-_KINDS: dict[object, Kind] = {
+Form = Literal["text", "alias", "number", "flag", "several", "named"]
+_FORMS: dict[object, Form] = {
     request.alias: "alias",
     request.integer: "number",
     request.flag: "flag",
+    request.header_values: "several",
+    request.by_prefix: "named",
 }
 
 
-def kind_of(parameter: request.Parameter[Any]) -> Kind:
-    """Return the kind of a parameter's values."""
-    return _KINDS.get(parameter.read, "text")
-
-
-def is_named(parameter: request.Parameter[Any]) -> bool:
-    """Return whether a parameter is a table of attributes by name."""
-    return parameter.read is request.by_prefix
-
-
-def has_several(parameter: request.Parameter[Any]) -> bool:
-    """Return whether a parameter may have several values."""
-    return parameter.read is request.header_values
+def form_of(parameter: request.Parameter[Any]) -> Form:
+    """Return the kind of a parameter's values, or that it has several, or several by name."""
+    return _FORMS.get(parameter.read, "text")
 
 
 def known_parameters() -> dict[str, request.Parameter[Any]]:
@@ -116,22 +109,20 @@ def subject(key: str) -> Subject:
     parameter = _KNOWN.get(name)
     if parameter is None and name not in ("alias", "peer"):
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
-    if parameter is not None and is_named(parameter):
-        if not part:
-            raise UnknownSubjectError(
-                f"{key!r} has many attributes; name one, as in {name}.department"
-            )
-        return Subject(key, "text", _of_named(name, part), name, several=True)
     # The alias of a path is no parameter.
-    kind: Kind = "alias" if name == "alias" else "text"
-    kind = kind_of(parameter) if parameter is not None else kind
-    if part and (kind != "alias" or part not in ALIAS_PARTS):
-        known = f"; an alias has {', '.join(ALIAS_PARTS)}" if kind == "alias" else ""
+    form: Form = "alias" if name == "alias" else "text"
+    form = form_of(parameter) if parameter is not None else form
+    if form == "named" and not part:
+        raise UnknownSubjectError(f"{key!r} has many attributes; name one, as in {name}.department")
+    if form == "named":
+        return Subject(key, "text", _of_named(name, part), name, several=True)
+    if part and (form != "alias" or part not in ALIAS_PARTS):
+        known = f"; an alias has {', '.join(ALIAS_PARTS)}" if form == "alias" else ""
         raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
-    several = parameter is not None and has_several(parameter)
-    secret = parameter is not None and parameter.secret
+    several, secret = form == "several", parameter is not None and parameter.secret
     read = _of_attribute(name, part, several=several)
-    return Subject(key, "text" if part else kind, read, name, secret, several=several)
+    kind: Kind = "text" if part or form == "several" else form
+    return Subject(key, kind, read, name, secret, several=several)
 
 
 _WITH_PART = {"user": ("{}", "{}@x"), "host": ("x@{}",), "scheme": ()}
@@ -209,4 +200,4 @@ def _of_named(name: str, attribute: str) -> Callable[[Request], Values]:
 _KNOWN = known_parameters()
 _SECRET_NAMES = frozenset(parameter.wire for parameter in _KNOWN.values() if parameter.secret)
 _SHOWN_NAMES = frozenset(p.wire for p in _KNOWN.values()) - _SECRET_NAMES
-_PREFIXES = tuple(p.wire for p in _KNOWN.values() if is_named(p))
+_PREFIXES = tuple(p.wire for p in _KNOWN.values() if form_of(p) == "named")

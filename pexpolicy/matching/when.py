@@ -21,15 +21,7 @@ from pexpolicy.config.plugin_settings import PluginSettings
 from pexpolicy.matching.clauses import Comparison, Condition, FindList, InSource, OtherValue, clause
 from pexpolicy.matching.conditions import All, AnyOf, NoneOf, TimeCondition, flattened, group_names
 from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
-from pexpolicy.matching.subjects import (
-    ALIAS_PARTS,
-    Subject,
-    has_several,
-    is_named,
-    kind_of,
-    known_parameters,
-    subject,
-)
+from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, form_of, known_parameters, subject
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.context import WallClock, wall_clock
 from pexpolicy.subnets import read_subnet
@@ -278,20 +270,16 @@ else:
         "number": NumberOperators,
         "flag": FlagOperators,
         "text": TextOperators,
+        "several": MultiValueOperators,
+        "named": Annotated[dict[Word, MultiValueOperators], Field(min_length=1)],
     }
-
-    def _table_of(parameter: Any) -> Any:
-        if is_named(parameter):
-            return Annotated[dict[Word, MultiValueOperators], Field(min_length=1)]
-        return MultiValueOperators if has_several(parameter) else _TABLES[kind_of(parameter)]
-
     When = create_model(
         "When",
         __base__=Conditions,
         __module__=__name__,
         __doc__="Conditions on a request. Each key is a parameter of a request.",
         alias=(AliasOperators | None, None),
-        **{n: (_table_of(p) | None, None) for n, p in known_parameters().items()},
+        **{n: (_TABLES[form_of(p)] | None, None) for n, p in known_parameters().items()},
     )
     Conditions.model_rebuild(_types_namespace={"When": When, "TimeOperators": TimeOperators})
     When.model_rebuild(force=True)
