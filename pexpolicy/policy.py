@@ -16,7 +16,7 @@ import msgspec
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, looking_after
 from pexpolicy.background.shared_state import SetupError, SharedState
-from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
+from pexpolicy.background.sources import SharedResources, SourceLease
 from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, Clock
@@ -263,10 +263,8 @@ class Policy:
     async def _open_sources(self, *, in_server: bool) -> None:
         try:
             await self.sources.open(self._log, in_server=in_server)
-        except SourceOpenError as error:
-            text = f"cannot be opened: {describe_error(error.reason).summary}"
-            problem = Problem(("sources", error.name), text)
-            raise PluginStartupError(self.settings.path, [problem]) from None
+        except PluginBuildError as error:
+            raise PluginStartupError(self.settings.path, error.problems) from None
         opened = (source.lifespan for source in self.sources)
         self.lifespans |= {lifespan.name: lifespan for lifespan in opened if lifespan is not None}
 
@@ -290,7 +288,7 @@ class Policy:
         """Plugins and hooks that were abandoned and have not returned."""
         waiting = self._tasks.abandoned if self._tasks is not None else []
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
-        observing = [queue.plugin for queue in self.observers if queue.is_stuck]
+        observing = [queue.plugin for queue in self.observers if queue.attempts.is_stuck]
         return sorted({*waiting, *stuck, *observing})
 
     def links(self) -> Iterator[BoundHook]:

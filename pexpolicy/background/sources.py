@@ -54,15 +54,6 @@ def digest_of(value: object) -> bytes:
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
-class SourceOpenError(Exception):
-    """A source cannot be opened; ``reason`` is what its driver raised."""
-
-    def __init__(self, name: str, reason: BaseException) -> None:
-        super().__init__(name)
-        self.name = name
-        self.reason = reason
-
-
 class _SourceType:
     """The validator of ``Source[T]``; the context of the validation has the ``SourceLease``."""
 
@@ -163,9 +154,9 @@ class SharedResources:
         """Return the source of the same table for another user, if there is one."""
         with self._lock:
             shared = self._shared.get(name)
-            if shared is None or type(shared.driver) is not driver_class:
+            if shared is None or shared.digest != digest or not shared.is_usable:
                 return None
-            if shared.digest != digest or not shared.is_usable:
+            if type(shared.driver) is not driver_class:
                 return None
             shared.users += 1
             return shared
@@ -298,7 +289,7 @@ class SourceLease:
         return made
 
     async def open(self, log: Log | None, *, in_server: bool) -> None:
-        """Open the sources that are not open yet; raises ``SourceOpenError``."""
+        """Open the sources that are not open yet; raises ``PluginBuildError``."""
         history = self._resources.history if in_server else None
         state = self._resources.state
         for shared in self:
@@ -314,7 +305,8 @@ class SourceLease:
                 self._resources.release(shared, is_broken=True)
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                raise SourceOpenError(shared.name, error) from error
+                text = f"cannot be opened: {describe_error(error).summary}"
+                raise PluginBuildError([Problem(("sources", shared.name), text)]) from error
 
     async def close(self) -> None:
         """Close the sources that no other policy uses."""

@@ -144,6 +144,7 @@ class ObserverQueue:
         self.successor: ObserverQueue | None = None
         """The queue of the same plugin in the next generation."""
         self.is_open = False
+        self.attempts = Attempts(observer)
         self._observer = observer
         self._log = log
         self._failure_log = PluginFailureLog(log, observer.hook)
@@ -155,17 +156,11 @@ class ObserverQueue:
         self._counts: BackgroundCounts | None = None
         self._dropped = 0
         self._logged_at = -math.inf
-        self._attempts = Attempts(observer)
 
     @property
     def pending(self) -> int:
         """The number of decisions that are not delivered yet."""
         return len(self._waiting) + len(self._current)
-
-    @property
-    def is_stuck(self) -> bool:
-        """True while an attempt runs, also one that ignores its cancellation."""
-        return self._attempts.is_stuck
 
     def put(self, outcome: Outcome, counts: BackgroundCounts | None) -> None:
         """Deliver a decision soon, or drop it where too many wait."""
@@ -209,7 +204,7 @@ class ObserverQueue:
         """Notify the observer until it succeeds, has a defect, or has failed for too long."""
         loop = asyncio.get_running_loop()
         began, pause = loop.time(), MIN_RETRY_S
-        while (failed := await self._attempts.make(batch)) is not None:
+        while (failed := await self.attempts.make(batch)) is not None:
             result, error = failed
             self._count(result, 1)
             secrets = {secret for one in batch for secret in withheld_values(one.request)}
@@ -239,7 +234,7 @@ class ObserverQueue:
         if (task := self._task) is not None:
             await asyncio.wait((task,), timeout=DRAIN_TIMEOUT_S)
             task.cancel()
-        self._attempts.cancel()
+        self.attempts.cancel()
         left = [*self._current, *self._waiting]
         self._waiting.clear()
         self._current = []
@@ -382,14 +377,12 @@ class BackgroundTasks:
 
     async def finish(self) -> None:
         """Drain the observers, wait as long for shadow plugins, and cancel the rest."""
-        drained = (observer.drain() for observer in self.observers)
-        await asyncio.gather(self._finish_shadows(), *drained)
-
-    async def _finish_shadows(self) -> None:
+        waits: list[Awaitable[object]] = [observer.drain() for observer in self.observers]
         if self._pending:
-            _, late = await asyncio.wait(self._pending, timeout=DRAIN_TIMEOUT_S)
-            for task in late:
-                task.cancel()
+            waits.append(asyncio.wait(self._pending, timeout=DRAIN_TIMEOUT_S))
+        await asyncio.gather(*waits)
+        for task in [*self._pending]:
+            task.cancel()
 
 
 def was_decided(outcome: Outcome) -> bool:

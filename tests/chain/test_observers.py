@@ -290,10 +290,10 @@ async def test_one_that_ignores_its_cancellation_runs_once_at_a_time() -> None:
     for number in range(2):
         queue.put(outcome(number), counts)
     await until(lambda: counts["timed_out"] > 5)
-    assert (queue.is_stuck, queue.pending, running) == (True, 2, ["id-0"])
+    assert (queue.attempts.is_stuck, queue.pending, running) == (True, 2, ["id-0"])
     released.set()
     await until(lambda: not queue.pending)
-    assert not queue.is_stuck
+    assert not queue.attempts.is_stuck
     await queue.drain()
     assert told == ["id-0", "id-1"]
     assert counts["delivered"] == 2
