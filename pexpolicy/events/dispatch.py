@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import msgspec
 from uuid_utils import uuid7
 
-from pexpolicy.background.shared import Leases, SharedTables
-from pexpolicy.background.shared_state import SetupError, SharedUnavailableError, Statement
+from pexpolicy.background.shared import Leases, Store
+from pexpolicy.background.shared_state import SetupError, SharedUnavailableError
 from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observer, is_defect
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.events.nodes import Nodes, NodeState
-from pexpolicy.events.receiver import INBOX, NODES, EventInbox, EventReceiver
+from pexpolicy.events.nodes import MAX_NODES, Nodes, NodeState
+from pexpolicy.events.receiver import INBOX, EventInbox, EventReceiver
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
@@ -44,13 +44,6 @@ OWNER = "owner"
 DISPATCHED, REPEATED, DROPPED = "dispatched", "repeated", "dropped"
 _READ = f"SELECT id, source, received, content FROM {INBOX} ORDER BY id LIMIT $1"
 _DELETE = f"DELETE FROM {INBOX} WHERE id = $1"
-_STATES = f"SELECT state FROM {NODES}"
-_KEEP = (
-    f"INSERT INTO {NODES} (source, node, state) VALUES ($1, $2, $3)"
-    " ON CONFLICT (source, node) DO UPDATE SET state = excluded.state"
-)
-_FORGET = f"DELETE FROM {NODES} WHERE source = $1 AND node = $2"
-_decode_state = msgspec.json.Decoder(NodeState).decode
 
 
 class _NotOwnerError(Exception):
@@ -87,6 +80,7 @@ class EventDispatcher:
         self._log = log
         self._holder = f"{os.uname().nodename}/{os.getpid()}/{uuid7()}"
         self._lease = Leases(OWNER, ttl=LEASE_S)
+        self._states = Store("nodes", NodeState)
         self._renewed_at = -LEASE_S
         self._attempts: dict[Observer, tuple[Attempts, PluginFailureLog]] = {}
 
@@ -129,17 +123,23 @@ class EventDispatcher:
             return False
         await self._renew()
         await self._inbox.count()
-        tables = self._inbox.tables
         if self.nodes is None:
-            rows = await tables.read(_STATES)
-            self.nodes = Nodes(_decode_state(row[0]) for row in rows)
-        rows = await tables.read(_READ, BATCH)
+            self.nodes = Nodes(await self._stored_states())
+        rows = await self._inbox.tables.read(_READ, BATCH)
         events = await self._events(self.nodes, rows)
         if events:
             await self._deliver(events)
-        if rows or self.nodes.changed:
-            await self._done(tables, self.nodes, rows)
+        # States come first: of events that are dispatched again, none is missed.
+        states = {"\n".join(key): self.nodes.states.get(key) for key in self.nodes.changed}
+        await self._states.put_all(states)
+        self.nodes.changed.clear()
+        if rows:
+            await self._inbox.tables.write((_DELETE, [(row[0],) for row in rows]))
         return bool(rows)
+
+    async def _stored_states(self) -> list[NodeState]:
+        self._states.bind("server", self._inbox.tables.state)
+        return [state for _, state in await self._states.items(limit=2 * MAX_NODES)]
 
     async def _renew(self) -> None:
         """Stay the owner, or raise ``_NotOwnerError``."""
@@ -208,16 +208,6 @@ class EventDispatcher:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LEASE_S / 3)
 
-    async def _done(self, tables: SharedTables, nodes: Nodes, rows: Sequence[Any]) -> None:
-        """Store the states of nodes, and delete what was dispatched."""
-        changed = [(key, nodes.states.get(key)) for key in nodes.changed]
-        kept = [(*key, msgspec.json.encode(state).decode()) for key, state in changed if state]
-        gone = [key for key, state in changed if state is None]
-        done = [(row[0],) for row in rows]
-        parts: list[Statement] = [(_KEEP, kept), (_FORGET, gone), (_DELETE, done)]
-        await tables.write(*((sql, part) for sql, part in parts if part))
-        nodes.changed.clear()
-
     def take_counts(self) -> Counter[CountKey]:
         """Return what was counted since the last call."""
         counts, self._counts = self._counts, Counter()
@@ -240,9 +230,8 @@ class EventDispatcher:
             return None
         try:
             await self._inbox.count(0.0)
-            rows = await self._inbox.tables.read(_STATES)
+            states, now = await self._stored_states(), time.time()
         except (SharedUnavailableError, SetupError) as error:
             return {"problem": str(error), "waiting": None, "nodes": []}
-        states, now = [_decode_state(row[0]) for row in rows], time.time()
         nodes = [{**msgspec.to_builtins(one), "age": now - one.received} for one in states]
         return {"problem": None, "waiting": self._inbox.waiting, "nodes": nodes}

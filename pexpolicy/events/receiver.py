@@ -45,13 +45,9 @@ MAX_ROWS = 300
 """Events that one transaction stores: others wait for the database meanwhile."""
 COUNT_S = 1.0
 TIMEOUT_S = 5.0
-INBOX, NODES = "pexpolicy_events_inbox", "pexpolicy_events_nodes"
-_COLUMNS = {
-    INBOX: "id $text PRIMARY KEY, source $text, received double precision NOT NULL,"
-    " content $text NOT NULL",
-    NODES: "source $text, node $text, state $text NOT NULL, PRIMARY KEY (source, node)",
-}
-_CREATE = [f"CREATE TABLE IF NOT EXISTS {name} ({text})" for name, text in _COLUMNS.items()]
+INBOX = "pexpolicy_events_inbox"
+_CREATE = f"""CREATE TABLE IF NOT EXISTS {INBOX} (id $text PRIMARY KEY, source $text,
+received double precision NOT NULL, content $text NOT NULL)"""
 _INSERT = f"INSERT INTO {INBOX} (id, source, received, content) VALUES ($1, $2, $now, $3)"
 
 
@@ -66,7 +62,7 @@ class EventInbox:
         """Events in the inbox when that was last counted."""
         self.arrived = asyncio.Event()
         self._state = state
-        self._tables = SharedTables("events", _CREATE, TIMEOUT_S)
+        self._tables = SharedTables("events", [_CREATE], TIMEOUT_S)
         self._queue: list[tuple[str, str, str]] = []
         self._next: asyncio.Task[None] | None = None
         """Will store the queue, once the transaction before has ended."""
