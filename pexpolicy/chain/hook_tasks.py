@@ -67,8 +67,8 @@ class HookTasks:
     def start(self, work: Work) -> asyncio.Task[None]:
         """Run ``work`` in a new task.
 
-        Where tasks are eager, the task has taken its first step on return. Elsewhere it takes that
-        step in ``first_step``, which has to be awaited next.
+        Where tasks are eager, it has taken its first step on return. ``wait`` has to be awaited
+        next, unless it has ended.
         """
         if sys.version_info >= (3, 12):
             self._starting = work
@@ -76,27 +76,11 @@ class HookTasks:
                 task = asyncio.Task(work.run(), loop=self._loop, eager_start=True)
             finally:
                 self._starting = None
-            if not task.done():
-                self._waiting[task] = work
-                task.add_done_callback(self._forget)
         else:
             task = asyncio.Task(work.run(), loop=self._loop)
+        if not task.done():
             self._waiting[task] = work
         return task
-
-    async def first_step(self, task: asyncio.Task[None]) -> None:
-        """Wait until a task that is not eager has taken its first step, the only one of most."""
-        try:
-            await asyncio.sleep(0)
-        finally:
-            if task.done():
-                del self._waiting[task]
-            else:
-                task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._waiting[task]
-        self._abandoned.pop(task, None)
 
     async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
         """Run ``work`` in a new task; false if it was abandoned after ``timeout`` seconds."""
@@ -114,20 +98,19 @@ class HookTasks:
         """
         try:
             if not EAGER:
-                await self.first_step(task)
+                await asyncio.sleep(0)
                 if task.done():
                     return
             await asyncio.wait((task,), timeout=max(seconds_left(), 0.0))
         finally:
+            del self._waiting[task]
             if not task.done():
-                self.abandon(task, work.names)
-
-    def abandon(self, task: asyncio.Task[None], names: Names) -> None:
-        """Cancel a task without waiting for it; remember plugin and hook until it has ended."""
-        self._abandoned[task] = names
-        # On closing, the event loop would wait for it, and it may never end.
-        hide(task)
-        task.cancel()
+                # Not waited for; plugin and hook are remembered until it has ended.
+                self._abandoned[task] = work.names
+                task.add_done_callback(self._abandoned.pop)
+                # On closing, the event loop would wait for it, and it may never end.
+                hide(task)
+                task.cancel()
 
     async def close(self) -> None:
         """Cancel the abandoned tasks again, and wait up to 0.2 s for them."""

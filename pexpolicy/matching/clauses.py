@@ -40,13 +40,14 @@ class Condition:
         return []
 
 
+@dataclass(frozen=True, slots=True)
 class _OnSubject(Condition):
     """A test of the values of a subject."""
 
-    __slots__ = ()
     subject: Subject
-    negated: bool
-    every: bool
+    negated: bool = field(default=False, kw_only=True)
+    every: bool = field(default=False, kw_only=True)
+    """True if all values must pass, and not only one."""
 
     def _passes(self, values: Sequence[Any], test: ValueTest) -> bool:
         passed = bool(values) and all(map(test, values)) if self.every else any(map(test, values))
@@ -69,13 +70,9 @@ class _OnSubject(Condition):
 class Clause(_OnSubject):
     """One operator with its operands on one subject."""
 
-    subject: Subject
     operator: str
     """Without the negation; ``one_of`` is ``equals`` with several operands."""
     operands: tuple[Any, ...]
-    negated: bool = False
-    every: bool = False
-    """True if all values must pass, and not only one."""
     case_sensitive: bool = False
     test: ValueTest = field(default=bool, compare=False, repr=False)
     """Test of one value, without the negation."""
@@ -119,15 +116,12 @@ class Clause(_OnSubject):
 
 
 def clause(
-    subject: Subject,
-    operator: str,
-    operands: tuple[Any, ...],
-    *,
-    negated: bool,
-    every: bool,
-    case_sensitive: bool,
+    subject: Subject, operator: str, operands: tuple[Any, ...], *, case_sensitive: bool, **how: bool
 ) -> Clause:
-    """Return a compiled clause; raise ``PatternError`` for an invalid pattern."""
+    """Return a compiled clause; raise ``PatternError`` for an invalid pattern.
+
+    ``how`` says whether it is ``negated``, and whether ``every`` value must pass.
+    """
     patterns: tuple[Pattern, ...] = ()
     if operator in ("regex", "glob"):
         compiled = glob if operator == "glob" else Pattern
@@ -135,7 +129,7 @@ def clause(
     if operator == "equals" and subject.kind == "alias":
         operands = tuple(Alias(operand) for operand in operands)
     test = _value_test(subject, operator, operands, patterns, case_sensitive=case_sensitive)
-    return Clause(subject, operator, operands, negated, every, case_sensitive, test, patterns)
+    return Clause(subject, operator, operands, case_sensitive, test, patterns, **how)
 
 
 def _value_test(
@@ -235,13 +229,9 @@ class OtherValue:
 class Comparison(_OnSubject):
     """A comparison of two values of a request; each has one value or several."""
 
-    subject: Subject
     operator: str
     """``equals``, ``greater`` or ``less``, without the negation."""
     other: OtherValue
-    negated: bool = False
-    every: bool = False
-    """True if all values of the subject must pass, and not only one."""
     case_sensitive: bool = False
 
     def matches(self, request: Request) -> bool:
@@ -277,12 +267,8 @@ class Comparison(_OnSubject):
 class InSource(_OnSubject):
     """A condition that matches if a value is in a list."""
 
-    subject: Subject
     names: tuple[str, ...]
     lists: tuple[ValueList, ...] = field(compare=False, repr=False)
-    negated: bool = False
-    every: bool = False
-    """True if all values must be in a list, and not only one."""
 
     def matches(self, request: Request) -> bool:
         """Return whether a value is in one of the lists; raise what they raise."""

@@ -347,24 +347,20 @@ def _on_subject(
     case_sensitive = getattr(table, "case_sensitive", False)
     for key in _set_keys(table):
         operands = getattr(table, key)
-        operator, negated = key.removeprefix(NEGATION), key.startswith(NEGATION)
+        operator = key.removeprefix(NEGATION)
+        how = {"negated": key.startswith(NEGATION), "every": every}
         if key in ALIAS_PARTS:
             yield from _on_subject(subject(f"{tested.key}.{key}"), operands, find_list)
         elif key in _OPTIONS:
             continue
         elif isinstance(operands, ValueOf):
             other = compile_value_of(operands)
-            yield Comparison(tested, operator, other, negated, every, case_sensitive)
+            yield Comparison(tested, operator, other, case_sensitive, **how)
         elif operator == "in_source":
             assert find_list is not None, "the validation refuses in_source without lists"
             lists = tuple(find_list(name, tested.kind) for name in operands)
-            yield InSource(tested, tuple(operands), lists, negated, every)
+            yield InSource(tested, tuple(operands), lists, **how)
         else:
-            yield clause(
-                tested,
-                "equals" if operator == "one_of" else operator,
-                tuple(operands) if isinstance(operands, list) else (operands,),
-                negated=negated,
-                every=every,
-                case_sensitive=case_sensitive,
-            )
+            operator = "equals" if operator == "one_of" else operator
+            operands = tuple(operands) if isinstance(operands, list) else (operands,)
+            yield clause(tested, operator, operands, case_sensitive=case_sensitive, **how)
