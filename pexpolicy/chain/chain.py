@@ -228,7 +228,7 @@ class ChainRun:
                         self.began = now
                         self.at += 1
                         if breaker is not None and breaker.record_success():
-                            self.log_breaker(link, "closed")
+                            chain.failure_log.breaker(link.plugin, "closed", hook=link.hook)
                         if answer is not None:
                             self.decision, self.decided_by = answer, link.plugin
                 if self.decision is not None:
@@ -307,20 +307,13 @@ class ChainRun:
         self.eventful = True
         self.began = now
         self.at += 1
-        decision_id = self.request.decision_id
-        self.chain.failure_log.step(
-            link.plugin, outcome, detail, now, hook=link.hook, decision_id=decision_id
-        )
+        where, log = {"hook": link.hook}, self.chain.failure_log
+        log.step(link.plugin, outcome, detail, now, decision_id=self.request.decision_id, **where)
         breaker = link.breaker
         if breaker is not None and outcome != SKIPPED and breaker.record_failure(now):
-            self.log_breaker(link, "opened", pause=breaker.pause, error=detail)
+            log.breaker(link.plugin, "opened", pause=breaker.pause, error=detail, **where)
         if link.on_error == "reject":
             self.refuse(link, outcome)
-
-    def log_breaker(self, link: BoundHook, what: str, **fields: object) -> None:
-        """Log that the circuit breaker of a plugin opened or closed."""
-        fields |= {"hook": link.hook} if link.hook else {}
-        self.chain.failure_log.breaker(link.plugin, f"circuit breaker {what}", **fields)
 
     def _skip_rest(self) -> None:
         rest = self.chain.links[self.at : self.last]

@@ -52,10 +52,10 @@ class PluginFailureLog:
         if outcome in _EVENTS:
             self._warn((_EVENTS[outcome], plugin, "", ""), detail, now, detail, **more)
 
-    def breaker(self, plugin: str, event: str, **fields: object) -> None:
+    def breaker(self, plugin: str, what: str, **fields: object) -> None:
         """Log that the circuit breaker of a plugin opened or closed."""
         if self._log is not None:
-            self._log.warning(event, plugin=plugin, **{"hook": self._hook, **fields})
+            self._log.warning(f"circuit breaker {what}", plugin=plugin, **self._set(fields))
 
     def close(self) -> None:
         """Log what was left out since the last lines."""
@@ -69,13 +69,16 @@ class PluginFailureLog:
             self._log.warning(event, plugin=plugin, hook=hook, error=text, times=times)
         self._texts.clear()
 
+    def _set(self, fields: dict[str, object]) -> dict[str, object]:
+        return {"hook": self._hook, **{key: one for key, one in fields.items() if one != ""}}
+
     def _warn(
         self, kind: tuple[str, str, str, str], text: str, now: float, error: str, **fields: object
     ) -> None:
         if self._log is None:
             return
         event, plugin, name, place = kind
-        fields = {"hook": self._hook, **{key: one for key, one in fields.items() if one != ""}}
+        fields = self._set(fields)
         hook, text = str(fields["hook"]), _VARYING.sub("#", text)
         if len(self._texts) >= MAX_KINDS:
             self._texts.clear()
