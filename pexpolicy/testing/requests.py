@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 from urllib.parse import quote, unquote, urlencode
 
 from multidict import MultiDict, MultiDictProxy
@@ -36,25 +36,6 @@ class RequestError(ValueError):
         self.text = text
 
 
-class RequestTemplate(NamedTuple):
-    """Parameters of one request by their names on the wire, and the decoded alias of its path."""
-
-    params: Mapping[str, tuple[str, ...]]
-    alias: str
-
-
-def shape_of(endpoint: str, name: str | None) -> RequestTemplate:
-    """Return a shape by name, or the default one of the endpoint; raises ``RequestError``."""
-    if endpoint not in ENDPOINTS:
-        raise _unknown("endpoint", f"there is no endpoint {endpoint!r}", endpoint, ENDPOINTS)
-    shapes = _shapes()[endpoint]
-    if name is None:
-        return next(iter(shapes.values()))
-    if name not in shapes:
-        raise _unknown("shape", f"{endpoint} has no shape {name!r}", name, shapes)
-    return shapes[name]
-
-
 def _unknown(key: str, text: str, name: str, known: Collection[str]) -> RequestError:
     guess = did_you_mean(name, known) or f"; write one of {', '.join(known)}"
     return RequestError((key,), text + guess)
@@ -66,13 +47,14 @@ def shape_names_of(endpoint: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _shapes() -> Mapping[str, Mapping[str, RequestTemplate]]:
-    shapes: dict[str, dict[str, RequestTemplate]] = {}
+def _shapes() -> Mapping[str, Mapping[str, tuple[Mapping[str, Texts], str]]]:
+    """Return the parameters and the alias of each shape, by endpoint and name."""
+    shapes: dict[str, dict[str, tuple[Mapping[str, Texts], str]]] = {}
     for table in tomllib.loads(_FILE.read_text(encoding="utf-8"))["shape"]:
         endpoint, url = table["endpoint"], URL(table["url"], encoded=True)
         params = {name: tuple(url.query.getall(name)) for name in url.query}
         alias = unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path))
-        shapes.setdefault(endpoint, {})[table["name"]] = RequestTemplate(params, alias)
+        shapes.setdefault(endpoint, {})[table["name"]] = params, alias
     return shapes
 
 
@@ -136,9 +118,13 @@ def composed(
     endpoint: str, shape: str | None, fields: Mapping[str, Value], extra: Extra = NOTHING
 ) -> Request:
     """Make a request from a mapping of fields; otherwise like ``make_request``."""
-    usual = shape_of(endpoint, shape)
-    alias = usual.alias
-    params = dict(usual.params)
+    if endpoint not in ENDPOINTS:
+        raise _unknown("endpoint", f"there is no endpoint {endpoint!r}", endpoint, ENDPOINTS)
+    shapes = _shapes()[endpoint]
+    if shape is not None and shape not in shapes:
+        raise _unknown("shape", f"{endpoint} has no shape {shape!r}", shape, shapes)
+    usual, alias = shapes[next(iter(shapes)) if shape is None else shape]
+    params = dict(usual)
     for name, value in fields.items():
         if name == "alias" and _has_alias(endpoint):
             if not isinstance(value, str) or not value:
@@ -204,7 +190,7 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
     if (parameter := known.get(name)) is not None:
         return parameter.wire, parameter.read is by_prefix
     wires = {parameter.wire for parameter in known.values()}
-    wires.update(*(shape.params for shape in _shapes()[endpoint].values()))
+    wires.update(*(params for params, _ in _shapes()[endpoint].values()))
     prefixes = tuple(one.wire for one in known.values() if one.read is by_prefix)
     if name in wires or name.startswith(prefixes):
         return name, False
