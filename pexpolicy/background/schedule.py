@@ -20,7 +20,7 @@ from typing import ClassVar, Generic, Literal, Self, TypeVar, get_args
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.context import HOOK_CONTEXT
+from pexpolicy.models.context import HOOK_CONTEXT, using
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
 from pexpolicy.tasks import Failure, capture, end_tasks, hide
 
@@ -143,11 +143,8 @@ class Periodic(Declared, Generic[T]):
 def collecting_declarations() -> Iterator[list[Declared]]:
     """Yield a list to which everything is added that is declared inside."""
     declared: list[Declared] = []
-    token = _DECLARED.set(declared)
-    try:
+    with using(_DECLARED, declared):
         yield declared
-    finally:
-        _DECLARED.reset(token)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import ClientError, hdrs, web
@@ -133,10 +133,15 @@ class EventReceiver:
 
     async def _read(self, request: web.BaseRequest, source: str, max_bytes: int) -> int:
         now, size, waiting = self._clock(), 0, list[str]()
-        parser = MessageParser(now)
+        parser, protocol = MessageParser(now), cast("Any", request.protocol)
         is_dropped = (request.content_length or 0) > max_bytes
         try:
-            _accept_body(request)
+            if (
+                request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+                and protocol.transport
+            ):
+                protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            protocol.accept_body()
             while read := await request.content.readany():
                 size += len(read)
                 if size > max_bytes * REFUSED_FACTOR:
@@ -161,13 +166,6 @@ class EventReceiver:
         if waiting:
             await self._inbox.put(source, waiting)
         return HTTPStatus.OK
-
-
-def _accept_body(request: web.BaseRequest) -> None:
-    protocol: Any = request.protocol
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and protocol.transport:
-        protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    protocol.accept_body()
 
 
 async def discard(request: web.BaseRequest) -> bool:

@@ -24,7 +24,8 @@ of any library has its plugin, and ``annotate`` its hook.
 
 
 @contextmanager
-def _using(variable: ContextVar[T], value: T) -> Iterator[None]:
+def using(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Set a context variable inside."""
     token = variable.set(value)
     try:
         yield
@@ -34,7 +35,7 @@ def _using(variable: ContextVar[T], value: T) -> Iterator[None]:
 
 def hook_context(plugin: str, hook: str, request: Any = None) -> AbstractContextManager[None]:
     """Run the code of a plugin in the context of one of its hooks."""
-    return _using(HOOK_CONTEXT, ((plugin, hook), request))
+    return using(HOOK_CONTEXT, ((plugin, hook), request))
 
 
 WallClock = Callable[[], float]
@@ -60,7 +61,7 @@ def wall_clock() -> WallClock:
 
 def using_wall_clock(clock: WallClock) -> AbstractContextManager[None]:
     """Give this clock to what is built inside."""
-    return _using(_WALL_CLOCK, clock)
+    return using(_WALL_CLOCK, clock)
 
 
 LIVE = "live"
@@ -88,7 +89,7 @@ def live_values() -> LiveValues:
 
 def using_live_values(values: LiveValues) -> AbstractContextManager[None]:
     """Give these live values to what is built inside."""
-    return _using(_LIVE, values)
+    return using(_LIVE, values)
 
 
 class DryRunClock:
