@@ -47,11 +47,7 @@ class CasesError(Exception):
 
 
 class BadCaseError(Exception):
-    """A case with ``problems``, each of which begins with its key."""
-
-    def __init__(self, *problems: object) -> None:
-        super().__init__()
-        self.problems = problems
+    """A case that cannot be used; ``args`` are its problems, each of which begins with its key."""
 
 
 def read_cases(
@@ -88,7 +84,7 @@ def read_cases(
         try:
             case = make(document, table)
         except BadCaseError as error:
-            problems += [f"{label}, {problem}" for problem in error.problems]
+            problems += [f"{label}, {problem}" for problem in error.args]
             continue
         if case.name in cases:
             told = f"two cases have the name {brief(case.name)}: a report could not tell them apart"
@@ -193,9 +189,7 @@ def _case(path: Path, table: dict[str, Any]) -> Case:
         raise BadCaseError(*problems_of(error, _CaseTable)) from None
     request = None
     if read.url is not None:
-        given = [
-            name for name in ("endpoint", "shape", "request") if getattr(read, name) is not None
-        ]
+        given = [one for one in ("endpoint", "shape", "request") if getattr(read, one) is not None]
         if given:
             text = "leave it out: the url contains it"
             raise BadCaseError(*(Problem((name,), text) for name in given))
