@@ -9,6 +9,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -228,7 +229,8 @@ class Store(SharedItem, Generic[M]):
         self._ttl = ttl
         self._encode: Callable[[M], str] = lambda value: msgspec.json.encode(value).decode()
         self._decode: Callable[[str], M]
-        if isinstance(model, type) and issubclass(model, BaseModel):
+        is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
+        if is_class and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:

@@ -115,7 +115,7 @@ _KINDS: Mapping[str, type[Event]] = {
     "participant_media_stream_window": Event,
     "participant_media_streams_destroyed": Event,
 }
-_FIELDS = {
+_FIELDS: Mapping[type[Event], list[tuple[str, tuple[type, ...]]]] = {
     kind: [(one, _TYPES[text.partition(" ")[0]]) for one, text in kind.__annotations__.items()]
     for kind in (ConferenceEvent, ParticipantEvent, SourceStale)
 }
