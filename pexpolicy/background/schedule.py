@@ -252,11 +252,6 @@ class JobHistory:
     runs: JobRuns = field(default_factory=Counter)
     """Runs that were not added to the metrics yet."""
 
-    def take_runs(self) -> JobRuns:
-        """Return the runs since the last call."""
-        runs, self.runs = self.runs, Counter()
-        return runs
-
 
 class ScheduledJob(Periodic[object]):
     """A job of a plugin. Without a server it is an asynchronous context manager."""

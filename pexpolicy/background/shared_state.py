@@ -117,7 +117,8 @@ class SharedState(ABC):
         self._failures = 0
         """Since the last success: a few among many successes are no outage."""
         self._breaker = CircuitBreaker(failures=1, pause=1.0)
-        self._counted: Counter[str] = Counter()
+        self.counted: Counter[tuple[str]] = Counter()
+        """Operations by outcome that were not added to the metrics yet."""
         self._created: set[str] = set()
 
     @abstractmethod
@@ -137,11 +138,6 @@ class SharedState(ABC):
         """False while the database is not asked, except once a second."""
         return not self._breaker.is_open
 
-    def take_counts(self) -> Counter[str]:
-        """Return the operations since the last call by outcome."""
-        counted, self._counted = self._counted, Counter()
-        return counted
-
     async def run(
         self,
         *statements: Statement,
@@ -156,7 +152,7 @@ class SharedState(ABC):
         """
         loop = asyncio.get_running_loop()
         if not self._breaker.allows_call(loop.time()):
-            self._counted[REFUSED] += 1
+            self.counted[REFUSED,] += 1
             raise SharedUnavailableError(f"shared state is not available: {self.problem}")
         limit = self._timeout if timeout is None else timeout
         running = self._start([(self._translated(sql), given) for sql, given in statements], lock)
@@ -173,14 +169,14 @@ class SharedState(ABC):
             raise error
         if error is not None and not isinstance(error, self._mistakes):
             raise self._failure(FAILED, describe_error(error).summary) from error
-        self._counted[DONE] += 1
+        self.counted[DONE,] += 1
         self.problem, self._failures = "", 0
         if self._breaker.record_success() and self._log is not None:
             self._log.warning("shared state is available again")
         return running.result()
 
     def _failure(self, outcome: str, why: str) -> SharedUnavailableError:
-        self._counted[outcome] += 1
+        self.counted[outcome,] += 1
         self.problem = why
         self._failures += 1
         now = asyncio.get_running_loop().time()

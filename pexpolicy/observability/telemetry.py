@@ -8,19 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import accumulate
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pexpolicy import __version__
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.audit.state import AuditState
-from pexpolicy.background.schedule import JobRuns
 from pexpolicy.background.shared_state import OUTCOMES as SHARED_OUTCOMES
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK
@@ -123,8 +122,6 @@ class StateSources:
     reload: Callable[[], ReloadState] = ReloadState
     certificate: Callable[[], Certificates | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
-    job_runs: Callable[[], JobRuns] = Counter
-    """Returns the runs of jobs since the last call."""
     event_counts: Callable[[], Mapping[CountKey, int]] = dict
     """Returns what became of events since the last call."""
     event_gauges: Callable[[], Iterable[Gauge]] = tuple
@@ -198,6 +195,12 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def _of(self, definition: Definition) -> Series:
         return self._metrics[definition.name]
+
+    def _add(self, definition: Definition, counted: dict[Any, int]) -> None:
+        """Add what was counted since the last time."""
+        for labels, count in counted.items():
+            self._of(definition)[labels].inc(count)
+        counted.clear()
 
     def use_policy(self, policy: Policy) -> None:
         """Count for another policy from now on."""
@@ -324,11 +327,10 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         }
         self.problem = ""
         try:
-            for job, runs in self.sources.job_runs().items():
-                self._of(metrics.JOB_RUNS)[job].inc(runs)
-            shared = self._policy.shared_state if self._policy is not None else None
-            for outcome, count in shared.take_counts().items() if shared is not None else ():
-                self._of(metrics.SHARED_OPERATIONS)[outcome,].inc(count)
+            if (policy := self._policy) is not None:
+                self._add(metrics.JOB_RUNS, policy.context.shared.history.runs)
+                if policy.shared_state is not None:
+                    self._add(metrics.SHARED_OPERATIONS, policy.shared_state.counted)
             for (name, labels), count in self.sources.event_counts().items():
                 self._metrics[name][labels].inc(count)
             for definition, labels, value in self._gauges():

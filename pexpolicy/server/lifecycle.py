@@ -181,7 +181,6 @@ async def _answering(
             reload=lambda: reloads,
             certificate=lambda: answering.certificates,
             connections=lambda: len(answering.connections),
-            job_runs=policy.context.shared.history.take_runs,
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path

@@ -12,7 +12,6 @@ import pytest
 from pexpolicy import Refreshed, schedule
 from pexpolicy.background.schedule import JobHistory, JobRuns, ScheduledJob
 from pexpolicy.files import CacheFile
-from pexpolicy.observability.telemetry import StateSources
 from pexpolicy.testing import make_policy
 from tests.support import live_server
 from tests.support.admin_client import serve_with_admin
@@ -148,8 +147,7 @@ async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> N
             raise OSError("no disk")
 
     made = make_policy(Tidies)
-    sources = StateSources(job_runs=made.context.shared.history.take_runs)
-    async with serve_with_admin(made, tmp_path, sources=sources, in_server=True) as server:
+    async with serve_with_admin(made, tmp_path, in_server=True) as server:
         await asyncio.sleep(0.05)
         (shown,) = (await server.status())["plugins"]
         assert shown["jobs"]["tidy"]["problem"].startswith("OSError: no disk")
