@@ -21,7 +21,7 @@ from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observe
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.events.nodes import MAX_NODES, Nodes, NodeState
-from pexpolicy.events.receiver import INBOX, EventInbox, EventReceiver
+from pexpolicy.events.receiver import INBOX, EventReceiver
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
@@ -66,7 +66,6 @@ class EventDispatcher:
 
     def __init__(
         self,
-        inbox: EventInbox,
         receiver: EventReceiver,
         observers: Callable[[], Sequence[Observer] | None],
         log: Log,
@@ -74,7 +73,6 @@ class EventDispatcher:
         self.nodes: Nodes | None = None
         """Those of this process while it is the owner."""
         self._counts: Counter[CountKey] = Counter()
-        self._inbox = inbox
         self._receiver = receiver
         self._observers = observers
         self._log = log
@@ -109,10 +107,10 @@ class EventDispatcher:
                     self._log.warning("events cannot be dispatched", error=summary)
                 await asyncio.sleep(PAUSE_S)
             if is_idle:
-                self._inbox.arrived.clear()
+                self._receiver.arrived.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
-                        await self._inbox.arrived.wait()
+                        await self._receiver.arrived.wait()
                 # Those that come one by one are worked on together.
                 await asyncio.sleep(GATHER_S)
 
@@ -122,10 +120,10 @@ class EventDispatcher:
             await asyncio.sleep(PAUSE_S)
             return False
         await self._renew()
-        await self._inbox.count()
+        await self._receiver.count()
         if self.nodes is None:
             self.nodes = Nodes(await self._stored_states())
-        rows = await self._inbox.tables.read(_READ, BATCH)
+        rows = await self._receiver.tables.read(_READ, BATCH)
         events = await self._events(self.nodes, rows)
         if events:
             await self._deliver(events)
@@ -134,18 +132,18 @@ class EventDispatcher:
         await self._states.put_all(states)
         self.nodes.changed.clear()
         if rows:
-            await self._inbox.tables.write((_DELETE, [(row[0],) for row in rows]))
+            await self._receiver.tables.write((_DELETE, [(row[0],) for row in rows]))
         return bool(rows)
 
     async def _stored_states(self) -> list[NodeState]:
-        self._states.bind("server", self._inbox.tables.state)
+        self._states.bind("server", self._receiver.tables.state)
         return [state for _, state in await self._states.items(limit=2 * MAX_NODES)]
 
     async def _renew(self) -> None:
         """Stay the owner, or raise ``_NotOwnerError``."""
         now = time.monotonic()
         if now - self._renewed_at > LEASE_S / 3:
-            self._lease.bind("server", self._inbox.tables.state)
+            self._lease.bind("server", self._receiver.tables.state)
             if not await self._lease.acquire(OWNER, self._holder, 1):
                 raise _NotOwnerError
             self._renewed_at = now
@@ -217,7 +215,7 @@ class EventDispatcher:
     def gauges(self) -> Iterator[Gauge]:
         """Yield gauges; those of nodes only while this process is the owner."""
         if self._observers() is not None:
-            yield metrics.EVENTS_WAITING, (), self._inbox.waiting
+            yield metrics.EVENTS_WAITING, (), self._receiver.waiting
         now = time.time()
         for key, state in self.nodes.states.items() if self.nodes is not None else ():
             yield metrics.EVENT_AGE, key, now - state.received
@@ -229,9 +227,9 @@ class EventDispatcher:
         if self._observers() is None:
             return None
         try:
-            await self._inbox.count(0.0)
+            await self._receiver.count(0.0)
             states, now = await self._stored_states(), time.time()
         except (SharedUnavailableError, SetupError) as error:
             return {"problem": str(error), "waiting": None, "nodes": []}
         nodes = [{**msgspec.to_builtins(one), "age": now - one.received} for one in states]
-        return {"problem": None, "waiting": self._inbox.waiting, "nodes": nodes}
+        return {"problem": None, "waiting": self._receiver.waiting, "nodes": nodes}

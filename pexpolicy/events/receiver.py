@@ -51,17 +51,22 @@ received double precision NOT NULL, content $text NOT NULL)"""
 _INSERT = f"INSERT INTO {INBOX} (id, source, received, content) VALUES ($1, $2, $now, $3)"
 
 
-class EventInbox:
-    """Stores events in ``[shared]``; what waits is stored in one transaction.
+class EventReceiver:
+    """Receives messages, and stores their events in ``[shared]``.
 
     ``state`` returns the shared state of the active policy.
     """
 
-    def __init__(self, state: Callable[[], SharedState | None]) -> None:
+    def __init__(
+        self, state: Callable[[], SharedState | None], clock: Callable[[], float] = time.time
+    ) -> None:
+        self.remarks: Counter[str] = Counter()
+        """What is wrong with messages, by reason."""
         self.waiting = 0
         """Events in the inbox when that was last counted."""
         self.arrived = asyncio.Event()
         self._state = state
+        self._clock = clock
         self._tables = SharedTables("events", [_CREATE], TIMEOUT_S)
         self._queue: list[tuple[str, str, str]] = []
         self._next: asyncio.Task[None] | None = None
@@ -79,7 +84,10 @@ class EventInbox:
         return self._tables
 
     async def put(self, source: str, events: Sequence[str]) -> None:
-        """Store events; raises ``SharedUnavailableError``, also while too many wait."""
+        """Store events; raises ``SharedUnavailableError``, also while too many wait.
+
+        All that wait are stored in one transaction.
+        """
         await self.count()
         if self.waiting >= MAX_WAITING:
             raise SharedUnavailableError("too many events wait")
@@ -101,15 +109,6 @@ class EventInbox:
         if now - self._counted_at >= age:
             self._counted_at = now
             self.waiting = int((await self.tables.read(f"SELECT count(*) FROM {INBOX}"))[0][0])
-
-
-class EventReceiver:
-    """Receives messages; ``remarks`` counts what is wrong with them, by reason."""
-
-    def __init__(self, inbox: EventInbox, clock: Callable[[], float] = time.time) -> None:
-        self.remarks: Counter[str] = Counter()
-        self._inbox = inbox
-        self._clock = clock
 
     async def receive(self, request: web.BaseRequest, source: str, table: EventsTable) -> int:
         """Store the events of a message; return the status of the reply."""
@@ -150,7 +149,7 @@ class EventReceiver:
                 for at in range(0, 0 if is_dropped else len(read), PIECE):
                     waiting += parser.feed(read[at : at + PIECE])
                     if len(waiting) >= MAX_BATCH:
-                        await self._inbox.put(source, waiting)
+                        await self.put(source, waiting)
                         waiting = []
                     elif len(read) > PIECE:
                         await asyncio.sleep(0)
@@ -164,7 +163,7 @@ class EventReceiver:
             data = {"why": "a message was too long"}
             waiting.append(msgspec.json.encode({**envelope, "data": data}).decode())
         if waiting:
-            await self._inbox.put(source, waiting)
+            await self.put(source, waiting)
         return HTTPStatus.OK
 
 

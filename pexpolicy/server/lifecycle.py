@@ -28,7 +28,7 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
 from pexpolicy.events.dispatch import EventDispatcher
-from pexpolicy.events.receiver import EventInbox, EventReceiver
+from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
@@ -184,10 +184,9 @@ async def _answering(
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path
-        inbox = EventInbox(lambda: app.generation.policy.shared_state)
-        receiver = EventReceiver(inbox)
+        receiver = EventReceiver(lambda: app.generation.policy.shared_state)
         app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(inbox, receiver, partial(_event_observers, app), log)
+        dispatcher = EventDispatcher(receiver, partial(_event_observers, app), log)
         sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
         sources.events = dispatcher.report
 

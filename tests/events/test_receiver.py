@@ -11,7 +11,7 @@ import pytest
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.builder import build_policy
-from pexpolicy.events.receiver import EventInbox, EventReceiver
+from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.models.event import STALE
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
@@ -38,11 +38,11 @@ def bulk(*events: Any) -> dict[str, Any]:
     return event(0, node="127.0.0.1", event="eventsink_bulk", data=[*events])
 
 
-class Stored(EventInbox):
-    """An inbox in memory."""
+class Stored(EventReceiver):
+    """A receiver that keeps the events in memory."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None)
+        super().__init__(lambda: None, clock=lambda: 1906531200.0)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.is_full = False
 
@@ -59,8 +59,8 @@ class Stored(EventInbox):
 class Sinks:
     """A server with event sinks."""
 
-    def __init__(self, port: int, inbox: Stored, receiver: EventReceiver) -> None:
-        self.port, self.inbox, self.receiver = port, inbox, receiver
+    def __init__(self, port: int, receiver: Stored) -> None:
+        self.port, self.receiver = port, receiver
 
     async def post(
         self, body: object, headers: dict[str, str] = SINK, method: str = "POST"
@@ -79,12 +79,11 @@ async def sinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setenv("LAB_PASSWORD", "s3cret-of-the-lab")
     policy = build_policy(settings(server={"base_path": "/api"}, events=EVENTS), available={})
     audit = open_audit(tmp_path / "audit.jsonl")
-    inbox = Stored()
-    receiver = EventReceiver(inbox, clock=lambda: 1906531200.0)
+    receiver = Stored()
     app = PolicyApp(generation_of(policy, audit), Log(), "/api", events=receiver)
     with bind("127.0.0.1", 0) as bound:
         async with policy.serving(), Listener(app, bound).open():
-            yield Sinks(bound.getsockname()[1], inbox, receiver)
+            yield Sinks(bound.getsockname()[1], receiver)
     audit.close()
 
 
@@ -92,7 +91,7 @@ async def sinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_an_event_is_answered_once_it_is_stored(sinks: Sinks, kind: str) -> None:
     reply = await sinks.post(event(7), {**SINK, "Content-Type": kind})
     assert (reply.status, reply.body) == (200, b"")
-    assert sinks.inbox.events == [("default", event(7))]
+    assert sinks.receiver.events == [("default", event(7))]
 
 
 REMARKED: list[tuple[object, list[int], dict[str, int]]] = [
@@ -125,7 +124,7 @@ async def test_json_is_never_an_error(
     sinks: Sinks, body: object, seqs: list[int], remarks: dict[str, int]
 ) -> None:
     assert (await sinks.post(body)).status == 200
-    assert sinks.inbox.seqs == seqs
+    assert sinks.receiver.seqs == seqs
     assert +sinks.receiver.remarks == remarks
 
 
@@ -135,7 +134,7 @@ async def test_json_is_never_an_error(
 )
 async def test_what_is_no_json_is_refused(sinks: Sinks, body: bytes) -> None:
     assert (await sinks.post(body)).status == 400
-    assert (sinks.inbox.seqs, sinks.receiver.remarks["not_json"]) == ([], 1)
+    assert (sinks.receiver.seqs, sinks.receiver.remarks["not_json"]) == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ async def test_a_wrong_password_is_refused_and_calls_go_on(
     sinks: Sinks, headers: dict[str, str]
 ) -> None:
     reply = await sinks.post(event(), headers)
-    assert (reply.status, reply.body, sinks.inbox.events) == (401, b"", [])
+    assert (reply.status, reply.body, sinks.receiver.events) == (401, b"", [])
     assert reply.headers["www-authenticate"].startswith("Basic ")
     assert (await wire.ask(sinks.port, "/api" + wire.SERVICE)).status == 200
 
@@ -153,7 +152,7 @@ async def test_a_wrong_password_is_refused_and_calls_go_on(
 async def test_the_user_gives_the_source(sinks: Sinks) -> None:
     for headers in (SINK, LAB):
         assert (await sinks.post(event(), headers)).status == 200
-    assert [source for source, _ in sinks.inbox.events] == ["default", "lab"]
+    assert [source for source, _ in sinks.receiver.events] == ["default", "lab"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ async def test_other_requests_are_refused(
 ) -> None:
     body = b"" if method == "GET" else event()
     assert (await sinks.post(body, SINK | more, method)).status == status
-    assert not sinks.inbox.events
+    assert not sinks.receiver.events
 
 
 async def test_a_body_may_come_in_chunks_and_in_pieces(sinks: Sinks) -> None:
@@ -174,7 +173,7 @@ async def test_a_body_may_come_in_chunks_and_in_pieces(sinks: Sinks) -> None:
     chunks = (content[at : at + 999] for at in range(0, len(content), 999))
     body = b"".join(b"%x;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
     assert (await wire.send(sinks.port, head + body + b"0\r\n\r\n")).status == 200
-    assert sinks.inbox.seqs == [*range(1, 500)]
+    assert sinks.receiver.seqs == [*range(1, 500)]
 
 
 async def test_a_connection_is_used_again_and_a_body_is_no_request(sinks: Sinks) -> None:
@@ -192,14 +191,14 @@ async def test_a_connection_is_used_again_and_a_body_is_no_request(sinks: Sinks)
 
 
 async def test_a_full_queue_asks_the_node_to_come_again(sinks: Sinks) -> None:
-    sinks.inbox.is_full = True
+    sinks.receiver.is_full = True
     assert (await sinks.post(event())).status == 503
-    sinks.inbox.is_full = False
+    sinks.receiver.is_full = False
     assert (await sinks.post(event())).status == 200
 
 
 async def test_a_long_body_is_read_and_dropped_and_a_longer_one_is_refused(sinks: Sinks) -> None:
     assert (await sinks.post(bulk(event(data={"a": "x" * 1_100_000})))).status == 200
-    assert [(source, one["event"]) for source, one in sinks.inbox.events] == [("default", STALE)]
+    assert [(source, one["event"]) for source, one in sinks.receiver.events] == [("default", STALE)]
     assert sinks.receiver.remarks == {"too_long": 1}
     assert (await sinks.post(b" " * 10_500_000)).status == 413
