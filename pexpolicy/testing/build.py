@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 from uuid_utils import uuid7
 
@@ -37,11 +37,8 @@ a list, or in a mapping by name; the ``Path`` of a configuration file; or a serv
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-class _PluginUnderTest(NamedTuple):
-    """A plugin class, and its settings if there are any."""
-
-    plugin_class: type
-    settings: Mapping[str, Any] | None = None
+_PluginUnderTest = tuple[type, Mapping[str, Any] | None]
+"""A plugin class, and its settings if there are any."""
 
 
 class Log:
@@ -101,7 +98,7 @@ def make_policy(
         _no_config(config, "a configuration file")
         return build_policy(load(plugins), context=context)
     under_test = _named(plugins)
-    available = {name: _available(name, one) for name, one in under_test.items()}
+    available = {name: _available(name, made) for name, (made, _) in under_test.items()}
     settings = _settings(under_test, config or {})
     if not settings.plugins.keys() <= available.keys():
         found, problems = discover(settings.plugin_dirs)
@@ -118,8 +115,8 @@ def _no_config(config: Config | None, what: str) -> None:
 
 def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
     tables: dict[str, dict[str, Any]] = {
-        name: {} if one.settings is None else {"settings": dict(one.settings)}
-        for name, one in under_test.items()
+        name: {} if given is None else {"settings": dict(given)}
+        for name, (_, given) in under_test.items()
     }
     for name, table in config.get("plugins", {}).items():
         before = tables.setdefault(name, {})
@@ -136,7 +133,7 @@ def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
     several = plugins if isinstance(plugins, list | tuple) and not _is_pair(plugins) else [plugins]
     named: dict[str, _PluginUnderTest] = {}
     for plugin in map(_one, several):
-        plain = _WORD.sub("_", plugin.plugin_class.__name__).lower()
+        plain = _WORD.sub("_", plugin[0].__name__).lower()
         plain = f"{plain}_plugin" if plain in RESERVED else plain
         names = (plain, *(f"{plain}_{number}" for number in range(2, len(several) + 1)))
         named[next(name for name in names if name not in named)] = plugin
@@ -151,15 +148,15 @@ def _is_pair(plugins: object) -> bool:
 
 def _one(plugin: object) -> _PluginUnderTest:
     if _is_pair(plugin):
-        return _PluginUnderTest(*plugin)  # type: ignore[misc]
+        return cast("_PluginUnderTest", plugin)
     if isinstance(plugin, type):
-        return _PluginUnderTest(plugin)
+        return plugin, None
     if not resembles_plugin(type(plugin)):
         raise TypeError(
             f"a {type(plugin).__name__} is not a plugin: pass a class, a class with its settings, "
             "an instance, several of them, or the Path of a configuration file"
         )
-    return _PluginUnderTest(_class_returning(plugin))
+    return _class_returning(plugin), None
 
 
 def _class_returning(instance: object) -> type:
@@ -178,8 +175,7 @@ def _class_returning(instance: object) -> type:
     return type(real.__name__, (), {"__new__": checked, **same})
 
 
-def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:
-    made = plugin.plugin_class
+def _available(name: str, made: type) -> PluginSource:
     source = f"{made.__module__}:{made.__qualname__}"
     return PluginSource(name, made.__module__, "unreleased", source, partial(_itself, made))
 

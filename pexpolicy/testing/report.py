@@ -21,10 +21,10 @@ from rich.console import Console, JustifyMethod
 from rich.text import Text
 from rich.theme import Theme
 
+from pexpolicy.testing.cases import EX_USAGE
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.text import printable
 
-EX_USAGE = 2
 TITLE, GOOD, BAD, WARNING, QUIET = "title", "good", "bad", "warning", "quiet"
 """Styles of a line or of a row; empty for none."""
 THEME = Theme({TITLE: "bold", GOOD: "bold green", BAD: "bold red", WARNING: "yellow", QUIET: "dim"})

@@ -100,10 +100,7 @@ def _facts(outcome: Outcome | None, seconds: float) -> dict[str, Any]:
         "ms": round(seconds * 1000, 3),
         "steps": [
             {
-                "plugin": step.plugin,
-                "outcome": step.outcome,
-                "detail": step.detail,
-                "hook": step.hook,
+                **{key: getattr(step, key) for key in ("plugin", "outcome", "detail", "hook")},
                 "ms": round(step.ms, 3),
                 "fields": list(step.changes or step.fields),
             }
