@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import UnionType
@@ -64,7 +63,10 @@ class _SourceType:
         kind = object if expected is Any else expected if is_whole else origin
         isinstance(None, kind)  # a protocol that cannot be checked raises TypeError here
 
-        return core_schema.with_info_plain_validator_function(partial(_driver_of, kind))
+        def driver(value: object, info: ValidationInfo) -> object:
+            return _driver_of(value, kind, (info.context or {}).get("sources"))
+
+        return core_schema.with_info_plain_validator_function(driver)
 
 
 Source = Annotated[T, _SourceType()]
@@ -74,9 +76,8 @@ Source = Annotated[T, _SourceType()]
 """
 
 
-def _driver_of(expected: type, value: object, info: ValidationInfo) -> object:
+def _driver_of(value: object, expected: type, lease: SourceLease | None) -> object:
     """Return the driver that a setting names; tests may pass a driver itself."""
-    lease: SourceLease | None = (info.context or {}).get("sources")
     if not isinstance(value, str):
         if isinstance(value, expected) and not isinstance(value, dict | list | int | float):
             return value
