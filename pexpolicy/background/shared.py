@@ -63,6 +63,8 @@ class SharedItem(Declared):
         if not _NAME.fullmatch(name):
             raise ValueError(f"a name has letters, digits and _.- only, up to 64: {name!r}")
         self.name = self.prefixed = name
+        self.timeout: float | None = None
+        """Seconds for an operation in the background; ``None`` for those of ``[shared]``."""
         self._state: SharedState | None = None
         declare(self)
 
@@ -89,8 +91,11 @@ class SharedItem(Declared):
         _, request = HOOK_CONTEXT.get()
         return self.state.is_dry or (request is not None and request.dry_run)
 
+    async def _run(self, *statements: Statement, lock: str = "") -> list[Rows]:
+        return await self.state.run(*statements, lock=lock, timeout=self.timeout)
+
     async def _rows(self, sql: str, *arguments: Any) -> Rows:
-        return (await self.state.run((sql, (self.prefixed, *arguments))))[0]
+        return (await self._run((sql, (self.prefixed, *arguments))))[0]
 
 
 def storable(key: str) -> str:
@@ -160,7 +165,7 @@ class Leases(SharedItem):
         # A place is given first, as that locks its key: two transactions cannot wait in a circle.
         made = [one for one in ((self.state.acquire, acquired), (_REMOVE, gone)) if one[1]]
         if made and not self.is_dry:
-            await self.state.run(*made)
+            await self._run(*made)
 
     async def count(self, key: str) -> int:
         """Return the number of holders of ``key``."""
@@ -198,7 +203,7 @@ class Counters(SharedItem):
         name, key, slot = self.prefixed, storable(key), self._window / SLOTS
         if self.is_dry:
             return await self.count(key) + amount
-        _, total = await self.state.run(
+        _, total = await self._run(
             (_ADD, (name, key, slot, self._window + slot, amount)), (_TOTAL, (name, key))
         )
         return int(total[0][0])
@@ -258,7 +263,7 @@ class Store(SharedItem, Generic[M]):
         items = sorted((storable(key), value) for key, value in changes.items())
         put = [(name, key, self._encode(v), seconds) for key, v in items if v is not None]
         gone = [(name, key, "") for key, value in items if value is None]
-        await self.state.run(*((sql, rows) for sql, rows in ((_PUT, put), (_REMOVE, gone)) if rows))
+        await self._run(*((sql, rows) for sql, rows in ((_PUT, put), (_REMOVE, gone)) if rows))
 
     async def take(self, key: str, by: str) -> M | None:
         """Return the value of ``key`` to the first one that takes it, and to others ``None``.
@@ -335,19 +340,19 @@ class SharedTables(SharedItem):
 
     ``create`` are statements that create what does not exist; they run before the first use. Table
     names begin with ``pexpolicy_`` and the name of the plugin. ``shared_state`` has the dialect.
-    ``timeout`` in seconds, by default that of ``[shared]``. Its rows are deleted by the plugin.
+    Its rows are deleted by the plugin.
     """
 
     def __init__(self, name: str, create: Sequence[str], timeout: float | None = None) -> None:
         self._create = tuple(create)
-        self._timeout = timeout
         super().__init__(name)
+        self.timeout = timeout
 
     async def read(self, sql: str, *arguments: Any) -> Rows:
         """Return the rows of a query, which changes nothing."""
         if not await self.state.create(self._create):
             return []
-        return (await self.state.run((sql, arguments), timeout=self._timeout))[0]
+        return (await self._run((sql, arguments)))[0]
 
     async def write(self, *statements: Statement, lock: str = "") -> list[Rows]:
         """Run statements in one transaction: all or none. Return the rows of each.
@@ -361,7 +366,7 @@ class SharedTables(SharedItem):
             return [[] for _ in statements]
         await self.state.create(self._create)
         lock = f"{self.prefixed}\n{lock}" if lock else ""
-        return await self.state.run(*statements, lock=lock, timeout=self._timeout)
+        return await self._run(*statements, lock=lock)
 
 
 def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:

@@ -21,7 +21,7 @@ from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observe
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.events.nodes import MAX_NODES, Nodes, NodeState
-from pexpolicy.events.receiver import INBOX, EventReceiver
+from pexpolicy.events.receiver import INBOX, TIMEOUT_S, EventReceiver
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
@@ -79,6 +79,7 @@ class EventDispatcher:
         self._holder = f"{os.uname().nodename}/{os.getpid()}/{uuid7()}"
         self._lease = Leases(OWNER, ttl=LEASE_S)
         self._states = Store("nodes", NodeState)
+        self._states.timeout = TIMEOUT_S
         self._renewed_at = -LEASE_S
         self._attempts: dict[Observer, tuple[Attempts, PluginFailureLog]] = {}
 
