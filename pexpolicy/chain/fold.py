@@ -123,9 +123,11 @@ def _check_protections(
     # The same two meet in most calls: comparing them costs 8 % of a call.
     if state.follows and all(map(is_, results, state.follows)):
         return
-    for one in earlier:
-        if lost := _lost_protection(one, decision):
-            raise _refusal(endpoint, f"it removes {lost}, which protects the call: {MAY_ADMIT}")
+    new = _sent(decision)
+    for old in (one.set_fields() for one in earlier):
+        for name in PROTECTIONS:
+            if _has_value(old, name) and not _has_value(new, name):
+                raise _refusal(endpoint, f"it removes {name}, which protects the call: {MAY_ADMIT}")
     state.follows = results
 
 
@@ -133,13 +135,6 @@ def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:
     """Return the error for an answer that Infinity would accept."""
     issue = endpoint.refuse(rule).refusal
     return DecisionError(replace(issue, consequence="Such an answer is not used"))
-
-
-def _lost_protection(before: Decision, after: Decision) -> str:
-    """Return a field without which more callers are admitted, if ``after`` lacks it."""
-    old, new = before.set_fields(), _sent(after)
-    lost = (name for name in PROTECTIONS if _has_value(old, name) and not _has_value(new, name))
-    return next(lost, "")
 
 
 def _changed_otherwise(before: Decision, after: Decision, request: Request) -> str | None:

@@ -124,7 +124,9 @@ def _differences(policy: Policy, expected: Expected, answer: Answer) -> Iterator
     chain = policy.chains[outcome.endpoint]
     usual = chain.endpoint.reply(chain.default, "", DEFAULT)
     decided_by = expected.decided_by
-    if decided_by is None and not _is_a_decision(expected, usual):
+    is_usual = expected.action in (None, usual.action) and expected.status in (None, usual.status)
+    # Else a plugin must decide.
+    if decided_by is None and is_usual and not expected.result and not expected.reason:
         decided_by = DEFAULT
     if decided_by not in (None, outcome.decided_by):
         names = [DEFAULT, *(plugin.name for plugin in policy.plugins)]
@@ -153,16 +155,6 @@ def _differences(policy: Policy, expected: Expected, answer: Answer) -> Iterator
     if expected.annotations:
         annotations, _ = redact_annotations(outcome.request, Redaction())
         yield from _below("annotations", expected.annotations, annotations, [])
-
-
-def _is_a_decision(expected: Expected, usual: Reply) -> bool:
-    """Return whether the expectation differs from the default, so that a plugin must decide."""
-    return bool(
-        expected.result
-        or expected.reason
-        or expected.action not in (None, usual.action)
-        or expected.status not in (None, usual.status)
-    )
 
 
 def _result(reply: Reply) -> Any:
