@@ -50,17 +50,6 @@ LIVE_KINDS: Mapping[str, Kind] = {
 """What conditions that begin with ``live.`` test."""
 
 
-def _of_live(name: str) -> Subject:
-    values = live_values()
-    values.used.add(f"{LIVE}.{name}")
-
-    def read(request: Request) -> Values:
-        value = None if values.read is None else values.read(request, name)
-        return () if value is None else (value,)
-
-    return Subject(f"{LIVE}.{name}", LIVE_KINDS[name], read, LIVE)
-
-
 Form = Literal["text", "alias", "number", "flag", "several", "named"]
 _FORMS: dict[object, Form] = {
     request.alias: "alias",
@@ -105,7 +94,14 @@ def subject(key: str) -> Subject:
     if name == LIVE:
         if part not in LIVE_KINDS:
             raise UnknownSubjectError(f"there is no {key!r}; {LIVE} has {', '.join(LIVE_KINDS)}")
-        return _of_live(part)
+        live = live_values()
+        live.used.add(key)
+
+        def read_live(request: Request) -> Values:
+            value = None if live.read is None else live.read(request, part)
+            return () if value is None else (value,)
+
+        return Subject(key, LIVE_KINDS[part], read_live, LIVE)
     parameter = _KNOWN.get(name)
     if parameter is None and name not in ("alias", "peer"):
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
