@@ -25,14 +25,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from pexpolicy.models.contract import (
-    NO_EXTRAS,
-    Contract,
-    Extras,
-    ModelBase,
-    contract_of,
-    render,
-)
+from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, ModelBase, contract_of, render
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.validation import broken_rules, check_in_detail, find_issues, refusal
 
