@@ -99,7 +99,7 @@ class SharedSource:
     name: str
     driver_name: str
     digest: bytes
-    """The hash of its table."""
+    """The hash of its class and table."""
     driver: Any
     versions: Look
     """The files that it was built from."""
@@ -150,13 +150,11 @@ class SharedResources:
                 self.state = None
                 await state.close()
 
-    def acquire(self, name: str, digest: bytes, driver_class: type) -> SharedSource | None:
+    def acquire(self, name: str, digest: bytes) -> SharedSource | None:
         """Return the source of the same table for another user, if there is one."""
         with self._lock:
             shared = self._shared.get(name)
             if shared is None or shared.digest != digest or not shared.is_usable:
-                return None
-            if type(shared.driver) is not driver_class:
                 return None
             shared.users += 1
             return shared
@@ -259,8 +257,9 @@ class SourceLease:
 
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(name, table.driver)
-        digest = digest_of([table.driver, str(self._root), table.settings])
-        if (known := self._resources.acquire(name, digest, driver_class)) is not None:
+        # The class is another one after its module was changed.
+        digest = digest_of([id(driver_class), str(self._root), table.settings])
+        if (known := self._resources.acquire(name, digest)) is not None:
             for place in known.secrets:
                 track_secret(place)
             return known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -218,14 +218,14 @@ class Simulator:
             times = 1 + (self._rng.random() < repeat)
             arriving += [(slowest[node] + self._rng.randint(0, reorder), event)] * times
         arriving.sort(key=lambda one: one[0])
-        return Delivery(list(self._bodies([event for _, event in arriving], bulk)), lost)
-
-    def _bodies(self, events: Sequence[Event], bulk: int) -> Iterator[Event]:
+        events = [event for _, event in arriving]
+        bodies: list[Event] = []
         while events:
             size = self._rng.randint(1, bulk)
             taken, events = events[:size], events[size:]
             message = _event("eventsink_bulk", BULK_NODE, 0, self.now, taken)
-            yield message if size > 1 else taken[0]
+            bodies.append(message if size > 1 else taken[0])
+        return Delivery(bodies, lost)
 
     # ---- what nodes send
 
