@@ -123,22 +123,24 @@ class EventDispatcher:
         await self._renew()
         await self._receiver.count()
         if self.nodes is None:
-            self.nodes = Nodes(await self._stored_states())
+            self.nodes = Nodes(one for _, one in await self._stored.items(limit=2 * MAX_NODES))
         rows = await self._receiver.tables.read(_READ, BATCH)
         events = await self._events(self.nodes, rows)
         if events:
             await self._deliver(events)
         # States come first: of events that are dispatched again, none is missed.
         states = {"\n".join(key): self.nodes.states.get(key) for key in self.nodes.changed}
-        await self._states.put_all(states)
+        await self._stored.put_all(states)
         self.nodes.changed.clear()
         if rows:
             await self._receiver.tables.write((_DELETE, [(row[0],) for row in rows]))
         return bool(rows)
 
-    async def _stored_states(self) -> list[NodeState]:
+    @property
+    def _stored(self) -> Store[NodeState]:
+        """The states of nodes; raises ``SharedUnavailableError`` while no policy serves."""
         self._states.bind("server", self._receiver.tables.state)
-        return [state for _, state in await self._states.items(limit=2 * MAX_NODES)]
+        return self._states
 
     async def _renew(self) -> None:
         """Stay the owner, or raise ``_NotOwnerError``."""
@@ -229,8 +231,9 @@ class EventDispatcher:
             return None
         try:
             await self._receiver.count(0.0)
-            states, now = await self._stored_states(), time.time()
+            states = dict(await self._stored.items(limit=2 * MAX_NODES))
         except (SharedUnavailableError, SetupError) as error:
             return {"problem": str(error), "waiting": None, "nodes": []}
-        nodes = [{**msgspec.to_builtins(one), "age": now - one.received} for one in states]
+        now, told = time.time(), msgspec.to_builtins
+        nodes = [{**told(one), "age": now - one.received} for one in states.values()]
         return {"problem": None, "waiting": self._receiver.waiting, "nodes": nodes}
