@@ -6,6 +6,8 @@ endpoints, configured plugins and words of this program, so their number does no
 
 from __future__ import annotations
 
+from functools import partial
+
 from pexpolicy.metrics import Combine, Definition
 
 CALL_BOUNDS = (
@@ -17,23 +19,26 @@ LEFT_BOUNDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
 """Seconds; the first bucket has the calls that used up their budget."""
 
 
-def _counter(name: str, text: str, *labels: str) -> Definition:
-    return Definition("counter", name, text, labels)
+def _counter(name: str, text: str, labels: str = "") -> Definition:
+    return Definition("counter", name, text, tuple(labels.split()))
 
 
-def _gauge(name: str, text: str, *labels: str, combine: Combine = "sum") -> Definition:
-    return Definition("gauge", name, text, labels, combine=combine)
+def _gauge(name: str, text: str, labels: str = "", combine: Combine = "sum") -> Definition:
+    return Definition("gauge", name, text, tuple(labels.split()), combine=combine)
 
 
-def _histogram(name: str, bounds: tuple[float, ...], text: str, *labels: str) -> Definition:
-    return Definition("histogram", name, text, labels, bounds)
+_highest, _lowest = partial(_gauge, combine="max"), partial(_gauge, combine="min")
+"""Gauges whose value is that of the worst worker."""
+
+
+def _histogram(name: str, bounds: tuple[float, ...], text: str, labels: str = "") -> Definition:
+    return Definition("histogram", name, text, tuple(labels.split()), bounds)
 
 
 REQUESTS = _counter(
     "pexpolicy_requests_total",
     "Calls that were answered, by the action of the reply and whether a plugin decided.",
-    "endpoint",
-    "outcome",
+    "endpoint outcome",
 )
 DURATION = _histogram(
     "pexpolicy_request_duration_seconds",
@@ -49,11 +54,10 @@ REMAINING = _histogram(
 FALLBACK = _counter(
     "pexpolicy_fallback_total",
     "Calls answered although a plugin gave no usable answer, by its outcome.",
-    "endpoint",
-    "cause",
+    "endpoint cause",
 )
 PLUGIN_CALLS = _counter(
-    "pexpolicy_plugin_calls_total", "Steps of plugins, by outcome.", "plugin", "outcome"
+    "pexpolicy_plugin_calls_total", "Steps of plugins, by outcome.", "plugin outcome"
 )
 PLUGIN_DURATION = _histogram(
     "pexpolicy_plugin_duration_seconds",
@@ -61,25 +65,20 @@ PLUGIN_DURATION = _histogram(
     "Time that a plugin took for one answer.",
     "plugin",
 )
-BREAKER_OPEN = _gauge(
+BREAKER_OPEN = _highest(
     "pexpolicy_plugin_breaker_open",
     "1 while the circuit breaker of a plugin is open in any worker.",
     "plugin",
-    combine="max",
 )
-DATA_AGE = _gauge(
+DATA_AGE = _highest(
     "pexpolicy_data_age_seconds",
     "Age of the refreshed data of a plugin, in the worker where it is oldest.",
-    "plugin",
-    "data",
-    combine="max",
+    "plugin data",
 )
-DATA_INTERVAL = _gauge(
+DATA_INTERVAL = _highest(
     "pexpolicy_data_interval_seconds",
     "Interval at which the data of a plugin is to be refreshed.",
-    "plugin",
-    "data",
-    combine="max",
+    "plugin data",
 )
 BACKGROUND_FAILURES = _gauge(
     "pexpolicy_plugin_background_failures",
@@ -91,23 +90,19 @@ SHARED_OPERATIONS = _counter(
     "Operations on shared state, by what became of them; refused ones were not tried.",
     "outcome",
 )
-SHARED_AVAILABLE = _gauge(
+SHARED_AVAILABLE = _lowest(
     "pexpolicy_shared_available",
     "0 while shared state fails in any worker, and plugins that need it do.",
-    combine="min",
 )
 JOB_RUNS = _counter(
     "pexpolicy_job_runs_total",
     "Runs of the scheduled jobs of plugins, by what became of them.",
-    "plugin",
-    "job",
-    "outcome",
+    "plugin job outcome",
 )
 OBSERVER_CALLS = _counter(
     "pexpolicy_observer_calls_total",
     "Decisions delivered to an observer or dropped, and attempts that failed or timed out.",
-    "plugin",
-    "outcome",
+    "plugin outcome",
 )
 OBSERVER_PENDING = _gauge(
     "pexpolicy_observer_pending", "Decisions that wait for an observer.", "plugin"
@@ -129,72 +124,56 @@ AUDIT_RECORDS = _counter(
     "pexpolicy_audit_records_total", "Audit records: calls, refusals and shadow decisions."
 )
 AUDIT_LOST = _counter("pexpolicy_audit_lost_total", "Audit records that could not be written.")
-AUDIT_LAST_FSYNC = _gauge(
-    "pexpolicy_audit_last_fsync_timestamp_seconds",
-    "Time of the last fsync of the audit.",
-    combine="max",
+AUDIT_LAST_FSYNC = _highest(
+    "pexpolicy_audit_last_fsync_timestamp_seconds", "Time of the last fsync of the audit."
 )
-AUDIT_FREE = _gauge(
-    "pexpolicy_audit_free_bytes", "Free space on the file system of the audit.", combine="min"
-)
-AUDIT_SHIP_LAG = _gauge(
+AUDIT_FREE = _lowest("pexpolicy_audit_free_bytes", "Free space on the file system of the audit.")
+AUDIT_SHIP_LAG = _highest(
     "pexpolicy_audit_ship_lag_seconds",
     "Age of the oldest audit line that may not be in the database of [audit.ship] yet.",
-    combine="max",
 )
 AUDIT_REMOVED_UNSHIPPED = _counter(
     "pexpolicy_audit_removed_unshipped_total",
     "Rotated files of the audit that were removed before they were in the database.",
 )
-BUILD_INFO = _gauge(
+BUILD_INFO = _highest(
     "pexpolicy_build_info",
     "1 for the version of the server and the active policy; two series: workers differ.",
-    "version",
-    "policy_hash",
-    combine="max",
+    "version policy_hash",
 )
-RELOAD_SUCCESSFUL = _gauge(
+RELOAD_SUCCESSFUL = _lowest(
     "pexpolicy_config_last_reload_successful",
     "0 after a refused reload, until a configuration is activated.",
-    combine="min",
 )
-RELOADED = _gauge(
+RELOADED = _lowest(
     "pexpolicy_config_last_reload_success_timestamp_seconds",
     "Time at which the active configuration was activated.",
-    combine="min",
 )
-DEGRADED = _gauge(
+DEGRADED = _highest(
     "pexpolicy_degraded",
     "1 while the server decides by the last good files, as it refused the present ones.",
-    combine="max",
 )
-CONFIG_KEPT = _gauge(
+CONFIG_KEPT = _lowest(
     "pexpolicy_config_kept",
     "0 while the active configuration is not kept on disk: a restart with broken files fails.",
-    combine="min",
 )
-CERTIFICATE = _gauge(
+CERTIFICATE = _lowest(
     "pexpolicy_tls_cert_not_after_timestamp_seconds",
     "End of validity of the certificate of the server.",
-    combine="min",
 )
-LOOP_LAG = _gauge(
-    "pexpolicy_loop_lag_seconds",
-    "Maximum event loop lag over the last 60 s, of the worst worker.",
-    combine="max",
+LOOP_LAG = _highest(
+    "pexpolicy_loop_lag_seconds", "Maximum event loop lag over the last 60 s, of the worst worker."
 )
-READY = _gauge(
+READY = _lowest(
     "pexpolicy_ready",
     "1 while every worker is ready: configured, able to write its audit, not stopping.",
-    combine="min",
 )
 CONNECTIONS = _gauge("pexpolicy_connections", "Open connections.")
 WORKERS = _gauge("pexpolicy_workers", "Running worker processes.")
 EVENTS = _counter(
     "pexpolicy_events_total",
     "Events of nodes by name, and whether plugins got them, or they were repeated or dropped.",
-    "event",
-    "result",
+    "event result",
 )
 EVENT_REMARKS = _counter(
     "pexpolicy_event_remarks_total",
@@ -204,26 +183,18 @@ EVENT_REMARKS = _counter(
 EVENTS_MISSING = _counter(
     "pexpolicy_events_missing_total", "Numbers of events that were left out in the series of nodes."
 )
-EVENTS_WAITING = _gauge(
-    "pexpolicy_events_waiting", "Events that plugins have not got yet.", combine="max"
-)
-EVENT_AGE = _gauge(
+EVENTS_WAITING = _highest("pexpolicy_events_waiting", "Events that plugins have not got yet.")
+EVENT_AGE = _lowest(
     "pexpolicy_event_age_seconds",
     "Time since the last event of a node; a quiet platform sends none.",
-    "source",
-    "node",
-    combine="min",
+    "source node",
 )
-EVENT_LAG = _gauge(
+EVENT_LAG = _highest(
     "pexpolicy_event_lag_seconds",
     "Time from sending to receiving the last event of a node.",
-    "source",
-    "node",
-    combine="max",
+    "source node",
 )
-EVENTS_STALE = _gauge(
-    "pexpolicy_events_stale", "1 while events are missing.", "source", "node", combine="max"
-)
+EVENTS_STALE = _highest("pexpolicy_events_stale", "1 while events are missing.", "source node")
 
 METRICS = {found.name: found for found in globals().values() if isinstance(found, Definition)}
 """The exported metrics by name."""
