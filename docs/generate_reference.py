@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from docs.extra_rules import ELSEWHERE, OTHER_LAYOUTS
-from pexpolicy.config.loader import Document
+from pexpolicy.config.settings import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry

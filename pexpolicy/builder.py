@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -55,7 +54,7 @@ def build_policy(
     """
     context = context or BuildContext()
     settings = context.applied_to(settings)
-    found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
+    found, problems = discover(settings.plugin_folders) if available is None else (available, [])
     root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
@@ -64,7 +63,7 @@ def build_policy(
     with tracking() as tracked, sources.resolving(), clock, values:
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
-    names = ObjectNames(settings.infinity) if settings.infinity else None
+    names = ObjectNames(given) if (given := settings.infinity.names) else None
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
     if live.used and live.read is None and not unbuilt:
         text = f"is not active, and conditions on {', '.join(sorted(live.used))} need it"
@@ -79,16 +78,13 @@ def build_policy(
         Tracked(told.files, [*settings.secrets, *tracked.secrets], tracked.digests),
         [f"pexpolicy {__version__}", *(plugin.available.origin for plugin in plugins)],
     )
-    settings = replace(
-        settings,
-        sources={},
-        policy_hash=inputs.policy_hash,
-        plugins={plugin.name: plugin.table for plugin in plugins},
-    )
+    tables = {plugin.name: plugin.table for plugin in plugins}
+    changes = {"sources": {}, "policy_hash": inputs.policy_hash, "plugins": tables}
+    settings = settings.model_copy(update=changes)
     named = settings.present.files if settings.present is not None else ()
     told.files[:0] = (settings.path, *named, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
-    told.warnings = [*_short_pins(told, settings.min_pin_length), *told.warnings, *unused]
+    told.warnings = [*_short_pins(told, settings.infinity.min_pin_length), *told.warnings, *unused]
     # Only some commands show them, and files are read for them.
     told.paths = lambda: [
         *core_paths(settings),

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -77,13 +77,13 @@ class BuildContext:
         changes: dict[str, object] = {}
         if not self.time_limits:
             server = settings.server.model_copy(update={"budget": NO_LIMIT_S})
-            settings = replace(settings, server=server)
+            settings = settings.model_copy(update={"server": server})
             changes["timeout"] = NO_LIMIT_S
         if self.is_repeatable:
             changes |= {"breaker": False, "isolation": "none"}
         tables = settings.plugins.items()
         plugins = {name: table.model_copy(update=changes) for name, table in tables}
-        return replace(settings, plugins=plugins)
+        return settings.model_copy(update={"plugins": plugins})
 
 
 def release(plugins: Iterable[BuiltPlugin], sources: SourceLease) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pexpolicy import Decision, Request, api
 from pexpolicy.cli.main import main
-from pexpolicy.config.loader import Document
+from pexpolicy.config.settings import Document
 from tests.support import weight
 from tests.support.paths import ROOT
 

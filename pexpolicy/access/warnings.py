@@ -134,7 +134,7 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
     own, console = settings.path.absolute(), settings.resolve(settings.console.folder)
     yield from (NamedPath(own.parent), NamedPath(console, (), "other"))
     yield NamedPath(own, (), "secret" if _holds_secrets(own, "") else "read")
-    for number, folder in enumerate(settings.plugin_dirs):
+    for number, folder in enumerate(settings.plugin_folders):
         of_folder = ("plugin_dirs", number)
         yield from (NamedPath(one, of_folder) for one in (folder, *sorted(folder.glob("*.py"))))
     tables: list[tuple[Key, Any]] = [((name,), getattr(settings, name)) for name in _WITH_FILES]

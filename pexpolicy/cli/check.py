@@ -169,7 +169,7 @@ def _listed(policy: Policy) -> dict[str, Any]:
             | {key: getattr(plugin.table, key) for key in HOST_KEYS}
             | {"hooks": [hook for hook in HOOKS if hook in plugin.implemented]}
         )
-    found, _ = discover(policy.settings.plugin_dirs)
+    found, _ = discover(policy.settings.plugin_folders)
     idle = [one for first in found.values() for one in (first, *first.rivals)]
     rows += [
         {"name": source.name, "plugin": source.name, "state": "available"}

@@ -22,8 +22,9 @@ from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse
 from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
 from pexpolicy.cli.http_client import admin_url
 from pexpolicy.config.credentials import PasswordHash, secret_of
-from pexpolicy.config.loader import Document, load
+from pexpolicy.config.loader import load
 from pexpolicy.config.places import Places, grouped
+from pexpolicy.config.settings import Document
 from pexpolicy.models.context import DryRunClock, at_time
 from pexpolicy.models.request import parameters_of
 from pexpolicy.policy import BuildContext, Policy

@@ -8,13 +8,12 @@ import json
 import pickle
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pydantic
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from pexpolicy.config.credentials import Credential, credentials_of, event_credentials_of
 from pexpolicy.config.files import (
@@ -28,32 +27,10 @@ from pexpolicy.config.files import (
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.config.schema import EndpointName, Table
-from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
-from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.config.schema.plugins import (
-    EndpointTable,
-    InfinityTable,
-    PluginTable,
-    SourceTable,
-    TenantName,
-    TenantTable,
-)
-from pexpolicy.config.schema.server import (
-    AccessTable,
-    AdminTable,
-    AuthTable,
-    BundleTable,
-    EventsTable,
-    FleetTable,
-    LimitsTable,
-    LogTable,
-    ServerTable,
-    SharedTable,
-    TlsTable,
-    TracingTable,
-)
-from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource, private_key
+from pexpolicy.config.schema import EndpointName
+from pexpolicy.config.schema.plugins import EndpointTable
+from pexpolicy.config.schema.server import TlsTable
+from pexpolicy.config.secrets import InvalidKeyError, SecretError, private_key
 from pexpolicy.config.settings import (
     DECIDING,
     MANIFEST,
@@ -61,6 +38,7 @@ from pexpolicy.config.settings import (
     PRESENT,
     Bundle,
     ConfigError,
+    Document,
     Manifest,
     Settings,
 )
@@ -69,36 +47,6 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of, enumerated_fields
 from pexpolicy.text import suggest
-
-
-class Document(Table):
-    """A configuration file."""
-
-    server: ServerTable = ServerTable()
-    auth: AuthTable | None = None
-    access: AccessTable = AccessTable()
-    tls: TlsTable | None = None
-    limits: LimitsTable = LimitsTable()
-    events: EventsTable | None = None
-    admin: AdminTable = AdminTable()
-    console: ConsoleTable = ConsoleTable()
-    tracing: TracingTable | None = None
-    fleet: FleetTable = FleetTable()
-    shared: SharedTable = SharedTable()
-    bundle: BundleTable | None = None
-    log: LogTable = LogTable()
-    audit: AuditTable = AuditTable()
-    privacy: PrivacyTable = PrivacyTable()
-    infinity: InfinityTable = InfinityTable()
-    endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
-    plugin_dirs: list[str] = Field(default_factory=list)
-    """Directories with plugins: each `NAME.py`, or folder `NAME` with an `__init__.py`, is the
-    plugin NAME and holds one class with hooks. NAME is letters, digits and `_`, a letter first.
-    The key belongs at the top of the file, before any table.
-    """
-    sources: dict[str, SourceTable] = Field(default_factory=dict)
-    tenants: dict[TenantName, TenantTable] = Field(default_factory=dict)
-    plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
 def load(path: Path, *, content: bytes | None = None) -> Settings:
@@ -118,7 +66,7 @@ def load(path: Path, *, content: bytes | None = None) -> Settings:
         raise ConfigError(path, [Problem((), str(error))]) from None
     settings = from_document(_parsed(path, text), path)
     digest = hashlib.sha256(content).hexdigest()
-    return replace(settings, is_empty=not content, content_digest=digest)
+    return settings.model_copy(update={"is_empty": not content, "content_digest": digest})
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
@@ -138,7 +86,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
     tables, problems = _salvage(document)
     present = None
     if tables.bundle is not None:
-        own = Settings(path, tables.server, tables.audit, {}, {}, {}, bundle=tables.bundle)
+        own = Settings.model_construct(**dict(tables), path=path)
         document, present, refused = _with_bundle(document, own.bundles)
         tables, problems = _salvage(document)
         problems += refused
@@ -148,7 +96,8 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
     if tables.admin.tls and "tls" not in document:
         problems.append(Problem(("admin", "tls"), "needs a certificate: add [tls]"))
 
-    def read_optional(table: str, source: SecretSource) -> SecretStr | None:
+    def secret(table: str, name: str) -> SecretStr | None:
+        source = getattr(tables, table).secret(name)
         try:
             return SecretStr(source.read(path.parent)) if source.places else None
         except SecretError as error:
@@ -162,41 +111,28 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
             credentials, unreadable = credentials_of(tables.auth, path.parent)
             problems += unreadable
         with tracking() as deciding:
-            privacy_key = read_optional("privacy", tables.privacy.secret("key"))
-        admin_token = read_optional("admin", tables.admin.secret("token"))
-        fleet = tables.fleet
-        fleet_key = read_optional("fleet", SecretSource("key", None, fleet.key_file))
-        fleet_token = read_optional("fleet", SecretSource("token", None, fleet.token_file))
-        source = SecretSource("password", None, tables.shared.password_file)
-        shared_password = read_optional("shared", source)
+            privacy_key = secret("privacy", "key")
+        admin_token, shared_password = secret("admin", "token"), secret("shared", "password")
+        fleet_key, fleet_token = secret("fleet", "key"), secret("fleet", "token")
     if fleet_key is not None and len(fleet_key) < MIN_KEY_LENGTH:
         problems.append(Problem(("fleet", "key_file"), f"holds fewer than {MIN_KEY_LENGTH} bytes"))
-    source = tables.audit.secret("sign_key")
-    sign_key = read_optional("audit", source)
+    sign_key = secret("audit", "sign_key")
     try:
         private_key(sign_key.get_secret_value()) if sign_key is not None else None
     except InvalidKeyError as error:
-        problems.append(Problem(("audit", source.key), str(error)))
+        problems.append(Problem(("audit", tables.audit.secret("sign_key").key), str(error)))
     tenants = Tenants()
     try:
         tenants = Tenants(tables.tenants)
     except SettingsError as error:
         problems += [Problem(("tenants", *one.key), one.text) for one in error.problems]
-    infinity = tables.infinity
-    plugins = tables.plugins.items()
-    level = tables.log.level
-    settings = Settings(
+    extras, level = tables.infinity.extras, tables.log.level
+    plugins = {n: t.with_context(extras, tenants, level) for n, t in tables.plugins.items()}
+    settings = Settings.model_construct(
+        **{**dict(tables), "plugins": plugins},
         path=path,
         tables_digest=_digest_of(document),
-        infinity=infinity.names,
-        extras=infinity.extras,
-        min_pin_length=infinity.min_pin_length,
-        plugins={n: t.with_context(infinity.extras, tenants, level) for n, t in plugins},
-        plugin_dirs=tuple(
-            (present.folder if present else path.parent) / one for one in tables.plugin_dirs
-        ),
         present=present,
-        endpoints=dict(tables.endpoints.items()),
         credentials=credentials,
         event_credentials=event_credentials,
         unread=tuple(unread),
@@ -209,7 +145,6 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         fleet_token=fleet_token,
         shared_password=shared_password,
         wrong=frozenset(problem.key[0] for problem in problems if problem.key),
-        **{name: getattr(tables, name) for name in _AS_WRITTEN},
     )
     if problems:
         raise ConfigError(settings.file_of(problems), problems, settings)
@@ -248,12 +183,6 @@ def _with_bundle(
     problems += [Problem((), f"{name} {text}") for name in own]
     return {**document, **{n: found[n] for n in found if n not in own}}, present, problems
 
-
-_AS_WRITTEN = (
-    *("server", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    *("events", "fleet", "shared", "bundle", "privacy", "sources"),
-)
-"""Tables that settings hold as they are written."""
 
 MIN_KEY_LENGTH = 16
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from pydantic import SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.problems import Problem, dotted_key
+from pexpolicy.config.schema import EndpointName, Table
 from pexpolicy.config.schema.audit import MAX_INSTANCE, AuditTable, PrivacyTable
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTable
+from pexpolicy.config.schema.plugins import (
+    EndpointTable,
+    InfinityTable,
+    PluginTable,
+    SourceTable,
+    TenantName,
+    TenantTable,
+)
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
+    AuthTable,
     BundleTable,
     EventsTable,
     FleetTable,
@@ -31,7 +40,6 @@ from pexpolicy.config.schema.server import (
     TlsTable,
     TracingTable,
 )
-from pexpolicy.models.contract import NO_EXTRAS, Extras
 
 POLICY, MANIFEST = "policy.toml", "manifest.json"
 """The files of a bundle with the tables that decide, and with what it holds."""
@@ -92,16 +100,42 @@ class PluginStartupError(ConfigError):
     """A plugin could not open a resource, such as a database; a later attempt may succeed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Document(Table):
+    """A configuration file."""
+
+    server: ServerTable = ServerTable()
+    auth: AuthTable | None = None
+    access: AccessTable = AccessTable()
+    tls: TlsTable | None = None
+    limits: LimitsTable = LimitsTable()
+    events: EventsTable | None = None
+    admin: AdminTable = AdminTable()
+    console: ConsoleTable = ConsoleTable()
+    tracing: TracingTable | None = None
+    fleet: FleetTable = FleetTable()
+    shared: SharedTable = SharedTable()
+    bundle: BundleTable | None = None
+    log: LogTable = LogTable()
+    audit: AuditTable = AuditTable()
+    privacy: PrivacyTable = PrivacyTable()
+    infinity: InfinityTable = InfinityTable()
+    endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
+    plugin_dirs: list[str] = Field(default_factory=list)
+    """Directories with plugins: each `NAME.py`, or folder `NAME` with an `__init__.py`, is the
+    plugin NAME and holds one class with hooks. NAME is letters, digits and `_`, a letter first.
+    The key belongs at the top of the file, before any table.
+    """
+    sources: dict[str, SourceTable] = Field(default_factory=dict)
+    tenants: dict[TenantName, TenantTable] = Field(default_factory=dict)
+    plugins: dict[str, PluginTable] = Field(default_factory=dict)
+
+
+class Settings(Document):
     """The checked configuration, with secrets read and paths resolved."""
 
+    model_config = ConfigDict(defer_build=True)  # it is never read from a file
+
     path: Path
-    server: ServerTable
-    audit: AuditTable
-    endpoints: Mapping[str, EndpointTable]
-    infinity: Mapping[str, frozenset[str]]
-    plugins: Mapping[str, PluginTable]
     tables_digest: bytes = b""
     """The digest of the tables that decide."""
     content_digest: str = ""
@@ -110,36 +144,20 @@ class Settings:
     """The hash of the policy that was built from these settings."""
     is_empty: bool = False
     """True for an empty file."""
-    sources: Mapping[str, SourceTable] = field(default_factory=dict)
-    extras: Extras = NO_EXTRAS
-    min_pin_length: int = 6
-    plugin_dirs: tuple[Path, ...] = ()
     credentials: tuple[Credential, ...] = ()
-    access: AccessTable = field(default_factory=AccessTable)
-    tls: TlsTable | None = None
-    limits: LimitsTable = field(default_factory=LimitsTable)
-    privacy: PrivacyTable = field(default_factory=PrivacyTable)
-    privacy_key: SecretStr | None = field(default=None, repr=False)
-    admin: AdminTable = field(default_factory=AdminTable)
-    admin_token: SecretStr | None = field(default=None, repr=False)
-    console: ConsoleTable = field(default_factory=ConsoleTable)
-    tracing: TracingTable | None = None
-    log: LogTable = field(default_factory=LogTable)
+    privacy_key: SecretStr | None = None
+    admin_token: SecretStr | None = None
     secret_files: tuple[Path, ...] = ()
     secrets: tuple[Path | str, ...] = ()
     """Files and environment variables with secrets that decide."""
-    events: EventsTable | None = None
-    event_credentials: Mapping[str, Credential] = field(default_factory=dict)
+    event_credentials: Mapping[str, Credential] = {}
     """By source; only a server needs them."""
     unread: tuple[Problem, ...] = ()
     """Secrets that only a server needs, and that cannot be read."""
-    fleet: FleetTable = field(default_factory=FleetTable)
-    fleet_key: SecretStr | None = field(default=None, repr=False)
-    fleet_token: SecretStr | None = field(default=None, repr=False)
-    sign_key: SecretStr | None = field(default=None, repr=False)
-    shared: SharedTable = field(default_factory=SharedTable)
-    shared_password: SecretStr | None = field(default=None, repr=False)
-    bundle: BundleTable | None = None
+    fleet_key: SecretStr | None = None
+    fleet_token: SecretStr | None = None
+    sign_key: SecretStr | None = None
+    shared_password: SecretStr | None = None
     present: Bundle | None = None
     """The bundle with the tables that decide."""
     wrong: frozenset[str | int] = frozenset()
@@ -153,6 +171,11 @@ class Settings:
     def policy_folder(self) -> Path:
         """The folder that the paths of plugins are relative to."""
         return self.path.parent if self.present is None else self.present.folder
+
+    @property
+    def plugin_folders(self) -> list[Path]:
+        """The folders of ``plugin_dirs``."""
+        return [self.policy_folder / one for one in self.plugin_dirs]
 
     def file_of(self, problems: Iterable[Problem]) -> Path:
         """Return the file that problems are in: that of the bundle if it holds all of them."""

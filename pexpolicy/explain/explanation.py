@@ -98,4 +98,4 @@ def known_to_infinity(config: Path) -> tuple[Extras, Callable[[Decision], None]]
         settings = load(config)
     except ConfigError as error:
         raise LocalPolicyError(str(error)) from None
-    return settings.extras, ObjectNames(settings.infinity).check
+    return settings.infinity.extras, ObjectNames(settings.infinity.names).check

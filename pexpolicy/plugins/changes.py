@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -15,13 +14,9 @@ Name = TypeVar("Name", bound=str)
 
 _SKIPPED = (
     *("path", "tables_digest", "policy_hash", "is_empty", "plugins", "secret_files", "secrets"),
-    *("sources", "wrong", "content_digest"),
+    *("sources", "wrong", "content_digest", "auth"),
 )
-_NAMES = {
-    "extras": "infinity.extra_fields",
-    "min_pin_length": "infinity.min_pin_length",
-    "present": "present bundle",
-}
+_NAMES = {"present": "present bundle"}
 
 
 def configuration_changes(after: Any, before: Any) -> list[str]:
@@ -46,10 +41,11 @@ def configuration_changes(after: Any, before: Any) -> list[str]:
 def _keys(policy: Any, shared: Iterable[str]) -> dict[str, object]:
     """Return each key with a value that can be compared; those of ``shared`` plugins in detail."""
     keys: dict[str, object] = {}
-    for field in fields(policy.settings):
-        name, value = field.name, getattr(policy.settings, field.name)
+    for name, value in policy.settings:
         if isinstance(value, BaseModel | Mapping) and name not in (*_SKIPPED, "tls", "tracing"):
-            keys |= {f"{name}.{key}": inner for key, inner in dict(value).items()}
+            # A list of names says what there is, and none of them is another thing than an empty one.
+            table = value.model_dump(exclude_none=True) if name == "infinity" else dict(value)
+            keys |= {f"{name}.{key}": inner for key, inner in table.items()}
         elif name not in _SKIPPED:
             keys[_NAMES.get(name, name)] = value
     keys |= {f"sources.{source.name}": source.digest for source in policy.sources}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.config.loader import Document
 from pexpolicy.config.plugin_settings import PluginSettings
+from pexpolicy.config.settings import Document
 from pexpolicy.plugins.discovery import PluginSource
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -273,7 +273,7 @@ def load_settings(name: str, config: Path | None = None) -> Any:
     if name not in settings.plugins:
         raise SettingsError(f"is missing in {path}", key=("plugins", name))
     lease = SourceLease(SharedResources(), settings.sources, settings.policy_folder, driver)
-    found, problems = discover(settings.plugin_dirs)
+    found, problems = discover(settings.plugin_folders)
     with lease.resolving():
         tables = {name: settings.plugins[name]}
         plugins, unbuilt = build(tables, found, settings.policy_folder, sources=lease)

@@ -9,7 +9,6 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -301,7 +300,7 @@ async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIt
             # Operators have a token, and no certificate of a node.
             tls = settings.tls.model_copy(update={"client_ca": None, "client_crl": None})
             made = partial(Certificates, log=app.log)
-            answering.certificates = configured(replace(settings, tls=tls), made)
+            answering.certificates = configured(settings.model_copy(update={"tls": tls}), made)
         async with answering.open(ADMIN_DRAIN_TIMEOUT_S):
             try:
                 yield

@@ -101,7 +101,7 @@ def make_policy(
     available = {name: _available(name, made) for name, (made, _) in under_test.items()}
     settings = _settings(under_test, config or {})
     if not settings.plugins.keys() <= available.keys():
-        found, problems = discover(settings.plugin_dirs)
+        found, problems = discover(settings.plugin_folders)
         if problems:
             raise ConfigError(settings.path, problems)
         available = {**found, **available}

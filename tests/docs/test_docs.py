@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from docs import generate_api, generate_audit, generate_findings, generate_settings
 from docs.generate_reference import table_in, with_meanings
 from pexpolicy.cli.main import main
-from pexpolicy.config.loader import Document
+from pexpolicy.config.settings import Document
 from pexpolicy.endpoints import ENDPOINTS
 from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
 from tests.support.mmdb import write_mmdb

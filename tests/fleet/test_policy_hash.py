@@ -10,8 +10,8 @@ import pytest
 
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.builder import policy_from
-from pexpolicy.config.loader import Document, load
-from pexpolicy.config.settings import DECIDING, ConfigError
+from pexpolicy.config.loader import load
+from pexpolicy.config.settings import DECIDING, ConfigError, Document
 from pexpolicy.fleet.policy_hash import KEY_NAME, prepare_state_dir
 
 LOCAL = {

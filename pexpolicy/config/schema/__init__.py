@@ -55,7 +55,7 @@ class SecretTable(Table):
 
     def secret(self, name: str) -> SecretSource:
         """Return the source of a secret."""
-        return SecretSource(name, getattr(self, f"{name}_env"), getattr(self, f"{name}_file"))
+        return SecretSource(name, getattr(self, f"{name}_env", None), getattr(self, f"{name}_file"))
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -125,7 +125,7 @@ def _server_url(written: str) -> str:
     return str(url)
 
 
-class FleetTable(Table):
+class FleetTable(SecretTable):
     """``[fleet]``: what the servers of one policy share."""
 
     servers: list[Annotated[str, AfterValidator(_server_url)]] = Field(
@@ -145,7 +145,7 @@ class FleetTable(Table):
     """
 
 
-class SharedTable(Table):
+class SharedTable(SecretTable):
     """``[shared]``: what worker processes, and several servers, share."""
 
     driver: Literal["sqlite", "postgresql"] = "sqlite"
