@@ -128,11 +128,9 @@ def _target(
     # suffice, as a server rotates at most once a second.
     for previous in rotated(path)[-2:]:
         repair_file(previous)
-    rotation = Rotation(
-        None if table.rotate_mb is None else table.rotate_mb * MEGABYTE,
-        None if table.rotate_hours is None else table.rotate_hours * HOUR,
-        table.keep,
-    )
+    size = table.rotate_mb and table.rotate_mb * MEGABYTE
+    age = table.rotate_hours and table.rotate_hours * HOUR
+    rotation = Rotation(size, age, table.keep)
     shipped = None
     if table.ship is not None:
 

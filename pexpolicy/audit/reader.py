@@ -17,11 +17,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import msgspec
-
 from pexpolicy.audit.rotation import first_time, rotated
 from pexpolicy.audit.targets import tail_of
-from pexpolicy.audit.torn_lines import LINE_START
+from pexpolicy.audit.torn_lines import LINE_START, decoded
 from pexpolicy.text import printable
 
 MAX_OPEN = 200
@@ -34,7 +32,7 @@ FOLLOW_BLOCK = 1 << 22
 """Bytes of a followed file that are read at a time."""
 PEERS_WINDOW = 1 << 22
 """Bytes at the end of a file that ``recent_peers`` searches, which takes some 10 ms."""
-_NOT_AUDIT = re.compile(r"\.(lock|spool|new|shipped)$")
+_NOT_AUDIT = re.compile(r"\.(lock|spool|shipped)$")
 _PEER = re.compile(
     rb'"event":"decision","decision_id":"[0-9a-f-]{36}","endpoint":"[a-z_]+","peer":"([^"\\]{2,64})"'
 )
@@ -164,10 +162,7 @@ def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
 
 
 def _decode(content: bytes) -> dict[str, Any] | None:
-    try:
-        event = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    event = decoded(content)
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ import msgspec
 
 from pexpolicy.audit.hash_chain import last_position
 from pexpolicy.audit.targets import tail_of
-from pexpolicy.config.files import open_own, read_own
+from pexpolicy.config.files import read_own, write_own
 
 MAX_BYTES = 1 << 20
 MAX_CHAINS = 2000
@@ -48,10 +47,7 @@ class ShippedLines:
     def write(self, until: float, chains: Mapping[str, int]) -> None:
         """Replace the note; raises ``OSError``."""
         self.chains = dict([*chains.items()][-MAX_CHAINS:])
-        new = self._path.with_name(f"{self._path.name}.new")
-        with os.fdopen(open_own(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(msgspec.json.encode(_Note(until, dict(self.chains))))
-        new.replace(self._path)
+        write_own(self._path, msgspec.json.encode(_Note(until, dict(self.chains))))
 
     def has(self, file: Path) -> bool:
         """Return whether the last line of a file is in the database, and so all before it."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -93,9 +94,10 @@ def _torn_end(line: bytes) -> Iterator[int]:
         return  # fast path for nearly all lines
     other = line.rfind(LINE_START)
     if CHAINED.search(line):
-        if other > 0 and _begins(line[:other]) and _is_whole(line[other:]) and not _is_whole(line):
+        is_torn = other > 0 and _begins(line[:other]) and decoded(line[other:]) is not None
+        if is_torn and decoded(line) is None:
             yield other
-    elif _begins(line) and not _is_whole(line):
+    elif _begins(line) and decoded(line) is None:
         yield len(line)
 
 
@@ -103,9 +105,11 @@ def _begins(text: bytes) -> bool:
     return text.startswith(LINE_START) or LINE_START.startswith(text)
 
 
-def _is_whole(line: bytes) -> bool:
+def decoded(line: bytes, decode: Callable[[bytes], Any] = msgspec.json.decode) -> Any:
+    """Return the JSON in a line; ``None`` where there is none."""
     try:
-        msgspec.json.decode(line)
+        if not line.isascii():
+            line.decode()  # msgspec does not check the encoding of values that it skips
+        return decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return None

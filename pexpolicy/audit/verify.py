@@ -19,7 +19,7 @@ import msgspec
 
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, read
-from pexpolicy.audit.torn_lines import HASH_SIZE
+from pexpolicy.audit.torn_lines import HASH_SIZE, decoded
 
 SILENT_S = 300.0
 """Seconds after which a server that was not heard of is silent."""
@@ -124,14 +124,14 @@ class Verification:
         yield from self._faults_of_chains()
 
     def _faults_of_line(self, raw: RawLine) -> Iterator[str]:
-        if raw.terminated and (line := _line_of(raw.content)) is not None:
+        if raw.terminated and (line := decoded(raw.content, _decode)) is not None:
             yield from self._record(raw, line)
             return
         for found in read(raw):
             if isinstance(found, CorruptLine):
                 yield found.text
             else:
-                yield from self._record(found.raw, _line_of(found.raw.content))
+                yield from self._record(found.raw, decoded(found.raw.content, _decode))
 
     def _record(self, raw: RawLine, line: _Line | None) -> Iterator[str]:
         content = raw.content
@@ -264,16 +264,6 @@ class Verification:
                 for chain in self.chains.values()
             ],
         }
-
-
-def _line_of(content: bytes) -> _Line | None:
-    """Return what is verified of a line; ``None`` where it is not a JSON object of an event."""
-    try:
-        if not content.isascii():
-            content.decode()  # msgspec does not check the encoding of values that it skips
-        return _decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _out_of_order(chain: ChainState, seq: int) -> str:

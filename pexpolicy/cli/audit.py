@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,22 +24,19 @@ from rich.text import Text
 
 from pexpolicy.audit import reader
 from pexpolicy.audit.console import SEPARATOR, parts
+from pexpolicy.audit.database import NO_DRIVER, PLACE, Database, DatabaseUnavailable
 from pexpolicy.audit.hash_chain import Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record
 from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.redaction import keyed_hash
+from pexpolicy.audit.ship import Shipper
 from pexpolicy.audit.verify import Anchor, ChainFinding, Verification
-from pexpolicy.cli.audit_ship import (
-    from_database_option,
-    last_lines,
-    lines_between,
-    opened,
-    ship,
-)
 from pexpolicy.cli.common import (
+    EX_CONFIG,
     config_option,
     count,
     examples,
+    fail,
     format_time,
     json_option,
     key_value_pairs,
@@ -43,8 +44,9 @@ from pexpolicy.cli.common import (
     refuse,
     screen,
 )
+from pexpolicy.config.loader import load
 from pexpolicy.config.secrets import InvalidKeyError
-from pexpolicy.config.settings import Settings
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.explain.request_forms import in_zone, split_zone
 from pexpolicy.models.alias import Alias
 from pexpolicy.text import printable, suggest
@@ -55,6 +57,7 @@ Event = Mapping[str, Any]
 Period = tuple[datetime | None, datetime | None]
 """From when until before when."""
 NOTHING_FOUND = 1
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 STEP_FIELDS = ("plugin", "outcome")
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -65,8 +68,6 @@ _DAYS = {"today": 0, "yesterday": 1}
 def audit() -> None:
     """Read the audit file: follow it, find and verify lines."""
 
-
-audit.add_command(ship)
 
 # ---- files and times
 
@@ -84,6 +85,11 @@ def files_option(command: Command) -> Command:
     return config_option(file(command))
 
 
+from_database_option = click.option(
+    "--from-database",
+    is_flag=True,
+    help="Read the lines of all servers in the database of [audit.ship] instead.",
+)
 since_option = click.option(
     "--since",
     help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
@@ -156,6 +162,51 @@ def configured(settings: Settings) -> Path:
     return settings.resolve(settings.audit.path)
 
 
+@contextmanager
+def opened(config: Path) -> Iterator[tuple[Database, Settings]]:
+    """Yield the database of a configuration, with its settings; exit with 78 without one, with 2
+    if it fails. Errors in other tables than ``[audit]`` do not matter.
+    """
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        if error.salvaged is None or "audit" in error.salvaged.wrong:
+            fail(error)
+        settings = error.salvaged
+    if settings.audit.ship is None:
+        refuse(f"{config}: [audit.ship] is missing: it names the database, as url", EX_CONFIG)
+    if find_spec("asyncpg") is None:
+        refuse(NO_DRIVER, EX_CONFIG)
+    try:
+        with Database(settings) as database:
+            yield database, settings
+    except DatabaseUnavailable as error:
+        refuse(str(error))
+
+
+def lines_between(
+    config: Path, since: datetime | None, until: datetime | None
+) -> Iterator[RawLine]:
+    """Yield the lines of a period by time."""
+    where = "WHERE time >= $1 AND time < $2 ORDER BY time, boot_id, seq"
+    with opened(config) as (database, _):
+        yield from database.lines(where, since or FIRST, until or LAST)
+
+
+def last_of_database(config: Path, number: int, *, follow: bool) -> Iterator[RawLine]:
+    """Yield the last lines by time, and then those that arrive."""
+    with opened(config) as (database, _):
+        known = {row["boot_id"]: row["seq"] for row in database.chains()} if follow else {}
+        order = "ORDER BY time DESC, boot_id DESC, seq DESC LIMIT $1"
+        yield from reversed([*database.lines(order, number)])
+        while follow:
+            for row in (rows := database.newer(known)):
+                known[row["boot_id"]] = row["seq"]
+                yield RawLine(PLACE, 0, row["line"].encode())
+            if not rows:
+                time.sleep(1.0)
+
+
 def records_of(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
     """Yield the records; print damage on standard error."""
     for item in found:
@@ -186,7 +237,9 @@ def tail(
     """Print the last lines, and with -f new ones, across rotations."""
     console, is_merged = screen(), from_database or len(files) > 1
     if from_database:
-        found: Iterable[Record | CorruptLine] = _parsed(last_lines(config, lines, follow=follow))
+        found: Iterable[Record | CorruptLine] = _parsed(
+            last_of_database(config, lines, follow=follow)
+        )
     elif is_merged and follow:
         refuse("one file can be followed: leave out -f, or the other files")
     elif is_merged:
@@ -343,6 +396,26 @@ def faults_in_database(config: Path, verification: Verification) -> Iterator[Cha
         # Before the lines: those that arrive meanwhile make no chain look shorter.
         verification.heads = database.chains()
         yield from verification.verify(database.lines("ORDER BY boot_id, seq"))
+
+
+@audit.command(epilog=examples("pexpolicy audit ship --config /etc/pexpolicy/config.toml"))
+@config_option
+def ship(config: Path) -> None:
+    """Copy the lines of the audit to the database of [audit.ship], until the process is ended.
+
+    It is a process of its own, next to the server: neither waits for the other. Lines that wait
+    for the database are on the disk, and no line is stored twice.
+    """
+    # Nothing is lost whenever it ends. As the first process of a container it needs a handler.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    with suppress(KeyboardInterrupt), opened(config) as (database, settings):
+        table = settings.audit
+        assert table.ship is not None
+        assert table.path is not None
+        path, instance = settings.resolve(table.path), settings.instance
+        click.echo(f"copying {path} to the database of [audit.ship] as {instance}", err=True)
+        shipper = Shipper(database, path, instance, table.ship.keep_days)
+        shipper.run(lambda text: click.echo(f"audit ship: {text}", err=True))
 
 
 @audit.command(epilog=examples("pexpolicy audit purge --before 2026-01-01"))

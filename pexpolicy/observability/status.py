@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,119 +30,98 @@ STATUS_TIMEOUT_S = 1.0
 ReportTask = asyncio.Task[dict[str, Any]]
 
 
-class Status:
-    """The state of one worker, and the counters of all workers of its server.
-
-    ``policy`` returns the active policy.
+async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses) -> dict[str, Any]:
+    """Return the state of one worker with the counters of all; times are seconds of the Unix epoch,
+    durations seconds.
     """
-
-    def __init__(self, policy: Callable[[], Policy], telemetry: Telemetry) -> None:
-        self._policy = policy
-        self._telemetry = telemetry
-        self._started = time.time()
-        self._statuses = PluginStatuses()
-
-    async def document(self) -> dict[str, Any]:
-        """Return the document; times are seconds of the Unix epoch, durations seconds."""
-        policy, sources = self._policy(), self._telemetry.sources
-        shared = policy.shared_state
-        statuses = await self._statuses.collect(policy.plugins)
-        counted, events = await self._telemetry.merged(), await sources.events()
-        audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
-        reasons, now = sources.not_ready_reasons(), time.time()
-        bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
-        records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
-        return {
-            "version": __version__,
-            "instance": policy.settings.instance,
-            "pid": os.getpid(),
-            "workers": int(counted.value(metrics.WORKERS) or 0),
-            "started": self._started,
-            "uptime": now - self._started,
-            "ready": not reasons,
-            "not_ready_reasons": reasons,
-            "degraded": sources.degraded(),
-            "draining": sources.readiness is ReadinessState.DRAINING,
-            "connections": _whole(counted.value(metrics.CONNECTIONS)),
-            "loop_lag": counted.value(metrics.LOOP_LAG),
-            "memory": _memory(),
-            "config": {
-                "path": str(policy.settings.path),
-                "policy_hash": policy.policy_hash,
-                "activated_at": reload.last_success,
-                "age": now - reload.last_success,
-                "last_reload_successful": reload.last_successful,
-                "problems": list(reload.problems),
-                "restart_required": list(reload.restart_required),
-                "changes": list(reload.changes),
-                "state_dir": str(policy.settings.state_dir.absolute()),
-                "not_kept": reload.not_kept or _not_kept(counted),
+    sources, shared = telemetry.sources, policy.shared_state
+    statuses = await reports.collect(policy.plugins)
+    counted, events = await telemetry.merged(), await sources.events()
+    audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
+    reasons, now = sources.not_ready_reasons(), time.time()
+    bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
+    records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
+    return {
+        "version": __version__,
+        "instance": policy.settings.instance,
+        "pid": os.getpid(),
+        "workers": int(counted.value(metrics.WORKERS) or 0),
+        "started": telemetry.started,
+        "uptime": now - telemetry.started,
+        "ready": not reasons,
+        "not_ready_reasons": reasons,
+        "degraded": sources.degraded(),
+        "draining": sources.readiness is ReadinessState.DRAINING,
+        "connections": _whole(counted.value(metrics.CONNECTIONS)),
+        "loop_lag": counted.value(metrics.LOOP_LAG),
+        "memory": _memory(),
+        "config": {
+            "path": str(policy.settings.path),
+            "policy_hash": policy.policy_hash,
+            "activated_at": reload.last_success,
+            "age": now - reload.last_success,
+            "last_reload_successful": reload.last_successful,
+            "problems": list(reload.problems),
+            "restart_required": list(reload.restart_required),
+            "changes": list(reload.changes),
+            "state_dir": str(policy.settings.state_dir.absolute()),
+            # Of several workers the first one keeps it.
+            "not_kept": reload.not_kept
+            or (None if counted.value(metrics.CONFIG_KEPT) else "the log says why"),
+        },
+        "bundle": bundle,
+        "audit": records
+        if audit is None
+        else {
+            **records,
+            "status": audit.status,
+            "problem": audit.error or None,
+            "lost": _whole(counted.value(metrics.AUDIT_LOST)),
+            "spooled_bytes": audit.spooled_bytes,
+            "free_bytes": audit.free_bytes,
+            "synced_at": audit.synced_at,
+            "ship_lag": audit.ship_lag,
+            "removed_unshipped": _whole(counted.value(metrics.AUDIT_REMOVED_UNSHIPPED)),
+        },
+        "certificate": certificate
+        and {
+            "not_after": certificate.loaded.not_after.timestamp(),
+            "problem": certificate.problem or None,
+        },
+        "endpoints": {name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS},
+        "events": events
+        and {
+            **events,
+            "counts": {
+                name: found
+                for name in (*EVENTS, OTHER)
+                if (found := counted.by_last_label(metrics.EVENTS, name))
             },
-            "bundle": bundle,
-            "audit": records
-            if audit is None
-            else {
-                **records,
-                "status": audit.status,
-                "problem": audit.error or None,
-                "lost": _whole(counted.value(metrics.AUDIT_LOST)),
-                "spooled_bytes": audit.spooled_bytes,
-                "free_bytes": audit.free_bytes,
-                "synced_at": audit.synced_at,
-                "ship_lag": audit.ship_lag,
-                "removed_unshipped": _whole(counted.value(metrics.AUDIT_REMOVED_UNSHIPPED)),
-            },
-            "certificate": certificate
-            and {
-                "not_after": certificate.loaded.not_after.timestamp(),
-                "problem": certificate.problem or None,
-            },
-            "endpoints": {
-                name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS
-            },
-            "events": events
-            and {
-                **events,
-                "counts": {
-                    name: found
-                    for name in (*EVENTS, OTHER)
-                    if (found := counted.by_last_label(metrics.EVENTS, name))
-                },
-                "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
-            },
-            "refused": counted.by_last_label(metrics.REFUSED),
-            "plugins": [
-                {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}
-                for plugin in policy.plugins
-            ],
-            "shared": shared
-            and {"available": shared.is_available, "problem": shared.problem or None},
-            "sources": [
-                {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
-                for source in policy.sources
-                if source.lifespan is not None
-            ],
-            "nodes": [
-                {
-                    "node": node.address,
-                    "last_call": node.last_call or None,
-                    "age": now - node.last_call if node.last_call else None,
-                    "calls": node.calls,
-                    "last_refused": node.last_refused or None,
-                    "refused_because": node.refused_because or None,
-                }
-                for node in counted.nodes.values()
-            ],
-        }
-
-    def close(self) -> None:
-        """Cancel the status hooks that are running."""
-        self._statuses.close()
-
-
-def _not_kept(counted: Snapshot) -> str | None:
-    """Return that another worker, the first one, could not keep the configuration."""
-    return None if counted.value(metrics.CONFIG_KEPT) else "the log says why"
+            "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
+        },
+        "refused": counted.by_last_label(metrics.REFUSED),
+        "plugins": [
+            {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}
+            for plugin in policy.plugins
+        ],
+        "shared": shared and {"available": shared.is_available, "problem": shared.problem or None},
+        "sources": [
+            {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
+            for source in policy.sources
+            if source.lifespan is not None
+        ],
+        "nodes": [
+            {
+                "node": node.address,
+                "last_call": node.last_call or None,
+                "age": now - node.last_call if node.last_call else None,
+                "calls": node.calls,
+                "last_refused": node.last_refused or None,
+                "refused_because": node.refused_because or None,
+            }
+            for node in counted.nodes.values()
+        ],
+    }
 
 
 def _memory() -> dict[str, int] | None:

@@ -164,6 +164,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def __init__(self, sources: StateSources | None = None) -> None:
         self.sources = sources or StateSources()
+        self.started = time.time()
         self.merge: Callable[[Snapshot], Awaitable[Snapshot]] | None = None
         """Returns the snapshot of all workers, given that of this one, where there are several."""
         self.nodes = Nodes()

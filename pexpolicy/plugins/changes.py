@@ -43,7 +43,7 @@ def _keys(policy: Any, shared: Iterable[str]) -> dict[str, object]:
     keys: dict[str, object] = {}
     for name, value in policy.settings:
         if isinstance(value, BaseModel | Mapping) and name not in (*_SKIPPED, "tls", "tracing"):
-            # A list of names says what there is, and none of them is another thing than an empty one.
+            # A kind of objects without a list is another thing than an empty list.
             table = value.model_dump(exclude_none=True) if name == "infinity" else dict(value)
             keys |= {f"{name}.{key}": inner for key, inner in table.items()}
         elif name not in _SKIPPED:

@@ -30,7 +30,7 @@ from pexpolicy.fleet.members import Member, ask_all, document_of
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import TIMED_OUT
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
-from pexpolicy.observability.status import Status
+from pexpolicy.observability.status import PluginStatuses, document
 from pexpolicy.plugins.binding import PREFIX, PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S
 from pexpolicy.server.http import listener
@@ -71,7 +71,7 @@ class AdminApp:
     def __init__(self, app: PolicyApp) -> None:
         self._app = app
         self._throttle = LoginThrottle()
-        self._status = Status(lambda: app.generation.policy, app.telemetry)
+        self._reports = PluginStatuses()
         self._fleet: tuple[float, asyncio.Task[list[Member]]] | None = None
         self._failure_log = PluginFailureLog(app.log, "routes")
         self._pages = {
@@ -136,8 +136,9 @@ class AdminApp:
         return health(request.rel_url.raw_path, reasons)
 
     async def _show_status(self, _: web.Request) -> web.StreamResponse:
-        self._app.telemetry.sample()
-        return _json(await self._status.document())
+        app = self._app
+        app.telemetry.sample()
+        return _json(await document(app.generation.policy, app.telemetry, self._reports))
 
     async def _show_fleet(self, _: web.Request) -> web.StreamResponse:
         """Answer with what was asked of the servers in the last seconds, once for all clients."""
@@ -183,14 +184,14 @@ class AdminApp:
     def close(self) -> None:
         """Release delayed replies, and log the failures that were left out."""
         self._throttle.cancel()
-        self._status.close()
+        self._reports.close()
         if self._fleet is not None:
             self._fleet[1].cancel()
         self._failure_log.close()
 
 
-def _json(document: dict[str, Any]) -> PrerenderedResponse:
-    text = orjson.dumps(readable(document), option=orjson.OPT_INDENT_2)
+def _json(content: dict[str, Any]) -> PrerenderedResponse:
+    text = orjson.dumps(readable(content), option=orjson.OPT_INDENT_2)
     return PrerenderedResponse(200, JSON, text)
 
 
