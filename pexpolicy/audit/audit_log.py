@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction, plain_steps
-from pexpolicy.audit.sinks import NotRecorded, Sink
+from pexpolicy.audit.sinks import JournalSink, NotRecorded
 from pexpolicy.audit.state import AuditState
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import CallFacts
@@ -31,7 +31,7 @@ class AuditLog:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: JournalSink,
         render: Callable[[object], bytes] = as_json,
         redaction: Redaction | None = None,
         *,

@@ -21,7 +21,7 @@ from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.shipped import ShippedLines
-from pexpolicy.audit.sinks import GroupCommitSink, JournalSink, Sink
+from pexpolicy.audit.sinks import GroupCommitSink, JournalSink
 from pexpolicy.audit.spool import SPOOL_BYTES, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile, Stream, tail_of
@@ -87,7 +87,6 @@ def open_audit(
     if isinstance(target, AppendFile) and spool is not None:
         _write_orphaned(spool, target)
     answers = table.on_fail == "answer"
-    sink: Sink
     if table.level == "file":
         # Several lines can be written in one piece to a file, with other writers too.
         batches = answers and isinstance(target, AppendFile)

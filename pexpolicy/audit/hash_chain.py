@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.config.secrets import InvalidKeyError, is_signed, public_key
+from pexpolicy.config.secrets import is_signed
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 TAIL = rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}'
 """Pattern of the end of a chained line: ``boot_id``, ``seq`` and ``hash``."""
@@ -113,7 +116,6 @@ CHECKPOINT_INTERVAL_S = 60.0
 """Between two checkpoints, when there are lines to sign."""
 CHECKPOINT, END = "checkpoint", "end"
 """Events: further lines may follow, or the writer has ended and none may."""
-MAKE_PUBLIC = "make it from the signing key: openssl pkey -in sign.pem -pubout -out public.pem"
 
 
 class Checkpoint(msgspec.Struct):
@@ -164,22 +166,10 @@ def statement(event: str, boot_id: str, covers: int, head: str) -> bytes:
     return f"pexpolicy audit {event}\n{boot_id}\n{covers}\n{head}\n".encode()
 
 
-class Verifier:
-    """Verifies the signatures of checkpoints with a public key in PEM.
-
-    Raises ``InvalidKeyError``.
-    """
-
-    def __init__(self, pem: bytes) -> None:
-        try:
-            self._key = public_key(pem)
-        except InvalidKeyError as error:
-            raise InvalidKeyError(f"{error}; {MAKE_PUBLIC}") from None
-
-    def is_valid(self, checkpoint: Checkpoint) -> bool:
-        """Return whether the signature of a checkpoint is valid."""
-        signed = statement(checkpoint.event, checkpoint.boot_id, checkpoint.covers, checkpoint.head)
-        try:
-            return is_signed(self._key, signed, base64.b64decode(checkpoint.signature))
-        except ValueError:
-            return False
+def is_valid(checkpoint: Checkpoint, key: Ed25519PublicKey) -> bool:
+    """Return whether the signature of a checkpoint is valid."""
+    signed = statement(checkpoint.event, checkpoint.boot_id, checkpoint.covers, checkpoint.head)
+    try:
+        return is_signed(key, signed, base64.b64decode(checkpoint.signature))
+    except ValueError:
+        return False

@@ -25,36 +25,6 @@ MAX_BATCH = 64
 """Lines that are written together."""
 
 
-class Sink:
-    """Takes lines; those of this class wait for nothing."""
-
-    def record(self, line: bytes) -> Awaitable[bool] | None:
-        """Take a line, a JSON object without a line end.
-
-        Return ``None`` when the reply may be sent, or an awaitable of whether it may: false when
-        the line is not recorded.
-        """
-        raise NotImplementedError
-
-    def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Let lines wait for the next turn of ``loop`` or for ``flush``, which is called before a
-        reply is sent; write them at once without a loop.
-        """
-
-    def flush(self) -> None:
-        """Write batched lines. Raises nothing: the replies that wait for this have to be sent."""
-
-    def tick(self) -> float:
-        """Do what is due without a line; return the seconds until the next call."""
-        return CHECK_INTERVAL_S
-
-    def reopen(self) -> None:
-        """Open the file again."""
-
-    def close(self) -> None:
-        """Write waiting lines, and close the file."""
-
-
 class NotRecorded(Awaitable[bool]):
     """An awaitable for a line that is lost already: false, at once."""
 
@@ -63,8 +33,8 @@ class NotRecorded(Awaitable[bool]):
         yield
 
 
-class JournalSink(Sink):
-    """Writes on the event loop, for level ``file``.
+class JournalSink:
+    """Takes lines, and writes them on the event loop, for level ``file``.
 
     ``answers``: a reply is sent even if its line is lost. ``batches``: the lines of one turn of the
     event loop are written together, before their replies are sent, which takes half the processor
@@ -80,7 +50,10 @@ class JournalSink(Sink):
         self._lines: list[bytes] = []
 
     def record(self, line: bytes) -> Awaitable[bool] | None:
-        """Write or store a line, with others of this turn while batching is on."""
+        """Take a line, a JSON object without a line end, with others of this turn while batching is
+        on. Return ``None`` when the reply may be sent, or an awaitable of whether it may: false
+        when the line is not recorded.
+        """
         if self._loop is None:
             return None if self._journal.record(line) or self._answers else NotRecorded()
         self._lines.append(line)
@@ -92,21 +65,23 @@ class JournalSink(Sink):
         return None
 
     def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Batch lines until ``flush`` or the next turn of ``loop``, or stop batching."""
+        """Batch lines until ``flush``, which is called before a reply is sent, or the next turn of
+        ``loop``; stop batching without a loop.
+        """
         self.flush()
         self._loop = loop if self._batches else None
 
     def flush(self) -> None:
-        """Write batched lines."""
+        """Write batched lines. Raises nothing: the replies that wait for this have to be sent."""
         if self._lines:
             lines, self._lines = self._lines, []
             try:
                 self._journal.record(*lines)
-            except Exception as error:  # noqa: BLE001 - see above
+            except Exception as error:  # noqa: BLE001 - as above
                 self._journal.report_error(error, len(lines))
 
     def tick(self) -> float:
-        """Do what is due without a line."""
+        """Do what is due without a line; return the seconds until the next call."""
         return self._journal.tick()
 
     def reopen(self) -> None:
@@ -140,7 +115,7 @@ class _PendingRecord:
     """True where the time was over before that, and so its decision is not sent."""
 
 
-class GroupCommitSink(Sink):
+class GroupCommitSink(JournalSink):
     """Takes lines on the event loop, and writes them in a thread. ``capacity`` in bytes.
 
     ``answers``: a reply is sent even if its line is not recorded. ``least``: the least durable
@@ -156,10 +131,9 @@ class GroupCommitSink(Sink):
         answers: bool = True,
         least: WriteResult = WriteResult.BUFFERED,
     ) -> None:
-        self._journal = journal
+        super().__init__(journal, answers=answers)
         self._capacity = capacity
         self._timeout = timeout
-        self._answers = answers
         self._least = least
         if not answers:
             journal.sync_limit = timeout
@@ -212,6 +186,10 @@ class GroupCommitSink(Sink):
                 entry.timer.cancel()
             if entry.reply is not None and not entry.reply.done():
                 entry.reply.set_result(bool(entry.is_recorded) or self._answers)
+
+    def tick(self) -> float:
+        """Leave what is due to the thread."""
+        return CHECK_INTERVAL_S
 
     def reopen(self) -> None:
         """Open the file again."""

@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, Verifier
+from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, is_valid
 from pexpolicy.audit.reader import CorruptLine, RawLine, read
 from pexpolicy.audit.torn_lines import HASH_SIZE, decoded
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SILENT_S = 300.0
 """Seconds after which a server that was not heard of is silent."""
@@ -96,7 +99,8 @@ class ChainFinding(NamedTuple):
 class Verification:
     """The chains in a sequence of lines, and their faults."""
 
-    verifier: Verifier | None = None
+    verifier: Ed25519PublicKey | None = None
+    """The key of signed checkpoints."""
     anchors: set[Anchor] = field(default_factory=set)
     """Lines that must exist."""
     heads: Sequence[Mapping[str, Any]] = ()
@@ -196,7 +200,7 @@ class Verification:
             yield "a checkpoint of another position"
         elif before is not None and checkpoint.head != before.decode():
             yield f"the checkpoint signed another line {checkpoint.covers}"
-        elif self.verifier is not None and not self.verifier.is_valid(checkpoint):
+        elif self.verifier is not None and not is_valid(checkpoint, self.verifier):
             yield "the signature of the checkpoint does not match the key"
         else:
             chain.signed_up_to = checkpoint.covers

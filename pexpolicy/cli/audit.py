@@ -25,7 +25,6 @@ from rich.text import Text
 from pexpolicy.audit import reader
 from pexpolicy.audit.console import SEPARATOR, parts
 from pexpolicy.audit.database import NO_DRIVER, PLACE, Database, DatabaseUnavailable
-from pexpolicy.audit.hash_chain import Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record
 from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.redaction import keyed_hash
@@ -44,8 +43,8 @@ from pexpolicy.cli.common import (
     refuse,
     screen,
 )
+from pexpolicy.config import secrets
 from pexpolicy.config.loader import load
-from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.explain.request_forms import in_zone, split_zone
 from pexpolicy.models.alias import Alias
@@ -368,9 +367,10 @@ def verify(
     """
     try:
         required = {Anchor.parse(text) for text in anchors}
-        verifier = None if public_key is None else Verifier(public_key.read_bytes())
-    except InvalidKeyError as error:
-        refuse(f"{public_key} {error}")
+        verifier = None if public_key is None else secrets.public_key(public_key.read_bytes())
+    except secrets.InvalidKeyError as error:
+        how = "openssl pkey -in sign.pem -pubout -out public.pem"
+        refuse(f"{public_key} {error}; make it from the signing key: {how}")
     except ValueError as error:
         refuse(str(error))
     verification = Verification(verifier, required)

@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from uuid_utils import uuid7
 
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.records import with_audit_line
 from pexpolicy.audit.redaction import redaction_of
-from pexpolicy.audit.sinks import Sink
+from pexpolicy.audit.sinks import JournalSink
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
@@ -191,8 +191,11 @@ Line = dict[str, Any]
 _listeners: list[list[Line]] = []
 
 
-class _CapturingSink(Sink):
+class _CapturingSink(JournalSink):
     """Audit sink that passes each line to the active ``capture_audit`` blocks."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", None))  # it has no journal
 
     def record(self, line: bytes) -> None:
         """Hand one line to every listener."""

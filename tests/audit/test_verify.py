@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.audit.hash_chain import HashChain, Signer, Verifier
+from pexpolicy.audit.hash_chain import HashChain, Signer
 from pexpolicy.audit.reader import RawLine, raw_lines
 from pexpolicy.audit.rotation import rotated
 from pexpolicy.audit.state import AlertWriter
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.config.secrets import InvalidKeyError, private_key
+from pexpolicy.config.secrets import InvalidKeyError, private_key, public_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
 from tests.audit.places import Place, body, chained, faults, lines
 
@@ -206,7 +209,7 @@ def test_lines_of_several_writers_may_alternate(tmp_path: Path) -> None:
     assert len(found([written[:13] + written[14:]])) == 1
 
 
-def keys() -> tuple[str, Verifier]:
+def keys() -> tuple[str, Ed25519PublicKey]:
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -214,15 +217,15 @@ def keys() -> tuple[str, Verifier]:
     public = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return private.decode(), Verifier(public)
+    return private.decode(), public_key(public)
 
 
-def signer() -> tuple[Signer, Verifier]:
+def signer() -> tuple[Signer, Ed25519PublicKey]:
     private, verifier = keys()
     return Signer(private_key(private), 5), verifier
 
 
-def signed_place(folder: Path) -> tuple[Place, Verifier]:
+def signed_place(folder: Path) -> tuple[Place, Ed25519PublicKey]:
     signing, verifier = signer()
     return Place(folder, options={"signer": signing}), verifier
 
@@ -267,7 +270,7 @@ def test_what_is_no_key_is_reported(pem: str) -> None:
     with pytest.raises(InvalidKeyError):
         private_key(pem)
     with pytest.raises(InvalidKeyError):
-        Verifier(pem.encode())
+        public_key(pem.encode())
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:abc", f"x:{'0' * 64}", f"5:{'g' * 64}"])
