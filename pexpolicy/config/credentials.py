@@ -12,13 +12,19 @@ import hmac
 import re
 import secrets
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.server import AuthTable, CredentialTable, EventsTable, PasswordTable
+from pexpolicy.config.schema.server import (
+    AuthTable,
+    CredentialTable,
+    EventSourceTable,
+    PasswordTable,
+)
 from pexpolicy.config.secrets import SecretError, read_secret
 
 COST = 15
@@ -100,47 +106,27 @@ class Credential:
     secret: SecretStr | PasswordHash = field(repr=False)
 
 
-def credentials_of(auth: AuthTable, folder: Path) -> tuple[tuple[Credential, ...], list[Problem]]:
-    """Return all credentials of ``[auth]``, and a problem for each that cannot be read.
+def credentials_of(
+    tables: Mapping[Key, AuthTable | CredentialTable | EventSourceTable], folder: Path
+) -> tuple[dict[Key, Credential], list[Problem]]:
+    """Return the credential of each table by its key, and a problem for each that cannot be read.
 
     Files are relative to ``folder``.
     """
-    credentials: list[Credential] = []
+    found: dict[Key, Credential] = {}
     problems: list[Problem] = []
-    tables: list[tuple[Key, AuthTable | CredentialTable]] = [(("auth",), auth)]
-    tables += [(("auth", "credentials", n), one) for n, one in enumerate(auth.credentials)]
-    for key, table in tables:
+    for key, table in tables.items():
         try:
-            if table.user is not None:
-                credentials.append(Credential(table.user, secret_of(table, folder)))
-        except SecretError as error:
-            problems.append(Problem((*key, error.key), str(error)))
-    return tuple(credentials), problems
-
-
-def event_credentials_of(
-    events: EventsTable | None, folder: Path
-) -> tuple[dict[str, Credential], list[Problem]]:
-    """Return the credentials of event sinks by source, and a problem for each that cannot be read.
-
-    Only a server needs them, so the problems are none for other commands.
-    """
-    found: dict[str, Credential] = {}
-    problems: list[Problem] = []
-    for name, table in events.sources.items() if events is not None else ():
-        key: Key = ("events",) if table is events else ("events", name)
-        try:
-            password = SecretStr(table.secret("password").read(folder))
-            found[name] = Credential(table.user or "", password)
+            found[key] = Credential(table.user or "", secret_of(table, folder))
         except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
     return found, problems
 
 
-def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:
+def secret_of(table: PasswordTable | EventSourceTable, folder: Path) -> SecretStr | PasswordHash:
     """Return the password or the hash of a user; raises ``SecretError``."""
-    key, text = "password_hash", table.password_hash
-    if table.password_hash_file is not None:
+    key, text = "password_hash", getattr(table, "password_hash", None)
+    if isinstance(table, PasswordTable) and table.password_hash_file is not None:
         key = "password_hash_file"
         text = read_secret("password_hash", None, table.password_hash_file, folder)
     if text is None:

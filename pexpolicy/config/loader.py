@@ -15,7 +15,7 @@ import msgspec
 import pydantic
 from pydantic import SecretStr
 
-from pexpolicy.config.credentials import Credential, credentials_of, event_credentials_of
+from pexpolicy.config.credentials import credentials_of
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
@@ -105,11 +105,13 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
             return None
 
     with tracking() as tracked:
-        event_credentials, unread = event_credentials_of(tables.events, path.parent)
-        credentials: tuple[Credential, ...] = ()
-        if tables.auth is not None:
-            credentials, unreadable = credentials_of(tables.auth, path.parent)
-            problems += unreadable
+        events, users = tables.events, tables.auth.users if tables.auth is not None else {}
+        platforms = events.sources.items() if events is not None else ()
+        sinks = {("events",) if one is events else ("events", name): one for name, one in platforms}
+        # Only a server needs them, so what is wrong with them concerns no other command.
+        of_sinks, unread = credentials_of(sinks, path.parent)
+        credentials, unreadable = credentials_of(users, path.parent)
+        problems += unreadable
         with tracking() as deciding:
             privacy_key = secret("privacy", "key")
         admin_token, shared_password = secret("admin", "token"), secret("shared", "password")
@@ -133,8 +135,10 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         path=path,
         tables_digest=_digest_of(document),
         present=present,
-        credentials=credentials,
-        event_credentials=event_credentials,
+        credentials=tuple(credentials.values()),
+        event_credentials={
+            "default" if key == ("events",) else key[1]: of_sinks[key] for key in of_sinks
+        },
         unread=tuple(unread),
         privacy_key=privacy_key,
         admin_token=admin_token,

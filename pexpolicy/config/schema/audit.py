@@ -6,15 +6,15 @@ import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from yarl import URL
 
 from pexpolicy.config.schema import SecretTable, Table
+from pexpolicy.config.schema.server import DatabaseUrl
 
 
 class ShipTable(Table):
     """``[audit.ship]``: the database that ``pexpolicy audit ship`` copies the lines to."""
 
-    url: str
+    url: DatabaseUrl
     """`postgresql://USER@HOST:PORT/DATABASE`. The connection is encrypted and verified except on
     loopback and sockets; `?sslmode=`, `?sslrootcert=` and others are those of PostgreSQL.
     """
@@ -28,16 +28,6 @@ class ShipTable(Table):
     """Size in gigabytes of rotated files beyond `audit.keep` that stay as they are not in the
     database yet; then the oldest is removed.
     """
-
-    @field_validator("url")
-    @classmethod
-    def _is_database(cls, url: str) -> str:
-        if not re.match(r"postgres(ql)?://[^/]*/[^/?]", url):
-            raise ValueError("is no URL of PostgreSQL: write postgresql://USER@HOST/DATABASE")
-        parsed = URL(url)
-        if parsed.raw_password is not None or "password" in parsed.query:
-            raise ValueError("credentials are never in this file: write password_file")
-        return url
 
 
 MAX_INSTANCE = 100

@@ -145,6 +145,18 @@ class FleetTable(SecretTable):
     """
 
 
+def _database_url(written: str) -> str:
+    if not re.match(r"postgres(ql)?://[^/]*/[^/?]", written):
+        raise ValueError("is no URL of PostgreSQL: write postgresql://USER@HOST/DATABASE")
+    url = URL(written)
+    if url.raw_password is not None or "password" in url.query:
+        raise ValueError("credentials are never in this file: write password_file")
+    return written
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+
+
 class SharedTable(SecretTable):
     """``[shared]``: what worker processes, and several servers, share."""
 
@@ -152,7 +164,7 @@ class SharedTable(SecretTable):
     """`"sqlite"` is a file in the state folder, for one server. Several servers share a database
     of PostgreSQL.
     """
-    url: str | None = Field(None, pattern=r"^postgres(ql)?://")
+    url: DatabaseUrl | None = None
     """`postgresql://USER@HOST:PORT/DATABASE`. The connection is encrypted and verified except on
     loopback and sockets; `?sslmode=`, `?sslrootcert=` and others are those of PostgreSQL.
     """
@@ -167,8 +179,6 @@ class SharedTable(SecretTable):
             raise ValueError('driver = "postgresql" needs url')
         if self.driver == "sqlite" and (self.url or self.password_file):
             raise ValueError('url and password_file are for driver = "postgresql"')
-        if URL(self.url or "").raw_password is not None:
-            raise ValueError("url: credentials are never in this file: write password_file")
         return self
 
 
@@ -280,6 +290,12 @@ class AuthTable(PasswordTable):
     user: User | None = None
     """User name; needs exactly one source of its password."""
     credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
+
+    @property
+    def users(self) -> dict[tuple[str | int, ...], AuthTable | CredentialTable]:
+        """The tables of all users by their keys."""
+        own = {} if self.user is None else {("auth",): self}
+        return {**own, **{("auth", "credentials", n): u for n, u in enumerate(self.credentials)}}
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
