@@ -18,7 +18,6 @@ import orjson
 from aiohttp import hdrs, web
 
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.access.certificates import Certificates, configured
 from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.access.credentials import LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN
@@ -286,6 +285,11 @@ async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIt
         # A request that an application of a plugin can route.
         loop = asyncio.get_running_loop()
         request = partial(web.Request, loop=loop, client_max_size=BODIES.size)
+        settings = app.generation.policy.settings
+        tls = settings.tls if settings.admin.tls else None
+        if tls is not None:
+            # Operators have a token, and no certificate of a node.
+            tls = tls.model_copy(update={"client_ca": None, "client_crl": None})
         answering = listener.Listener(
             app,
             bound,
@@ -293,15 +297,9 @@ async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIt
             access=AccessControl(),
             limits=LIMITS,
             shared=True,
-            is_plain=True,
+            settings=settings.model_copy(update={"tls": tls}),
             kind=_AdminProtocol,
         )
-        settings = app.generation.policy.settings
-        if settings.admin.tls and settings.tls is not None:
-            # Operators have a token, and no certificate of a node.
-            tls = settings.tls.model_copy(update={"client_ca": None, "client_crl": None})
-            made = partial(Certificates, log=app.log)
-            answering.certificates = configured(settings.model_copy(update={"tls": tls}), made)
         async with answering.open(ADMIN_DRAIN_TIMEOUT_S):
             try:
                 yield

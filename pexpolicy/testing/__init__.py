@@ -163,13 +163,14 @@ async def server(
         settings, log = policy.settings, Log()
         generation = generation_of(policy, capturing_audit_log(settings))
         service = PolicyApp(generation, log, settings.server.base_path)
+        plain = settings.model_copy(update={"tls": None})
         with (
             bind("127.0.0.1", 0) as nodes,
             bind("127.0.0.1", 0) if settings.admin.enabled else nullcontext() as operators,
         ):
             async with (
                 admin_listener(service, operators),
-                Listener(service, nodes, is_plain=True).open(0.0),
+                Listener(service, nodes, settings=plain).open(0.0),
             ):
                 urls = ["" if one is None else url_of_socket(one) for one in (nodes, operators)]
                 token = revealed(settings.admin_token)

@@ -28,6 +28,7 @@ from pexpolicy.access.connections import (
     Connections,
 )
 from pexpolicy.access.refusals import CLOSED, CROWDED, EVICTED, HANDSHAKE_FAILED, NOT_ALLOWED
+from pexpolicy.config.settings import Settings
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import PolicyProtocol, ReplyBatcher
 from pexpolicy.tasks import start_background, start_now
@@ -106,7 +107,7 @@ class Listener:
     A server of aiohttp answers their requests, that of ``app`` by default. ``access`` is the access
     control of connections, that of the active generation by default. On a socket that is ``shared``
     with other processes it accepts one connection per turn, so that the connections are
-    distributed. Raises ``ConfigError`` for a bad certificate; ``is_plain``: there is none.
+    distributed. ``settings`` have its certificate. Raises ``ConfigError`` for a bad one.
     """
 
     def __init__(  # noqa: PLR0913 - they have names
@@ -118,13 +119,13 @@ class Listener:
         access: AccessControl | None = None,
         limits: ConnectionLimits | None = None,
         shared: bool = False,
-        is_plain: bool = False,
+        settings: Settings | None = None,
         kind: type[PolicyProtocol] = PolicyProtocol,
     ) -> None:
         limits = limits or ConnectionLimits()
-        settings = app.generation.policy.settings
+        settings = settings or app.generation.policy.settings
         made = partial(Certificates, log=app.log)
-        self.certificates = None if is_plain else configured(settings, made)
+        self.certificates = configured(settings, made)
         total = connection_limit(min(settings.limits.connections or limits.total, limits.total))
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
         limits = replace(limits, total=total, waiting=waiting)
