@@ -132,8 +132,9 @@ class Policy:
         self.observers = background.observers
         """The queues of the plugins that observe decisions."""
         found = (bind_observer(plugin, "on_event") for plugin in plugins)
-        self.event_observers = [one for one in found if one is not None]
-        """The plugins that get events."""
+        observers = [one for one in found if one is not None]
+        self.event_observers = observers if settings.events is not None else None
+        """The plugins that get events; ``None`` where no events are received."""
         self._log = context.log
         self._tasks: HookTasks | None = None
         self._is_dry_run = False

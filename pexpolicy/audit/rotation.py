@@ -71,22 +71,17 @@ class Rotation:
             _rename_from_future(path, when)
             path.rename(target)
             sync_folder(path.parent)
-            self._remove_oldest(path, target)
+            if self.keep is not None:
+                # Files that are named later are not counted: a wrong clock must not remove others.
+                until_now = [found for found in rotated(path) if found <= target]
+                for old in self.removable(until_now[: -self.keep], until_now[-self.keep :]):
+                    with suppress(FileNotFoundError):
+                        old.unlink()
         except BlockingIOError:
             return False
         finally:
             os.close(lock)
         return True
-
-    def _remove_oldest(self, path: Path, newest: Path) -> None:
-        """Remove the oldest files; do not count files named later than ``newest``, since a wrong
-        clock must not remove others.
-        """
-        if self.keep is not None:
-            until_now = [found for found in rotated(path) if found <= newest]
-            for old in self.removable(until_now[: -self.keep], until_now[-self.keep :]):
-                with suppress(FileNotFoundError):
-                    old.unlink()
 
 
 def _named(path: Path, when: datetime) -> Path:

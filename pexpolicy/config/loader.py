@@ -27,9 +27,6 @@ from pexpolicy.config.files import (
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.config.schema import EndpointName
-from pexpolicy.config.schema.plugins import EndpointTable
-from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.secrets import InvalidKeyError, SecretError, private_key
 from pexpolicy.config.settings import (
     DECIDING,
@@ -90,11 +87,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         document, present, refused = _with_bundle(document, own.bundles)
         tables, problems = _salvage(document)
         problems += refused
-    problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
-    problems += _extra_value_problems(tables.infinity.extra_values)
-
-    if tables.admin.tls and "tls" not in document:
-        problems.append(Problem(("admin", "tls"), "needs a certificate: add [tls]"))
+    problems += [*_misplaced(tables, document, problems)]
 
     def secret(table: str, name: str) -> SecretStr | None:
         source = getattr(tables, table).secret(name)
@@ -224,31 +217,26 @@ def _drop(document: dict[str, Any], key: Key) -> None:
         table = inner
 
 
-def _endpoint_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> Iterator[Problem]:
-    """Yield a problem for each key that has no meaning at its endpoint."""
-    for name, table in endpoints.items():
+def _misplaced(
+    tables: Document, document: Mapping[str, Any], problems: Sequence[Problem]
+) -> Iterator[Problem]:
+    """Yield a problem for each key that has no meaning at its place, or without another one."""
+    for name, table in tables.endpoints.items():
         if table.default == "reject" and not ENDPOINTS[name].can_reject:
             text = "Infinity has no reject here; leave it out"
             yield Problem(("endpoints", name, "default"), text)
         if table.combine == "merge" and not ENDPOINTS[name].can_merge:
             text = "the decisions of this request cannot be merged; leave it out"
             yield Problem(("endpoints", name, "combine"), text)
-
-
-def _extra_value_problems(values: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
-    """Yield a problem for each field without a fixed set of values, which has no further ones."""
-    models = [*(model for one in ENDPOINTS.values() for model in one.decisions)]
-    models += SERVICE_TYPES.values()
-    known = {"service_type"}.union(*map(enumerated_fields, map(contract_of, models)))
-    for name in values.keys() - known:
+    key, tls = ("tls", "client_ca"), tables.tls
+    if tls is not None and tls.client_ca is None and all(one.key != key for one in problems):
+        for dependent in tls.model_fields_set & {"client_certificate", "client_crl"}:
+            yield Problem(key, f"is missing: {dependent} has no effect without it")
+    models = [model for one in ENDPOINTS.values() for model in one.decisions]
+    fixed = map(enumerated_fields, map(contract_of, (*models, *SERVICE_TYPES.values())))
+    known = {"service_type"}.union(*fixed)
+    for field in tables.infinity.extra_values.keys() - known:
         text = "no field with a fixed set of values has this name"
-        yield Problem(("infinity", "extra_values", name), text + suggest(name, sorted(known)))
-
-
-def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Refuse keys that would verify nothing without ``client_ca``."""
-    key = ("tls", "client_ca")
-    if tls is None or tls.client_ca is not None or any(problem.key == key for problem in problems):
-        return
-    for dependent in tls.model_fields_set & {"client_certificate", "client_crl"}:
-        yield Problem(key, f"is missing: {dependent} has no effect without it")
+        yield Problem(("infinity", "extra_values", field), text + suggest(field, sorted(known)))
+    if tables.admin.tls and "tls" not in document:
+        yield Problem(("admin", "tls"), "needs a certificate: add [tls]")

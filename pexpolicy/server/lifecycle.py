@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
@@ -23,7 +23,6 @@ from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
-from pexpolicy.chain.background import Observer
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
@@ -186,7 +185,9 @@ async def _answering(
         base_path = settings.server.base_path
         receiver = EventReceiver(lambda: app.generation.policy.shared_state)
         app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(receiver, partial(_event_observers, app), log)
+        dispatcher = EventDispatcher(
+            receiver, lambda: app.generation.policy.event_observers, log
+        )
         sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
         sources.events = dispatcher.report
 
@@ -222,9 +223,3 @@ async def _answering(
         finally:
             await end_tasks(fetching, STOP_FETCHING_S)
             await reloader.close()
-
-
-def _event_observers(app: PolicyApp) -> Sequence[Observer] | None:
-    """Return the plugins that get events, or ``None`` if there are none."""
-    policy = app.generation.policy
-    return policy.event_observers if policy.settings.events is not None else None
