@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +22,7 @@ from pexpolicy.cli.common import (
     fail,
     file_user,
     json_option,
+    print_json,
     print_table,
     print_warnings,
     refuse,
@@ -79,7 +79,7 @@ def check(
     except ConfigError as raised:
         error = raised
     if as_json:
-        click.echo(json.dumps(_document(config, policy, error), indent=2))
+        print_json(_document(config, policy, error))
         sys.exit(exit_code(error) if error else strict and bool(policy and policy.warnings))
     if error is not None or policy is None:
         assert error is not None
@@ -138,7 +138,7 @@ def plugins(config: Path, *, as_json: bool) -> None:
     finally:
         policy.close()
     if as_json:
-        click.echo(json.dumps(listed, indent=2))
+        print_json(listed)
         return
     console = screen()
     hooks = {name: " → ".join(found) or "(default)" for name, found in listed["order"].items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -160,6 +161,11 @@ def refuse(text: str, code: int = 2) -> NoReturn:
     """Print an error, and exit with 2 or another code."""
     click.secho(text, fg="red", err=True)
     sys.exit(code)
+
+
+def print_json(document: object) -> None:
+    """Print a document for programs."""
+    click.echo(json.dumps(document, indent=2))
 
 
 # ---- text on a terminal

@@ -17,6 +17,7 @@ from pexpolicy.cli.common import (
     config_option,
     examples,
     json_option,
+    print_json,
     print_table,
     refuse,
     screen,
@@ -109,7 +110,7 @@ def history(config: Path, *, as_json: bool) -> None:
     folder, _ = _state_of(config)
     kept = _history(folder, config)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(kept), indent=2))
+        print_json(msgspec.to_builtins(kept))
         return
     if not kept:
         click.echo(f"nothing is kept in {folder}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import socket
 import ssl
@@ -27,6 +26,7 @@ from pexpolicy.cli.common import (
     format_duration,
     format_size,
     json_option,
+    print_json,
     print_lines,
     print_table,
     screen,
@@ -76,7 +76,7 @@ def doctor(config: Path, user: str | None, *, as_json: bool) -> None:
     states = [finding.state for finding in found]
     errors, warnings = states.count("error"), states.count("warning")
     if as_json:
-        click.echo(json.dumps([finding._asdict() for finding in found], indent=2))
+        print_json([finding._asdict() for finding in found])
     else:
         console = screen()
         rows = ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found)

@@ -27,6 +27,7 @@ from pexpolicy.cli.common import (
     examples,
     json_option,
     key_value_pairs,
+    print_json,
     print_lines,
     print_table,
     refuse,
@@ -137,7 +138,7 @@ def explain(  # noqa: PLR0913 - the options of the command
         refuse(str(error))
     shown = as_document(request, moment, remarks, config, explained, show_secrets=show_secrets)
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        print_json(shown)
     else:
         is_whole = show_secrets or shown["reply"] is None
         body = explained.answer.reply.body if is_whole else without_secrets(explained)[0]

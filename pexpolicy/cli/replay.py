@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pexpolicy.cli.audit import paths_of, period, since_option
-from pexpolicy.cli.common import build, config_option, examples, json_option, refuse
+from pexpolicy.cli.common import build, config_option, examples, json_option, print_json, refuse
 from pexpolicy.config.outgoing import basic
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.policy import BuildContext
@@ -121,7 +120,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     )
     result = _replayed(records, job)
     if as_json:
-        click.echo(json.dumps(report.as_json(result), indent=2))
+        print_json(report.as_json(result))
     else:
         print_parts(parts(result))
     heading = f"Replay of {title(result)}"
@@ -206,7 +205,7 @@ def test(
     if as_json:
         shown = tests.as_json(run.rows, run.seconds)
         covered = {"coverage": coverage.hooks(), "coverage_items": coverage.objects()}
-        click.echo(json.dumps({**shown, **covered}, indent=2))
+        print_json({**shown, **covered})
     else:
         parts = [*tests.hook_parts(coverage)]
         if any(path.suffix == ".html" for path in reports):

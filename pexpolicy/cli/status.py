@@ -26,6 +26,7 @@ from pexpolicy.cli.common import (
     format_size,
     json_option,
     load_or_exit,
+    print_json,
     print_lines,
     print_table,
     refuse,
@@ -104,7 +105,7 @@ def status(
         theirs = printable(document["config"]["path"])
         warn(f"{address} is a server with the configuration {theirs}, not with {config}", "note")
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        print_json(document)
     else:
         show_status(document)
     degraded = degradations(document) if strict else []
@@ -128,7 +129,7 @@ def show_fleet(settings: Settings, wait: float, expected: str | None, *, as_json
         time.sleep(1.0)
         document = document_of(asyncio.run(ask_all(settings)), expected)
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        print_json(document)
     else:
         names = ("server", "version", "policy", "since", "audit", "last call", "")
         print_table(screen(), names, map(_member, document["servers"]))

@@ -263,13 +263,14 @@ class PasswordTable(SecretTable):
         hashes = (self.password_hash, self.password_hash_file)
         return sum(place is not None for place in hashes) + self.secret("password").places
 
-    def require_one_place(self) -> None:
-        """Raise ``ValueError`` unless exactly one of the four keys is set."""
-        if self.places != 1:
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if getattr(self, "user", None) is not None and self.places != 1:
             raise ValueError(
                 "write one of password_hash, password_hash_file (a path), password_env (a "
                 "variable) or password_file (a path)"
             )
+        return self
 
 
 class CredentialTable(PasswordTable):
@@ -277,11 +278,6 @@ class CredentialTable(PasswordTable):
 
     user: User
     """User name; needs exactly one of the next four."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        self.require_one_place()
-        return self
 
 
 class AuthTable(PasswordTable):
@@ -298,10 +294,8 @@ class AuthTable(PasswordTable):
         return {**own, **{("auth", "credentials", n): u for n, u in enumerate(self.credentials)}}
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.user is not None:
-            self.require_one_place()
-        elif self.places or not self.credentials:
+    def _has_a_user(self) -> Self:
+        if self.user is None and (self.places or not self.credentials):
             msg = "name the user that the password belongs to, or write [[auth.credentials]]"
             raise ValueError(msg)
         return self
