@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction, plain_steps
-from pexpolicy.audit.sinks import JournalSink, NotRecorded
+from pexpolicy.audit.sinks import JournalSink
 from pexpolicy.audit.state import AuditState
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import CallFacts
@@ -37,14 +37,11 @@ class AuditLog:
         *,
         state: AuditState | None = None,
         rejects: bool = False,
-        answers: bool = True,
     ) -> None:
-        """``answers``: a reply is sent even if its line is lost."""
         self.redaction = redaction or Redaction()
         """Removes secrets and personal values."""
         self.state = state or AuditState()
         self.rejects = rejects
-        self._answers = answers
         self._sink = sink
         self._timer: asyncio.TimerHandle | None = None
         self._render = render
@@ -165,7 +162,7 @@ class AuditLog:
 
     def not_recorded(self) -> Awaitable[bool] | None:
         """Return what a call waits for if its line could not be made."""
-        return None if self._answers else NotRecorded()
+        return self._sink.lost()
 
     @contextmanager
     def batching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:

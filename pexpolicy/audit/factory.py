@@ -94,14 +94,8 @@ def open_audit(
     else:
         least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
         sink = GroupCommitSink(journal, BUFFER_BYTES, answers=answers, least=least)
-    return AuditLog(
-        sink,
-        render if on_terminal else as_json,
-        redaction,
-        state=state,
-        rejects=table.on_fail == "reject",
-        answers=answers,
-    )
+    shown, rejects = render if on_terminal else as_json, table.on_fail == "reject"
+    return AuditLog(sink, shown, redaction, state=state, rejects=rejects)
 
 
 def _target(

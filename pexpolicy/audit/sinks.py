@@ -55,7 +55,7 @@ class JournalSink:
         when the line is not recorded.
         """
         if self._loop is None:
-            return None if self._journal.record(line) or self._answers else NotRecorded()
+            return None if self._journal.record(line) else self.lost()
         self._lines.append(line)
         count = len(self._lines)
         if count == 1:
@@ -63,6 +63,10 @@ class JournalSink:
         elif count == MAX_BATCH:
             self.flush()
         return None
+
+    def lost(self) -> Awaitable[bool] | None:
+        """Return the same for a line that is lost."""
+        return None if self._answers else NotRecorded()
 
     def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Batch lines until ``flush``, which is called before a reply is sent, or the next turn of
@@ -158,7 +162,7 @@ class GroupCommitSink(JournalSink):
             self._journal.mark_failed(DISK_TOO_SLOW)
             with self._changed:
                 self._lost += 1
-            return None if self._answers else NotRecorded()
+            return self.lost()
         entry = _PendingRecord(line)
         if not is_stuck:
             loop = asyncio.get_running_loop()
