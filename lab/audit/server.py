@@ -123,7 +123,7 @@ async def check(
 
 def _check(finding: Finding, ids: list[str], paths: list[Path], doubled: bool) -> None:
     recorded: list[str] = []
-    for found in records(paths):
+    for found in records(raw_lines(paths)):
         if isinstance(found, CorruptLine):
             finding.wrong.append(str(found))
         elif "decision_id" in found.event:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from glob import escape
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -166,10 +167,9 @@ def _decode(content: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def records(paths: Iterable[Path]) -> Iterator[Record | CorruptLine]:
-    """Yield the records of files, and the damage between them."""
-    for raw in raw_lines(paths):
-        yield from read(raw)
+def records(lines: Iterable[RawLine]) -> Iterator[Record | CorruptLine]:
+    """Yield the records in lines, and the damage between them."""
+    return chain.from_iterable(map(read, lines))
 
 
 def last_lines(path: Path, count: int) -> list[RawLine]:
@@ -190,7 +190,7 @@ def merged(paths: Sequence[Path]) -> Iterator[Record | CorruptLine]:
 
     def timed(path: Path) -> Iterator[tuple[datetime, Record | CorruptLine]]:
         at = _OLDEST
-        for item in records([path]):
+        for item in records(raw_lines([path])):
             if isinstance(item, Record):
                 at = max(at, time_of(item.event) or at)
             yield at, item

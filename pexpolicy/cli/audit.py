@@ -236,7 +236,7 @@ def tail(
     """Print the last lines, and with -f new ones, across rotations."""
     console, is_merged = screen(), from_database or len(files) > 1
     if from_database:
-        found: Iterable[Record | CorruptLine] = _parsed(
+        found: Iterable[Record | CorruptLine] = reader.records(
             last_of_database(config, lines, follow=follow)
         )
     elif is_merged and follow:
@@ -248,7 +248,7 @@ def tail(
         if not path.is_file():
             refuse(f"there is no file {path}")
         last = reader.last_lines(path, lines)
-        found = _parsed(chain(last, reader.follow(path) if follow else ()))
+        found = reader.records(chain(last, reader.follow(path) if follow else ()))
     with suppress(KeyboardInterrupt):
         for record in records_of(found):
             _print_short(console, record.event, named=is_merged)
@@ -303,11 +303,11 @@ def grep(  # noqa: PLR0913 - the options of the command
     within = period(since, until)
     matches = _filter(text, alias, where, within, hashing)
     if from_database:
-        found_lines = _parsed(lines_between(config, *within))
+        found_lines = reader.records(lines_between(config, *within))
     elif len(files) > 1:
         found_lines = reader.merged(files)
     else:
-        found_lines = reader.records(paths_of(config, files))
+        found_lines = reader.records(reader.raw_lines(paths_of(config, files)))
     console, found, searched, first, last = screen(), 0, 0, None, None
     fields = set(STEP_FIELDS)
     for record in records_of(found_lines):
@@ -499,10 +499,6 @@ def _parameters(event: Event, suffix: str) -> Iterator[str]:
 
 def _normal(name: str) -> str:
     return name.lower().replace("-", "_")
-
-
-def _parsed(raws: Iterable[RawLine]) -> Iterator[Record | CorruptLine]:
-    return chain.from_iterable(map(reader.read, raws))
 
 
 def _dicts(found: object) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from pexpolicy.audit.reader import file_and_rotated, raw_lines, read
+from pexpolicy.audit.reader import file_and_rotated, raw_lines, records
 from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations, redact_changes
 from pexpolicy.cli.audit import configured, parse_time, records_of, settings_of
 from pexpolicy.cli.common import (
@@ -245,7 +244,7 @@ def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
         return None
     mark = f'"decision_id":"{beginning}'.encode()
     lines = raw_lines(file_and_rotated(configured(settings)))
-    found = records_of(chain.from_iterable(read(line) for line in lines if mark in line.content))
+    found = records_of(records(line for line in lines if mark in line.content))
     calls = {r.event["decision_id"]: r.event for r in found if r.event["event"] == "decision"}
     if len(calls) > 1:
         refuse(f"{len(calls)} decision IDs begin with {beginning}: write more of it")

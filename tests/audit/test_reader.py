@@ -38,7 +38,7 @@ def test_damage_is_named_and_what_is_whole_is_read(tmp_path: Path) -> None:
         b"\n".join([body(1), half + body(2), half, b"   ", b"garbage \xff", b"[1]", body(3), b""])
         + body(4)
     )
-    assert numbers(records([path])) == [
+    assert numbers(records(raw_lines([path]))) == [
         1,
         "30 bytes of a torn line before another line",
         2,
@@ -74,7 +74,7 @@ def test_a_damaged_archive_does_not_hide_the_lines_after_it(tmp_path: Path, cut:
     paths[0].write_bytes(packed[:cut])
     for number, path in enumerate(paths[1:], 2):
         path.write_bytes(body(number) + b"\n")
-    found = list(records(paths))
+    found = list(records(raw_lines(paths)))
     assert numbers(iter(found[-2:])) == [2, 3]
     damage = next(one for one in found if isinstance(one, CorruptLine))
     assert "damaged from here on" in damage.text
@@ -86,7 +86,7 @@ def test_files_that_are_renamed_and_removed_meanwhile_are_read(tmp_path: Path) -
     paths = [tmp_path / name for name in ("audit.jsonl.1", "audit.jsonl.2", "audit.jsonl")]
     for number, path in enumerate(paths):
         path.write_bytes(body(number) + b"\n")
-    found = records(paths)
+    found = records(raw_lines(paths))
     first = next(found)
     paths[1].unlink()
     paths[2].rename(tmp_path / "audit.jsonl.3")
@@ -103,9 +103,9 @@ def test_only_so_many_files_are_open_at_a_time(
         path.write_bytes(body(number) + b"\n")
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
-    counts = [len(list(descriptors.iterdir())) - before for _ in records(paths)]
+    counts = [len(list(descriptors.iterdir())) - before for _ in records(raw_lines(paths))]
     assert max(counts) == 4
-    assert numbers(records([*paths, paths[0]])) == [*range(9), 0]
+    assert numbers(records(raw_lines([*paths, paths[0]]))) == [*range(9), 0]
 
 
 def test_the_name_of_a_file_does_not_command_the_terminal(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(body(9))
     paths = file_and_rotated(tmp_path / "audit.jsonl")
     assert [path.name for path in paths] == names
-    assert numbers(records(paths)) == [0, 1, 2, 3]
+    assert numbers(records(raw_lines(paths))) == [0, 1, 2, 3]
 
 
 def test_files_of_our_own_are_in_order_although_the_clock_was_not(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.audit import torn_lines
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.reader import CorruptLine, records
+from pexpolicy.audit.reader import CorruptLine, raw_lines, records
 from pexpolicy.audit.torn_lines import BLOCK, LINE_START, repair_file, repair_torn_lines
 from tests.audit.places import body, chained
 
@@ -30,7 +30,7 @@ def long(length: int) -> bytes:
 
 def numbers(path: Path) -> tuple[list[int], list[str]]:
     """Return the numbers of the lines that can be read, and the damage."""
-    found = list(records([path]))
+    found = list(records(raw_lines([path])))
     damaged = [one.text for one in found if isinstance(one, CorruptLine)]
     return [one.event["n"] for one in found if not isinstance(one, CorruptLine)], damaged
 
