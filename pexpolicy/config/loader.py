@@ -27,6 +27,7 @@ from pexpolicy.config.files import (
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Key, Problem, problems_of
+from pexpolicy.config.schema.server import EventSourceTable
 from pexpolicy.config.secrets import InvalidKeyError, SecretError, private_key
 from pexpolicy.config.settings import (
     DECIDING,
@@ -100,7 +101,9 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
     with tracking() as tracked:
         events, users = tables.events, tables.auth.users if tables.auth is not None else {}
         platforms = events.sources.items() if events is not None else ()
-        sinks = {("events",) if one is events else ("events", name): one for name, one in platforms}
+        sinks: dict[Key, EventSourceTable] = {
+            ("events",) if one is events else ("events", name): one for name, one in platforms
+        }
         # Only a server needs them, so what is wrong with them concerns no other command.
         of_sinks, unread = credentials_of(sinks, path.parent)
         credentials, unreadable = credentials_of(users, path.parent)
@@ -130,7 +133,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         present=present,
         credentials=tuple(credentials.values()),
         event_credentials={
-            "default" if key == ("events",) else key[1]: of_sinks[key] for key in of_sinks
+            "default" if key == ("events",) else str(key[1]): one for key, one in of_sinks.items()
         },
         unread=tuple(unread),
         privacy_key=privacy_key,
