@@ -24,7 +24,7 @@ import msgspec
 
 from pexpolicy.config.files import Kept, read_file, read_own, sync_folder, write_own
 from pexpolicy.config.settings import ConfigError, Settings, state_dir_of
-from pexpolicy.fleet.policy_hash import PolicyInputs, secret_digest
+from pexpolicy.fleet.policy_hash import PolicyInputs, digest_of, secret_digest
 
 KEPT_NUMBER = 10
 MAX_BYTES = 1 << 30
@@ -123,24 +123,18 @@ def last_good(folder: Path, config: Path) -> tuple[Activation, Kept] | None:
 
 def changed_secrets(kept: Activation, settings: Settings) -> list[str]:
     """Return the secret files that are others than those that were used."""
-    found = []
-    for name, before in kept.secrets.items():
-        if Path(name).is_absolute():
-            now = secret_digest(settings, Path(name))
-            found += [name] * (not hmac.compare_digest(now, before))
-    return found
+    places = [(Path(name), before) for name, before in kept.secrets.items()]
+    return [
+        str(path)
+        for path, before in places
+        if path.is_absolute() and not hmac.compare_digest(secret_digest(settings, path), before)
+    ]
 
 
 def changed_files(kept: Activation) -> list[Path]:
     """Return the files that are not there now as they were."""
-    found = []
-    for path, digest in ((Path(name), one) for name, one in kept.files.items() if one):
-        try:
-            is_same = hashlib.sha256(read_file(path)).hexdigest() == digest
-        except OSError:
-            is_same = False
-        found += [path] * (not is_same)
-    return found
+    files = [(Path(name), digest) for name, digest in kept.files.items() if digest]
+    return [path for path, digest in files if digest_of(path) != digest]
 
 
 def keep(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.config.files import Tracked, read_file, write_own
+from pexpolicy.config.files import Tracked, open_own, read_file, write_own
 from pexpolicy.config.settings import Settings
 
 KEY_NAME = "policy-hash.key"
@@ -52,12 +52,14 @@ def inputs_of(settings: Settings, tracked: Tracked, versions: Iterable[str]) -> 
     if settings.present is not None:
         pointer, *named = settings.present.files
         # It may name another bundle by now.
-        files[str(pointer.absolute())] = _digest_of(settings.present.folder.name.encode())
-        files |= {str(one.absolute()): _digest_of(_content_of(one)) for one in named}
+        files[str(pointer.absolute())] = hashlib.sha256(
+            settings.present.folder.name.encode()
+        ).hexdigest()
+        files |= {str(one.absolute()): digest_of(one) for one in named}
     for file in tracked.files:
         if file not in tracked.secrets:
             name = os.path.abspath(file)  # noqa: PTH100 - the same
-            files[name] = tracked.digests.get(name) or _digest_of(_content_of(file))
+            files[name] = tracked.digests.get(name) or digest_of(file)
             digest.update(files[name].encode() + b"\0")
     for place in tracked.secrets:
         name = os.path.abspath(place) if isinstance(place, Path) else place  # noqa: PTH100
@@ -73,7 +75,9 @@ def secret_digest(settings: Settings, place: Path | str) -> str:
     return hmac.digest(key, _content_of(place) or b"", "sha256").hex() if key else ""
 
 
-def _digest_of(content: bytes | None) -> str:
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file; empty for one that cannot be read."""
+    content = _content_of(file)
     return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
@@ -106,10 +110,9 @@ def prepare_state_dir(settings: Settings) -> str:
         folder.mkdir(mode=0o700, exist_ok=True)
         # It may be in a repository, and has copies of tables with PINs.
         write_own(folder / ".gitignore", b"*\n")
-        with suppress(FileExistsError):
-            descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(random.token_hex(32).encode())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with suppress(FileExistsError), os.fdopen(open_own(key, flags), "wb") as file:
+            file.write(random.token_hex(32).encode())
     except OSError as error:
         return f"nothing is kept: {error.filename or folder}: {error.strerror}"
     return ""

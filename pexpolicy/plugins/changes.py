@@ -43,9 +43,9 @@ def _keys(policy: Any, shared: Iterable[str]) -> dict[str, object]:
     keys: dict[str, object] = {}
     for name, value in policy.settings:
         if isinstance(value, BaseModel | Mapping) and name not in (*_SKIPPED, "tls", "tracing"):
-            # A kind of objects without a list is another thing than an empty list.
-            table = value.model_dump(exclude_none=True) if name == "infinity" else dict(value)
-            keys |= {f"{name}.{key}": inner for key, inner in table.items()}
+            # A kind of objects of Infinity that has no list is not there.
+            inner = (one for one in dict(value).items() if name != "infinity" or one[1] is not None)
+            keys |= {f"{name}.{key}": item for key, item in inner}
         elif name not in _SKIPPED:
             keys[_NAMES.get(name, name)] = value
     keys |= {f"sources.{source.name}": source.digest for source in policy.sources}

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -200,12 +200,9 @@ class ReloadCoordinator:
         texts = [text for refusal in refusals for text in refusal.problems]
         if not refusals:
             texts = ["a file changed while the workers read it" if reports else "no worker is left"]
-        files = [file for refusal in refusals for file in refusal.files]
-        return self._refused(texts, files)
-
-    def _refused(self, problems: Iterable[str], files: Iterable[str] = ()) -> ReloadResult:
-        unique = tuple(dict.fromkeys(problems)), tuple(dict.fromkeys((*self.files, *files)))
-        return ReloadResult(self.active_hash, problems=unique[0], files=unique[1])
+        files = (*self.files, *(file for refusal in refusals for file in refusal.files))
+        problems, watched = (tuple(dict.fromkeys(one)) for one in (texts, files))
+        return ReloadResult(self.active_hash, problems=problems, files=watched)
 
 
 def content_of(config: Path) -> bytes | None:
