@@ -97,8 +97,7 @@ class NoHashChain(HashChain):
         self, *bodies: bytes, before: bytes = b"", is_mark: bool = False
     ) -> tuple[bytes, Position]:
         """Return the lines with their line ends."""
-        lines = b"".join(body.rstrip(b"\n") + b"\n" for body in bodies)
-        return lines, (0, b"", 0, False)
+        return b"".join(body.rstrip(b"\n") + b"\n" for body in bodies), (0, b"", 0, False)
 
 
 def last_position(content: bytes) -> bytes:

@@ -45,15 +45,6 @@ def passes(results: Results) -> bool:
     return not any(result.fails for result in results)
 
 
-def is_elsewhere(results: Results) -> bool:
-    """Return whether every request got 404.
-
-    The query of 20 KB may be refused before its path is read.
-    """
-    statuses = {result.status for result in results if result.flow != HTTP_FLOW}
-    return HTTPStatus.NOT_FOUND in statuses and statuses <= {HTTPStatus.NOT_FOUND, *UNREADABLE}
-
-
 def counts(results: Results) -> dict[Level, int]:
     """Return the number of findings of each level."""
     found = Counter(finding.level for result in results for finding in result.findings)
@@ -111,7 +102,9 @@ def _verdict(url: str, results: Results) -> Line:
     if not passes(results):
         verdict = "breaks the contract" if numbers[Level.CONTRACT] else "fails in operation"
         return Line(f"{url} {verdict}: {tail}", BAD, is_whole=True)
-    if is_elsewhere(results):
+    # The query of 20 KB may be refused before its path is read.
+    statuses = {result.status for result in results if result.flow != HTTP_FLOW}
+    if HTTPStatus.NOT_FOUND in statuses and statuses <= {HTTPStatus.NOT_FOUND, *UNREADABLE}:
         return Line(f"{url}: {NOT_FOUND} {tail}", WARNING, is_whole=True)
     return Line(f"{url} keeps the contract: {tail}", GOOD, is_whole=True)
 

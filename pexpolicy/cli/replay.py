@@ -198,8 +198,7 @@ def test(
     Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage. 75: a plugin
     cannot open what it needs. 78: the configuration cannot be used.
     """
-    options = BuildContext(wall_clock=DryRunClock())
-    policy = build(config, context=options)
+    policy = build(config, context=BuildContext(wall_clock=DryRunClock()))
     run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
     coverage = run.coverage
     if as_json:

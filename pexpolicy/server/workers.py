@@ -284,15 +284,13 @@ class SupervisorChannel(Channel[Message]):
                 try:
                     prepared = await reloader.prepare(order.content)
                 except ConfigError as error:
-                    refused = reloader.refuse(error, order.author)
-                    self.send(Message("refused", result=refused))
+                    self.send(Message("refused", result=reloader.refuse(error, order.author)))
                 else:
                     policy_hash = prepared.generation.policy.policy_hash
                     self.send(Message("prepared", result=ReloadResult(policy_hash)))
             elif prepared is not None:
                 if order.kind == "commit":
-                    result = reloader.commit(prepared, order.author)
-                    self.send(Message("committed", result=result))
+                    self.send(Message("committed", result=reloader.commit(prepared, order.author)))
                 else:
                     await reloader.abandon(prepared, order.author)
                 prepared = None

@@ -282,8 +282,7 @@ class PolicyApp:
 
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         generation = self.generation
-        policy_hash = generation.policy.policy_hash
-        generation.audit.refused(reason, status, peer, policy_hash, **facts)
+        generation.audit.refused(reason, status, peer, generation.policy.policy_hash, **facts)
         self.telemetry.recorded()
 
 

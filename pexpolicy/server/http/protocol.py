@@ -105,12 +105,6 @@ class PrerenderedResponse(web.StreamResponse):
         """Do nothing: ``prepare`` has sent the whole response."""
 
 
-def empty_reply(status: int) -> bytes:
-    """Return a whole response without a body, after which the connection is closed."""
-    parts = (b"0\r\nConnection: close\r\nDate: ", _date_of(int(time())), b"\r\n\r\n")
-    return b"".join((_head(status, ""), *parts))
-
-
 @lru_cache(maxsize=1)
 def _date_of(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
@@ -287,7 +281,8 @@ class PolicyProtocol(BoundedHandler):
         self._batcher.refusals.note(reason, status, self.connection.peer)
         with suppress(OSError):
             os.read(transport.get_extra_info("socket").fileno(), DRAIN_BYTES)
-        transport.write(empty_reply(status))
+        parts = (b"0\r\nConnection: close\r\nDate: ", _date_of(int(time())), b"\r\n\r\n")
+        transport.write(b"".join((_head(status, ""), *parts)))
         self.force_close()
 
     def send(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> None:
