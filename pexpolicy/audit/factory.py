@@ -24,7 +24,7 @@ from pexpolicy.audit.shipped import ShippedLines
 from pexpolicy.audit.sinks import GroupCommitSink, JournalSink
 from pexpolicy.audit.spool import SPOOL_BYTES, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
-from pexpolicy.audit.targets import AppendFile, Stream, tail_of
+from pexpolicy.audit.targets import AppendFile, Stream, Target, tail_of
 from pexpolicy.audit.torn_lines import repair_file
 from pexpolicy.config.schema.audit import AuditTable
 from pexpolicy.config.secrets import private_key
@@ -100,7 +100,7 @@ def open_audit(
 
 def _target(
     path: Path | None, chain: HashChain, table: AuditTable, state: AuditState
-) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
+) -> tuple[Target, Callable[[bool], bool] | None]:
     """Return the file or stream that lines go to, and the function that rotates it."""
     if path is None:
         descriptor = sys.stdout.fileno()
@@ -148,7 +148,7 @@ def _target(
     return file, rotate
 
 
-def _line_before(target: AppendFile | Stream) -> bytes:
+def _line_before(target: Target) -> bytes:
     """Return what names the last line of the file, or of the last one that was rotated from it."""
     if isinstance(target, AppendFile):
         if position := last_position(target.tail()):

@@ -12,36 +12,6 @@ from pathlib import Path
 
 from pexpolicy.audit.torn_lines import overwrite, repair_torn_lines, terminate_last_line
 
-
-class Target:
-    """A file or a stream that lines are written to; by default it has no path and no disk."""
-
-    retry = 0.5
-    """Seconds between attempts after a failed write."""
-
-    def write(self, lines: bytes) -> None:
-        """Write whole lines; raises ``OSError``, and then none of them was written."""
-        raise NotImplementedError
-
-    def sync(self) -> None:
-        """Wait for the disk; raises ``OSError``."""
-
-    def is_current(self) -> bool:
-        """Return false when the path leads to another file than the open one."""
-        return True
-
-    def reopen(self) -> bool:
-        """Open the path again; return true when the old content is gone. Raises ``OSError``."""
-        return False
-
-    def space(self) -> tuple[int, int] | None:
-        """Return the free bytes of its disk, and percent."""
-        return None
-
-    def close(self, timeout: float) -> None:
-        """Close it, within ``timeout`` seconds."""
-
-
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
 BLOCK = 1 << 16
@@ -50,12 +20,15 @@ TAIL = 1 << 20
 """Bytes at the end of a file that hold its last line."""
 
 
-class AppendFile(Target):
+class AppendFile:
     """A regular file, or a device. Each ``write`` system call has whole lines, so the lines of
     several writers never mix.
 
     Raises ``OSError`` if it cannot be opened.
     """
+
+    retry = 0.5
+    """Seconds between attempts after a failed write."""
 
     def __init__(self, path: Path, mark: bytes = b"", *, audit_only: bool = True) -> None:
         """``mark`` occurs in each line of this writer, and of no other. ``audit_only``: the file
@@ -187,7 +160,7 @@ def _tail(descriptor: int, count: int = TAIL) -> bytes:
     return b""
 
 
-class Stream(Target):
+class Stream:
     """A non-blocking writer for a descriptor, such as standard output. ``write`` raises
     ``BlockingIOError`` when the reader has stalled.
 
@@ -197,6 +170,7 @@ class Stream(Target):
     """
 
     retry = 0.02
+    """As for a file."""
 
     def __init__(self, descriptor: int) -> None:
         self._unsent = b""
@@ -228,6 +202,20 @@ class Stream(Target):
             content = content[: select.PIPE_BUF]
         return os.write(self._descriptor, content)
 
+    def sync(self) -> None:
+        """Do nothing: it has no disk."""
+
+    def is_current(self) -> bool:
+        """Return true: it has no path that may lead elsewhere."""
+        return True
+
+    def reopen(self) -> bool:
+        """Do nothing, and return false: its content is not gone."""
+        return False
+
+    def space(self) -> None:
+        """Return ``None``: it has no disk."""
+
     def close(self, timeout: float) -> None:
         """Write the rest of a line within ``timeout`` seconds, and close it."""
         deadline = time.monotonic() + timeout
@@ -236,3 +224,6 @@ class Stream(Target):
                 select.select((), (self._descriptor,), (), left)
                 self._send_unsent()
         os.close(self._descriptor)
+
+
+Target = AppendFile | Stream
