@@ -172,9 +172,6 @@ def _rows_of(raw: reader.RawLine, instance: str) -> Iterator[_Row]:
         content = found.raw.content
         if isinstance(found, reader.Record) and (match := _TAIL.search(content)) is not None:
             boot_id, seq, digest = match[1].decode(), int(match[2]), match[3].decode()
-            at, line = (
-                reader.time_of(found.event) or datetime.now(UTC),
-                content.decode().lstrip(" "),
-            )
-            named = str(found.event.get("instance") or instance)
-            yield boot_id, seq, named, at, line, digest, found.event["event"] == END
+            at = reader.time_of(found.event) or datetime.now(UTC)
+            named, line = found.event.get("instance") or instance, content.decode().lstrip(" ")
+            yield boot_id, seq, str(named), at, line, digest, found.event["event"] == END

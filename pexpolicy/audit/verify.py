@@ -218,13 +218,9 @@ class Verification:
         for seq, digest in sorted(self.anchors - self.found):
             yield ChainFinding("anchor", f"there is no line {seq} with the hash {digest}")
         for chain in self.chains.values():
-            place = f"chain {chain.boot_id}"
             if chain.lines and chain.signed_up_to is None and self.verifier is not None:
-                yield ChainFinding(
-                    place,
-                    f"no signed checkpoint: nothing proves who wrote its lines {chain.first} to "
-                    f"{chain.last}",
-                )
+                wrote = f"nothing proves who wrote its lines {chain.first} to {chain.last}"
+                yield ChainFinding(f"chain {chain.boot_id}", f"no signed checkpoint: {wrote}")
         yield from self._faults_of_heads()
 
     def _faults_of_heads(self) -> Iterator[ChainFinding]:

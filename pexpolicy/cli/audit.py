@@ -236,9 +236,8 @@ def tail(
     """Print the last lines, and with -f new ones, across rotations."""
     console, is_merged = screen(), from_database or len(files) > 1
     if from_database:
-        found: Iterable[Record | CorruptLine] = reader.records(
-            last_of_database(config, lines, follow=follow)
-        )
+        last: Iterable[RawLine] = last_of_database(config, lines, follow=follow)
+        found: Iterable[Record | CorruptLine] = reader.records(last)
     elif is_merged and follow:
         refuse("one file can be followed: leave out -f, or the other files")
     elif is_merged:
@@ -324,9 +323,8 @@ def grep(  # noqa: PLR0913 - the options of the command
         known = {_normal(name) for name in fields}
         for field, _ in where if searched else ():
             if not any(name.endswith(_normal(field)) for name in known):
-                refuse(
-                    f"no line has a field {field!r}{suggest(field, sorted(fields))}", NOTHING_FOUND
-                )
+                hint = suggest(field, sorted(fields))
+                refuse(f"no line has a field {field!r}{hint}", NOTHING_FOUND)
         times = " to ".join(format_time(at) for at in (first, last) if at)
         refuse(f"no line matches ({searched:,} searched{', ' * bool(times)}{times})", NOTHING_FOUND)
 
@@ -528,9 +526,8 @@ def _show_verification(console: Console, verification: Verification, faults: int
             console.print(f"chain {one.boot_id}: purged up to {end}", soft_wrap=True)
             continue
         named = f" of {printable(one.instance)}" * bool(one.instance)
-        texts = [
-            f"chain {one.boot_id}{named}: {count(one.lines, 'line')} from {one.first} to {end}"
-        ]
+        lines = count(one.lines, "line")
+        texts = [f"chain {one.boot_id}{named}: {lines} from {one.first} to {end}"]
         if not one.has_ended:
             texts.append("no end: its server is running, or was killed")
         if (verification.anchors or verification.heads) and not one.is_anchored:

@@ -101,7 +101,6 @@ def _refusing(path: Path) -> Iterator[None]:
 
 def _show(archive: Path, manifest: Manifest) -> None:
     needs = ", ".join(f"{name} {version}" for name, version in manifest.requires.items())
-    text = (
-        f"{manifest.version} (sequence {manifest.sequence}), {count(len(manifest.files), 'file')}"
-    )
-    click.secho(f"{archive}: {text}; needs {needs}", fg="green")
+    text = f"{manifest.version} (sequence {manifest.sequence})"
+    files = count(len(manifest.files), "file")
+    click.secho(f"{archive}: {text}, {files}; needs {needs}", fg="green")

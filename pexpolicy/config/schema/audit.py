@@ -85,24 +85,18 @@ class AuditTable(SecretTable):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         limits = (self.rotate_mb, self.rotate_hours)
-        wrong = {
-            'level = "required" needs on_fail = "fallback" or "reject"': (
-                self.level == "required" and self.on_fail == "answer"
-            ),
-            f'level = "{self.level}" needs a path: standard output has no disk': (
-                self.path is None and self.level != "file"
-            ),
-            "standard output is not rotated: write a path, or leave rotate_* and keep out": (
-                self.path is None and (*limits, self.keep) != (None, None, None)
-            ),
-            "ship needs a path: lines of standard output cannot be read again": (
-                self.path is None and self.ship is not None
-            ),
-            "keep is for rotate_mb and rotate_hours: without them nothing is rotated": (
-                self.keep is not None and limits == (None, None)
-            ),
-        }
-        if problem := next((text for text, applies in wrong.items() if applies), None):
+        problem = ""
+        if self.level == "required" and self.on_fail == "answer":
+            problem = 'level = "required" needs on_fail = "fallback" or "reject"'
+        elif self.path is None and self.level != "file":
+            problem = f'level = "{self.level}" needs a path: standard output has no disk'
+        elif self.path is None and (*limits, self.keep) != (None, None, None):
+            problem = "standard output is not rotated: write a path, or leave rotate_* and keep out"
+        elif self.path is None and self.ship is not None:
+            problem = "ship needs a path: lines of standard output cannot be read again"
+        elif self.keep is not None and limits == (None, None):
+            problem = "keep is for rotate_mb and rotate_hours: without them nothing is rotated"
+        if problem:
             raise ValueError(problem)
         return self
 

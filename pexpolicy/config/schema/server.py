@@ -186,10 +186,9 @@ def _bundle_url(written: str) -> str:
     url = URL(written)
     is_web = url.scheme in ("http", "https") and url.host
     if not is_web and not (url.scheme == "file" and url.path):
-        msg = (
+        raise ValueError(
             "write a whole URL, as in https://www.example.com/stable.tar.gz, or file:/srv/x.tar.gz"
         )
-        raise ValueError(msg)
     if url.user is not None or url.password is not None:
         raise ValueError("credentials are never in this file: write them into ~/.netrc")
     return written
