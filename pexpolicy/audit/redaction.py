@@ -349,23 +349,22 @@ def _written_steps(outcome: Outcome, redaction: Redaction) -> Steps:
     """Return the steps of an outcome for a line: adjusted ones with their changes, and details
     without the personal values of the request and of the answer.
     """
-    hides = redaction.personal is not None and outcome.has_slow_or_failed_steps
+    personal = redaction.personal
+    hides = personal is not None and outcome.has_slow_or_failed_steps
     if not hides and not outcome.adjusted:
         return outcome.steps
     people = _personal_texts(outcome.request) if hides else {}
-    return [_written_step(step, redaction, people) for step in outcome.steps]
-
-
-def _written_step(
-    step: Step, redaction: Redaction, people: Mapping[str, str]
-) -> Step | AdjustedStepRecord:
-    if isinstance(step, AdjustedStep):
-        changes = _written_changes(step, redaction)
-        return AdjustedStepRecord(step.plugin, step.outcome, step.ms, step.hook, changes)
-    if redaction.personal is None or not step.detail:
-        return step
-    detail = _redact_detail(step.detail, people, redaction.personal)
-    return msgspec.structs.replace(step, detail=detail)
+    steps: list[Step | AdjustedStepRecord] = []
+    for step in outcome.steps:
+        if isinstance(step, AdjustedStep):
+            changes = _written_changes(step, redaction)
+            steps.append(AdjustedStepRecord(step.plugin, step.outcome, step.ms, step.hook, changes))
+        elif personal is not None and step.detail:
+            detail = _redact_detail(step.detail, people, personal)
+            steps.append(msgspec.structs.replace(step, detail=detail))
+        else:
+            steps.append(step)
+    return steps
 
 
 def plain_steps(outcome: Outcome) -> Steps:
