@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pexpolicy import __version__
 from pexpolicy.access.warnings import access_warnings, core_paths, path_findings, port_findings
@@ -119,7 +119,7 @@ def _chains(
         restricting: Iterable[BoundHook | None],
     ) -> Chain:
         decide, adjust = tuple(filter(None, deciding)), tuple(filter(None, adjusting))
-        table = settings.endpoints.get(endpoint.name, EndpointTable())
+        table = settings.endpoints.get(cast("Any", endpoint.name), EndpointTable())
         default: Decision = endpoint.default
         if table.default == "reject":
             default = Reject(reason="no plugin decided")

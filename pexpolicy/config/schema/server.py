@@ -289,8 +289,10 @@ class AuthTable(PasswordTable):
     @property
     def users(self) -> dict[tuple[str | int, ...], AuthTable | CredentialTable]:
         """The tables of all users by their keys."""
-        own = {} if self.user is None else {("auth",): self}
-        return {**own, **{("auth", "credentials", n): u for n, u in enumerate(self.credentials)}}
+        found: dict[tuple[str | int, ...], AuthTable | CredentialTable] = {
+            ("auth", "credentials", number): one for number, one in enumerate(self.credentials)
+        }
+        return found if self.user is None else {("auth",): self, **found}
 
     @model_validator(mode="after")
     def _has_a_user(self) -> Self:
