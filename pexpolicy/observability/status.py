@@ -36,7 +36,8 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
     """
     sources, shared = telemetry.sources, policy.shared_state
     statuses = await reports.collect(policy.plugins)
-    counted, events = await telemetry.merged(), await sources.events()
+    counted = await telemetry.merged()
+    events = await sources.events() if sources.events is not None else None
     audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
     reasons, now = sources.not_ready_reasons(), time.time()
     bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")

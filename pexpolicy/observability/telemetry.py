@@ -106,10 +106,6 @@ CountKey = tuple[str, tuple[str, ...]]
 Gauge = tuple[Definition, tuple[str, ...], float | None]
 
 
-async def _no_report() -> None:
-    return None
-
-
 @dataclass(slots=True)
 class StateSources:
     """The parts of a server with a state. They are read four times a second on the event loop, so
@@ -125,7 +121,7 @@ class StateSources:
     event_counts: Callable[[], Mapping[CountKey, int]] = dict
     """Returns what became of events since the last call."""
     event_gauges: Callable[[], Iterable[Gauge]] = tuple
-    events: Callable[[], Awaitable[Mapping[str, object] | None]] = _no_report
+    events: Callable[[], Awaitable[Mapping[str, object] | None]] | None = None
     """Returns the state of event sinks for the status, if there are any."""
     silent_workers: int = 0
     """Other workers of this server that have answered nothing for seconds."""
