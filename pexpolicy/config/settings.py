@@ -179,7 +179,7 @@ class Settings(Document):
 
     def file_of(self, problems: Iterable[Problem]) -> Path:
         """Return the file that problems are in: that of the bundle if it holds all of them."""
-        if self.present is not None and all(p.key[:1] in _DECIDING_KEYS for p in problems):
+        if self.present is not None and {*DECIDING}.issuperset(p.key[0] for p in problems if p.key):
             return self.present.folder / POLICY
         return self.path
 
@@ -210,7 +210,6 @@ def state_dir_of(config: Path, written: str | None) -> Path:
 
 DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants")
 """Tables that decide: they are part of the policy hash. The rest is how one server runs."""
-_DECIDING_KEYS = {(), *((name,) for name in DECIDING)}
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     *(("server", key) for key in ("host", "port", "base_path", "workers")),
