@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from pexpolicy.audit.reader import raw_lines
 from tests.support import postgresql, wire
 from tests.support.waiting import wait_until
 
-_TAIL = re.compile(TAIL + rb"\Z")
 PAUSE_S = 0.016
 """Of each of 8 connections, which makes 500 calls in a second."""
 
@@ -72,7 +70,7 @@ def _crash(database: postgresql.Server) -> None:
 
 def _keys(paths: list[Path]) -> set[str]:
     """Return the chain and number of each line."""
-    found = (_TAIL.search(raw.content) for raw in raw_lines(paths))
+    found = (TAIL.search(raw.content) for raw in raw_lines(paths))
     return {f"{match[1].decode()}|{int(match[2])}" for match in found if match}
 
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-TAIL = rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}'
-"""Pattern of the end of a chained line: ``boot_id``, ``seq`` and ``hash``."""
-_LINE_END = re.compile(TAIL + rb"\n")
+_TAIL = rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}'
+TAIL, _LINE_END = re.compile(_TAIL + rb"\Z"), re.compile(_TAIL + rb"\n")
+"""The end of a chained line: ``boot_id``, ``seq`` and ``hash``."""
 
 Position = tuple[int, bytes, int, bool]
 """A position in a chain: ``seq`` and ``head`` of the last line, the lines lost since then, and

@@ -7,7 +7,6 @@ and the number of a line are its key, so it is stored once.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 POLL_S, RETRY_S, HEARTBEAT_S, PURGE_S = 0.5, 2.0, 5.0, 3600.0
 HEADS_WINDOW = 1 << 18
 """Bytes at the end of the file that have the last line of each chain that is written."""
-_TAIL = re.compile(TAIL + rb"\Z")
 _INSERT = """
 INSERT INTO audit_lines (boot_id, seq, instance, time, line)
 SELECT boot_id, new.seq, new.instance, new.time, new.line
@@ -170,7 +168,7 @@ def _rows_of(raw: reader.RawLine, instance: str) -> Iterator[_Row]:
     """Yield the row of a line, which is none if it is damaged."""
     for found in reader.read(raw):
         content = found.raw.content
-        if isinstance(found, reader.Record) and (match := _TAIL.search(content)) is not None:
+        if isinstance(found, reader.Record) and (match := TAIL.search(content)) is not None:
             boot_id, seq, digest = match[1].decode(), int(match[2]), match[3].decode()
             at = reader.time_of(found.event) or datetime.now(UTC)
             named, line = found.event.get("instance") or instance, content.decode().lstrip(" ")

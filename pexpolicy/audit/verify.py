@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SILENT_S = 300.0
 """Seconds after which a server that was not heard of is silent."""
-_TAIL = re.compile(TAIL + rb"\Z")
 _BEFORE = re.compile(r"([0-9a-f]{16}):(\d{1,18})(?::([0-9a-f]{64}))?")
 
 
@@ -139,7 +138,7 @@ class Verification:
 
     def _record(self, raw: RawLine, line: _Line | None) -> Iterator[str]:
         content = raw.content
-        match = _TAIL.match(content, max(content.rfind(b',"boot_id":"'), 0))
+        match = TAIL.match(content, max(content.rfind(b',"boot_id":"'), 0))
         if match is None or line is None:
             yield "a line without a hash: its origin cannot be proved"
             return

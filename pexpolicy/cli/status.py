@@ -37,12 +37,11 @@ from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, as
 from pexpolicy.config.files import missing_hint
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.fleet.members import NOT_OURS, ask_all, document_of
+from pexpolicy.fleet.members import NOT_OURS, TIMEOUT_S, ask_all, document_of
 from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.text import printable
 
 Document = Mapping[str, Any]
-TIMEOUT_S = 5.0
 WAIT = click.FloatRange(0.0, 86_400.0)
 SILENT_S = 3600
 """Seconds without a call after which a node is marked."""
