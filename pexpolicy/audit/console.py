@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.models.outcome import ADJUSTED
+from pexpolicy.models.outcome import ADJUSTED, NOT_ANSWERED
 from pexpolicy.text import is_without_colour, printable
 
 CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
-FAILURES = ("failed", "timed_out", "invalid", "busy", "skipped")
 Part = tuple[str, str]
 """A style of ``CODES``, or none, and a text without control characters."""
 SEPARATOR: Part = ("dim", "|")
@@ -66,7 +65,7 @@ def _call(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "dim", f"{ms:.1f} ms" if isinstance(ms := event.get("ms"), float) else ""
     yield "", event.get("reason")
     for step in steps:
-        if step.get("outcome") in FAILURES:
+        if step.get("outcome") in NOT_ANSWERED:
             detail = f": {step['detail']}" if step.get("detail") else ""
             yield SEPARATOR
             yield "red", f"{step.get('plugin')} {step['outcome']}{detail}"

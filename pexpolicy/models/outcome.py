@@ -40,6 +40,8 @@ missing value was not set.
 """
 ANSWERED = (ABSTAINED, DECIDED, ADJUSTED)
 """Outcomes of a step with a usable answer."""
+NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+"""Outcomes without a usable answer."""
 DEFAULT = "default"
 """``decided_by`` where no plugin decides."""
 

@@ -29,13 +29,10 @@ from pexpolicy.metrics import PLUGIN_METRICS, Definition, Series
 from pexpolicy.models.outcome import (
     ABSTAINED,
     ANSWERED,
-    BUSY,
     DECIDED,
     DEFAULT,
-    FAILED,
-    INVALID,
+    NOT_ANSWERED,
     SKIPPED,
-    TIMED_OUT,
     Outcome,
 )
 from pexpolicy.observability import metrics
@@ -55,9 +52,6 @@ if TYPE_CHECKING:
     from pexpolicy.policy import Answer, Policy
 
 
-NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-"""Outcomes without a usable answer."""
-STEP_OUTCOMES = (DECIDED, ABSTAINED, *NOT_ANSWERED)
 INTERNAL = "internal"
 """The cause of a fallback by a fault of the server itself."""
 UNRECORDED = "audit"
@@ -202,7 +196,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
     def use_policy(self, policy: Policy) -> None:
         """Count for another policy from now on."""
         for link in policy.links():
-            self._steps.make((link.plugin,), STEP_OUTCOMES)
+            self._steps.make((link.plugin,), (DECIDED, ABSTAINED, *NOT_ANSWERED))
             self._step_durations.make((link.plugin,))
             for steps in (link.abstained_steps, link.decided_steps):
                 quick = self._quick.setdefault((link.plugin, steps.outcome), steps.cells)
