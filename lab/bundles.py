@@ -88,7 +88,7 @@ class Fleet:
             return list(threads.map(start, range(len(self.admins))))
 
     async def agree(self, config: Path, expected: str, seconds: float) -> tuple[float, str]:
-        """Wait until the servers have a version; return the seconds, and what it prints of the others."""
+        """Wait until the servers have a version; return the seconds and its errors."""
         command = ("status", "--config", str(config), "--fleet", "--expect", expected)
         began = time.monotonic()
         child = await asyncio.create_subprocess_exec(

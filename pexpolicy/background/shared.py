@@ -248,7 +248,7 @@ class Store(SharedItem, Generic[M]):
         return None if found is None else self._decode(found)
 
     async def put(self, key: str, value: M, ttl: float | None = None) -> None:
-        """Set the value of ``key``, which can be taken again. Atomic; of two, the last one stays."""
+        """Set the value of ``key``; it can be taken again. Atomic; of two, the last one stays."""
         await self.put_all({key: value}, ttl)
 
     async def delete(self, key: str) -> None:

@@ -185,9 +185,7 @@ async def _answering(
         base_path = settings.server.base_path
         receiver = EventReceiver(lambda: app.generation.policy.shared_state)
         app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(
-            receiver, lambda: app.generation.policy.event_observers, log
-        )
+        dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
         sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
         sources.events = dispatcher.report
 

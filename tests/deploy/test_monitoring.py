@@ -15,11 +15,11 @@ from pexpolicy.access.refusals import REASONS
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.metrics import Definition
+from pexpolicy.models.outcome import ABSTAINED, DECIDED, NOT_ANSWERED
 from pexpolicy.observability.metrics import CALL_BOUNDS, LEFT_BOUNDS, METRICS
 from pexpolicy.observability.telemetry import (
     CALL_OUTCOMES,
     INTERNAL,
-    STEP_OUTCOMES,
     UNRECORDED,
 )
 from tests.support import doc_pages, live_server, wire
@@ -32,8 +32,8 @@ OBSERVABILITY = ROOT / "docs" / "observability.md"
 PROMETHEUS_LABELS = {"instance", "job", "le"}
 VALUES = {
     "endpoint": set(ENDPOINTS),
-    "outcome": {*CALL_OUTCOMES, *STEP_OUTCOMES, *OBSERVER_OUTCOMES},
-    "cause": {*STEP_OUTCOMES, INTERNAL, UNRECORDED},
+    "outcome": {*CALL_OUTCOMES, DECIDED, ABSTAINED, *NOT_ANSWERED, *OBSERVER_OUTCOMES},
+    "cause": {*NOT_ANSWERED, INTERNAL, UNRECORDED},
     "reason": set(REASONS),
     "le": {repr(bound) for bound in (*CALL_BOUNDS, *LEFT_BOUNDS)},
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pexpolicy import MediaLocationRequest, ParticipantPropertiesRequest, Request
+from pexpolicy.config.schema import EndpointName
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.explain.request_forms import (
@@ -24,13 +25,13 @@ from pexpolicy.text import did_you_mean
 from pexpolicy_local_policy.language import MAX_DIGITS
 
 Kind = Literal["service", "participant", "media_location"]
-ENDPOINT_OF: Mapping[Kind, str] = {
+ENDPOINT_OF: Mapping[Kind, EndpointName] = {
     "service": "service_configuration",
     "participant": "participant_properties",
     "media_location": "media_location",
 }
 """The endpoint whose decision a script of each kind changes."""
-KIND_OF = {endpoint: kind for kind, endpoint in ENDPOINT_OF.items()}
+KIND_OF: Mapping[str, Kind] = {endpoint: kind for kind, endpoint in ENDPOINT_OF.items()}
 VARIABLES: Mapping[Kind, tuple[str, ...]] = {
     "service": ("call_info", "service_config"),
     "participant": ("call_info", "service_config", "participant"),
