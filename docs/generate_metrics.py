@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from docs.generate_settings import table
-from pexpolicy.metrics import Definition
 from pexpolicy.observability.metrics import METRICS
+from pexpolicy.plugins.metrics import Definition
 
 HERE = Path(__file__).parent
 ALERTS = HERE.parent / "deploy" / "prometheus" / "alerts.yml"

@@ -2,8 +2,8 @@
 
 Plugins import from this module, and where they need it from ``pexpolicy.rows``,
 ``pexpolicy.fields``, ``pexpolicy.files`` and ``pexpolicy.config.outgoing``.
-``pexpolicy.events``, ``pexpolicy.matching``, ``pexpolicy.metrics``,
-``pexpolicy.subnets``, ``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``,
+``pexpolicy.events``, ``pexpolicy.matching``, ``pexpolicy.models.subnets``,
+``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``,
 ``pexpolicy.conformance.replies``, ``pexpolicy.explain.explanation``,
 ``pexpolicy.explain.request_forms`` and ``pexpolicy.hooks.HOOK_API`` are public too.
 ``pexpolicy.testing`` is for tests.

@@ -44,6 +44,7 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Privacy
+from pexpolicy.plugins import metrics
 from pexpolicy.plugins.plugin import load_settings
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "get_logger",
     "hookimpl",
     "load_settings",
+    "metrics",
     "read_secret",
     "schedule",
     "wall_clock",

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pexpolicy"
 LEVELS = (
     ("text", "tasks"),
-    ("models", "subnets"),
-    ("endpoints", "errors", "metrics"),
+    ("models",),
+    ("endpoints", "errors"),
     ("config",),
     ("chain", "matching", "access", "conformance", "fleet", "hooks", "log"),
     ("background",),
@@ -57,10 +57,10 @@ PUBLIC = (
     "files",
     "hooks",
     "matching",
-    "metrics",
     "config.outgoing",
     "rows",
-    "subnets",
+    "models.subnets",
+    "plugins.metrics",
     "testing",
 )
 """What plugins may import in addition to ``pexpolicy`` itself."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from pexpolicy.subnets import Subnets, read_subnet
+from pexpolicy.models.subnets import Subnets, read_subnet
 
 
 class Networks(Subnets[None]):

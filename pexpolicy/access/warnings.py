@@ -26,7 +26,7 @@ from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.subnets import lone_network
+from pexpolicy.models.subnets import lone_network
 
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""

@@ -40,10 +40,10 @@ from pexpolicy.isolation.child import (
     PoolBusyError,
 )
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.metrics import PLUGIN_METRICS, Operation
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
+from pexpolicy.plugins.metrics import PLUGIN_METRICS, Operation
 from pexpolicy.plugins.plugin import BuiltPlugin, without_settings
 
 OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}

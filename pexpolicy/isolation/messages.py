@@ -22,13 +22,13 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
 from pexpolicy.isolation.child import ChildError
-from pexpolicy.metrics import Definition
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.outcome import AdjustedStep, Step
 from pexpolicy.models.request import Request, mark_dry_run, redact, set_decision_id, set_origin
 from pexpolicy.models.rules import Privacy
+from pexpolicy.plugins.metrics import Definition
 
 Place = list[str | int]
 

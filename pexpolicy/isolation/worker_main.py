@@ -28,13 +28,13 @@ from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
-from pexpolicy.metrics import PLUGIN_METRICS
 from pexpolicy.models.context import HOOK_CONTEXT, LiveValues, using_live_values
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, annotations_of, withheld_values
 from pexpolicy.plugins.binding import bind_hook, bind_observer, describe, report_of
+from pexpolicy.plugins.metrics import PLUGIN_METRICS
 from pexpolicy.plugins.plugin import BuiltPlugin, build
 from pexpolicy.tasks import start_background
 

@@ -11,7 +11,7 @@ from pexpolicy.matching.patterns import Pattern, glob, quoted
 from pexpolicy.matching.subjects import Kind, Subject
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import Request
-from pexpolicy.subnets import Subnets, read_subnet
+from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.text import brief
 
 ValueTest = Callable[[Any], bool]

@@ -24,7 +24,7 @@ from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, form_of, known_parameters, subject
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.context import WallClock, wall_clock
-from pexpolicy.subnets import read_subnet
+from pexpolicy.models.subnets import read_subnet
 from pexpolicy.text import suggest
 
 VALUE_LISTS = "value_lists"

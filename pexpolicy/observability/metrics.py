@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from pexpolicy.metrics import Combine, Definition
+from pexpolicy.plugins.metrics import Combine, Definition
 
 CALL_BOUNDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),

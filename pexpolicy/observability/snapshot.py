@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.metrics import Combine, Definition, Series
+from pexpolicy.plugins.metrics import Combine, Definition, Series
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

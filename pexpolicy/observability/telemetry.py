@@ -25,7 +25,6 @@ from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
-from pexpolicy.metrics import PLUGIN_METRICS, Definition, Series
 from pexpolicy.models.outcome import (
     ABSTAINED,
     ANSWERED,
@@ -45,6 +44,7 @@ from pexpolicy.observability.snapshot import (
     family_of,
     last_nodes,
 )
+from pexpolicy.plugins.metrics import PLUGIN_METRICS, Definition, Series
 from pexpolicy.tasks import run_in_thread
 
 if TYPE_CHECKING:

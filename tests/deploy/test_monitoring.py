@@ -14,7 +14,6 @@ from docs import generate_metrics
 from pexpolicy.access.refusals import REASONS
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics import Definition
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, NOT_ANSWERED
 from pexpolicy.observability.metrics import CALL_BOUNDS, LEFT_BOUNDS, METRICS
 from pexpolicy.observability.telemetry import (
@@ -22,6 +21,7 @@ from pexpolicy.observability.telemetry import (
     INTERNAL,
     UNRECORDED,
 )
+from pexpolicy.plugins.metrics import Definition
 from tests.support import doc_pages, live_server, wire
 from tests.support.paths import ROOT
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy import Conference, Redirect, Reject, hookimpl, metrics
-from pexpolicy.metrics import PLUGIN_METRICS
+from pexpolicy.plugins.metrics import PLUGIN_METRICS
 from tests.support import fake_plugins, wire
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import policy

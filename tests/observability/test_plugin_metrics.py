@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.plugins.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import always, policy

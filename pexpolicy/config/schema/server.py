@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from yarl import URL
 
 from pexpolicy.config.schema import MAX_BUDGET, SecretTable, Table
-from pexpolicy.subnets import read_subnet
+from pexpolicy.models.subnets import read_subnet
 
 
 def checked_host(host: str) -> str:

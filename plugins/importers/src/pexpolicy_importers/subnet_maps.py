@@ -12,7 +12,7 @@ import orjson
 import tomlkit
 
 from pexpolicy.config.csv_tables import misread, read_text
-from pexpolicy.subnets import SubnetError, read_subnet
+from pexpolicy.models.subnets import SubnetError, read_subnet
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,

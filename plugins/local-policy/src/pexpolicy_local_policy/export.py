@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pexpolicy import Continue, Decision, MediaLocation
 from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, Subject
-from pexpolicy.subnets import read_subnet
+from pexpolicy.models.subnets import read_subnet
 from pexpolicy.testing import Policy
 from pexpolicy.text import brief
 from pexpolicy_local_policy.language import MAX_SCRIPT_LENGTH

@@ -27,7 +27,7 @@ from pexpolicy.config.files import why_unusable
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.files import read_file, track_file
 from pexpolicy.matching import OR_VALUE_OF, ValueOf, compile_value_of, subject, why_never_equal
-from pexpolicy.subnets import Match, SubnetError, Subnets, read_subnet
+from pexpolicy.models.subnets import Match, SubnetError, Subnets, read_subnet
 
 LocationName = Annotated[str, Field(min_length=1, max_length=250)]
 """Name of a system location, spelled as in Infinity."""

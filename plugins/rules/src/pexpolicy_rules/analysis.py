@@ -27,7 +27,7 @@ from pexpolicy.matching import (
     flattened,
 )
 from pexpolicy.models.request import parameters_of, set_origin
-from pexpolicy.subnets import read_subnet
+from pexpolicy.models.subnets import read_subnet
 from pexpolicy_rules.builder import ReadyRule
 
 ANY = "x"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.subnets import DuplicateSubnetError, SubnetError, Subnets, read_subnet
+from pexpolicy.models.subnets import DuplicateSubnetError, SubnetError, Subnets, read_subnet
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
