@@ -117,7 +117,8 @@ def _apart(pid: int) -> Iterator[None]:
     core, *others = sorted(before)
     if others:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {core})
+            with suppress(ProcessLookupError):  # a thread that ends meanwhile
+                os.sched_setaffinity(int(task.name), {core})
         os.sched_setaffinity(0, others)
     try:
         yield

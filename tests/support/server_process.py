@@ -83,7 +83,7 @@ class ServerProcess(ABC):
         finally:
             if server is not None:
                 server.kill()
-            shutil.rmtree(folder)
+            _remove(folder)
 
     @abstractmethod
     def command(self) -> Sequence[str]:
@@ -175,6 +175,18 @@ def _is_stopped(task: Path) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True
     return state in "TtZX"
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which orphans of a killed process may write until they end."""
+    deadline = time.monotonic() + HANG_S
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _account() -> pwd.struct_passwd | None:
