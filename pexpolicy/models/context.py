@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -64,18 +64,51 @@ def using_wall_clock(clock: WallClock) -> AbstractContextManager[None]:
     return using(_WALL_CLOCK, clock)
 
 
+_CHANGES: ContextVar[list[dict[str, object]] | None] = ContextVar("pexpolicy_changes", default=None)
+"""Of the request that a route of a plugin answers."""
+
+
+def record_change(**facts: object) -> None:
+    """Have a line written into the audit before the reply to the request that a route answers.
+
+    ``facts`` say what the client has changed; they hold no secrets::
+
+        record_change(action="room_closed", room=room)
+    """
+    changes = _CHANGES.get()
+    if changes is not None:
+        changes.append(facts)
+
+
+def collecting_changes() -> list[dict[str, object]]:
+    """Return the list to which ``record_change`` adds from now on, in this task."""
+    changes: list[dict[str, object]] = []
+    _CHANGES.set(changes)
+    return changes
+
+
 LIVE = "live"
 """Before the names of what events tell about the conferences, such as ``live.tenant``."""
 
 
 class LiveValues:
-    """What the conditions of a policy read that begin with ``live.``; one of its plugins knows."""
+    """What plugins of a policy know of the conferences, for the conditions that begin with
+    ``live.``, and for other plugins.
+    """
 
     def __init__(self) -> None:
         self.used: set[str] = set()
         """The keys of the conditions."""
         self.read: Callable[[Any, str], int | bool | None] | None = None
         """Returns the value for a request by its name, such as ``tenant``; the plugin sets it."""
+        self.report: Callable[..., Awaitable[list[Mapping[str, Any]]]] | None = None
+        """Returns the present counts of each of a kind, ``"service"`` or ``"tenant"``, by name."""
+        self.limits: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None
+        """Returns the limits of a tenant, and what of them is used; another plugin sets it."""
+        self.services: list[Callable[[str], bool]] = []
+        """Each plugin that has services adds what returns whether a name in lower case is that of
+        one of them, or the user part of its alias.
+        """
 
 
 _LIVE: ContextVar[LiveValues | None] = ContextVar("pexpolicy_live", default=None)

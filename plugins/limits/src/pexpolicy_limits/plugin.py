@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from typing_extensions import override
@@ -10,6 +11,7 @@ from typing_extensions import override
 from pexpolicy import (
     Conference,
     Continue,
+    Counters,
     Decision,
     Gateway,
     Lecture,
@@ -19,6 +21,7 @@ from pexpolicy import (
     Service,
     ServiceConfigurationRequest,
     SettingsError,
+    Store,
     Tenants,
     TestCall,
     VirtualReception,
@@ -31,12 +34,14 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.plugins import TenantTable
 from pexpolicy.events import Event
 from pexpolicy.fields import OnCompletion
+from pexpolicy.matching import live_values
 from pexpolicy_limits.places import Place, Places, gateway_calls, meeting, meetings, participants
 from pexpolicy_limits.settings import Action, Limit, LimitsSettings, Tenant
 
 NOT_LIMITED = (VirtualReception, MediaPlayback, TestCall)
 """Services that take no place."""
 RECONCILE_S = 60.0
+DAY_S = 86_400.0
 LOG_S = 60.0
 """Seconds between two lines about the same limit."""
 MAX_SHOWN = 20
@@ -73,9 +78,13 @@ class Limits(Plugin[LimitsSettings]):
             name: _aliases(table.exempt) for name, table in settings.tenants.items() if table.exempt
         }
         self._places = Places(self._tenants, settings.tenants.__contains__)
+        self._refused = Counters("refused", window=DAY_S)
+        self._peaks = Store("peaks", int, ttl=DAY_S)
         self._logged: dict[tuple[str, str], float] = {}
         self._clock = wall_clock()
         self._log = get_logger()
+        live_values().limits = self._report
+        schedule(self._measure, every=RECONCILE_S, once_per="fleet", name="peaks")
         schedule(self._places.reconcile, every=RECONCILE_S, once_per="fleet", name="reconcile")
 
     async def on_events(self, events: Sequence[Event]) -> None:
@@ -131,6 +140,7 @@ class Limits(Plugin[LimitsSettings]):
                 if not await self._admits_as_stale(request, table):
                     for place in taken:
                         await leases.release(*place)
+                    await self._refused.add(_used(name, rule.kind))
                     return self._refusal(name, action, reason)
             elif action == "bandwidth":
                 answer = _slowed(decision, self.settings.max_callrate)
@@ -222,6 +232,29 @@ class Limits(Plugin[LimitsSettings]):
             self._logged[key] = now
             self._log.warning("limit reached", reason=reason, limit=level, action=action)
 
+    async def _measure(self) -> None:
+        """Note the highest numbers of the last day, which are looked at each minute."""
+        counts = await self._places.leases.counts()
+        for name, kind in product(self.settings.tenants, TOTALS):
+            if count := counts.get(TOTALS[kind](name), 0):
+                key = _used(name, kind)
+                if count > (await self._peaks.get(key) or 0):
+                    await self._peaks.put(key, count)
+
+    async def _report(self, name: str) -> Mapping[str, object]:
+        """Return each limit of a tenant, and the use of it; peaks and refusals are of a day."""
+        table, found = self.settings.tenants.get(name), dict[str, object]()
+        for kind in (*TOTALS, "participants_per_meeting"):
+            limit: Limit | None = getattr(table, kind, None)
+            if limit is None:
+                continue
+            key, one = _used(name, kind), {"soft": limit.soft, "hard": limit.hard}
+            if kind in TOTALS:
+                one["now"] = await self._places.leases.count(TOTALS[kind](name))
+                one["peak"] = max(await self._peaks.get(key) or 0, one["now"] or 0)
+            found[kind] = {**one, "refused": await self._refused.count(key)}
+        return found
+
     @override
     async def status(self) -> Mapping[str, object]:
         """Return the tenants with the most people, and how many places are taken."""
@@ -235,6 +268,18 @@ class Limits(Plugin[LimitsSettings]):
         stale = await self._places.stale.items(limit=1)
         total = sum(people.values())
         return {"places": total, "tenants": dict(most), "stale": bool(stale)}
+
+
+TOTALS = {
+    "participants": participants,
+    "meetings": meetings,
+    "gateway_calls": gateway_calls,
+}
+"""What is counted for a tenant as a whole: the key of its places by the kind of limit."""
+
+
+def _used(tenant: str, kind: str) -> str:
+    return f"{tenant}/{kind}"
 
 
 def _aliases(patterns: Sequence[str]) -> Tenants:

@@ -71,7 +71,8 @@ class Live(Plugin[LiveSettings]):
         self._expired_at = 0.0
         self._reading = asyncio.Lock()
         self._labels: set[str] = set()
-        live_values().read = self._value
+        values = live_values()
+        values.read, values.report = self._value, self._report
         schedule(self.read, every=READ_S, once_per="worker", name="read")
         schedule(self._table.sweep, every=SWEEP_S, name="sweep")
 
@@ -203,6 +204,14 @@ class Live(Plugin[LiveSettings]):
             Counts(),
         )
         return int(getattr(counts, "participants" if name == "service" else name))
+
+    async def _report(self, kind: str, *names: str) -> list[Mapping[str, Any]]:
+        """Return the counts of services or tenants, read now if that is possible."""
+        with suppress(SharedUnavailableError):
+            await self.read()
+        known = self._presence.services if kind == "service" else self._presence.tenants
+        rest = {"as_of": self._as_of, "stale": self.is_stale}
+        return [{**msgspec.structs.asdict(known.get(name) or Counts()), **rest} for name in names]
 
     async def status(self) -> Mapping[str, object]:
         """Return the totals, and what is stale."""
