@@ -100,7 +100,7 @@ def test_a_room_that_does_not_exist_at_the_time_says_when_it_does(config: str) -
         "rooms"
     )
     shown = explained("-c", config, "fair", "--at", NOON)
-    assert shown["decided_by"] == "default"
+    assert (shown["decided_by"], shown["reason"]) == ("rooms", "ended")
     assert shown["notes"][-1] == (
         "the room Fair is valid from 2026-12-01 until 2026-12-02; it is 2026-12-03 14:00 CET"
     )
@@ -174,6 +174,8 @@ name = "the fair is over"
 endpoint = "service_configuration"
 request.local_alias = "fair"
 at = "2026-12-03 14:00 UTC"
+expect.action = "reject"
+expect.decided_by = "rooms"
 """
 
 

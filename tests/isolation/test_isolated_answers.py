@@ -10,10 +10,10 @@ import pytest
 
 from pexpolicy import Conference, ConfigWarning, DecisionError, Gateway, Reject
 from pexpolicy.config.problems import PluginBuildError
+from pexpolicy.config.schema.plugins import InfinityTable
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.models.contract import Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook, describe
 from pexpolicy.plugins.discovery import PluginSource
@@ -281,11 +281,11 @@ async def test_an_observer_gets_the_outcome(shelf: PluginFolder) -> None:
     asked = request("service_configuration", local_alias="a@b")
     steps = [Step("rooms", "decided", 0.5)]
     # Infinity knows a protocol that this version does not, and the configuration lists it.
-    extras = Extras(values={"outgoing_protocol": frozenset(["zoom"])})
+    infinity = InfinityTable(extra_values={"outgoing_protocol": ["zoom"]})
     fields = {"name": "gw", "service_tag": "", "local_alias": "a", "remote_alias": "b"}
-    gateway = Gateway.from_result({**fields, "outgoing_protocol": "zoom"}, extras=extras)
+    gateway = Gateway.from_result({**fields, "outgoing_protocol": "zoom"}, extras=infinity.extras)
     room = Conference(name="Room", service_tag="", reason="mine")
-    table = table_of(processes=1).with_context(extras, None, "info")
+    table = table_of(processes=1).with_context(infinity, None, "info")
     isolated = IsolatedPlugin(shelf.hooks(source), table, shelf.folder)
     async with isolated.lifespan():
         for decision in (room, gateway):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy import ServiceConfigurationRequest
+from pexpolicy import Conference, Reject, ServiceConfigurationRequest
 from pexpolicy.builder import policy_from
 from pexpolicy_rooms.plugin import Rooms as Plugin
 from pexpolicy_rooms.room_files import derived_pin
@@ -107,29 +107,38 @@ def at(*moment: int) -> float:
     return datetime(*moment, tzinfo=UTC).timestamp()  # type: ignore[arg-type, misc]
 
 
+@pytest.mark.parametrize("outside", ["reject", "abstain"])
 @pytest.mark.parametrize(
-    ("begins", "ends", "now", "found"),
+    ("begins", "ends", "now", "expected"),
     [
-        ("2026-12-01", "2026-12-24", at(2026, 11, 30, 22, 59), False),
-        ("2026-12-01", "2026-12-24", at(2026, 11, 30, 23, 0), True),
-        ("2026-12-01", "2026-12-24", at(2026, 12, 24, 22, 59, 59), True),
-        ("2026-12-01", "2026-12-24", at(2026, 12, 24, 23, 0), False),
-        ("2026-12-01T08:00:00Z", None, at(2026, 12, 1, 7, 59), False),
-        ("2026-12-01T08:00:00Z", None, at(2026, 12, 1, 8, 0), True),
-        (None, "2026-12-01T08:00", at(2026, 12, 1, 7, 0), False),
-        (None, "2026-12-01T08:00", at(2026, 12, 1, 6, 59), True),
+        ("2026-12-01", "2026-12-24", at(2026, 11, 30, 22, 59), "opens at 2026-11-30T23:00:00Z"),
+        ("2026-12-01", "2026-12-24", at(2026, 11, 30, 23, 0), None),
+        ("2026-12-01", "2026-12-24", at(2026, 12, 24, 22, 59, 59), None),
+        ("2026-12-01", "2026-12-24", at(2026, 12, 24, 23, 0), "ended"),
+        ("2026-12-01T08:00:00Z", None, at(2026, 12, 1, 7, 59), "opens at 2026-12-01T08:00:00Z"),
+        ("2026-12-01T08:00:00Z", None, at(2026, 12, 1, 8, 0), None),
+        (None, "2026-12-01T08:00", at(2026, 12, 1, 7, 0), "ended"),
+        (None, "2026-12-01T08:00", at(2026, 12, 1, 6, 59), None),
     ],
 )
 async def test_a_room_exists_from_and_until(
-    begins: str | None, ends: str | None, now: float, found: bool
+    begins: str | None, ends: str | None, now: float, expected: str | None, outside: Any
 ) -> None:
     times = {"valid_from": begins, "valid_until": ends}
     table = {"name": "A", **{name: text for name, text in times.items() if text}}
-    settings = Settings(rooms={"a": table}, default_room="D {local_alias}", zone="Europe/Oslo")
+    settings = Settings(
+        rooms={"a": table}, default_room="D {local_alias}", zone="Europe/Oslo", outside=outside
+    )
     plugin = Plugin(settings, clock=lambda: now)
     request = ServiceConfigurationRequest(MultiDict(local_alias="a", call_direction="dial_in"))
     decision = await plugin.service_configuration(request)
-    assert (decision is not None) == found, "outside of its time not even the default room"
+    if expected is None:
+        assert isinstance(decision, Conference)
+    elif outside == "abstain":
+        assert decision is None, "not even the default room"
+    else:
+        assert isinstance(decision, Reject)
+        assert decision.reason == expected
 
 
 def test_a_room_of_the_past_is_a_warning_and_a_wrong_order_a_problem(

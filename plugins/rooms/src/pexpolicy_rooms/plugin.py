@@ -19,12 +19,14 @@ from pexpolicy import (
     Key,
     Plugin,
     Problem,
+    Reject,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
     get_logger,
     wall_clock,
 )
+from pexpolicy.matching import live_values
 from pexpolicy.rows import RowSnapshot
 from pexpolicy_rooms.room_files import Pins, RoomTableBuilder, rooms_of, written_rooms
 from pexpolicy_rooms.settings import Settings
@@ -40,6 +42,7 @@ class Rooms(Plugin[Settings]):
 
     def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
         self._default = settings.default_room
+        self._rejects = settings.outside == "reject"
         self._extras = settings.extras
         self._clock = clock or wall_clock()
         problems: list[Problem] = []
@@ -59,6 +62,7 @@ class Rooms(Plugin[Settings]):
             problems += pins.unused(self._table.rooms())
         problems += _template_problems(settings.default_room)
         self._warnings = [*pins.warnings, *builder.warnings]
+        live_values().services.append(self._uses)
         if problems:
             raise SettingsError(problems=problems)
 
@@ -90,7 +94,9 @@ class Rooms(Plugin[Settings]):
         return self._snapshot or nullcontext()
 
     @override
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
+    async def service_configuration(
+        self, request: ServiceConfigurationRequest
+    ) -> Service | Reject | None:
         """Return the room of the dialed alias; abstain for probes and breakout rooms."""
         alias = request.local_alias
         direction = request.call_direction
@@ -106,6 +112,12 @@ class Rooms(Plugin[Settings]):
             return None
         return self._default_room(alias, self._default)
 
+    @property
+    def can_reject(self) -> bool:
+        """True if a room may be outside of its time."""
+        timed = (room.validity.written for _, room in self._table.entries())
+        return self._rejects and (self._snapshot is not None or any(timed))
+
     def room_entries(self) -> Iterator[RoomEntry]:
         """Yield each alias that leads to a room, those of the source included once it is open."""
         yield from self._table.described()
@@ -113,7 +125,9 @@ class Rooms(Plugin[Settings]):
             with suppress(DataUnavailableError):
                 yield from self._snapshot.value.described()
 
-    def _if_valid(self, room: TimedService, request: ServiceConfigurationRequest) -> Service | None:
+    def _if_valid(
+        self, room: TimedService, request: ServiceConfigurationRequest
+    ) -> Service | Reject | None:
         now = self._clock()
         if room.validity.holds(now):
             return room.service
@@ -121,7 +135,19 @@ class Rooms(Plugin[Settings]):
             name, validity = room.service.name, room.validity
             local = f"{datetime.fromtimestamp(now, self._zone):%Y-%m-%d %H:%M %Z}"
             request.notes.append(f"the room {name} is valid {validity.written}; it is {local}")
-        return None
+        if not self._rejects:
+            return None
+        if now >= room.validity.ends:
+            return Reject(reason="ended")
+        opens = datetime.fromtimestamp(room.validity.begins, UTC)
+        return Reject(reason=f"opens at {opens:%Y-%m-%dT%H:%M:%SZ}")
+
+    def _uses(self, name: str) -> bool:
+        tables = [self._table]
+        if self._snapshot is not None:
+            with suppress(DataUnavailableError):
+                tables.append(self._snapshot.value)
+        return any(table.uses(name) for table in tables)
 
     def _default_room(self, alias: Alias, template: str) -> Service | None:
         if self._table.is_ambiguous(alias):

@@ -66,3 +66,8 @@ class Settings(RowSettings):
 
     zone: TimeZone | None = None
     """Time zone of ``valid_from`` and ``valid_until``, such as ``Europe/Oslo``."""
+
+    outside: Literal["reject", "abstain"] = "reject"
+    """A call outside of the time of a room: `"reject"` with the reason, or `"abstain"`, so that
+    later plugins and Infinity's own rooms are asked.
+    """

@@ -114,6 +114,7 @@ class RoomTable:
         self._rooms: dict[str, TimedService] = {}
         self._by_user: dict[str, str] = {}
         """The one alias with a host that a user part has; empty for several."""
+        self._names: frozenset[str] | None = None
 
     def add(self, alias: Alias, room: TimedService) -> bool:
         """Add a room; return false if its alias already has one."""
@@ -130,6 +131,12 @@ class RoomTable:
         """Return the room for an alias, or ``None``."""
         other = self._by_user.get(alias.user, "") if alias.bare else alias.user
         return self._rooms.get(alias) or self._rooms.get(other)
+
+    def uses(self, name: str) -> bool:
+        """Return whether a name in lower case is that of a room, or the user part of an alias."""
+        if self._names is None:
+            self._names = frozenset(str(room.name).lower() for _, room in self.rooms())
+        return name in self._rooms or name in self._by_user or name in self._names
 
     def is_ambiguous(self, alias: Alias) -> bool:
         """Return whether a bare alias is the user part of several rooms, so that none is found."""
