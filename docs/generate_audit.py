@@ -44,6 +44,13 @@ A reload leaves a line of `"event":"reload"` with `accepted`, `policy_hash_befor
 the `author` who asked for it by command or console. A start from [the last good
 files](tasks/roll-back.md#a-server-that-started-from-its-last-good-files) leaves one of a refusal.
 
+## Changes
+
+What a client changes through a plugin, such as a booking system or a command, leaves a line of
+`"event":"change"` with the `plugin`, the `peer` and what the plugin names. Those of `meetings` have
+`action` (`meeting_created`, `meeting_patched`, `meeting_cancelled`, `pins_shown`, …), `tenant`, the
+name of the `token`, `meeting`, and the names of the `changed` fields, never their values.
+
 ## Refusals
 
 A request that is refused before it reaches a plugin leaves a line of `"event":"refused"` with

@@ -38,7 +38,7 @@ from pexpolicy.endpoints.service_types import (
 from pexpolicy.hooks import Plugin, Result, hookimpl
 from pexpolicy.log import get_logger
 from pexpolicy.models.alias import Alias, AliasMap, AliasSet
-from pexpolicy.models.context import wall_clock
+from pexpolicy.models.context import record_change, wall_clock
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
@@ -101,6 +101,7 @@ __all__ = [
     "load_settings",
     "metrics",
     "read_secret",
+    "record_change",
     "schedule",
     "wall_clock",
 ]

@@ -277,6 +277,9 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"
             yield ConfigWarning(("plugins", plugin.name), text)
+        if "api_routes" in plugin.hooks and settings.api is None:
+            text = "its API is not served: write [api], the listener for other programs"
+            yield ConfigWarning(("plugins", plugin.name), text)
         if {"on_event", "on_events"} & plugin.hooks.keys() and settings.events is None:
             text = "it gets no events: write [events], the event sink of Infinity"
             yield ConfigWarning(("plugins", plugin.name), text)

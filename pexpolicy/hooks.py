@@ -335,6 +335,17 @@ class Plugin(Generic[S], metaclass=_PluginType):
         """
 
     @hookspec
+    def api_routes(self) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
+        """Return HTTP routes to serve on the listener of ``[api]``, with their whole paths.
+
+        ``aiohttp.web.get("/api/v1/rooms/{id}", self.show)``. Each worker process answers; a request
+        has 9 seconds and a body of at most 64 KiB. The plugin authenticates: the reply to a wrong
+        token is a 401, which is slowed down, recorded, and gets ``WWW-Authenticate: Bearer``.
+        ``record_change`` writes a line of the audit. Called once when the policy is built; does no
+        I/O.
+        """
+
+    @hookspec
     def changes_since(self, previous: Any) -> Iterable[str]:  # type: ignore[empty-body]
         """Return what changed since ``previous``, the plugin of the configuration before.
 

@@ -121,6 +121,8 @@ class Policy:
         self._told = told
         self.routes = told.routes
         """The HTTP routes of each plugin that has any."""
+        self.api_routes = told.api_routes
+        """Those on the listener of ``[api]``."""
         self.static_decisions = told.decisions if context.keeps_static_decisions else {}
         """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
         told.decisions = {}
@@ -211,6 +213,11 @@ class Policy:
         """Give the plugins their shared state; raise ``ConfigError`` where it can never be used."""
         self._is_dry_run = not in_server and not self.context.state_in_memory
         if self.context.state_in_memory and not in_server:
+            # One for all, as plugins may declare several parts of the same tables.
+            shared = [(plugin.name, item) for plugin in self.plugins for item in plugin.shared]
+            for name, item in shared:
+                if not item.is_open:
+                    item.bind(name, shared[0][1].state)
             return
         opening = self.context.shared.shared_state(self.settings, self._log, in_server=in_server)
         try:

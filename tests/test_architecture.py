@@ -66,6 +66,7 @@ PUBLIC = (
 """What plugins may import in addition to ``pexpolicy`` itself."""
 INTERNAL = (
     "background.shared",
+    "background.shared_state",
     "chain.circuit_breaker",
     "cli.common",
     "cli.http_client",
@@ -78,10 +79,13 @@ INTERNAL = (
     "endpoints",
     "isolation.child",
     "models.alias",
+    "models.attribute_docs",
+    "models.context",
     "models.contract",
     "models.difference",
     "models.errors",
     "models.request",
+    "models.validation",
     "plugins.changes",
     "text",
 )

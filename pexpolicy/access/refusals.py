@@ -41,12 +41,14 @@ TOO_LARGE = "header too large"
 """431: a head of more than 64 KiB, or of more than 100 headers."""
 BODY = "request body"
 """400: the request has a body, or announces one; that of an event sink is no JSON. 413: more than
-64 KiB for a route of a plugin. 413, 415: that of an event sink is too long, or compressed.
+64 KiB for a plugin, or in `[api]`. 413, 415: that of an event sink is too long, or compressed.
 """
 FAULT = "internal fault"
 """5xx: a fault of the server; standard error has the traceback."""
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
-"""401 of the admin listener: no token, or another than that of `[admin]`; `path` is the place."""
+"""401 of the admin listener: no token, or another than that of `[admin]`; `path` is the place. That
+of `[api]`: no valid token of the plugin.
+"""
 FOREIGN_HOST = "foreign host"
 """421 of the admin listener without a token: a foreign host name, or a page of a browser."""
 CERTIFICATE_EXPIRED = "client certificate expired"

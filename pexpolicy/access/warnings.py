@@ -86,13 +86,16 @@ def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
         text = 'every address may connect; list those of nodes, as in networks = ["10.44.0.0/16"]'
     if text:
         yield ("access", key), text
-    for key in ("networks", "trusted_proxies"):
-        for number, network in enumerate(getattr(access, key)):
+    named = [(("access", key), getattr(access, key)) for key in ("networks", "trusted_proxies")]
+    if settings.api is not None:
+        named.append((("api", "networks"), settings.api.networks))
+    for place, networks in named:
+        for number, network in enumerate(networks):
             text = lone_network(network)
             if network in ("0.0.0.0/0", "::/0"):
                 text = f"{network} is every address: list those that are meant, or leave it out"
             if text:
-                yield ("access", key, number), text
+                yield (*place, number), text
 
 
 def console_exposure(console: ConsoleTable) -> str:
@@ -157,8 +160,9 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
 
 def port_findings(settings: Settings, user: FileUser) -> Iterator[ConfigWarning]:
     """Yield a warning for each port on which ``user`` cannot listen."""
-    for name in ("server", "admin", "console"):
-        if text := user.why_not_listen(getattr(settings, name).port):
+    for name in ("server", "admin", "console", "api"):
+        table = getattr(settings, name)
+        if table is not None and (text := user.why_not_listen(table.port)):
             yield ConfigWarning((name, "port"), text)
 
 
@@ -279,6 +283,7 @@ def preflight_problems(
     is_taken = admin.enabled and port == (admin.port if ports[1] is None else ports[1]) != 0
     if is_taken and _overlap(address, admin.host) and wrong.isdisjoint(("server", "admin")):
         yield Problem(("admin", "port"), f"{port} is already server.port; choose another")
+    yield from _api_problems(settings, address, port)
     own = os.path.normpath(settings.path)
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
@@ -294,6 +299,22 @@ def preflight_problems(
         yield from error.problems
     except SettingsError as error:
         yield Problem(("fleet", "ca_file"), error.problems[0].text)
+
+
+def _api_problems(settings: Settings, address: str, port: int) -> Iterator[Problem]:
+    """Yield why the listener of ``[api]`` must not listen."""
+    api, admin = settings.api, settings.admin
+    if api is None:
+        return
+    if settings.tls is None and not is_loopback(api.host) and "tls" not in settings.wrong:
+        text = (
+            f"{api.host} is reachable from other machines: add [tls], or tokens are sent in clear"
+        )
+        yield Problem(("api", "host"), text)
+    others = [("server", address, port), *[("admin", admin.host, admin.port)] * admin.enabled]
+    for name, host, number in others:
+        if api.port == number != 0 and _overlap(host, api.host) and name not in settings.wrong:
+            yield Problem(("api", "port"), f"{number} is already {name}.port; choose another")
 
 
 def _overlap(one: str, other: str) -> bool:

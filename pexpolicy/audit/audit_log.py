@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
@@ -148,6 +148,20 @@ class AuditLog:
             "policy_hash": after,
         }
         self.write(line)
+
+    def changed(
+        self, plugin: str, peer: str, policy_hash: str, facts: Mapping[str, object]
+    ) -> Awaitable[bool] | None:
+        """Write the line of what a client has changed through a plugin, which names the facts."""
+        line = {
+            "timestamp": datetime.now(UTC),
+            "event": "change",
+            "plugin": plugin,
+            "peer": peer,
+            **facts,
+            "policy_hash": policy_hash,
+        }
+        return self.write(line)
 
     @property
     def has_room_for_refusals(self) -> bool:

@@ -53,6 +53,7 @@ class PostgresqlState(SharedState):
     """
 
     acquire = "SELECT * FROM pexpolicy_acquire($1, $2, $3, $4, $5)"
+    is_remote = True
     _words = {
         "$now": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
         "$tables": "(SELECT CAST(relname AS text) AS name FROM pg_catalog.pg_class) AS tables",

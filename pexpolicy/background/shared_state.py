@@ -97,6 +97,10 @@ class SharedState(ABC):
     """
     exists = True
     """False while nothing was ever written, and nothing needs to be read."""
+    folder: Path | None = None
+    """That of a database in a file."""
+    is_remote = False
+    """True for a database that servers share."""
     _words: ClassVar[Mapping[str, str]]
     """What this database has for the words with ``$``."""
     _mistakes: ClassVar[tuple[type[Exception], ...]]
@@ -235,6 +239,7 @@ class SqliteState(SharedState):
     def __init__(self, path: Path | None = None, timeout: float = 0.25, **options: Any) -> None:
         super().__init__(timeout, **options)
         self._path = path
+        self.folder = path and path.parent
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
 

@@ -22,11 +22,14 @@ LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S1
 
 
 class NotAnsweredError(Exception):
-    """Raised without a response with status 200; ``status`` is the HTTP status, if any."""
+    """Raised without a response with a status below 300; ``status`` is the HTTP status, if any, and
+    ``body`` the beginning of a body of JSON.
+    """
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    def __init__(self, text: str, status: int | None = None, body: bytes = b"") -> None:
         super().__init__(text)
         self.status = status
+        self.body = body
 
 
 class ServerUrl(click.ParamType[str]):
@@ -47,14 +50,24 @@ class ServerUrl(click.ParamType[str]):
         return text.rstrip("/")
 
 
-def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False) -> bytes:
-    """Return the body of a reply with status 200. Raises ``NotAnsweredError``.
+def ask(
+    url: str,
+    seconds: float,
+    token: str | None = None,
+    *,
+    own: bool = False,
+    body: bytes | None = None,
+) -> bytes:
+    """Return the body of a reply. Raises ``NotAnsweredError``.
 
-    ``own`` accepts any certificate: that of the server of this machine bears another name than the
-    loopback address. Otherwise SSL_CERT_FILE may name the CA certificates to trust.
+    A ``body`` of JSON is sent by POST. ``own`` accepts any certificate: that of the server of this
+    machine bears another name than the loopback address. Otherwise SSL_CERT_FILE may name the CA
+    certificates to trust.
     """
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - what the operator named
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(url, body, headers)  # noqa: S310 - what the operator named
     context = ssl.create_default_context()
     if own:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -67,9 +80,12 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
             return bytes(response.read())
     except urllib.error.HTTPError as error:
         with error:
-            text = error.read(1000).decode("utf-8", "replace") if error.code == 503 else ""  # noqa: PLR2004 - HTTP
-        reasons = "".join(f": {line}" for line in text.splitlines())
-        raise NotAnsweredError(f"it answers {error.code}{reasons}", error.code) from None
+            content = error.read(1 << 16)
+        is_json = error.headers.get_content_subtype().endswith("json")
+        shown = content[:1000] if error.code == 503 and not is_json else b""  # noqa: PLR2004 - HTTP
+        reasons = "".join(f": {line}" for line in shown.decode("utf-8", "replace").splitlines())
+        text = f"it answers {error.code}{reasons}"
+        raise NotAnsweredError(text, error.code, content if is_json else b"") from None
     except http.client.HTTPException:
         hint = "; with [tls] the URL begins with https://" if url.startswith("http:") else ""
         raise NotAnsweredError(f"the reply is not HTTP{hint}") from None

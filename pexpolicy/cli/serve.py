@@ -34,6 +34,7 @@ from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.admin import bind as bind_admin
+from pexpolicy.server.api import bind as bind_api
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.lifecycle import serve as run_server
@@ -105,20 +106,21 @@ def serve(
     preflight = partial(
         preflight_problems, host=address, running_admin=policy.settings.admin, ports=ports
     )
-    admin = bind_admin(policy.settings, log, admin_port)
+    admin, api = bind_admin(policy.settings, log, admin_port), bind_api(policy.settings, log)
     context = ServerContext(
         config,
         lambda content: policy_from(config, preflight, options, content=content),
         log,
         echo=log.output.write,
         admin=admin,
+        api=api,
         bundles=bundles,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
         start=lambda content: start(config, preflight, options, content=content),
     )
     try:
-        with admin or nullcontext(), ExitStack() as stack:
+        with admin or nullcontext(), api or nullcontext(), ExitStack() as stack:
             # Before the audit is opened, so that a port in use leaves no line in it.
             listener = stack.enter_context(bind(address, number))
             if count > 1:

@@ -124,8 +124,8 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         tenants = Tenants(tables.tenants)
     except SettingsError as error:
         problems += [Problem(("tenants", *one.key), one.text) for one in error.problems]
-    extras, level = tables.infinity.extras, tables.log.level
-    plugins = {n: t.with_context(extras, tenants, level) for n, t in tables.plugins.items()}
+    told = tables.infinity, tenants, tables.log.level
+    plugins = {name: table.with_context(*told) for name, table in tables.plugins.items()}
     settings = Settings.model_construct(
         **{**dict(tables), "plugins": plugins},
         path=path,

@@ -77,6 +77,7 @@ class PluginSettings(BaseModel):
     _plugin_timeout: float = PrivateAttr(1.0)
     _config_folder: Path = PrivateAttr(Path())
     _tenants: Any = PrivateAttr(None)
+    _infinity: Any = PrivateAttr(None)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
 
@@ -121,6 +122,7 @@ class PluginSettings(BaseModel):
         self._plugin_timeout = context.get("timeout", self._plugin_timeout)
         self._config_folder = Path(context.get("root", ""))
         self._tenants = context.get("tenants")
+        self._infinity = context.get("infinity")
         for name in set(self._paths) - self.model_fields_set if self._paths else ():
             self.__dict__[name] = _below_root(self.__dict__[name], info)
         for name in self._secrets:
@@ -148,6 +150,11 @@ class PluginSettings(BaseModel):
     def config_folder(self) -> Path:
         """The folder of the configuration file."""
         return self._config_folder
+
+    @property
+    def infinity_of_config(self) -> Any:
+        """The ``InfinityTable`` of ``[infinity]``; ``None`` for settings that no file has."""
+        return self._infinity
 
     @property
     def tenants_of_config(self) -> Any:

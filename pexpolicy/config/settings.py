@@ -29,6 +29,7 @@ from pexpolicy.config.schema.plugins import (
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
+    ApiTable,
     AuthTable,
     BundleTable,
     EventsTable,
@@ -110,6 +111,7 @@ class Document(Table):
     limits: LimitsTable = LimitsTable()
     events: EventsTable | None = None
     admin: AdminTable = AdminTable()
+    api: ApiTable | None = None
     console: ConsoleTable = ConsoleTable()
     tracing: TracingTable | None = None
     fleet: FleetTable = FleetTable()
@@ -216,6 +218,7 @@ RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     *(("admin", key) for key in ("enabled", "host", "port", "tls")),
     *(("limits", key) for key in LimitsTable.model_fields),
     *(("audit", key) for key in AuditTable.model_fields),
+    ("api",),
     ("shared",),
     ("tls",),
     ("tracing",),

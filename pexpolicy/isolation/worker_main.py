@@ -85,7 +85,7 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
     problems = [*problems, *failed]
     for plugin in plugins:
         key = ("plugins", plugin.name)
-        if "routes" in plugin.hooks:
+        if not plugin.hooks.keys().isdisjoint(("routes", "api_routes")):
             text = 'its routes need isolation = "none": the listener is in the server process'
             problems.append(Problem(key, f"{plugin.available}: {text}"))
         if plugin.refreshed or plugin.jobs or plugin.shared:

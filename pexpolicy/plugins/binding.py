@@ -32,18 +32,24 @@ PREFIX = "/plugins/"
 """The path below which each plugin has a folder of its own."""
 
 
-class PluginRoutes:
-    """The routes of one plugin, below ``/plugins/NAME``."""
+API_PREFIX = "/api/"
+"""The beginning of all paths of ``[api]``."""
 
-    def __init__(self, plugin: str) -> None:
+
+class PluginRoutes:
+    """The routes of one plugin, below ``/plugins/NAME``, or for ``[api]`` with whole paths."""
+
+    def __init__(self, plugin: str, *, is_api: bool = False) -> None:
         self.plugin = plugin
         self.app = web.Application()
-        self._root = f"{PREFIX}{quote(plugin, safe='')}"
+        self._root = "" if is_api else f"{PREFIX}{quote(plugin, safe='')}"
+        self._begin = API_PREFIX if is_api else "/"
 
     def add(self, route: web.RouteDef) -> None:
         """Add a route; raise ``ValueError`` if it cannot be served."""
-        if not route.path.startswith("/"):
-            raise ValueError(f"its path must begin with a slash and continue {self._root}")
+        if not route.path.startswith(self._begin):
+            begin = self._begin if not self._root else f"a slash and continue {self._root}"
+            raise ValueError(f"its path must begin with {begin}")
         handler = route.handler
         is_view = isinstance(handler, type) and issubclass(handler, AbstractView)
         if not is_view and not inspect.iscoroutinefunction(handler):
@@ -95,6 +101,8 @@ class Descriptions:
     """The files that the plugins were built from."""
     routes: dict[str, PluginRoutes] = field(default_factory=dict)
     """The HTTP routes of each plugin that has any."""
+    api_routes: dict[str, PluginRoutes] = field(default_factory=dict)
+    """Those on the listener of ``[api]``."""
 
 
 def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, list[Problem]]:
@@ -117,13 +125,14 @@ def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, 
         told.files += plugin.available.files()
         tracked = dict.fromkeys([*plugin.files, *map(Path, found["tracked_files"])])
         told.files += [file if file.is_relative_to(root) else root / file for file in tracked]
-        for route in found["routes"]:
-            routes = told.routes.setdefault(name, PluginRoutes(name))
-            try:
-                routes.add(route)
-            except ValueError as error:
-                text = f"{plugin.available}: its route {route.method} {route.path}: {error}"
-                problems.append(Problem(("plugins", name), text))
+        for hook, known in (("routes", told.routes), ("api_routes", told.api_routes)):
+            for route in found[hook]:
+                routes = known.setdefault(name, PluginRoutes(name, is_api=hook == "api_routes"))
+                try:
+                    routes.add(route)
+                except ValueError as error:
+                    text = f"{plugin.available}: its route {route.method} {route.path}: {error}"
+                    problems.append(Problem(("plugins", name), text))
     return told, problems
 
 
@@ -136,6 +145,10 @@ def _is_keyed_decision(item: Any) -> bool:
     return is_pair and _is_key(item[0]) and isinstance(item[1], Decision)
 
 
+_ROUTE = (
+    lambda item: isinstance(item, web.RouteDef),
+    "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns",
+)
 _DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "static_decisions": (
         _is_keyed_decision,
@@ -146,10 +159,8 @@ _DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {
         "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')",
     ),
     "tracked_files": (lambda item: isinstance(item, str | PurePath), "paths"),
-    "routes": (
-        lambda item: isinstance(item, web.RouteDef),
-        "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns",
-    ),
+    "routes": _ROUTE,
+    "api_routes": _ROUTE,
 }
 """By hook: what checks one item that it returns, and what it has to return."""
 

@@ -51,6 +51,7 @@ from pexpolicy.plugins.discovery import PluginSource, discover, select
 from pexpolicy.text import brief, did_you_mean, is_typo
 
 DESCRIBING = (
+    "api_routes",
     "changes_since",
     "config_warnings",
     "coverage_items",
@@ -254,7 +255,8 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
             f"{available} asks for hook API {brief(wanted)}, and this pexpolicy has "
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
-    known = {**context, "timeout": table.timeout, "extras": table.extras, "tenants": table.tenants}
+    told = {name: getattr(table, name) for name in ("timeout", "extras", "tenants", "infinity")}
+    known = {**context, **told}
     return _built(available, plugin_class, table.settings, known, ("settings",))
 
 

@@ -33,6 +33,7 @@ from pexpolicy.observability.telemetry import ReadinessState, ReloadState, State
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener
+from pexpolicy.server.api import api_listener
 from pexpolicy.server.generations import (
     Build,
     Generation,
@@ -72,6 +73,8 @@ class ServerContext:
     bundles: BundleSource | None = None
     admin: socket.socket | None = None
     """The socket of the admin listener."""
+    api: socket.socket | None = None
+    """That of ``[api]``."""
     processes: int = 1
     """Processes that accept connections on the same sockets."""
     on_activation: Callable[[Policy], None] = lambda _: None
@@ -203,11 +206,14 @@ async def _answering(
         if context.admin is not None:
             scheme = "https" if settings.admin.tls else "http"
             names += f"; admin listener: {url_of(context.admin, scheme)}"
+        if context.api is not None:
+            names += f"; API: {url_of(context.api, 'https' if settings.tls else 'http')}"
         try:
             answering = Listener(app, listener, shared=context.processes > 1)
             async with (
                 dispatcher.running(),
                 admin_listener(app, context.admin),
+                api_listener(app, context.api, settings),
                 answering.open(),
             ):
                 gc.freeze()

@@ -35,6 +35,7 @@ from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener
+from pexpolicy.server.api import api_listener
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
@@ -144,6 +145,8 @@ class Server:
     """Where operators ask, and the routes of plugins are; empty if ``[admin]`` is disabled."""
     admin_token: str = field(repr=False)
     """The token of ``[admin]``; empty without one."""
+    api_url: str = ""
+    """Where other programs ask; empty without ``[api]``."""
 
 
 @asynccontextmanager
@@ -167,14 +170,17 @@ async def server(
         with (
             bind("127.0.0.1", 0) as nodes,
             bind("127.0.0.1", 0) if settings.admin.enabled else nullcontext() as operators,
+            bind("127.0.0.1", 0) if settings.api is not None else nullcontext() as programs,
         ):
             async with (
                 admin_listener(service, operators),
+                api_listener(service, programs, plain),
                 Listener(service, nodes, settings=plain).open(0.0),
             ):
-                urls = ["" if one is None else url_of_socket(one) for one in (nodes, operators)]
+                sockets = nodes, operators, programs
+                urls = ["" if one is None else url_of_socket(one) for one in sockets]
                 token = revealed(settings.admin_token)
-                yield Server(urls[0] + settings.server.base_path, urls[1], token)
+                yield Server(urls[0] + settings.server.base_path, urls[1], token, urls[2])
 
 
 @asynccontextmanager

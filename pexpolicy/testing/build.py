@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -34,6 +35,7 @@ Subject = object
 """What to test: a plugin class; a pair of a class and its settings; an instance; several of them in
 a list, or in a mapping by name; the ``Path`` of a configuration file; or a serving ``Policy``."""
 
+TEST_CLOCK = "PEXPOLICY_TEST_CLOCK"
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -48,6 +50,27 @@ class Log:
         """Write one warning, each field on a line of its own."""
         lines = [f"  {name}: {value}" for name, value in fields.items()]
         logging.getLogger("pexpolicy").warning("%s", "\n".join([event, *lines]))
+
+
+class EnvironmentClock(DryRunClock):
+    """The clock of what is tested: the time it is set to, else that of ``PEXPOLICY_TEST_CLOCK``.
+
+    The variable has a time as in RFC 3339, seconds since 1970, or the path of a file with either,
+    which may change meanwhile. Without it the clock is that of the machine.
+    """
+
+    def __call__(self) -> float:
+        """Return seconds since 1970; raises ``ValueError`` for a variable with anything else."""
+        written = os.environ.get(TEST_CLOCK, "").strip()
+        if self.at is not None or not written:
+            return super().__call__()
+        if "/" in written:
+            written = Path(written).read_text("ascii").strip()
+        if re.fullmatch(r"\d+(\.\d+)?", written):
+            return float(written)
+        moment = seconds_of(datetime.fromisoformat(written))
+        assert moment is not None
+        return moment
 
 
 @asynccontextmanager
@@ -92,7 +115,7 @@ def make_policy(
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """
-    clock = DryRunClock(seconds_of(at))
+    clock = EnvironmentClock(seconds_of(at))
     context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=clock, state_in_memory=True)
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from pexpolicy import (
     UNSET,
@@ -31,7 +32,7 @@ from pexpolicy.models.event import typed_event
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.plugins.binding import checks_of
 from pexpolicy.plugins.changes import configuration_changes
-from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
+from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request, server
 from pexpolicy.testing.coverage import Coverage
 from tests.support import samples, wire
 from tests.support.admin_client import serve_with_admin
@@ -285,6 +286,25 @@ async def test_hook_routes(tmp_path: Path) -> None:
         assert (await server.operator("/plugins/closing/closed")).json == ["board"]
         reply = await server.ask(f"{wire.SERVICE}?local_alias=sip:board%40example.com")
         assert reply.action == "reject"
+
+
+@samples.covers(REFERENCE, "api_routes")
+async def test_hook_api_routes(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("right")
+    booking = only("api_routes"), {"key_file": str(tmp_path / "key")}
+    async with server(booking, config={"api": {}}) as running, ClientSession() as http:
+        for token, status in (("wrong", 401), ("right", 204)):
+            headers = {"Authorization": f"Bearer {token}"}
+            url = f"{running.api_url}/api/v1/rooms/board"
+            assert (await http.put(url, headers=headers)).status == status
+        query = {"local_alias": "sip:board@example.com"}
+        url = f"{running.url}/policy/v1/service/configuration"
+        reply = await (await http.get(url, params=query)).json()
+        assert reply["result"] == {
+            "name": "board",
+            "service_tag": "booked",
+            "service_type": "conference",
+        }
 
 
 @samples.covers(REFERENCE, "coverage_items")

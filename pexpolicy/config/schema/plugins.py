@@ -66,23 +66,28 @@ class PluginTable(Table):
     settings: dict[str, Any] = Field(default_factory=dict)
     """Belongs to the plugin; its README names the keys."""
 
-    _extras: Extras = PrivateAttr(NO_EXTRAS)
     _tenants: Any = PrivateAttr(None)
+    _infinity: Any = PrivateAttr(None)
 
     @property
     def extras(self) -> Extras:
         """Extra fields and values of ``[infinity]``."""
-        return self._extras
+        return NO_EXTRAS if self._infinity is None else self._infinity.extras
 
     @property
     def tenants(self) -> Any:
         """The ``Tenants`` of ``[tenants]``."""
         return self._tenants
 
-    def with_context(self, extras: Extras, tenants: object, log_level: Level) -> Self:
+    @property
+    def infinity(self) -> Any:
+        """The ``InfinityTable`` of ``[infinity]``."""
+        return self._infinity
+
+    def with_context(self, infinity: InfinityTable, tenants: object, log_level: Level) -> Self:
         """Return a copy with what other tables tell the plugin, and a level of its log lines."""
         table = self.model_copy(update={"log_level": self.log_level or log_level})
-        table._extras, table._tenants = extras, tenants  # noqa: SLF001 - of the same class
+        table._infinity, table._tenants = infinity, tenants  # noqa: SLF001 - of the same class
         return table
 
 

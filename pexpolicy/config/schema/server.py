@@ -349,6 +349,21 @@ class EventsTable(EventSourceTable):
         return self
 
 
+class ApiTable(Table):
+    """``[api]``: the listener for other programs, such as booking systems. Plugins answer it."""
+
+    host: Host = "127.0.0.1"
+    """Address to listen on. Any address but loopback needs `[tls]`, whose certificate is used
+    wherever there is one; clients are not asked for theirs.
+    """
+    port: int = Field(8443, ge=0, le=65535)
+    """Port; 0 selects a free one, which the first line on standard error names. A port in use is a
+    warning.
+    """
+    networks: list[Network] = Field(default_factory=list)
+    """Networks that may connect, as in `access.networks`. Without any, every address may."""
+
+
 class AccessTable(Table):
     """``[access]``: the networks that may connect, and the trusted proxies."""
 

@@ -105,6 +105,12 @@ class PrerenderedResponse(web.StreamResponse):
         """Do nothing: ``prepare`` has sent the whole response."""
 
 
+def last_reply(status: int, content_type: str = "", body: bytes = b"") -> bytes:
+    """Return a whole response, after which the connection is closed."""
+    length = b"%d\r\nConnection: close\r\nDate: " % len(body)
+    return b"".join((_head(status, content_type), length, _date_of(int(time())), b"\r\n\r\n", body))
+
+
 @lru_cache(maxsize=1)
 def _date_of(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
@@ -278,12 +284,15 @@ class PolicyProtocol(BoundedHandler):
             super().refuse(reason, status)
             return
         self.flush()
-        self._batcher.refusals.note(reason, status, self.connection.peer)
+        self.note_refusal(reason, status)
         with suppress(OSError):
             os.read(transport.get_extra_info("socket").fileno(), DRAIN_BYTES)
-        parts = (b"0\r\nConnection: close\r\nDate: ", _date_of(int(time())), b"\r\n\r\n")
-        transport.write(b"".join((_head(status, ""), *parts)))
+        transport.write(last_reply(status))
         self.force_close()
+
+    def note_refusal(self, reason: str, status: int) -> None:
+        """Count and record a refusal."""
+        self._batcher.refusals.note(reason, status, self.connection.peer)
 
     def send(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> None:
         """Queue a reply for the batch of this turn.
