@@ -1,0 +1,584 @@
+"""The API of booking systems, and the same for operators at the admin listener."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec.structs import replace
+
+from pexpolicy import SharedUnavailableError, record_change
+from pexpolicy.matching import live_values
+from pexpolicy_meetings.meeting import (
+    Fault,
+    Invitation,
+    Meeting,
+    MeetingBody,
+    State,
+    body_of,
+    parsed,
+    parsed_invitation,
+    patched,
+    shown,
+    shown_invitation,
+)
+from pexpolicy_meetings.openapi import (
+    MEETINGS,
+    OPERATIONS,
+    PREFIX,
+    Operation,
+    description,
+)
+from pexpolicy_meetings.problems import (
+    ID,
+    JSON,
+    Refusal,
+    check_conditions,
+    document_of,
+    id_of,
+    patch_of,
+    positive,
+    series_of,
+    time_of,
+    unprocessable,
+)
+from pexpolicy_meetings.settings import TenantOf, TokenTable
+from pexpolicy_meetings.store import (
+    IdempotencyKey,
+    MeetingStore,
+    Stored,
+    cursor_of,
+    made_invitation,
+)
+
+PAGE, MAX_PAGE = 100, 500
+"""Meetings in a part of a list."""
+MAX_INVITATIONS = 500
+PINS = "pins:read"
+IDEMPOTENCY_KEY = "Idempotency-Key"
+COUNTED = ("participants", "hosts", "waiting")
+UNSTORED: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
+"""Answers may have PINs."""
+OPERATOR = "[admin]"
+"""The token in the audit for a request at the admin listener; no token has this name."""
+STATES = get_args(State)
+CALENDAR = "text/calendar"
+MAX_OCTETS = 75
+"""Octets of a line; a longer one is folded."""
+_SPECIAL = re.compile(r"([\\;,])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_START: str | None = ""
+"""The cursor of the first part of a list."""
+_KEY = re.compile(r'"([ -!#-~]{1,255})"|([!#-~]{1,255})')
+"""An Idempotency-Key: a string of RFC 8941, or as most clients send it."""
+
+
+class Caller(NamedTuple):
+    """Who asks: a token of a tenant, or an operator for it."""
+
+    tenant: TenantOf
+    token: str
+    scopes: frozenset[str]
+
+    @property
+    def sees_pins(self) -> bool:
+        """Whether answers have PINs."""
+        return PINS in self.scopes
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it is an operator."""
+        return self.token == OPERATOR
+
+
+Edited = Meeting | list[Fault]
+Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Tokens:
+    """The tokens of all tenants."""
+
+    def __init__(self, tenants: Mapping[str, TenantOf]) -> None:
+        self._known: dict[str, tuple[TenantOf, TokenTable]] = {
+            table.sha256: (tenant, table) for tenant in tenants.values() for table in tenant.tokens
+        }
+
+    def caller(self, header: str, now: float) -> Caller:
+        """Return whose token a request has; raises ``Refusal``."""
+        scheme, _, token = header.partition(" ")
+        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        found = self._known.get(digest)
+        # The look-up takes longer for nothing that a client can choose: it sends no digest.
+        if (
+            found is None
+            or scheme.lower() != "bearer"
+            or not hmac.compare_digest(digest, found[1].sha256)
+            or (found[1].expires is not None and found[1].expires.timestamp() <= now)
+        ):
+            raise Refusal(HTTPStatus.UNAUTHORIZED)
+        return Caller(found[0], found[1].name, frozenset(found[1].scopes))
+
+
+class Api:
+    """Answers the requests of booking systems."""
+
+    def __init__(
+        self,
+        tenants: Mapping[str, TenantOf],
+        store: MeetingStore,
+        clock: Callable[[], float],
+    ) -> None:
+        self._tenants = tenants
+        self._tokens = Tokens(tenants)
+        self._store = store
+        self._live_values = live_values()
+        self._clock = clock
+        self._document = b""
+
+    def routes(self) -> Iterator[web.RouteDef]:
+        """Return the routes on the listener of ``[api]``."""
+        for one in OPERATIONS:
+            yield web.route(one.method, PREFIX + one.path, self._route(one, self._caller))
+
+    def operator_routes(self) -> Iterator[web.RouteDef]:
+        """Return those on the admin listener: for each tenant, and the meetings of all."""
+        yield web.get(MEETINGS, _answering(self._all))
+        for one in OPERATIONS:
+            if one.scope:
+                path = "/tenants/{tenant}" + one.path
+                yield web.route(one.method, path, self._route(one, self._operator))
+
+    def _route(
+        self, operation: Operation, caller_of: Callable[[web.Request, Operation], Caller]
+    ) -> Route:
+        answer: Callable[..., Awaitable[web.StreamResponse]] = getattr(self, f"_{operation.name}")
+
+        async def work(request: web.Request) -> web.StreamResponse:
+            if operation.scope:
+                return await answer(request, caller_of(request, operation))
+            return await answer()
+
+        return _answering(work)
+
+    def _caller(self, request: web.Request, operation: Operation) -> Caller:
+        header = request.headers.get(hdrs.AUTHORIZATION, "")
+        caller = self._tokens.caller(header, self._clock())
+        if operation.scope not in caller.scopes:
+            raise Refusal(HTTPStatus.FORBIDDEN, f"the token has no scope {operation.scope}")
+        return caller
+
+    def _operator(self, request: web.Request, operation: Operation) -> Caller:
+        """Return an operator, who is shown PINs on request, which is recorded."""
+        tenant = self._tenants.get(request.match_info["tenant"])
+        if tenant is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "there is no such tenant")
+        scopes = {operation.scope}
+        if request.query.get("pins") == "true":
+            scopes.add(PINS)
+        return Caller(tenant, OPERATOR, frozenset(scopes))
+
+    async def _all(self, request: web.Request) -> web.StreamResponse:
+        """Show the meetings of all tenants that are not over, without PINs, by tenant."""
+        items: list[dict[str, Any]] = []
+        for name, tenant in sorted(self._tenants.items()):
+            caller = Caller(tenant, OPERATOR, frozenset())
+            found, _ = await self._part(request, caller, MAX_PAGE)
+            items += ({"tenant": name, **one} for one in found if one["state"] != "ended")
+        return _json({"items": items})
+
+    # ---- meetings
+
+    async def _put_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        meeting_id, body = request.match_info["id"], await document_of(request, JSON)
+
+        def edit(before: Meeting | None) -> Edited:
+            known = before if before is not None and before.cancelled_at is None else None
+            return parsed(body, caller.tenant, self._clock(), meeting_id=meeting_id, base=known)
+
+        return await self._changed(request, caller, meeting_id, edit, "replaced")
+
+    async def _post_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        meeting_id, body = secrets.token_hex(8), await document_of(request, JSON)
+        key = None
+        if (header := request.headers.get(IDEMPOTENCY_KEY)) is not None:
+            found = _KEY.fullmatch(header.strip())
+            if found is None:
+                text = f"{IDEMPOTENCY_KEY} has to be a text in quotes of at most 255 characters"
+                raise Refusal(HTTPStatus.BAD_REQUEST, text)
+            key = IdempotencyKey(found[1] or found[2], json.dumps(body, sort_keys=True))
+
+        def edit(before: Meeting | None) -> Edited:
+            return parsed(body, caller.tenant, self._clock(), meeting_id=meeting_id, base=before)
+
+        return await self._changed(request, caller, meeting_id, edit, "created", key)
+
+    async def _get_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        meeting = await self._found(request, caller)
+        if caller.is_operator and caller.sees_pins:
+            _record(caller, "pins_shown", meeting=meeting.id)
+        if CALENDAR in request.headers.get(hdrs.ACCEPT, ""):
+            domain = caller.tenant.domain or caller.tenant.name
+            text = calendar_of(meeting, domain, has_pins=caller.sees_pins)
+            headers = {hdrs.ETAG: f'"{meeting.etag}"', **UNSTORED}
+            return web.Response(text=text, content_type=CALENDAR, headers=headers)
+        return await self._shown(meeting, caller)
+
+    async def _list_meetings(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        limit = positive(request.query.get("limit"), PAGE, MAX_PAGE, "limit")
+        items, following = await self._part(request, caller, limit)
+        return _json({"items": items, "next": following})
+
+    async def _patch_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        patch = await patch_of(request)
+
+        def edit(before: Meeting | None) -> Edited:
+            return patched(_present(before), patch, caller.tenant, self._clock())
+
+        return await self._changed(request, caller, id_of(request), edit, "patched")
+
+    async def _delete_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        def edit(before: Meeting | None) -> Edited:
+            if before is not None and before.cancelled_at is not None:
+                return before
+            return replace(_present(before), cancelled_at=self._clock())
+
+        await self._changed(request, caller, id_of(request), edit, "cancelled")
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def _delete_series(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        series = series_of(request)
+        if not series:
+            raise unprocessable("/query/series", "is missing")
+        cancelled, cursor = 0, _START
+
+        def edit(before: Meeting | None) -> Edited:
+            if before is None or before.cancelled_at is not None or before.series != series:
+                raise Refusal(HTTPStatus.NOT_FOUND)
+            return replace(before, cancelled_at=self._clock())
+
+        while cursor is not None:
+            page = await self._store.listed(caller.tenant.name, series=series, cursor=cursor)
+            for one in page.items:
+                if one.cancelled_at is None:
+                    with suppress(Refusal):
+                        await self._changed(request, caller, one.id, edit, "cancelled")
+                        cancelled += 1
+            cursor = page.next
+        return _json({"cancelled": cancelled})
+
+    async def _end_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        def edit(before: Meeting | None) -> Edited:
+            meeting, now = _present(before), self._clock()
+            return meeting if now >= meeting.closes else replace(meeting, ended_at=now)
+
+        return await self._changed(request, caller, id_of(request), edit, "ended")
+
+    async def _new_pins(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        def edit(before: Meeting | None) -> Edited:
+            return replace(_present(before), host_pin="", guest_pin="")
+
+        return await self._changed(request, caller, id_of(request), edit, "given_new_pins")
+
+    # ---- invitations
+
+    async def _invite(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        body = await document_of(request, JSON)
+        made: list[Invitation] = []
+
+        def edit(before: Meeting | None) -> Edited:
+            meeting = _present(before)
+            if len(meeting.invitations) >= MAX_INVITATIONS:
+                return [Fault("", f"the meeting has {MAX_INVITATIONS} invitations", 409)]
+            # Another alias at each attempt, as the one before may be in use.
+            found = parsed_invitation(body, made_invitation(caller.tenant, meeting))
+            if not isinstance(found, Invitation):
+                return found
+            made[:] = [found]
+            return replace(meeting, invitations=(*meeting.invitations, found))
+
+        meeting_id = id_of(request)
+        await self._changed(request, caller, meeting_id, edit, "invited")
+        place = f"{_place(meeting_id)}/invitations/{made[0].id}"
+        return _json(shown_invitation(made[0]), HTTPStatus.CREATED, headers={hdrs.LOCATION: place})
+
+    async def _patch_invitation(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        patch = await patch_of(request)
+        made: list[Invitation] = []
+
+        def edit(before: Meeting | None) -> Edited:
+            meeting = _present(before)
+            number, invitation = _invitation(request, meeting)
+            found = parsed_invitation(patch, invitation)
+            if not isinstance(found, Invitation):
+                return found
+            made[:] = [found]
+            others = list(meeting.invitations)
+            others[number] = found
+            return replace(meeting, invitations=tuple(others))
+
+        await self._changed(request, caller, id_of(request), edit, "invitation_patched")
+        return _json(shown_invitation(made[0]))
+
+    async def _revoke(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        def edit(before: Meeting | None) -> Edited:
+            meeting = _present(before)
+            number, _ = _invitation(request, meeting)
+            others = meeting.invitations[:number] + meeting.invitations[number + 1 :]
+            return replace(meeting, invitations=others)
+
+        await self._changed(request, caller, id_of(request), edit, "invitation_revoked")
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    # ---- what other plugins know
+
+    async def _live_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        meeting = await self._found(request, caller)
+        (counts,) = await self._counts("service", meeting.name)
+        return _json(counts)
+
+    async def _live(self, _: web.Request, caller: Caller) -> web.StreamResponse:
+        """Add the counts of the meetings that are open."""
+        (total,) = await self._counts("tenant", caller.tenant.name)
+        numbers: Counter[str] = Counter()
+        cursor = _START
+        while cursor is not None:
+            page = await self._store.listed(
+                caller.tenant.name, state="open", limit=MAX_PAGE, cursor=cursor
+            )
+            for counts in await self._counts("service", *(one.name for one in page.items)):
+                numbers.update({name: counts[name] for name in COUNTED})
+            cursor = page.next
+        return _json({**total, **{name: numbers[name] for name in COUNTED}})
+
+    async def _limits(self, _: web.Request, caller: Caller) -> web.StreamResponse:
+        if self._live_values.limits is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "the plugin limits is not active")
+        return _json(await self._live_values.limits(caller.tenant.name))
+
+    async def _counts(self, kind: str, *names: str) -> list[Mapping[str, Any]]:
+        if self._live_values.report is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "the plugin live is not active")
+        return await self._live_values.report(kind, *names)
+
+    async def _people(self, meetings: Iterable[Meeting]) -> dict[str, int]:
+        """Return how many people are in which meeting that is open, by its id."""
+        now = self._clock()
+        found = [one for one in meetings if one.state(now) == "open"]
+        if not found or self._live_values.report is None:
+            return {}
+        counts = await self._counts("service", *(one.name for one in found))
+        pairs = zip(found, counts, strict=True)
+        return {one.id: counted["participants"] for one, counted in pairs}
+
+    # ---- common parts
+
+    async def _found(self, request: web.Request, caller: Caller) -> Meeting:
+        meeting = await self._store.get(caller.tenant.name, id_of(request))
+        if meeting is None:
+            raise Refusal(HTTPStatus.NOT_FOUND)
+        return meeting
+
+    async def _changed(
+        self,
+        request: web.Request,
+        caller: Caller,
+        meeting_id: str,
+        edit: Callable[[Meeting | None], Edited],
+        action: str,
+        key: IdempotencyKey | None = None,
+    ) -> web.StreamResponse:
+        """Change a meeting, record that, and return the response; raises ``Refusal``."""
+
+        def checked(before: Meeting | None) -> Edited:
+            after = edit(before)
+            if isinstance(after, Meeting) and after is not before:
+                check_conditions(request, before)
+            return after
+
+        stored = await self._store.change(caller.tenant, meeting_id, checked, key)
+        if not isinstance(stored, Stored):
+            statuses = {one.status for one in stored}
+            status = statuses.pop() if len(statuses) == 1 else HTTPStatus.UNPROCESSABLE_ENTITY
+            raise Refusal(HTTPStatus(status), faults=stored)
+        meeting, before = stored
+        is_repeated = meeting.id != meeting_id  # by the key of an earlier request
+        if not is_repeated and (before is None or before.etag != meeting.etag):
+            done = "created" if before is None and action == "replaced" else action
+            changed = _changed_names(before, meeting)
+            _record(caller, f"meeting_{done}", meeting=meeting.id, changed=changed)
+        is_new = before is None and action in ("created", "replaced")
+        return await self._shown(meeting, caller, is_new=is_new)
+
+    async def _shown(
+        self, meeting: Meeting, caller: Caller, *, is_new: bool = False
+    ) -> web.StreamResponse:
+        people = await self._people([meeting])
+        now, with_pins = self._clock(), caller.sees_pins
+        document = shown(meeting, now, people.get(meeting.id, 0), with_pins=with_pins)
+        headers: dict[str, str] = {hdrs.ETAG: f'"{meeting.etag}"'}
+        if is_new:
+            headers[hdrs.LOCATION] = _place(meeting.id)
+        return _json(document, HTTPStatus.CREATED if is_new else HTTPStatus.OK, headers)
+
+    async def _part(
+        self, request: web.Request, caller: Caller, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return some meetings of a list, and the cursor of the next ones."""
+        query, faults = request.query, list[Fault]()
+        since, until = time_of(query, "from", faults), time_of(query, "to", faults)
+        state = query.get("state")
+        if state is not None and state not in STATES:
+            faults.append(Fault("/query/state", f"has to be one of {', '.join(STATES)}"))
+        cursor = query.get("cursor", "")
+        try:
+            if cursor and not ID.fullmatch(cursor_of(cursor)[1]):
+                raise ValueError  # noqa: TRY301 - as for one that cannot be decoded
+        except ValueError:
+            faults.append(Fault("/query/cursor", "is not what next of a list was"))
+        if faults:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
+        page = await self._store.listed(
+            caller.tenant.name,
+            since=0.0 if since is None else since,
+            until=1e12 if until is None else until,
+            state=state,
+            series=series_of(request),
+            limit=limit,
+            cursor=cursor,
+        )
+        people, now = await self._people(page.items), self._clock()
+        items = []
+        for one in page.items:
+            count = people.get(one.id, 0)
+            found = one.state(now, count)
+            if found == state or (state is None and found != "cancelled"):
+                with_pins = caller.sees_pins and not caller.is_operator
+                document = shown(one, now, count, with_pins=with_pins)
+                items.append(document | ({"people": count} if caller.is_operator else {}))
+        return items, page.next
+
+    async def _openapi(self) -> web.StreamResponse:
+        self._document = self._document or msgspec.json.encode(description())
+        return web.Response(body=self._document, content_type=JSON)
+
+
+def _answering(work: Route) -> Route:
+    """Return a handler that responds also to what is refused."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await work(request)
+        except Refusal as refusal:
+            return refusal.response()
+        except SharedUnavailableError:
+            text, headers = "the database does not answer", {"Retry-After": "1"}
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text, headers=headers).response()
+
+    return handle
+
+
+def _json(
+    document: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    body = msgspec.json.encode(document)
+    given = {**UNSTORED, **(headers or {})}
+    return web.Response(body=body, status=status, content_type=JSON, headers=given)
+
+
+def _place(meeting_id: str) -> str:
+    return f"{PREFIX}{MEETINGS}/{meeting_id}"
+
+
+def _present(meeting: Meeting | None) -> Meeting:
+    """Return a meeting that may be changed; raises ``Refusal``."""
+    if meeting is None:
+        raise Refusal(HTTPStatus.NOT_FOUND)
+    if meeting.cancelled_at is not None:
+        raise Refusal(HTTPStatus.CONFLICT, "the meeting was cancelled")
+    return meeting
+
+
+def _invitation(request: web.Request, meeting: Meeting) -> tuple[int, Invitation]:
+    for number, one in enumerate(meeting.invitations):
+        if one.id == request.match_info["invitation"]:
+            return number, one
+    raise Refusal(HTTPStatus.NOT_FOUND)
+
+
+def _changed_names(before: Meeting | None, after: Meeting) -> list[str]:
+    """Return the names of the fields that differ; of a new meeting those that it has."""
+    if before is None:
+        return [*body_of(after)]
+    names = (*MeetingBody.__struct_fields__, "invitations", "ended_at", "cancelled_at")
+    return [name for name in names if getattr(before, name) != getattr(after, name)]
+
+
+def _record(caller: Caller, action: str, **facts: object) -> None:
+    """Record a change or a look at PINs, without PINs and titles."""
+    record_change(action=action, tenant=caller.tenant.name, token=caller.token, **facts)
+
+
+# ---- text/calendar (RFC 5545), for the text of an invitation
+
+
+def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
+    """Return one VEVENT; with ``has_pins`` it has the PIN of guests, never that of hosts."""
+    return "".join(
+        f"{_folded(line)}\r\n" for line in _calendar_lines(meeting, domain, has_pins=has_pins)
+    )
+
+
+def _calendar_lines(meeting: Meeting, domain: str, *, has_pins: bool) -> Iterator[str]:
+    updated, created = meeting.updated, meeting.created
+    end = meeting.end if meeting.ended_at is None else min(meeting.end, meeting.ended_at)
+    address = f"sip:{meeting.aliases[0]}" if meeting.aliases else ""
+    text = [f"Join: {address}"] if address else []
+    if has_pins and meeting.guest_pin:
+        text.append(f"PIN: {meeting.guest_pin}")
+    yield from ("BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//pexpolicy//meetings//EN")
+    yield from ("BEGIN:VEVENT", f"UID:{meeting.id}@{domain}")
+    # A later version replaces an earlier one.
+    yield f"SEQUENCE:{max(int(updated - created), 0)}"
+    yield f"DTSTAMP:{_calendar_time(updated)}"
+    yield f"DTSTART:{_calendar_time(meeting.start)}"
+    yield f"DTEND:{_calendar_time(max(end, meeting.start))}"
+    yield f"SUMMARY:{_calendar_text(meeting.title)}"
+    if address:
+        yield f"LOCATION:{_calendar_text(address)}"
+    if text:
+        yield f"DESCRIPTION:{_calendar_text(chr(10).join(text))}"
+    if meeting.owner_email:
+        yield f"ORGANIZER:mailto:{_CONTROLS.sub('', meeting.owner_email)}"
+    yield f"STATUS:{'CANCELLED' if meeting.cancelled_at is not None else 'CONFIRMED'}"
+    yield from ("END:VEVENT", "END:VCALENDAR")
+
+
+def _calendar_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _calendar_text(text: str) -> str:
+    return _CONTROLS.sub("", _SPECIAL.sub(r"\\\1", text).replace("\n", "\\n"))
+
+
+def _folded(line: str) -> str:
+    """Return a line in pieces of at most ``MAX_OCTETS``, never within a character."""
+    pieces, piece, size = [], "", 0
+    for character in line:
+        octets = len(character.encode())
+        if size + octets > MAX_OCTETS:
+            pieces.append(piece)
+            piece, size = " ", 1
+        piece, size = piece + character, size + octets
+    return "\r\n".join((*pieces, piece))

@@ -1,0 +1,520 @@
+"""Meetings: their fields, what is wrong with those of a request, and the service they become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from pexpolicy.models.alias import Alias, why_never_called
+from pexpolicy.models.validation import wanted
+from pexpolicy.text import suggest
+from pexpolicy_meetings.settings import TenantOf, service_problems
+
+MAX_DAYS = 31
+DAY_S = 86_400.0
+MAX_YEARS = 10
+"""From now to a meeting, into the future or the past."""
+RECONNECT_S = 120.0
+"""Seconds after somebody with an invitation came or left in which it admits, though it is used."""
+MAX_FAULTS = 50
+"""Faults of one request, after which the rest is not looked at."""
+MAX_NAME = 50
+"""Characters of the name of an unknown field that are repeated."""
+MAX_DEPTH = 10
+"""Objects and lists inside of each other."""
+TAG_LENGTH = 250
+"""Characters of a service tag, the limit of Infinity."""
+READ_ONLY = ("state", "created", "updated", "etag", "invitations", "links")
+"""Fields of an answer that a request may repeat, without effect."""
+
+Lobby = Literal["none", "host", "locked"]
+State = Literal["scheduled", "open", "running", "ended", "cancelled"]
+Role = Literal["host", "guest"]
+Id = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._~-]{1,128}\Z", description="1 to 128 of A-Z a-z 0-9 . _ ~ -")
+]
+Text = Annotated[str, Meta(max_length=250)]
+Minutes = Annotated[int, Meta(ge=0, le=180)]
+Pin = Annotated[
+    str, Meta(pattern=r"^[0-9]{4,20}\Z", description="a PIN as text, of 4 to 20 digits")
+]
+AliasText = Annotated[str, Meta(min_length=1, max_length=250)]
+Email = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^@\s]+@[^@\s]+\Z",
+        max_length=100,
+        description="an e-mail address of at most 100 characters",
+    ),
+]
+CostCentre = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^&\s]*\Z",
+        max_length=100,
+        description="text of at most 100 characters without & and blanks",
+    ),
+]
+Fields = Annotated[
+    dict[str, Any], Meta(max_length=100, description="an object of at most 100 fields")
+]
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+_PLACE = re.compile(r"`\$(\S*)`")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with one field of a request."""
+
+    pointer: str
+    """A JSON pointer; empty for the whole."""
+    message: str
+    """Without what was sent, as that may be a PIN."""
+    status: int = 422
+    """403 for an alias that the tenant may not use."""
+
+
+class MeetingBody(msgspec.Struct, kw_only=True):
+    """What a booking system sends for a meeting."""
+
+    start: str
+    """RFC 3339, with an offset to UTC."""
+    end: str
+    """RFC 3339, at most 31 days after the start."""
+    title: Text = ""
+    early_minutes: Minutes = 30
+    """Minutes before the start from which people are admitted."""
+    late_minutes: Minutes = 60
+    """Minutes after the end until which people are admitted."""
+    lobby: Lobby = "host"
+    """`none`: all are hosts. `host`: guests wait for a host. `locked`: hosts admit each guest."""
+    host_pin: Pin | None = None
+    """Made, if left out."""
+    guest_pin: Pin | None = None
+    """Of the same length, and unequal. Made, if left out; none with `lobby` `none`."""
+    aliases: Annotated[list[AliasText], Meta(min_length=1, max_length=10)] | None = None
+    """Made, if left out."""
+    owner_email: Email | None = None
+    cost_centre: CostCentre = ""
+    """In the service tag."""
+    participant_limit: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    private: bool = False
+    """The title is not shown in the conference."""
+    series: Id | None = None
+    """A name of meetings that belong together, to list and to cancel by."""
+    service: Fields = {}
+    """Further fields of the conference, such as `ivr_theme_name`."""
+    at_end: Literal["close", "disconnect"] = "close"
+
+
+class InvitationBody(msgspec.Struct, kw_only=True):
+    """What a booking system sends for an invitation of one person."""
+
+    name: Text = ""
+    role: Role = "guest"
+    uses: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
+class Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """An alias of its own for one person."""
+
+    id: str
+    alias: str
+    name: str = ""
+    role: Role = "guest"
+    uses: int = 1
+    used: int = 0
+    """How many people were in the meeting by it, as events say."""
+    spent_at: float | None = None
+    """When somebody last came or left by it."""
+    people: tuple[str, ...] = ()
+    """The last of them, by the ids that Infinity gave their calls."""
+
+    def admits(self, now: float) -> bool:
+        """Return whether a call is admitted: also for a while after the last use."""
+        is_spent = self.used >= self.uses
+        return not is_spent or self.spent_at is None or now < self.spent_at + RECONNECT_S
+
+
+class Meeting(msgspec.Struct, frozen=True, kw_only=True):
+    """A meeting as it is stored. Times in seconds since 1970."""
+
+    tenant: str
+    id: str
+    start: float
+    end: float
+    title: str = ""
+    early_minutes: int = 30
+    late_minutes: int = 60
+    lobby: Lobby = "host"
+    host_pin: str = ""
+    guest_pin: str = ""
+    aliases: tuple[str, ...] = ()
+    """In their normal form; the user part of the first is the name of the service."""
+    owner_email: str | None = None
+    cost_centre: str = ""
+    participant_limit: int | None = None
+    private: bool = False
+    series: str | None = None
+    service: dict[str, Any] = {}
+    at_end: Literal["close", "disconnect"] = "close"
+    invitations: tuple[Invitation, ...] = ()
+    ended_at: float | None = None
+    """When it was ended before its time."""
+    cancelled_at: float | None = None
+    answer: dict[str, Any] | None = None
+    """What calls get while the people who were in it at its last change are there: Infinity wants
+    the same answer for a service that runs. Without PINs.
+    """
+    created: float = 0.0
+    updated: float = 0.0
+    etag: str = ""
+    """Random, and another one after each change by a request; empty until it is stored."""
+    version: str = ""
+    """The same for each change, also by events."""
+
+    @property
+    def opens(self) -> float:
+        """When people are admitted."""
+        return self.start - 60 * self.early_minutes
+
+    @property
+    def closes(self) -> float:
+        """When people are admitted no longer."""
+        closes = self.end + 60 * self.late_minutes
+        return closes if self.ended_at is None else min(self.ended_at, closes)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its aliases are its own while it is open: not if it never opens."""
+        return self.cancelled_at is None and self.closes > self.opens
+
+    @property
+    def name(self) -> str:
+        """The name of the service, also in events."""
+        return Alias(self.aliases[0]).user if self.aliases else ""
+
+    def state(self, now: float, participants: int = 0) -> State:
+        """Return the state; ``participants`` are those who are in it now."""
+        if self.cancelled_at is not None:
+            return "cancelled"
+        if now >= self.closes:
+            return "ended"
+        if now < self.opens:
+            return "scheduled"
+        return "running" if participants else "open"
+
+    def invitation(self, alias: str) -> Invitation | None:
+        """Return the invitation with an alias, which may be bare."""
+        return next((one for one in self.invitations if is_same(alias, one.alias)), None)
+
+    def has_alias(self, alias: str) -> bool:
+        """Return whether an alias, which may be bare, leads to it."""
+        return any(is_same(alias, one) for one in self.aliases)
+
+    def is_as(self, other: Meeting) -> bool:
+        """Return whether two have the same fields of a request."""
+        return body_of(self) == body_of(other) and self.tenant == other.tenant
+
+
+def is_same(called: str, alias: str) -> bool:
+    """Return whether a call to an alias means another one: any may be dialed by its user part."""
+    return called == alias or alias.partition("@")[0] == called or called.partition("@")[0] == alias
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time as text, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ---- from a request
+
+
+def merge_patch(target: object, patch: object) -> Any:
+    """Return what a JSON merge patch makes of a value (RFC 7396)."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def patched(
+    meeting: Meeting, patch: Mapping[str, Any], tenant: TenantOf, now: float
+) -> Meeting | list[Fault]:
+    """Return a meeting with the changes of a merge patch, or all that is wrong with them."""
+    if faults := list(_unshown("", patch)):
+        return faults[:MAX_FAULTS]
+    before = body_of(meeting)
+    if patch.get("lobby") == "none":
+        before.pop("guest_pin", None)
+    return parsed(merge_patch(before, patch), tenant, now, meeting_id=meeting.id, base=meeting)
+
+
+def parsed(
+    body: object, tenant: TenantOf, now: float, *, meeting_id: str, base: Meeting | None = None
+) -> Meeting | list[Fault]:
+    """Return the meeting of a request, or all that is wrong with it.
+
+    PINs and aliases that are left out are those of ``base``, the meeting that it replaces, else
+    empty: the store makes them. So is what no request can set.
+    """
+    faults: list[Fault] = []
+    if not _ID.fullmatch(meeting_id):
+        faults.append(Fault("/id", f"the id of a meeting must be {_wanted(Id)}"))
+    if not isinstance(body, Mapping):
+        return [*faults, Fault("", "must be a JSON object")]
+    given = dict(body)
+    if given.pop("id", meeting_id) != meeting_id:
+        faults.append(Fault("/id", "is not the id in the path"))
+    fields = typed(given, MeetingBody, faults)
+    for name in ("start", "end"):
+        if name in fields:
+            fields[name] = read_time(f"/{name}", fields[name], faults)
+    _check_times(fields, now, faults)
+    _check_pins(fields, tenant.infinity.min_pin_length, faults)
+    fields["aliases"] = tuple(_aliases(fields.get("aliases") or (), tenant, faults))
+    service = {**tenant.defaults, **fields.get("service", {})}
+    for place, text in service_problems(service, tenant.infinity):
+        faults.append(Fault(pointer("service", *place), text))
+    if faults:
+        return faults
+    kept = {} if base is None else _kept(fields, base)
+    return Meeting(tenant=tenant.name, id=meeting_id, **{**fields, **kept})
+
+
+def _kept(fields: Mapping[str, Any], base: Meeting) -> dict[str, Any]:
+    """Return the fields that a meeting keeps when a request replaces it."""
+    names = ["invitations", "answer", "created", "updated", "etag", "version"]
+    if (base.start, base.end) == (fields["start"], fields["end"]):
+        names.append("ended_at")
+    if not fields["aliases"]:
+        names.append("aliases")
+    host, guest = fields.get("host_pin"), fields.get("guest_pin")
+    if host is None and _fit(base.host_pin, guest):
+        names.append("host_pin")
+    if guest is None and fields.get("lobby") != "none" and _fit(base.guest_pin, host):
+        names.append("guest_pin")
+    return {name: getattr(base, name) for name in names}
+
+
+def _fit(pin: str, other: str | None) -> bool:
+    """Return whether two PINs can be those of one meeting; the second may be missing."""
+    return not other or (len(pin) == len(other) and pin != other)
+
+
+def parsed_invitation(body: object, base: Invitation) -> Invitation | list[Fault]:
+    """Return an invitation with the fields of a request, or all that is wrong with them."""
+    if not isinstance(body, Mapping):
+        return [Fault("", "must be a JSON object")]
+    faults: list[Fault] = []
+    fields = typed(body, InvitationBody, faults)
+    return faults or msgspec.structs.replace(base, **fields)
+
+
+def typed(
+    body: Mapping[str, Any], model: type[msgspec.Struct], faults: list[Fault]
+) -> dict[str, Any]:
+    """Return the fields of a request that have the right types, and add a fault for each other.
+
+    A field that is null is left out.
+    """
+    hints = _hints(model)
+    found: dict[str, Any] = {}
+    for name, value in body.items():
+        if len(faults) >= MAX_FAULTS:
+            break
+        if name not in hints:
+            if name not in READ_ONLY:
+                text = "there is no such field" + suggest(name[:MAX_NAME], hints)
+                faults.append(Fault(pointer(name[:MAX_NAME]), text))
+        elif unshown := list(_unshown(pointer(name), value)):
+            faults += unshown[:MAX_FAULTS]
+        elif value is not None:
+            try:
+                found[name] = msgspec.convert(value, hints[name])
+            except msgspec.ValidationError as error:
+                inner = _PLACE.search(str(error))
+                steps = re.findall(r"\w+", inner[1]) if inner else []
+                faults.append(Fault(pointer(name, *steps), f"must be {_wanted(hints[name])}"))
+    faults += (
+        Fault(pointer(field.name), "is missing")
+        for field in msgspec.structs.fields(model)
+        if field.required and body.get(field.name) is None
+    )
+    return found
+
+
+@cache
+def _hints(model: type[msgspec.Struct]) -> dict[str, Any]:
+    return get_type_hints(model, include_extras=True)
+
+
+def pointer(*steps: str | int) -> str:
+    """Return a JSON pointer (RFC 6901)."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+def _wanted(hint: Any) -> str:
+    """Describe a type, as what an operator of a booking system writes."""
+    return wanted(hint).replace(" or null", "")
+
+
+def _unshown(at: str, value: object, depth: int = 0) -> Iterator[Fault]:
+    """Yield a fault for each text in a value with a character that cannot be shown."""
+    if depth > MAX_DEPTH:
+        yield Fault(at, "has too many objects inside of each other")
+    elif isinstance(value, str):
+        if _UNSHOWN.search(value):
+            yield Fault(at, "has a control character, or half of a character")
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _unshown(at + pointer(name), inner, depth + 1)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _unshown(at + pointer(number), inner, depth + 1)
+
+
+def read_time(at: str, written: str, faults: list[Fault]) -> float | None:
+    """Return a time in seconds since 1970, or add a fault; without an offset, as that of UTC."""
+    found = _TIME.fullmatch(written)
+    if found is None:
+        faults.append(Fault(at, "must be a time with an offset, such as 2030-06-01T10:00:00+02:00"))
+        return None
+    day, minutes, seconds, offset = found.groups()
+    if offset is None:
+        faults.append(Fault(at, "has no offset to UTC: write Z, or such as +02:00, at its end"))
+    if seconds == "60":
+        faults.append(Fault(at, "is a leap second: write the second before or after"))
+        return None
+    zone = "+00:00" if offset in (None, "Z", "z") else offset
+    try:
+        return datetime.fromisoformat(f"{day}T{minutes}{seconds}{zone}").timestamp()
+    except (ValueError, OverflowError):
+        faults.append(Fault(at, "is not a time of the calendar"))
+        return None
+
+
+def _check_times(fields: Mapping[str, Any], now: float, faults: list[Fault]) -> None:
+    far = [
+        Fault(f"/{name}", f"must be within {MAX_YEARS} years")
+        for name in ("start", "end")
+        if abs((fields.get(name) or now) - now) > MAX_YEARS * 366 * DAY_S
+    ]
+    faults += far
+    start, end = fields.get("start"), fields.get("end")
+    if far or start is None or end is None:
+        return
+    if end <= start:
+        faults.append(Fault("/end", "is not after the start"))
+    elif end - start > MAX_DAYS * DAY_S:
+        faults.append(Fault("/end", f"is more than {MAX_DAYS} days after the start"))
+
+
+def _check_pins(fields: Mapping[str, Any], least: int, faults: list[Fault]) -> None:
+    faults += (
+        Fault(pointer(name), f"must have at least {least} digits, as Infinity is set")
+        for name in ("host_pin", "guest_pin")
+        if fields.get(name) and len(fields[name]) < least
+    )
+    host, guest = fields.get("host_pin"), fields.get("guest_pin")
+    if guest and fields.get("lobby") == "none":
+        text = "with lobby none all are hosts, who have the host PIN: leave it out"
+        faults.append(Fault("/guest_pin", text))
+    elif host and guest and not _fit(host, guest):
+        faults.append(Fault("/guest_pin", "must be as long as the host PIN, and another one"))
+
+
+def _aliases(written: Sequence[str], tenant: TenantOf, faults: list[Fault]) -> Iterator[str]:
+    seen: set[str] = set()
+    for number, text in enumerate(written):
+        alias, at = Alias(text), pointer("aliases", number)
+        if any(map(str.isspace, text)):
+            faults.append(Fault(at, "has a blank"))
+        elif why := why_never_called(alias):
+            faults.append(Fault(at, f"{why}, so no call has it"))
+        elif alias in seen:
+            faults.append(Fault(at, "is there twice"))
+        elif not tenant.may_use(alias):
+            faults.append(Fault(at, "is not one of the aliases of this tenant", 403))
+        else:
+            seen.add(alias)
+            yield str(alias)
+
+
+# ---- for answers
+
+
+def body_of(meeting: Meeting) -> dict[str, Any]:
+    """Return the fields that a request has, as it may send them."""
+    found: dict[str, Any] = {}
+    for name in MeetingBody.__struct_fields__:
+        value = getattr(meeting, name)
+        if value is not None and value != "":
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return {**found, "start": rfc3339(meeting.start), "end": rfc3339(meeting.end)}
+
+
+def shown(
+    meeting: Meeting, now: float, participants: int = 0, *, with_pins: bool = False
+) -> dict[str, Any]:
+    """Return a meeting as the API and people see it."""
+    found = {"id": meeting.id, **body_of(meeting)}
+    if not with_pins:
+        found.pop("host_pin", None)
+        found.pop("guest_pin", None)
+    return {
+        **found,
+        "invitations": [shown_invitation(one) for one in meeting.invitations],
+        "state": meeting.state(now, participants),
+        "created": rfc3339(meeting.created),
+        "updated": rfc3339(meeting.updated),
+        "etag": meeting.etag,
+    }
+
+
+def shown_invitation(invitation: Invitation) -> dict[str, Any]:
+    """Return an invitation as the API and people see it."""
+    spent = invitation.spent_at
+    fields = ("id", "name", "role", "alias", "uses", "used")
+    found = {name: getattr(invitation, name) for name in fields}
+    return {**found, "spent_at": None if spent is None else rfc3339(spent)}
+
+
+def service_tag(meeting: Meeting, tenant: TenantOf) -> str:
+    """Return the tag of the service, which comes back in events."""
+    tag = f"{tenant.tag}&m={meeting.id}"
+    return (f"{tag}&c={meeting.cost_centre}" if meeting.cost_centre else tag)[:TAG_LENGTH]
+
+
+def service_of(meeting: Meeting, tenant: TenantOf) -> dict[str, Any]:
+    """Return the fields of the conference, without PINs."""
+    found: dict[str, Any] = {
+        "name": meeting.name,
+        "service_tag": service_tag(meeting, tenant),
+        "service_type": "conference",
+    }
+    if meeting.title and not meeting.private:
+        found["description"] = meeting.title
+    if meeting.lobby != "none":
+        found["allow_guests"] = True
+    if meeting.lobby == "locked":
+        found["locked"] = True
+    if meeting.participant_limit is not None:
+        found["participant_limit"] = meeting.participant_limit
+    if meeting.owner_email is not None:
+        found["primary_owner_email_address"] = meeting.owner_email
+    return {**tenant.defaults, **meeting.service, **found}

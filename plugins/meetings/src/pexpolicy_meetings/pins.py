@@ -1,0 +1,127 @@
+"""PINs: made at random, and encrypted where they are stored."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import SecretStr
+
+from pexpolicy import SettingsError
+from pexpolicy.background.shared_state import SharedState
+
+KEY_FILE = "meetings.key"
+"""In the state folder."""
+LENGTH = 6
+"""Digits of a PIN that is made, unless the other one has more or less."""
+NONCE = 12
+_DATES = ("%d%m", "%m%d", "%Y", "%d%m%y", "%m%d%y", "%y%m%d", "%d%m%Y", "%m%d%Y", "%Y%m%d")
+
+
+class WrongKeyError(Exception):
+    """The PINs in the database were encrypted with another key."""
+
+
+class Pins:
+    """Encrypts PINs with a key, which is there once it is open."""
+
+    def __init__(self, key: SecretStr | None) -> None:
+        self._given = key
+        self._key = b""
+
+    def open(self, state: SharedState) -> None:
+        """Read the key; without one in the settings, make it in the state folder of SQLite.
+
+        Raises ``SettingsError`` without a key for a database that servers share.
+        """
+        if self._given is not None:
+            secret = self._given.get_secret_value()
+        elif state.is_remote:
+            raise SettingsError(
+                "is missing: servers that share a database need one", key="key_file"
+            )
+        elif state.folder is None or state.is_dry:
+            made = state.folder / KEY_FILE if state.folder is not None else None
+            secret = made.read_text() if made and made.exists() else secrets.token_hex(32)
+        else:
+            secret = _made_once(state.folder / KEY_FILE)
+        self._key = hashlib.sha256(b"pexpolicy meetings\n" + secret.strip().encode()).digest()
+
+    @property
+    def check(self) -> str:
+        """Identifies the key, without telling anything of it."""
+        return self.digest("check")
+
+    def seal(self, pin: str, about: str) -> str:
+        """Return a PIN encrypted, so that only ``unseal`` with the same ``about`` returns it."""
+        nonce = secrets.token_bytes(NONCE)
+        sealed = AESGCM(self._key).encrypt(nonce, pin.encode(), about.encode())
+        return base64.b64encode(nonce + sealed).decode()
+
+    def unseal(self, sealed: str, about: str) -> str:
+        """Return a PIN; raises ``WrongKeyError``."""
+        try:
+            data = base64.b64decode(sealed, validate=True)
+            return AESGCM(self._key).decrypt(data[:NONCE], data[NONCE:], about.encode()).decode()
+        except (InvalidTag, ValueError):
+            raise WrongKeyError(
+                "the PINs in the database were encrypted with another key"
+            ) from None
+
+    def digest(self, text: str) -> str:
+        """Return a digest that nobody without the key can compare with guesses."""
+        return hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+    def unknown_pin(self, about: str, other: str) -> str:
+        """Return a PIN that nobody is told, the same one each time, and not ``other``."""
+        size = 10 ** len(other)
+        number = int(self.digest(f"unknown\n{about}"), 16) % size
+        return str(number if number != int(other) else (number + 1) % size).zfill(len(other))
+
+
+def made_pin(length: int, *, other: str, aliases: list[str], days: tuple[float, float]) -> str:
+    """Return a random PIN that is neither the other one, a part of an alias nor a date.
+
+    ``days`` are start and end of the meeting, in seconds since 1970.
+    """
+    users = [alias.partition("@")[0] for alias in aliases]
+    dates = _dates(days)
+    while True:
+        pin = str(secrets.randbelow(10**length)).zfill(length)
+        if pin != other and pin not in dates and not any(pin in user for user in users):
+            return pin
+
+
+@lru_cache(100)
+def _dates(days: tuple[float, float]) -> frozenset[str]:
+    """Return how people write the days of a meeting, in any time zone."""
+    moments = [datetime.fromtimestamp(seconds, UTC) for seconds in days]
+    near = {one + timedelta(days=shift) for one in moments for shift in (-1, 0, 1)}
+    return frozenset(day.strftime(form) for day in near for form in _DATES)
+
+
+def _made_once(path: Path) -> str:
+    """Return the content of a file, which is made if there is none; workers do so at a time."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
+    return path.read_text()

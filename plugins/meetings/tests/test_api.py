@@ -1,0 +1,443 @@
+"""The API as booking systems and operators use it, over HTTP, with the answers to calls.
+
+Two servers share the database, and each request goes to the other one in turn.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+
+from pexpolicy.builder import build_policy
+from pexpolicy.config.loader import from_document
+from pexpolicy.policy import BuildContext
+from pexpolicy.testing import Server, capture_audit, server
+from pexpolicy.testing.build import EnvironmentClock
+from tests.support import installed, postgresql
+
+NOW = "2030-06-01T08:00:00Z"
+SCOPES = ["meetings:read", "meetings:write", "pins:read", "live:read"]
+CRM_7 = {
+    "title": "Review",
+    "start": "2030-06-01T10:00:00+02:00",
+    "end": "2030-06-01T11:00:00+02:00",
+    "lobby": "host",
+    "aliases": ["812345678@acme.example.com"],
+    "host_pin": "471100",
+    "guest_pin": "081500",
+}
+ROOM = {
+    "name": "812345678",
+    "service_tag": "t=acme&m=crm-7",
+    "service_type": "conference",
+    "description": "Review",
+    "pin": "471100",
+    "allow_guests": True,
+    "guest_pin": "081500",
+}
+
+
+def token(name: str, scopes: list[str] = SCOPES, **more: Any) -> dict[str, Any]:
+    digest = hashlib.sha256(f"TOKEN_OF_{name}".encode()).hexdigest()
+    return {"name": name, "sha256": digest, "scopes": scopes, **more}
+
+
+TENANTS = {
+    "acme": {
+        "tag": "t=acme",
+        "aliases": ["8*@acme.example.com"],
+        "domain": "acme.example.com",
+        "tokens": [
+            token("ACME"),
+            token("READER", ["meetings:read"]),
+            token("OLD", expires="2030-06-01T07:59:59Z"),
+        ],
+    },
+    "bolt": {"tag": "t=bolt", "aliases": ["7*@bolt.example.com"], "tokens": [token("BOLT")]},
+}
+
+
+class Reply(NamedTuple):
+    """A reply of the API."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def pointers(self) -> list[str]:
+        return [one["pointer"] for one in self.json["errors"]]
+
+
+class Site(NamedTuple):
+    """The servers, their clock and what was written into the audit."""
+
+    servers: Iterator[Server]
+    http: aiohttp.ClientSession
+    clock: Path
+    lines: list[dict[str, Any]]
+
+    async def api(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str = "ACME",  # noqa: S107
+        **headers: str,
+    ) -> Reply:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            sent["Authorization"] = f"Bearer TOKEN_OF_{token}"
+        url = f"{next(self.servers).api_url}/api/v1/{path}"
+        return await self._ask(method, url, body, sent)
+
+    async def operator(self, method: str, path: str, body: Any = None) -> Reply:
+        url = f"{next(self.servers).admin_url}/plugins/meetings/{path}"
+        return await self._ask(method, url, body, {})
+
+    async def _ask(self, method: str, url: str, body: Any, sent: dict[str, str]) -> Reply:
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body)
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        async with self.http.request(method, url, data=data, headers=sent) as reply:
+            return Reply(reply.status, reply.headers, await reply.read())
+
+    async def call(self, alias: str, direction: str = "dial_in") -> dict[str, Any]:
+        query = {"call_direction": direction, "protocol": "sip", "local_alias": alias}
+        url = f"{next(self.servers).url}/policy/v1/service/configuration"
+        async with self.http.get(url, params=query) as reply:
+            found: dict[str, Any] = await reply.json()
+            found.pop("decision_id")
+            return found
+
+    def at(self, time: str) -> None:
+        self.clock.write_text(time)
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["event"] == "change"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The table ``[shared]``, with an empty database."""
+    if request.param == "sqlite":
+        return {}
+    engine: postgresql.Server = request.getfixturevalue("postgres")
+    engine.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    (tmp_path / "password").write_text(postgresql.PASSWORD)
+    return {"driver": "postgresql", "url": engine.url, "password_file": "password"}
+
+
+@pytest.fixture
+async def site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: dict[str, Any]
+) -> AsyncIterator[Site]:
+    async with serving(tmp_path, monkeypatch, shared) as made:
+        yield made
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, shared: dict[str, Any], **others: Any
+) -> AsyncIterator[Site]:
+    clock = folder / "clock"
+    clock.write_text(NOW)
+    monkeypatch.setenv("PEXPOLICY_TEST_CLOCK", str(clock))
+    (folder / "key").write_text("0123456789abcdef" * 4)
+    meetings = {"settings": {"tenants": TENANTS, "key_file": "key"}, "on_error": "reject"}
+    document = {
+        "api": {},
+        "shared": {"timeout": 4.5, **shared},
+        "plugins": {"meetings": meetings, **others},
+    }
+    settings = from_document(document, folder / "config.toml")
+    async with AsyncExitStack() as stack:
+        lines = stack.enter_context(capture_audit())
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        servers = []
+        for _ in range(2):
+            context = BuildContext(wall_clock=EnvironmentClock())
+            policy = build_policy(settings, available=installed.plugins(), context=context)
+            await stack.enter_async_context(policy.serving(in_server=True))
+            servers.append(await stack.enter_async_context(server(policy)))
+        yield Site(cycle(servers), http, clock, lines)
+
+
+def rejected(reason: str) -> dict[str, Any]:
+    return {"status": "success", "action": "reject", "decided_by": "meetings", "reason": reason}
+
+
+# ---- the acceptance cases
+
+
+async def test_meeting_is_created_once(site: Site) -> None:
+    first = await site.api("PUT", "meetings/crm-7", CRM_7)
+    assert (first.status, first.json["state"]) == (201, "open")
+    assert first.headers["Location"] == "/api/v1/meetings/crm-7"
+    assert first.json["start"] == "2030-06-01T08:00:00Z"
+    assert (first.json["host_pin"], first.json["guest_pin"]) == ("471100", "081500")
+    again = await site.api("PUT", "meetings/crm-7", CRM_7)
+    assert (again.status, again.headers["ETag"]) == (200, first.headers["ETag"])
+    listed = (await site.api("GET", "meetings")).json
+    assert [one["id"] for one in listed["items"]] == ["crm-7"]
+    assert listed["next"] is None
+    assert [(one["action"], one["token"], one["meeting"]) for one in site.changes] == [
+        ("meeting_created", "ACME", "crm-7")
+    ]
+
+
+async def test_calls_get_the_meeting_while_it_is_open(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    alias = "812345678@acme.example.com"
+    for called in (f"sip:{alias}", "812345678", f"sip:{alias};transport=tls", f"sip:{alias}"):
+        found = await site.call(called)
+        assert (found["action"], found["result"]) == ("continue", ROOM), called
+        assert found["decided_by"] == "meetings"
+    for time, reason in (
+        ("2030-06-01T07:29:59Z", "opens at 2030-06-01T07:30:00Z"),
+        ("2030-06-01T10:00:00Z", "ended"),
+    ):
+        site.at(time)
+        assert await site.call(f"sip:{alias}") == rejected(reason)
+    site.at("2030-06-01T07:30:00Z")
+    assert (await site.call(f"sip:{alias}"))["result"] == ROOM
+    assert "result" not in await site.call(f"sip:{alias}", "non_dial")
+
+
+async def test_other_tenants_and_tokens_learn_nothing(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    there, never = [
+        await site.api("GET", f"meetings/{one}", token="BOLT") for one in ("crm-7", "none")
+    ]
+    assert (there.status, there.body) == (404, never.body)
+    assert there.headers.keys() == never.headers.keys()
+    for name in ("", "NONE", "OLD"):
+        refused = await site.api("GET", "meetings/crm-7", token=name)
+        assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+    seen = await site.api("GET", "meetings/crm-7", token="READER")
+    assert seen.status == 200
+    assert not {"host_pin", "guest_pin"} & seen.json.keys()
+    assert (await site.api("DELETE", "meetings/crm-7", token="READER")).status == 403
+
+
+async def test_alias_is_that_of_one_meeting_at_a_time(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    foreign = await site.api("PUT", "meetings/crm-8", CRM_7, token="BOLT")
+    assert (foreign.status, foreign.pointers) == (403, ["/aliases/0"])
+    assert foreign.headers["Content-Type"] == "application/problem+json"
+    assert (await site.api("PUT", "meetings/crm-8", CRM_7)).status == 409
+    later = {**CRM_7, "start": "2030-06-02T10:00:00+02:00", "end": "2030-06-02T11:00:00+02:00"}
+    assert (await site.api("PUT", "meetings/crm-8", later)).status == 201
+
+
+async def test_repeated_post_creates_nothing(site: Site) -> None:
+    body = {"start": CRM_7["start"], "end": CRM_7["end"]}
+    first = await site.api("POST", "meetings", body, Idempotency_Key='"k1"')
+    second = await site.api("POST", "meetings", body, Idempotency_Key='"k1"')
+    assert (first.status, second.status) == (201, 201)
+    assert first.json == second.json
+    assert first.headers["Location"] == second.headers["Location"]
+    several = [site.api("POST", "meetings", body, Idempotency_Key='"k2"') for _ in range(8)]
+    replies = await asyncio.gather(*several)
+    assert {one.status for one in replies} == {201}
+    assert len({one.json["id"] for one in replies}) == 1
+    other = {**body, "title": "Other"}
+    assert (await site.api("POST", "meetings", other, Idempotency_Key='"k1"')).status == 422
+    assert len((await site.api("GET", "meetings")).json["items"]) == 2
+    assert len(site.changes) == 2
+
+
+async def test_all_mistakes_are_named_at_once_without_a_pin(site: Site) -> None:
+    body = {
+        "start": "2030-06-01T10:00:00",
+        "end": "2030-06-01T09:00:00Z",
+        "host_pin": 4711,
+        "guest_pin": "12a456",
+    }
+    refused = await site.api("PUT", "meetings/x", body)
+    assert (refused.status, len(refused.json["errors"])) == (422, 4)
+    assert sorted(refused.pointers) == ["/end", "/guest_pin", "/host_pin", "/start"]
+    assert (await site.api("GET", "meetings/x")).status == 404
+    assert not any(pin in refused.body.decode() + str(site.lines) for pin in ("4711", "12a456"))
+
+
+async def test_meeting_is_extended_and_cancelled(site: Site) -> None:
+    first = await site.api("PUT", "meetings/crm-7", CRM_7)
+    etag, patch = first.headers["ETag"], {"end": "2030-06-01T09:30:00Z"}
+    for kind in ("application/merge-patch+json", "application/json"):
+        changed = await site.api("PATCH", "meetings/crm-7", patch, If_Match=etag, Content_Type=kind)
+        assert (changed.status, changed.json["end"]) == (200, patch["end"])
+        etag = changed.headers["ETag"]
+    site.at("2030-06-01T10:29:00Z")
+    assert (await site.call("812345678"))["result"] == ROOM
+    stale = await site.api("PATCH", "meetings/crm-7", patch, If_Match=first.headers["ETag"])
+    assert stale.status == 412
+    assert site.changes[-1]["changed"] == ["end"]
+    for _ in range(2):
+        assert (await site.api("DELETE", "meetings/crm-7")).status == 204
+    assert await site.call("812345678") == rejected("cancelled")
+    assert (await site.api("DELETE", "meetings/none")).status == 404
+    assert (await site.api("GET", "meetings/crm-7")).json["state"] == "cancelled"
+    assert (await site.api("GET", "meetings")).json["items"] == []
+
+
+async def test_invitation_has_an_alias_of_its_own(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    body = {"name": "Ann", "role": "guest", "uses": 1}
+    made = await site.api("POST", "meetings/crm-7/invitations", body)
+    assert made.status == 201
+    found = await site.call(f"sip:{made.json['alias']}")
+    assert found["result"]["name"] == "812345678"
+    place = f"meetings/crm-7/invitations/{made.json['id']}"
+    raised = await site.api("PATCH", place, {"uses": 2})
+    assert (raised.status, raised.json["uses"]) == (200, 2)
+    assert (await site.api("DELETE", place)).status == 204
+    assert (await site.api("DELETE", place)).status == 404
+    assert "result" not in await site.call(f"sip:{made.json['alias']}")
+
+
+# ---- what is not in them
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (b"{", "application/json", 400),
+        (b'{"title": NaN}', "application/json", 400),
+        (b'{"title": 1e999}', "application/json", 400),
+        (b'{"title": "a", "title": "b"}', "application/json", 400),
+        (b'{"title": "\\ud800"}', "application/json", 400),
+        (b"[" * 30_000, "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[]", "application/json", 422),
+        (b"{}", "application/x-www-form-urlencoded", 415),
+        (b'"' + b"x" * (1 << 16) + b'"', "application/json", 413),
+    ],
+)
+async def test_bodies_that_are_none_are_refused(
+    site: Site, body: bytes, kind: str, expected: int
+) -> None:
+    for method, path in (("PUT", "meetings/x"), ("POST", "meetings"), ("PATCH", "meetings/x")):
+        assert (await site.api(method, path, body, Content_Type=kind)).status == expected
+
+
+@pytest.mark.parametrize("depth", [10, 300, 900])
+async def test_nested_values_are_refused_as_others_are(site: Site, depth: int) -> None:
+    nested = '{"a":' * depth + "1" + "}" * depth
+    body = json.dumps({**CRM_7, "service": {}}).replace('"service": {}', f'"service": {nested}')
+    assert (await site.api("PUT", "meetings/x", body.encode())).status == 422
+    given = body.replace(f'"service": {nested}', f'"title": {nested}')
+    assert (await site.api("PUT", "meetings/x", given.encode())).status in (400, 422)
+
+
+async def test_conditions_hold_for_a_creation(site: Site) -> None:
+    assert (await site.api("PUT", "meetings/crm-7", CRM_7, If_Match="*")).status == 412
+    assert (await site.api("PUT", "meetings/crm-7", CRM_7, If_None_Match="*")).status == 201
+    assert (await site.api("PUT", "meetings/crm-7", CRM_7, If_None_Match="*")).status == 412
+
+
+async def test_end_closes_and_new_pins_replace_both(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    pins = (await site.api("POST", "meetings/crm-7/new-pins")).json
+    assert {pins["host_pin"], pins["guest_pin"]}.isdisjoint({"471100", "081500"})
+    assert (await site.api("POST", "meetings/crm-7/end")).json["state"] == "ended"
+    assert await site.call("812345678") == rejected("ended")
+    assert not any(pin in str(site.lines) for pin in (pins["host_pin"], "471100"))
+
+
+async def test_lists_have_parts_times_states_and_series(site: Site) -> None:
+    for day in (1, 2, 3):
+        body = {"start": f"2030-06-0{day}T08:00:00Z", "end": f"2030-06-0{day}T09:00:00Z"}
+        await site.api("PUT", f"meetings/day-{day}", {**body, "series": "board"})
+    found: list[str] = []
+    cursor: str | None = ""
+    for _ in range(2):
+        part = (await site.api("GET", f"meetings?limit=2&cursor={cursor}")).json
+        found += [one["id"] for one in part["items"]]
+        cursor = part["next"]
+    assert (found, cursor) == (["day-1", "day-2", "day-3"], None)
+    for query, expected in (
+        ("from=2030-06-02T00:00:00+00:00&to=2030-06-03T00:00:00Z", ["day-2"]),
+        ("state=open", ["day-1"]),
+        ("state=scheduled", ["day-2", "day-3"]),
+        ("series=other", []),
+    ):
+        part = (await site.api("GET", f"meetings?{query}")).json
+        assert [one["id"] for one in part["items"]] == expected, query
+    refused = await site.api("GET", "meetings?limit=0&state=x")
+    assert refused.status == 422
+    assert (await site.api("DELETE", "meetings?series=board")).json == {"cancelled": 3}
+    assert (await site.api("GET", "meetings?state=cancelled")).json["items"][0]["id"] == "day-1"
+    assert [one["action"] for one in site.changes[-3:]] == ["meeting_cancelled"] * 3
+
+
+async def test_calendar_has_the_pin_of_guests_only(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", {**CRM_7, "title": "Review; " + "ü" * 60})
+    found = await site.api("GET", "meetings/crm-7", Accept="text/calendar")
+    text = found.body.decode()
+    assert found.headers["Content-Type"].startswith("text/calendar")
+    assert "DTSTART:20300601T080000Z\r\nDTEND:20300601T090000Z\r\n" in text
+    assert "UID:crm-7@acme.example.com\r\n" in text
+    assert ("081500" in text, "471100" in text) == (True, False)
+    assert all(len(line) <= 75 for line in found.body.split(b"\r\n"))
+    assert "Review\\; " + "ü" * 60 in text.replace("\r\n ", "")
+
+
+async def test_counts_and_limits_are_those_of_the_other_plugins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = {"tag": "t=acme", "participants": {"hard": 2}}
+    others: Any = {"live": {}, "limits": {"settings": {"tenants": {"acme": acme}}}}
+    async with serving(tmp_path, monkeypatch, {}, **others) as site:
+        await site.api("PUT", "meetings/crm-7", CRM_7)
+        for path in ("meetings/crm-7/live", "live"):
+            counts = (await site.api("GET", path)).json
+            assert counts.keys() == {"participants", "hosts", "waiting", "as_of", "stale"}
+            assert counts["participants"] == 0
+        found = (await site.api("GET", "limits")).json["participants"]
+        assert found == {"soft": None, "hard": 2, "now": 0, "peak": 0, "refused": 0}
+
+
+async def test_without_those_plugins_there_are_no_counts(site: Site) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    for path in ("meetings/crm-7/live", "live", "limits"):
+        assert (await site.api("GET", path)).status == 404
+
+
+async def test_description_needs_no_token_and_names_each_operation(site: Site) -> None:
+    found = await site.api("GET", "openapi.json", token="")
+    assert found.status == 200
+    document = found.json
+    assert document["openapi"] == "3.1.0"
+    names = {one["operationId"] for path in document["paths"].values() for one in path.values()}
+    assert {"put_meeting", "invite", "live_meeting"} <= names
+    text = found.body.decode()
+    for reference in {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
+        assert reference in document["components"]["schemas"]
+
+
+async def test_operators_see_pins_on_request_which_is_recorded(site: Site) -> None:
+    made = await site.operator("POST", "tenants/acme/meetings", {**CRM_7})
+    assert made.status == 201
+    place = f"tenants/acme/meetings/{made.json['id']}"
+    assert "host_pin" not in (await site.operator("GET", place)).json
+    assert (await site.operator("GET", f"{place}?pins=true")).json["host_pin"] == "471100"
+    actions = [(one["action"], one["token"]) for one in site.changes]
+    assert actions == [("meeting_created", "[admin]"), ("pins_shown", "[admin]")]
+    items = (await site.operator("GET", "meetings")).json["items"]
+    assert [(one["tenant"], one["title"], one["people"]) for one in items] == [
+        ("acme", "Review", 0)
+    ]
+    assert (await site.operator("GET", "tenants/none/meetings")).status == 404
