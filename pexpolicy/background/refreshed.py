@@ -53,7 +53,8 @@ class Refreshed(Periodic[T]):
     and ``fetch`` is called again after 1, 2, 4 ... seconds, at most ``max_backoff`` or ``every``.
 
     ``first="required"``: the server starts, and a reload succeeds, only with data that is at most
-    ``every`` old. ``first="stale"``: with older data too, and without any.
+    ``every`` old. ``first="stale"``: with older data too, and without any. ``first="later"``: the
+    same, and nothing waits for the first attempt, as of a slow service; a dry run makes none.
 
     ``key`` names what the data depends on, such as the URL. At a reload the last value goes to the
     ``Refreshed`` of the same plugin, ``name`` and ``key``; without a key it does not. ``file`` also
@@ -72,7 +73,7 @@ class Refreshed(Periodic[T]):
         *,
         every: float,
         timeout: float = 10.0,
-        first: Literal["required", "stale"] = "required",
+        first: Literal["required", "stale", "later"] = "required",
         key: str | None = None,
         file: CacheFile[T] | None = None,
         name: str = "data",
@@ -83,8 +84,8 @@ class Refreshed(Periodic[T]):
         check_seconds(every=every, timeout=timeout, max_backoff=max_backoff)
         if not 0 <= jitter < 1:
             raise ValueError("jitter must be from 0 to below 1")
-        if first not in ("required", "stale"):
-            raise ValueError(f"first is 'required' or 'stale', and not {first!r}")
+        if first not in ("required", "stale", "later"):
+            raise ValueError(f"first is 'required', 'stale' or 'later', and not {first!r}")
         if not (file is None or isinstance(file, CacheFile)):
             raise TypeError("file is a CacheFile(path, type)")
         if file is not None and key is None:
@@ -92,8 +93,10 @@ class Refreshed(Periodic[T]):
         self.failures = 0
         """Attempts that failed since the last success."""
         self._is_required = first == "required"
+        self._is_awaited = first != "later"
         self._key = key
-        self._cache_key = f"{name}\n{key}"
+        self.cache_key = f"{name}\n{key}"
+        """What ``file`` is loaded with."""
         self.file = file
         self.keeps_file = True
         """False where the file is only read."""
@@ -150,9 +153,11 @@ class Refreshed(Periodic[T]):
         if not self._values and self.file is not None:
             await self._load(self.file)
         is_old = self.age > self.every and (self._is_required or not self._values)
-        if is_old and await self.attempt() is not None and self._is_required:
+        attempts = is_old and self._is_awaited
+        if attempts and await self.attempt() is not None and self._is_required:
             raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
-        await super().open()
+        if self._is_awaited or self.keeps_file:  # a dry run would end before
+            await super().open()
 
     async def refresh(self, *, everywhere: bool = False) -> None:
         """Fetch now; raise what ``fetch`` raises, and ``TimeoutError``.
@@ -196,7 +201,7 @@ class Refreshed(Periodic[T]):
             self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
         self.failures, self.problem = 0, ""
         if self.file is not None and self.keeps_file:
-            file, key, now = self.file, self._cache_key, time.time()
+            file, key, now = self.file, self.cache_key, time.time()
             try:
                 await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")
             except (OSError, CacheFileError, RuntimeError) as error:
@@ -205,7 +210,7 @@ class Refreshed(Periodic[T]):
 
     async def _load(self, file: CacheFile[T]) -> None:
         try:
-            loaded = await run_in_thread(lambda: file.load(self._cache_key), "pexpolicy-cache")
+            loaded = await run_in_thread(lambda: file.load(self.cache_key), "pexpolicy-cache")
         except (CacheFileError, RuntimeError) as error:
             self._warn("the file of data is ignored", error)
             return

@@ -172,7 +172,7 @@ CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     *((lambda make=make: make(work(), every=60), TypeError, "without ()") for make in MAKERS),
     (partial(MAKERS[0], work, every=60, once_per="process"), ValueError, "'worker', 'fleet'"),
-    (partial(MAKERS[1], work, every=60, first="lazy"), ValueError, "'required' or 'stale'"),
+    (partial(MAKERS[1], work, every=60, first="lazy"), ValueError, "'stale' or 'later'"),
     (partial(MAKERS[1], work, every=60, key="k", file=Path()), TypeError, "file is a CacheFile"),
     (partial(UNTYPED.counter, "calls", "Calls.", "room"), ValueError, r"write \['room'\]"),
     (partial(UNTYPED.gauge, "a", "A.", combine="avg"), ValueError, "combine is 'sum', 'max' or 'm"),
