@@ -51,6 +51,7 @@ from pexpolicy.testing.build import (
     opened,
 )
 from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.management_api import ManagementApi
 from pexpolicy.testing.requests import ABSENT, RequestError, make_request, url_of
 from pexpolicy.testing.runner import judge
 from pexpolicy.testing.simulator import Simulator
@@ -60,6 +61,7 @@ __all__ = [
     "Case",
     "CasesError",
     "ConfigError",
+    "ManagementApi",
     "Outcome",
     "PluginStartupError",
     "Policy",

@@ -1,0 +1,136 @@
+"""Stand-in for the Management API of Infinity, over the truth of a simulated platform."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import NAMESPACE_URL, uuid5
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from pexpolicy.testing.simulator import Simulator
+
+Fault = Literal[
+    "unauthorized", "forbidden", "busy", "slow", "html", "redirect", "broken", "totals", "twice"
+]
+"""What goes wrong with the requests for a resource: HTTP 401, 403, 429 and 500, no answer for
+``slow_s``, a page of HTML, a redirect to the login page, a total that differs on each page, and
+pages that begin with the last object of the page before.
+"""
+Object = dict[str, Any]
+_ROOT = "/api/admin"
+_STATUS = {"unauthorized": 401, "forbidden": 403, "busy": 429, "broken": 500, "redirect": 302}
+
+
+class ManagementApi:
+    """The Management API of a platform, with its paging and its faults, for one user.
+
+    ``objects`` has the lists of ``configuration`` by resource, and those of ``status`` that are not
+    of people, such as ``status/alarm``. ``faults`` names what goes wrong by resource, ``*`` for all
+    of them; ``retry_after`` is sent with 429. ``paths`` are the requests::
+
+        api = ManagementApi(platform)
+        api.add("ivr_theme", {"name": "Acme"}, {"name": "Board"})
+        async with api.serving() as url:
+            ...
+        api.faults["ivr_theme"] = "forbidden"
+    """
+
+    user, password = "reader", "of the platform"
+    page = 1000
+    """The most objects of one page."""
+
+    def __init__(self, platform: Simulator | None = None) -> None:
+        self.platform = platform or Simulator()
+        self.objects: dict[str, list[Object]] = {}
+        self.faults: dict[str, Fault] = {}
+        self.retry_after: str | None = "1"
+        self.slow_s = 10.0
+        self.paths: list[str] = []
+
+    def add(self, resource: str, *objects: Mapping[str, Any]) -> list[str]:
+        """Add objects of ``configuration``; return their addresses, for references to them."""
+        added: list[str] = []
+        for one in objects:
+            number = 1 + sum(map(len, self.objects.values()))
+            uri = f"{_ROOT}/configuration/v1/{resource}/{number}/"
+            listed = self.objects.setdefault(resource, [])
+            listed.append({"id": number, "resource_uri": uri, **one})
+            added.append(uri)
+        return added
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Serve it on a free port of 127.0.0.1; yield its URL."""
+        app = web.Application()
+        app.router.add_get(_ROOT + "/{api}/v1/{resource}/", self._handle)
+        async with TestServer(app, shutdown_timeout=0.1) as server:
+            yield str(server.make_url("")).rstrip("/")
+
+    def listed(self, api: str, resource: str) -> list[Object] | None:
+        """Return the objects of a resource; ``None`` for one that there is not."""
+        if (api, resource) == ("status", "participant"):
+            return [*self._participants()]
+        if (api, resource) == ("status", "conference"):
+            return [*self._conferences()]
+        return self.objects.get(resource if api == "configuration" else f"{api}/{resource}")
+
+    def _participants(self) -> list[Object]:
+        found: list[Object] = []
+        for person in self.platform.people:
+            for leg in person.legs if person.service else ():
+                since = leg["connect_time"]
+                row = {**leg, "id": leg["uuid"], "call_uuid": leg["call_id"]}
+                # In UTC without a zone.
+                row["connect_time"] = since and datetime.fromtimestamp(since, UTC).isoformat()[:-6]
+                del row["uuid"], row["call_id"]
+                found.append({**row, "resource_uri": f"{_ROOT}/status/v1/participant/{row['id']}/"})
+        return found
+
+    def _conferences(self) -> list[Object]:
+        names = {person.service: person for person in self.platform.people if person.service}
+        return [
+            {"id": str(uuid5(NAMESPACE_URL, name)), "name": name, "is_started": True}
+            | {"service_type": person.stage, "tag": person.legs[0]["service_tag"]}
+            for name, person in names.items()
+        ]
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.paths.append(request.raw_path)
+        api, resource = request.match_info["api"], request.match_info["resource"]
+        fault = self.faults.get(resource, self.faults.get("*", ""))
+        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        if request.headers.get("Authorization") != f"Basic {login}":
+            fault = "unauthorized"
+        if fault == "slow":
+            await asyncio.sleep(self.slow_s)
+        if fault == "html":
+            return web.Response(text="<html>Please log in</html>", content_type="text/html")
+        if (status := _STATUS.get(fault)) is not None:
+            headers = {"Location": "/login/"} if fault == "redirect" else {}
+            if fault == "busy" and self.retry_after is not None:
+                headers["Retry-After"] = self.retry_after
+            return web.Response(status=status, headers=headers)
+        rows = self.listed(api, resource)
+        return web.Response(status=404) if rows is None else self._list(request, rows, fault)
+
+    def _list(self, request: web.Request, rows: list[Object], fault: str) -> web.Response:
+        query = dict(request.query)
+        limit = min(int(query.pop("limit", 20)) or self.page, self.page)
+        offset = int(query.pop("offset", 0))
+        for field, value in query.items():
+            rows = [one for one in rows if field == "format" or str(one.get(field)) == value]
+        total, end = len(rows), offset + limit
+        first = max(offset - (fault == "twice"), 0)
+        more = f"{request.path}?limit={limit}&offset={end}" if end < total else None
+        before = f"{request.path}?limit={limit}&offset={offset - limit}" if offset else None
+        if fault == "totals":
+            total += len(self.paths)
+        meta: Object = {"limit": limit, "offset": offset, "total_count": total}
+        meta |= {"next": more, "previous": before}
+        return web.json_response({"meta": meta, "objects": rows[first:end]})
