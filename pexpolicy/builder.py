@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 from pexpolicy import __version__
 from pexpolicy.access.warnings import access_warnings, core_paths, path_findings, port_findings
-from pexpolicy.background.sources import SourceLease
+from pexpolicy.background.sources import SourceLease, driver_of
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
@@ -23,7 +24,7 @@ from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.endpoints.object_names import NameSource, ObjectNames
 from pexpolicy.fleet.last_good import Fallback, changed_secrets, last_good, state_folder
 from pexpolicy.fleet.policy_hash import inputs_of
 from pexpolicy.models.context import LIVE, LiveValues, using_live_values, using_wall_clock
@@ -38,6 +39,9 @@ from pexpolicy.plugins.binding import (
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
 from pexpolicy.policy import BuildContext, Policy, release
+
+MAX_PLACES = 1000
+"""Places of an unknown name that have a warning."""
 
 
 def build_policy(
@@ -61,9 +65,9 @@ def build_policy(
     live = LiveValues()
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
+        names = _names(settings, sources, problems := [*problems])
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
-    names = ObjectNames(given) if (given := settings.infinity.names) else None
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
     if live.used and live.read is None and not unbuilt:
         text = f"is not active, and conditions on {', '.join(sorted(live.used))} need it"
@@ -81,8 +85,8 @@ def build_policy(
     tables = {plugin.name: plugin.table for plugin in plugins}
     changes = {"sources": {}, "policy_hash": inputs.policy_hash, "plugins": tables}
     settings = settings.model_copy(update=changes)
-    named = settings.present.files if settings.present is not None else ()
-    told.files[:0] = (settings.path, *named, *settings.secret_files)
+    present = settings.present.files if settings.present is not None else ()
+    told.files[:0] = (settings.path, *present, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
     told.warnings = [*_short_pins(told, settings.infinity.min_pin_length), *told.warnings, *unused]
     # Only some commands show them, and files are read for them.
@@ -93,13 +97,24 @@ def build_policy(
     ]
     told.core_warnings = lambda: (
         *config_warnings(settings, plugins),
+        *(_name_warnings(names) if names is not None else ()),
         *(port_findings(settings, file_user()) if file_user is not None else ()),
         *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
     )
     chains, background = _chains(settings, context, names, plugins)
     policy = Policy(settings, tuple(plugins), sources, told, chains, background, context)
-    policy.inputs = inputs
+    policy.inputs, policy.names = inputs, names
     return policy
+
+
+def _names(settings: Settings, sources: SourceLease, problems: list[Problem]) -> ObjectNames | None:
+    """Return what checks the names of Infinity, if any are known."""
+    table, source = settings.infinity, None
+    try:
+        source = None if table.source is None else driver_of(table.source, NameSource, sources)
+    except ValueError as error:
+        problems.append(Problem(("infinity", "source"), str(error)))
+    return ObjectNames(table.names, source) if table.names or source else None
 
 
 def _chains(
@@ -245,11 +260,29 @@ def _undeclared(told: Descriptions, names: ObjectNames | None) -> Iterable[Probl
     """Yield a problem for each static decision that names an object missing in ``[infinity]``."""
     for plugin, items in told.decisions.items():
         for key, decision in items:
+            if names is None:
+                return
+            names.record(("plugins", plugin, "settings", *key), decision)
             try:
-                names.check(decision) if names is not None else None
+                names.check(decision)
             except DecisionError as error:
                 where = ("plugins", plugin, "settings", *key, error.refusal.field)
                 yield Problem(where, error.refusal.rule)
+
+
+def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:
+    """Yield a warning for each use of a name that is unknown to Infinity, as its API says."""
+    if names.source is not None and not names.source.listed_names():
+        text = "its names are not known: use check --open, or name a cache for the next time"
+        yield ConfigWarning(("infinity", "source"), text)
+    for kind, known in names.listed.items():
+        if known.problem:
+            at = datetime.fromtimestamp(known.fetched_at, UTC)
+            text = f"{kind}: those of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
+            yield ConfigWarning(("infinity", "source"), text)
+    for one in names.unknown():
+        more = f" ({count} uses)" if (count := len(one.places)) > MAX_PLACES else ""
+        yield from (ConfigWarning(at, one.text + more) for at in one.places[:MAX_PLACES])
 
 
 def _short_pins(told: Descriptions, least: int) -> Iterable[ConfigWarning]:

@@ -27,6 +27,7 @@ from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.fleet.last_good import Fallback
 from pexpolicy.fleet.policy_hash import PolicyInputs
@@ -98,6 +99,8 @@ class Policy:
 
     inputs: PolicyInputs
     """What it was built from."""
+    names: ObjectNames | None = None
+    """The names of Infinity, if any are known."""
 
     def __init__(
         self,
@@ -203,6 +206,8 @@ class Policy:
             stack.push_async_callback(self._background.finish)
             self._background.open()
             self._tasks = tasks
+            if in_server and self.names is not None and self.names.source and self._log is not None:
+                stack.enter_context(self.names.watching(self._log.warning))
             if in_server and self.shared_state is not None:
                 owned = ((owner, one) for (owner, _), data in self._refreshed() for one in data)
                 named = {f"{owner}/{one.name}": one for owner, one in owned}

@@ -64,7 +64,7 @@ class _SourceType:
         isinstance(None, kind)  # a protocol that cannot be checked raises TypeError here
 
         def driver(value: object, info: ValidationInfo) -> object:
-            return _driver_of(value, kind, (info.context or {}).get("sources"))
+            return driver_of(value, kind, (info.context or {}).get("sources"))
 
         return core_schema.with_info_plain_validator_function(driver)
 
@@ -76,8 +76,11 @@ Source = Annotated[T, _SourceType()]
 """
 
 
-def _driver_of(value: object, expected: type, lease: SourceLease | None) -> object:
-    """Return the driver that a setting names; tests may pass a driver itself."""
+def driver_of(value: object, expected: type, lease: SourceLease | None) -> Any:
+    """Return the driver that a setting names; tests may pass a driver itself.
+
+    Raises ``ValueError``.
+    """
     if not isinstance(value, str):
         if isinstance(value, expected) and not isinstance(value, dict | list | int | float):
             return value

@@ -208,7 +208,7 @@ class ChainRun:
                         if not isinstance(answer, Decision) and answer is not None:
                             answer = await answer
                         if chain.names is not None and answer is not None:
-                            chain.names.check(answer)
+                            answer = chain.names.check(answer)
                 except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
                     if abandoned != self.abandoned:
                         return

@@ -27,10 +27,12 @@ from pexpolicy.cli.common import (
     print_warnings,
     refuse,
     screen,
+    warn,
 )
 from pexpolicy.config.places import Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import BuildContext, Policy
@@ -72,10 +74,11 @@ def check(
     context = BuildContext(file_user=file_user(config, user))
     try:
         policy = build(config, preflight_problems, context)
-        if not as_json:
-            warnings = print_warnings(policy)
-        if opens:
-            asyncio.run(_open_and_close(policy))
+        try:
+            if opens:
+                asyncio.run(_open_and_close(policy))
+        finally:
+            warnings = [] if as_json else print_warnings(policy)
     except ConfigError as raised:
         error = raised
     if as_json:
@@ -119,7 +122,13 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
 
 async def _open_and_close(policy: Policy) -> None:
     async with policy.serving():
-        pass
+        names = policy.names
+        if names is not None and names.source is not None:
+            try:
+                await names.source.refresh_names()
+            except Exception as error:  # noqa: BLE001 - a driver raises what it likes
+                warn(f"[infinity] source: {describe_error(error).summary}")
+        _ = policy.warnings  # of the names as they are now
 
 
 HOST_KEYS = ("priority", "timeout", "on_error", "mode", "isolation")

@@ -1,9 +1,12 @@
-"""Names of objects in Infinity: an unknown one invalidates the answer."""
+"""Names of objects in Infinity: an unknown one invalidates the answer, or is a warning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.models.contract import contract_of
@@ -11,7 +14,9 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
 from pexpolicy.models.validation import refusal
-from pexpolicy.text import brief, suggest
+from pexpolicy.text import brief, did_you_mean, suggest
+
+D = TypeVar("D", bound=Decision)
 
 NAMED_OBJECTS: dict[str, str] = {
     "ivr_theme_name": "themes",
@@ -35,17 +40,81 @@ NAMED_OBJECTS: dict[str, str] = {
 """Fields that name an object of Infinity, and the key of ``[infinity]`` that lists the names."""
 MAX_COMPARED = 300
 """Names that an unknown one is compared with, as a call waits meanwhile: 10 ms."""
+MAX_SHOWN = 5
+"""Places of a name in the log."""
+MAX_SUGGESTED = 20
+"""Unknown names of one look for which the nearest one is looked for, which takes 10 ms each."""
+Place = tuple[str | int, ...]
+
+
+class NameList(NamedTuple):
+    """The names of one kind as a source has last seen them."""
+
+    names: frozenset[str]
+    fetched_at: float
+    """Seconds since 1970."""
+    problem: str = ""
+    """Why a newer list is not used."""
+
+
+@runtime_checkable
+class NameSource(Protocol):
+    """A source that lists the names of Infinity."""
+
+    on_names: list[Callable[[], None]]
+    """Called after each fetch, in a thread."""
+
+    def listed_names(self) -> Mapping[str, NameList]:
+        """Return the lists by kind, without I/O; none of a kind that was never seen."""
+        ...
+
+    async def refresh_names(self) -> None:
+        """Fetch the lists now; raise what that raises."""
+
+
+class UnknownName(NamedTuple):
+    """A name in static decisions that Infinity does not have, and where it is used."""
+
+    kind: str
+    name: str
+    text: str
+    """What is wrong, for the first ones with the likely name."""
+    places: list[Place]
+
+    @property
+    def shown(self) -> list[str]:
+        """The places that a log line has."""
+        return [".".join(map(str, place)) for place in self.places[:MAX_SHOWN]]
 
 
 class ObjectNames:
-    """The names that ``[infinity]`` of the configuration lists, by kind."""
+    """The names of Infinity by kind: those in the configuration, and those of a source.
 
-    def __init__(self, declared: Mapping[str, frozenset[str]]) -> None:
+    A name that the configuration does not list is an error, and one that only the source does not
+    list a warning: its lists may be old or cut.
+    """
+
+    def __init__(
+        self, declared: Mapping[str, frozenset[str]], source: NameSource | None = None
+    ) -> None:
         self._declared = declared
+        self.source = source
+        self._uses: dict[tuple[str, str], list[Place]] = defaultdict(list)
 
-    def check(self, decision: Decision) -> None:
-        """Raise ``DecisionError`` for a name of a declared kind that is not listed."""
+    @property
+    def listed(self) -> Mapping[str, NameList]:
+        """The lists of the source, without the kinds that the configuration lists."""
+        found = self.source.listed_names() if self.source is not None else {}
+        return {kind: one for kind, one in found.items() if kind not in self._declared}
+
+    def check(self, decision: D) -> D:
+        """Return the decision, with a warning for each name that the source does not list.
+
+        Raise ``DecisionError`` for a name of a declared kind that is not listed.
+        """
         contract = contract_of(type(decision))
+        listed = self.source.listed_names() if self.source is not None else {}
+        warnings = []
         for field, value in _named(decision.set_fields(), contract.names):
             kind = NAMED_OBJECTS[field]
             known = self._declared.get(kind)
@@ -54,6 +123,57 @@ class ObjectNames:
                 text += suggest(value, sorted(known)) if len(known) <= MAX_COMPARED else ""
                 mark = Confidence.TRANSCRIBED
                 raise DecisionError(refusal(contract, field, value, text, mark))
+            if known is None and kind in listed and value and value not in listed[kind].names:
+                # The nearest one is not looked for, as a call waits and may come often.
+                text = _not_listed(kind, value, listed[kind].names, suggests=False)
+                warnings.append(f"{field}: {text}")
+        return decision.with_warnings(*warnings) if warnings else decision
+
+    def record(self, place: Place, decision: Decision) -> None:
+        """Remember where a static decision uses names that only the source lists."""
+        for field, value in _named(decision.set_fields(), contract_of(type(decision)).names):
+            if value and (kind := NAMED_OBJECTS[field]) not in self._declared:
+                self._uses[kind, value].append((*place, field))
+
+    def unknown(self) -> list[UnknownName]:
+        """Return the names in static decisions that the source does not list now."""
+        listed, found = self.listed, list[UnknownName]()
+        for (kind, name), places in self._uses.items():
+            if kind in listed and name not in (names := listed[kind].names):
+                text = _not_listed(kind, name, names, suggests=len(found) < MAX_SUGGESTED)
+                found.append(UnknownName(kind, name, text, places))
+        return found
+
+    @contextmanager
+    def watching(self, warn: Callable[..., object]) -> Iterator[None]:
+        """Warn of each name that the source does not list any more, from now on."""
+        assert self.source is not None
+        known = {one[:2] for one in self.unknown()}
+
+        def look() -> None:
+            unknown = {one[:2]: one for one in self.unknown()}
+            for key in unknown.keys() - known:
+                one = unknown[key]
+                uses, at = len(one.places), one.shown
+                warn("a name is unknown to Infinity", problem=one.text, uses=uses, at=at)
+            known.clear()
+            known.update(unknown)
+
+        self.source.on_names.append(look)
+        try:
+            yield
+        finally:
+            self.source.on_names.remove(look)
+
+
+# Kept, as each look for the nearest name takes 10 ms, and status and log ask again and again.
+@lru_cache(maxsize=1000)
+def _not_listed(kind: str, name: str, known: frozenset[str], *, suggests: bool) -> str:
+    """Return that Infinity does not list a name, with the likely one."""
+    if not known:
+        return f"{brief(name)}: Infinity lists no {kind}, or the account may not read them"
+    near = did_you_mean(name, sorted(known)) if suggests and len(known) <= MAX_COMPARED else ""
+    return f"{brief(name)} is not one of the {kind} of Infinity{near}"
 
 
 def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[str, str]]:

@@ -88,7 +88,7 @@ class LocalPolicyError(ValueError):
     """A script or an input that cannot be used; the text says why."""
 
 
-def known_to_infinity(config: Path) -> tuple[Extras, Callable[[Decision], None]]:
+def known_to_infinity(config: Path) -> tuple[Extras, Callable[[Decision], object]]:
     """Return the extras of ``[infinity]``, and what checks the names in a decision against it.
 
     The check raises ``DecisionError``. Raise ``LocalPolicyError`` for a configuration that cannot

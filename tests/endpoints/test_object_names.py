@@ -1,11 +1,13 @@
 """Names of Infinity's own objects: where they are declared, an unknown one is never sent."""
 
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from pexpolicy import Conference, DecisionError, MediaLocation, ParticipantProperties
-from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.endpoints.object_names import NameList, ObjectNames
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin
 
@@ -95,3 +97,56 @@ def test_an_unknown_name_is_not_compared_with_thousands_in_a_call() -> None:
         assert caught.value.refusal.rule == (
             f"'Thema 299' is not listed under [infinity] themes{guess}"
         )
+
+
+class Listing:
+    """A source with these names."""
+
+    def __init__(self, **names: list[str]) -> None:
+        self.lists = {kind: NameList(frozenset(found), 0.0) for kind, found in names.items()}
+        self.on_names: list[Callable[[], None]] = []
+
+    def listed_names(self) -> Mapping[str, NameList]:
+        return self.lists
+
+    async def refresh_names(self) -> None:
+        pass
+
+
+def test_a_name_that_only_a_source_does_not_list_is_a_warning() -> None:
+    names = ObjectNames({"locations": frozenset(["Oslo"])}, Listing(themes=["Blue"], locations=[]))
+    assert names.check(conference(ivr_theme_name="Blue")).warnings == ()
+    assert names.check(MediaLocation(location="Oslo")).warnings == ()
+    (warning,) = names.check(conference(ivr_theme_name="Bleu")).warnings
+    assert "'Bleu' is not one of the themes of Infinity" in warning
+    assert names.check(conference(host_identity_provider_group="of no known kind")).warnings == ()
+    with pytest.raises(DecisionError):
+        names.check(MediaLocation(location="Bergen"))
+
+
+def test_a_name_that_disappears_is_warned_of_once_with_its_places() -> None:
+    source = Listing(themes=["Blue", "Green"])
+    names = ObjectNames({}, source)
+    for number in range(1200):
+        names.record(("rooms", number), conference(ivr_theme_name="Blue"))
+    said: list[dict[str, Any]] = []
+    with names.watching(lambda _, **fields: said.append(fields)):
+        for listed in (["Blue", "Green"], ["Blues", "Green"], ["Blues"], ["Blue"], []):
+            source.lists["themes"] = NameList(frozenset(listed), 0.0)
+            for look in source.on_names:
+                look()
+    assert [one["uses"] for one in said] == [1200, 1200]
+    assert "did you mean 'Blues'?" in said[0]["problem"]
+    assert "lists no themes" in said[1]["problem"]
+    assert said[0]["at"][:2] == ["rooms.0.ivr_theme_name", "rooms.1.ivr_theme_name"]
+    assert source.on_names == []
+
+
+def test_a_thousand_rooms_and_200_themes_are_checked_in_less_than_a_second() -> None:
+    names = ObjectNames({}, Listing(themes=[f"Theme {n} of Oslo" for n in range(200)]))
+    began = time.perf_counter()
+    for number in range(1000):
+        names.record(("rooms", number), conference(ivr_theme_name=f"Theme {number} of Osl"))
+    texts = [one.text for one in names.unknown()]
+    assert (len(texts), "did you mean" in texts[0]) == (1000, True)
+    assert time.perf_counter() - began < 1.0

@@ -139,7 +139,7 @@ class TenantTable(Table):
     """
 
 
-NOT_OBJECTS = ("min_pin_length", "extra_fields", "extra_values")
+NOT_OBJECTS = ("source", "min_pin_length", "extra_fields", "extra_values")
 """Keys of ``[infinity]`` that are not lists of object names."""
 
 
@@ -159,6 +159,10 @@ class EndpointTable(Table):
 class InfinityTable(Table):
     """``[infinity]``: object names of Infinity; an unlisted name of a listed kind is invalid."""
 
+    source: str | None = Field(None, min_length=1)
+    """NAME of a table `[sources.NAME]` that lists the names of Infinity, as the driver `infinity`
+    does. An unknown name is then a warning; lists that are written here win.
+    """
     locations: list[str] | None = None
     """`location`, `overflow_locations`, `outgoing_location_name`, `system_location_name`."""
     themes: list[str] | None = None
