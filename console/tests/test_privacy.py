@@ -96,6 +96,10 @@ STATUS = {
         }
     ],
     "sources": [{"name": "people", "failures": ["no column for alice"]}],
+    "names": {
+        "unknown": [{"problem": "'Blue' is not one of the themes", "at": ["rooms.alice"]}],
+        "kept": {"locations": "the new list is empty"},
+    },
 }
 
 
@@ -121,6 +125,9 @@ def test_texts_of_the_server_that_name_people_are_hidden_from_viewers(console: L
                 console.log_in(role)
                 for path in ("/configuration", "/plugins", "/plugins/rooms"):
                     assert ("alice" in console.get(path).text) != hides, (role, path)
+                page = console.get("/plugins").text
+                assert "Names of Infinity" in page
+                assert ("the new list is empty" in page) != hides
         finally:
             server.shutdown()
 

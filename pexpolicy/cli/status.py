@@ -247,6 +247,11 @@ def show_status(document: Document) -> None:
             print_table(console, names, listed, ("mean ms", "p99 ms"))
 
 
+def _unknown_names(document: Document) -> Iterator[tuple[str, Cell]]:
+    for one in (document.get("names") or {"unknown": ()})["unknown"]:
+        yield "", (f"{one['problem']}; in {', '.join(one['at'])}", "yellow")
+
+
 def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
     config, audit, certificate = (document[name] for name in ("config", "audit", "certificate"))
     yield "configuration", f"{config['path']} ({config['policy_hash']})"
@@ -255,6 +260,7 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         yield "", (text, "red")
     for change in config["changes"]:
         yield "", change
+    yield from _unknown_names(document)
     if bundle := document.get("bundle"):
         yield "bundle", f"{bundle['version']} (sequence {bundle['sequence']}) of {bundle['source']}"
     if keys := config["restart_required"]:

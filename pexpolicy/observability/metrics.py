@@ -80,6 +80,12 @@ DATA_INTERVAL = _highest(
     "Interval at which the data of a plugin is to be refreshed.",
     "plugin data",
 )
+UNKNOWN_NAMES = _gauge(
+    "pexpolicy_infinity_unknown_names",
+    "Names in static decisions that are unknown to Infinity, as its API says.",
+    "kind",
+    combine="max",
+)
 BACKGROUND_FAILURES = _gauge(
     "pexpolicy_plugin_background_failures",
     "Lifespans and background tasks of a plugin that have ended by a failure.",

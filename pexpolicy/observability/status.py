@@ -13,6 +13,7 @@ import orjson
 
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import describe_error
 from pexpolicy.fleet.bundle_source import report
 from pexpolicy.models.event import EVENTS, OTHER
@@ -100,6 +101,7 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             },
             "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
         },
+        "names": _names(policy.names),
         "refused": counted.by_last_label(metrics.REFUSED),
         "plugins": [
             {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}
@@ -123,6 +125,19 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             for node in counted.nodes.values()
         ],
     }
+
+
+def _names(names: ObjectNames | None) -> dict[str, Any] | None:
+    """Return the names that Infinity does not know, and the lists that were kept."""
+    if names is None or names.source is None:
+        return None
+    unknown = [
+        {"kind": one.kind, "name": one.name, "problem": one.text}
+        | {"uses": len(one.places), "at": one.shown}
+        for one in names.unknown()
+    ]
+    kept = {kind: one.problem for kind, one in names.listed.items() if one.problem}
+    return {"unknown": unknown, "kept": kept}
 
 
 def _memory() -> dict[str, int] | None:

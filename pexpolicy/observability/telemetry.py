@@ -360,6 +360,10 @@ def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...]
     yield metrics.BUILD_INFO, (__version__, policy.policy_hash), 1
     if policy.shared_state is not None:
         yield metrics.SHARED_AVAILABLE, (), policy.shared_state.is_available
+    if policy.names is not None:
+        unknown = [one.kind for one in policy.names.unknown()]
+        for kind in policy.names.listed:
+            yield metrics.UNKNOWN_NAMES, (kind,), unknown.count(kind)
     for queue in policy.observers:
         yield metrics.OBSERVER_PENDING, (queue.plugin,), queue.pending
     links = [link for chain in policy.chains.values() for link in chain.links]

@@ -107,6 +107,8 @@ class ServerStatus(_Part, frozen=True):
     refused: dict[str, int] = {}
     plugins: list[PluginState] = []
     sources: list[PluginState] = []
+    names: dict[str, Any] | None = None
+    """The names that are unknown to Infinity."""
     nodes: list[NodeState] = []
 
 

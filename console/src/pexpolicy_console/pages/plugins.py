@@ -90,9 +90,17 @@ async def plugins(request: web.Request) -> web.StreamResponse:
     hides = hides_names(request)
     found = [] if status is None else [_row(plugin, hour, hides) for plugin in status.plugins]
     sources = [] if status is None else status.sources
-    shadows = hour.differences
+    names = (status and status.names) or {"unknown": (), "kept": {}}
+    unknown = [f"{one['problem']}; in {', '.join(one['at'])}" for one in names["unknown"]]
+    unknown += [f"{kind}: the last names are kept: {why}" for kind, why in names["kept"].items()]
     return render(
-        request, "plugins.html", rows=found, sources=sources, problem=problem, shadows=shadows
+        request,
+        "plugins.html",
+        rows=found,
+        sources=sources,
+        unknown=unknown,
+        problem=problem,
+        shadows=hour.differences,
     )
 
 
