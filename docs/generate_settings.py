@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.attribute_docs import attribute_docs
+from pexpolicy_sources import DataSourceSettings
 
 SHIPPED = "pexpolicy_"
 """How the modules of the plugins of this repository begin."""
@@ -61,8 +62,7 @@ def page() -> str:
             _add_tables(tables, row, "", name)
         parts += [f"## {entry.name}\n", *(_section(*table) for table in tables.items())]
     drivers = {entry.name: entry.load().Settings for entry in _shipped("pexpolicy.sources")}
-    one, *others = (model.model_fields for model in drivers.values())
-    shared = [key for key in one if all(key in fields for fields in others)]
+    shared = list(DataSourceSettings.model_fields)
     title = "[sources.NAME]"
     parts += ["## sources\n", _section(next(iter(drivers.values())), [title], shared)]
     for name, model in drivers.items():

@@ -53,6 +53,8 @@ class ClientCredentials:
     ``start`` runs the request in a task that outlives the call.
     """
 
+    limit = LIMIT_S
+
     def __init__(
         self,
         url: str,
@@ -90,11 +92,14 @@ class ClientCredentials:
         if token == self._token:
             self._token = ""
 
-    async def _fetch(self, session: aiohttp.ClientSession) -> Reply:
+    def request(self) -> dict[str, Any]:
+        """Return what identifies the client."""
         headers = {"Accept": "application/json", "Authorization": self._login}
-        reply = await fetch(
-            session, "POST", URL(self._url), LIMIT_S, MAX_BYTES, data=self._form, headers=headers
-        )
+        return {"data": self._form, "headers": headers}
+
+    async def _fetch(self, session: aiohttp.ClientSession) -> Reply:
+        request, url = self.request(), URL(self._url)
+        reply = await fetch(session, "POST", url, self.limit, MAX_BYTES, **request)
         if reply.failure:
             return SourceUnavailableError(f"the token server failed: {reply.failure}")
         status = reply.status

@@ -1,0 +1,341 @@
+"""Driver ``infinity``: what the Management API of Pexip Infinity has, and its names of objects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, Literal, Self
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+from pydantic import Field, model_validator
+from typing_extensions import override
+from yarl import URL
+
+from pexpolicy import ConfigPath, PluginSettings, Refreshed, Secret, SettingsError, get_logger
+from pexpolicy.background.refreshed import CacheFileError
+from pexpolicy.config.outgoing import basic, is_encrypted, revealed, tls_context
+from pexpolicy.conformance.replies import Reply, client_session, fetch
+from pexpolicy.endpoints.object_names import NameList
+from pexpolicy.files import CacheFile
+from pexpolicy_sources.data_source import QueryError, Row, SourceError, SourceUnavailableError
+from pexpolicy_sources.http import Base, ClientCredentials
+
+RESOURCES = {
+    "locations": "system_location",
+    "themes": "ivr_theme",
+    "identity_provider_groups": "identity_provider_group",
+    "h323_gatekeepers": "h323_gatekeeper",
+    "sip_proxies": "sip_proxy",
+    "mssip_proxies": "mssip_proxy",
+    "teams_proxies": "teams_proxy",
+    "stun_servers": "stun_server",
+    "turn_servers": "turn_server",
+    "gms_access_tokens": "gms_access_token",
+    "media_playlists": "media_library_playlist",
+}
+"""The resource of ``configuration`` that has the names of each kind."""
+PAGE = 1000
+MAX_PAGES = 200
+MAX_BYTES = 32 << 20
+"""Size of one page."""
+READINGS = 3
+"""How often a list is read that changes meanwhile; then all objects that were seen count."""
+REQUEST_S = 30.0
+"""Seconds for one request; an answer may take more than 10."""
+NAMES_S = 300.0
+"""Seconds for the names of all kinds."""
+FAILURES = 3
+"""Failures in a row after which the API is not asked for ``PAUSE_S``, wrong credentials too."""
+PAUSE_S = 60.0
+REPEATS = 2
+"""Of a request that was one too many for the API."""
+MAX_WAIT_S = 60.0
+"""Seconds until such a request is repeated."""
+TOKEN_S = 300
+"""Life of the assertion that a token is asked for with."""
+
+Api = Literal["configuration", "status", "history"]
+
+
+class InfinitySettings(PluginSettings):
+    """``[sources.NAME]`` with ``driver = "infinity"``. Times in seconds."""
+
+    url: Base
+    """The Management Node, such as ``https://mgr.example.com``."""
+    user: str | None = Field(None, min_length=1, pattern=r"^[^:\x00-\x1f]+$")
+    """An account that may read; best one of its own."""
+    password: Secret | None = None
+    """Its password."""
+    client_id: str | None = Field(None, min_length=1)
+    """The OAuth 2.0 client in place of an account."""
+    client_key: Secret | None = None
+    """Its private key, in PEM or as a JSON Web Key."""
+    audience: str | None = None
+    """The ``aud`` of its tokens, if it is not the name of the Management Node in ``url``."""
+    ca_file: ConfigPath | None = None
+    """Certificates to trust instead of those of the system."""
+    every: float = Field(600.0, ge=1.0)
+    """Time between two readings of the names, shortened at random by up to a fifth."""
+    cache: ConfigPath | None = None
+    """A file that keeps the names, for a start without the API and for ``pexpolicy check``."""
+    requests_per_minute: int = Field(60, ge=10, le=900)
+    """The most that this server asks of the API, which has 1,000 for all its clients."""
+
+    @model_validator(mode="after")
+    def _one_encrypted_way_to_authenticate(self) -> Self:
+        given = [n for n in ("user", "password", "client_id", "client_key") if getattr(self, n)]
+        if given not in (["user", "password"], ["client_id", "client_key"]):
+            ways = "user and password_file, or client_id and client_key_file of an OAuth 2.0 client"
+            raise ValueError(f"write {ways}")
+        if self.audience is not None and self.client_id is None:
+            raise ValueError("audience belongs to client_id")
+        if not is_encrypted(self.url):
+            raise ValueError(f"{self.url} would get credentials unencrypted: write https://")
+        return self
+
+
+class SignedLogin(ClientCredentials):
+    """Fetches tokens of the Management Node with an assertion that the client signs (RFC 7523)."""
+
+    limit = REQUEST_S
+
+    def __init__(self, settings: InfinitySettings, start: Callable[..., Any]) -> None:
+        try:
+            from joserfc import jwt  # noqa: PLC0415 - for OAuth only
+            from joserfc.jwk import ECKey  # noqa: PLC0415 - the same
+        except ImportError:
+            text = "needs joserfc: pip install 'pexpolicy-sources[oauth]'"
+            raise SettingsError(text, key="client_key") from None
+        root, key = URL(settings.url), revealed(settings.client_key)
+        url, client = f"{str(root).rstrip('/')}/oauth/token/", settings.client_id or ""
+        super().__init__(url, (client, ""), None, start)
+        claims = {"iss": client, "sub": client, "aud": settings.audience or root.host}
+
+        def sign() -> str:
+            now = int(time.time())
+            more = {"iat": now, "exp": now + TOKEN_S, "jti": str(uuid.uuid4())}
+            return jwt.encode({"alg": "ES256"}, claims | more, made)
+
+        try:
+            made = ECKey.import_key(orjson.loads(key) if key.startswith("{") else key)
+            _ = sign()
+        except Exception:  # noqa: BLE001 - whatever the library raises, and no text of it
+            text = "is no key of the curve P-256, in PEM or as a JSON Web Key"
+            raise SettingsError(text, key="client_key") from None
+        self._sign = sign
+
+    @override
+    def request(self) -> dict[str, Any]:
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": self._sign(),
+            "scope": "is_admin use_api",
+        }
+        return {"data": form, "headers": {"Accept": "application/json"}}
+
+
+class InfinitySource:
+    """The Management API of one platform, which is slow and shared: one request at a time, at most
+    ``requests_per_minute``, none while it fails, and never one that a call waits for.
+    """
+
+    Settings = InfinitySettings
+
+    def __init__(self, settings: InfinitySettings) -> None:
+        self.settings = settings
+        self.clock: Callable[[], float] = time.monotonic
+        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self.on_names: list[Callable[[], None]] = []
+        self._base = str(URL(settings.url)).rstrip("/")
+        self._tls = tls_context(settings.ca_file)
+        self._login: SignedLogin | None = None
+        if settings.client_id is not None:
+            self._login = SignedLogin(settings, asyncio.create_task)
+        self._session: aiohttp.ClientSession | None = None
+        self._turn = asyncio.Lock()
+        self._sent: deque[float] = deque(maxlen=settings.requests_per_minute)
+        self._failures, self._paused_until, self._problem = 0, 0.0, ""
+        file = None if settings.cache is None else CacheFile(settings.cache, dict[str, NameList])
+        self._names: Refreshed[dict[str, NameList]] = Refreshed(
+            self._fetch_names,
+            every=settings.every,
+            timeout=NAMES_S,
+            first="later",
+            key=self._base,
+            file=file,
+            name="names",
+            jitter=0.2,
+        )
+        self._problems: dict[str, str] = {}
+        self._lists: dict[str, NameList] = {}
+        with suppress(CacheFileError):  # reported when it is opened
+            kept = None if file is None else file.load(self._names.cache_key)
+            self._lists = {} if kept is None else kept[0]
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(ssl=self._tls, limit=1)
+        self._session = client_session(connector, aiohttp.ClientTimeout(total=REQUEST_S))
+        if self._names.age < float("inf"):  # those of the generation before
+            self._lists = self._names.value
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    # ---- the names of objects
+
+    def listed_names(self) -> Mapping[str, NameList]:
+        """Return the last lists by kind, those of the cache before the first reading."""
+        return self._lists
+
+    async def refresh_names(self) -> None:
+        """Read the names now; raises ``SourceError``, and ``TimeoutError``."""
+        await self._names.refresh()
+
+    async def _fetch_names(self) -> dict[str, NameList]:
+        """Read the names of all kinds; raise ``SourceUnavailableError`` if none can be read."""
+        found: dict[str, NameList] = {}
+        failures: list[SourceError] = []
+        for kind, resource in RESOURCES.items():
+            last = self._lists.get(kind, NameList(frozenset(), 0.0))
+            names, problem = frozenset[str](), ""
+            try:
+                rows = await self.objects(resource)
+                names = frozenset(n for row in rows if isinstance(n := row.get("name"), str) and n)
+            except SourceError as error:
+                failures.append(error)
+                problem = str(error)
+            if not problem and len(names) * 2 < len(last.names):
+                counted = f"has {len(names)} of {len(last.names)} names" if names else "is empty"
+                problem = f"the new list {counted}"
+            if not problem:
+                found[kind] = NameList(names, time.time())
+            elif kind in self._lists:
+                found[kind] = last._replace(problem=problem)
+            if problem and problem != self._problems.get(kind):
+                get_logger().warning("names of Infinity are not read", kind=kind, problem=problem)
+            self._problems[kind] = problem
+        if len(failures) == len(RESOURCES):
+            raise SourceUnavailableError(str(failures[0]))
+        self._lists = found
+        for call in self.on_names.copy():
+            await asyncio.to_thread(call)
+        return found
+
+    # ---- objects
+
+    async def objects(self, resource: str, api: Api = "configuration", **filters: str) -> list[Row]:
+        """Return all objects of a resource, each once.
+
+        Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
+        """
+        found: dict[str, Row] = {}
+        for _ in range(READINGS):
+            totals: set[object] = set()
+            async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
+                totals.add(total)
+                for row in rows:
+                    key = row.get("id") or row.get("resource_uri") or row
+                    found[str(key)] = row
+            if len(totals) <= 1 and all(one == len(found) for one in totals - {None}):
+                break
+        return list(found.values())
+
+    async def _pages(
+        self, path: str, filters: Mapping[str, str]
+    ) -> AsyncIterator[tuple[object, list[Row]]]:
+        """Yield the total and the objects of each page."""
+        query: str | None = urlencode({"limit": PAGE, "offset": 0, **filters})
+        asked: set[str] = set()
+        while query is not None:
+            if query in asked or len(asked) >= MAX_PAGES:
+                raise QueryError(f"{path} has pages without end")
+            asked.add(query)
+            document = await self._get(f"{path}?{query}")
+            meta, rows = document.get("meta"), document.get("objects")
+            is_list = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+            if not isinstance(meta, dict) or not is_list:
+                raise QueryError(f"{path} is no list of objects")
+            assert isinstance(rows, list)
+            yield meta.get("total_count"), rows
+            # Only its query is used: credentials go nowhere else.
+            following = meta.get("next")
+            query = following.partition("?")[2] or None if isinstance(following, str) else None
+
+    async def _get(self, target: str) -> dict[str, Any]:
+        """Return a document; raises ``SourceError``."""
+        async with self._turn:
+            if self.clock() < self._paused_until:
+                raise SourceUnavailableError(f"the API is not asked now: {self._problem}")
+            try:
+                document = await self._document(target)
+            except SourceUnavailableError as error:
+                self._failures, self._problem = self._failures + 1, str(error)
+                if self._failures >= FAILURES:
+                    self._paused_until = self.clock() + PAUSE_S
+                raise
+            except QueryError:
+                self._failures = 0
+                raise
+            self._failures = 0
+            return document
+
+    async def _document(self, target: str) -> dict[str, Any]:
+        reply = await self._request(target)
+        for attempt in range(1, REPEATS + 1):
+            if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+                written = reply.headers.get("Retry-After", "")
+                is_number = written.isascii() and written.isdigit()
+                wait = max(float(written), 1.0) if is_number else 5.0 * attempt
+                await self.sleep(min(wait, MAX_WAIT_S))
+                reply = await self._request(target)
+        path, status = target.partition("?")[0], reply.status
+        if reply.failure:
+            raise SourceUnavailableError(reply.failure)
+        if status == HTTPStatus.OK:
+            with suppress(ValueError):
+                document = await asyncio.to_thread(orjson.loads, reply.body)
+                if isinstance(document, dict):
+                    return document
+                raise QueryError(f"{path} is no list of objects")
+            raise SourceUnavailableError(f"{path} is not JSON but {reply.media_type}")
+        text = f"{path} is {reply.line}"
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            text = f"the account may not read {path} (HTTP {status})"
+        elif status < HTTPStatus.BAD_REQUEST:
+            text = f"{path} is redirected, as to a login page"
+        is_of_all = status not in (400, 403, 404, 405, 410)
+        raise SourceUnavailableError(text) if is_of_all else QueryError(text)
+
+    async def _request(self, target: str) -> Reply:
+        if self._session is None:
+            raise SourceUnavailableError("the source is not open")
+        if self._login is None:
+            login = basic(self.settings.user or "", revealed(self.settings.password))
+            return await self._send(self._session, target, login)
+        reply = Reply(0.0)
+        for _ in range(2):
+            token = await self._login.token(self._session)
+            reply = await self._send(self._session, target, f"Bearer {token}")
+            if reply.status != HTTPStatus.UNAUTHORIZED:
+                break
+            self._login.forget(token)  # it may have been revoked before its end
+        return reply
+
+    async def _send(self, session: aiohttp.ClientSession, target: str, login: str) -> Reply:
+        """Send a request once less than ``requests_per_minute`` were sent in a minute."""
+        if len(self._sent) == self._sent.maxlen and (wait := self._sent[0] + 60 - self.clock()) > 0:
+            await self.sleep(wait)
+        self._sent.append(self.clock())
+        headers = {"Accept": "application/json", "Authorization": login}
+        url = URL(self._base + target, encoded=True)
+        return await fetch(session, "GET", url, REQUEST_S, MAX_BYTES, headers=headers)
