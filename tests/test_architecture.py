@@ -65,10 +65,13 @@ PUBLIC = (
 )
 """What plugins may import in addition to ``pexpolicy`` itself."""
 INTERNAL = (
+    "access.certificates",
+    "background.refreshed",
     "background.shared",
     "background.shared_state",
     "chain.circuit_breaker",
     "cli.common",
+    "cli.doctor",
     "cli.http_client",
     "cli.status",
     "config.files",
@@ -84,9 +87,11 @@ INTERNAL = (
     "models.contract",
     "models.difference",
     "models.errors",
+    "models.outcome",
     "models.request",
     "models.validation",
     "plugins.changes",
+    "policy",
     "text",
 )
 """What only the plugins of this repository import in addition, as they are released with it."""

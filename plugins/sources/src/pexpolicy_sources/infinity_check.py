@@ -1,0 +1,428 @@
+"""``pexpolicy infinity check``: what does not fit between this server and Infinity."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+from cryptography import x509
+from yarl import URL
+
+from pexpolicy import Continue
+from pexpolicy.access.certificates import CertificateFiles, load
+from pexpolicy.cli.common import (
+    EX_CONFIG,
+    EX_TEMPFAIL,
+    build,
+    config_option,
+    count,
+    examples,
+    json_option,
+    print_json,
+    print_lines,
+    print_table,
+    refuse,
+    screen,
+)
+from pexpolicy.cli.doctor import verify_chain
+from pexpolicy.cli.status import running_status
+from pexpolicy.config.secrets import SecretError
+from pexpolicy.events.receiver import PATH
+from pexpolicy.models.outcome import DEFAULT, Outcome
+from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.testing import make_request
+from pexpolicy_sources.data_source import Row, SourceError
+from pexpolicy_sources.infinity import Api, InfinitySource
+
+LOOKUPS = {
+    "service_configuration": "enable_service_lookup",
+    "participant_properties": "enable_participant_lookup",
+    "media_location": "enable_media_location_lookup",
+    "participant_avatar": "enable_avatar_lookup",
+    "directory_information": "enable_directory_lookup",
+    "registration_alias": "enable_registration_lookup",
+}
+"""The switch of a policy profile for each request."""
+READ: dict[str, Api] = dict.fromkeys(
+    ("policy_server", "event_sink", "system_location", "conference", "conference_alias", "device"),
+    "configuration",
+)
+READ |= {"worker_vm": "configuration", "global": "configuration", "alarm": "status"}
+COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
+"""Fields that a room of Infinity and a service of ours share."""
+PEOPLE = {f"participant_{what}" for what in ("connected", "updated", "disconnected")}
+"""Events without which the live counts are wrong."""
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared only
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green", "skipped": "dim"}
+Found = Iterator[tuple[str, str, str]]
+"""State, subject and text."""
+
+
+class Finding(NamedTuple):
+    """What was looked at, one of ``STYLES``, the object, and why."""
+
+    check: str
+    state: str
+    subject: str
+    text: str
+
+
+class Check:
+    """Compares a serving policy with the objects of a platform, which ``read`` reads.
+
+    ``status`` is that of the running server; ``url`` is what nodes ask, if the configuration does
+    not have it.
+    """
+
+    def __init__(
+        self, policy: Policy, ca_file: Path | None, status: Mapping[str, Any] | None, url: str
+    ) -> None:
+        self._policy, self._ca_file, self._status = policy, ca_file, status
+        self._settings = settings = policy.settings
+        self._objects: dict[str, list[Row]] = defaultdict(list)
+        self._refused: dict[str, str] = {}
+        self._files: CertificateFiles | None = None
+        certified: list[str] = []
+        if settings.tls is not None:
+            self._files = CertificateFiles.of(settings.tls, settings.path.parent)
+            certified = _names_of(load(self._files).leaf)
+        self._certified = certified
+        server = settings.server
+        scheme, host = "http" if self._files is None else "https", server.host.strip("[]")
+        made = URL.build(scheme=scheme, host="host", port=server.port, path=server.base_path)
+        self._is_proxied, self._url = bool(url), URL(url) if url else made
+        names = [] if host in ANY_ADDRESS else [host]
+        names += [socket.gethostname(), settings.instance, *certified]
+        self._names = [*dict.fromkeys(names)] if not url else [self._url.host or ""]
+
+    async def read(self, source: InfinitySource) -> None:
+        """Read the platform; raises ``SourceError`` if nothing can be read."""
+        await source.refresh_names()
+        for resource, api in READ.items():
+            try:
+                self._objects[resource] = await source.objects(resource, api)
+            except SourceError as error:
+                self._refused[resource] = str(error)
+        self._profiles, self._sinks = self._ours("policy_server"), self._ours("event_sink")
+
+    async def findings(self) -> list[Finding]:
+        """Return all findings, the mistakes first."""
+        found: list[Finding] = []
+        for name, rows in {
+            "read": (("skipped", *one) for one in self._refused.items()),
+            "profile": self._of_profiles(),
+            "location": self._of_locations(),
+            "certificate": self._of_certificate(),
+            "events": self._of_events(),
+            "node": self._of_nodes(),
+            "name": self._of_names(),
+        }.items():
+            found += (Finding(name, *row) for row in rows)
+        for others in (self._of_rooms(), self._of_devices()):
+            found += [one async for one in others]
+        return sorted(found, key=lambda one: [*STYLES].index(one.state))
+
+    def _is_ours(self, row: Row) -> bool:
+        return any(_matches(_url_of(row).host or "", name) for name in self._names)
+
+    def _ours(self, resource: str) -> list[Row]:
+        """Return the objects with a URL of this server; without any, those of the only server."""
+        rows = [row for row in self._objects[resource] if _url_of(row).host]
+        is_alone = not self._is_proxied and len({_url_of(row).host for row in rows}) == 1
+        return [row for row in rows if self._is_ours(row)] or (rows if is_alone else [])
+
+    def _of_profiles(self) -> Found:
+        if not self._profiles and "policy_server" not in self._refused:
+            others = ", ".join(str(_url_of(one)) for one in self._objects["policy_server"])
+            text = f"none is for this server ({', '.join(self._names)}); there are: "
+            yield "error", "policy profiles", text + (others or "none")
+        users = {one.user for one in self._settings.credentials}
+        for profile in self._profiles:
+            name, user = str(profile.get("name")), profile.get("username")
+            yield from self._of_address(profile, "")
+            if isinstance(user, str) and users and user not in users:
+                known = f"[auth] has {', '.join(sorted(users))}"
+                yield "error", name, f"its user is {user or 'not set'}, and {known}"
+            if not self._locations_with("policy_server", "policy_server", [profile]):
+                yield "warning", name, "no location has it, so it asks nothing"
+            asked = [kind for kind, switch in LOOKUPS.items() if profile.get(switch)]
+            yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
+            for kind, switch in LOOKUPS.items() if asked else ():
+                links = self._policy.chains[kind].links
+                plugins = ", ".join(dict.fromkeys(link.plugin for link in links))
+                if plugins and switch in profile and kind not in asked:
+                    yield "warning", name, f"{switch} is off: {plugins} is never asked for {kind}"
+                if not plugins and kind in asked:
+                    yield "note", name, f"{switch} is on, and no plugin answers {kind}"
+            for key in (key for key in profile if profile[key] is True):
+                if key.startswith(("enable_internal_", "prefer_local_")):
+                    yield "note", name, f"{key} is on: Infinity may change answers"
+
+    def _of_address(self, row: Row, more: str) -> Found:
+        """Yield whether a URL is right; that of an event sink ends in ``more``."""
+        url, ours, name, flaws = _url_of(row), self._url, str(row.get("name")), list[str]()
+        base = ours.path.rstrip("/")
+        if not self._is_ours(row):
+            known = ", ".join(self._names)
+            flaws.append(f"is for another host than {known}; --url names one of a proxy")
+        if url.path.rstrip("/") != base + more:
+            doubled = "/policy/v1" in url.path and not more
+            end = "; Infinity appends /policy/v1 itself" if doubled else ""
+            flaws.append(f"has another path than {base + more or '/'}{end}")
+        # In front of a server without a certificate, a proxy may have one.
+        is_direct = self._is_proxied or self._files or url.host == self._settings.server.host
+        if self._is_ours(row) and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port):
+            text = f"has another scheme or port than this server: {ours.scheme}, port {ours.port}"
+            flaws.append(text)
+        yield from (("error", name, f"{url} {flaw}") for flaw in flaws)
+        if not flaws:
+            yield "ok", name, f"points at this server: {url}"
+
+    def _locations_with(self, key: str, resource: str, rows: list[Row]) -> list[Row]:
+        wanted = addresses(resource, rows)
+        found = self._objects["system_location"]
+        return [one for one in found if addresses(resource, one.get(key)) & wanted]
+
+    def _of_locations(self) -> Found:
+        right = self._locations_with("policy_server", "policy_server", self._profiles)
+        sinks = self._locations_with("event_sinks", "event_sink", self._sinks)
+        for location in self._objects["system_location"]:
+            name, asked = str(location.get("name")), location.get("policy_server")
+            if not asked:
+                yield "warning", name, "has no policy profile, so its nodes ask nothing"
+            elif location not in right:
+                yield "warning", name, "has a policy profile that is not for this server"
+            if self._sinks and self._settings.events is not None and location not in sinks:
+                yield "warning", name, "has no event sink of this server"
+
+    def _of_certificate(self) -> Found:
+        if self._files is None:
+            return
+        subject, by = str(self._files.certificate), self._ca_file or "the CAs of this system"
+        if problem := verify_chain(self._files, self._ca_file):
+            state = "error" if self._ca_file else "warning"
+            yield state, subject, f"not trusted by {by}: {problem}"
+        else:
+            yield "ok", subject, f"its chain is trusted by {by}"
+        if text := load(self._files).expiry_warning(datetime.now(UTC)):
+            yield "warning", subject, text
+        urls = map(_url_of, (*self._profiles, *self._sinks))
+        for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
+            if not any(_matches(host, name) for name in self._certified):
+                yield "error", subject, f"is for {', '.join(self._certified)}, and not for {host}"
+
+    def _of_events(self) -> Found:
+        events = self._settings.events
+        if events is None:
+            for sink in filter(self._is_ours, self._sinks):
+                yield "error", str(sink.get("name")), "sends events here, without [events]"
+            return
+        if not self._sinks and "event_sink" not in self._refused:
+            yield "error", "event sinks", f"none is for this server: its URL ends in {PATH}"
+        users = {str(one.user) for one in events.sources.values()}
+        for sink in self._sinks:
+            yield from self._of_address(sink, PATH)
+            yield from self._of_sink(sink, users)
+        yield from self._of_health()
+
+    def _of_sink(self, sink: Row, users: set[str]) -> Found:
+        name, user = str(sink.get("name")), sink.get("username")
+        if user and user not in users:  # some versions return none
+            yield "error", name, f"its user is {user}, and [events] has {', '.join(users)}"
+        if sink.get("verify_tls_certificate") is False and _url_of(sink).scheme == "https":
+            yield "warning", name, "verify_tls_certificate is off"
+        if not self._locations_with("event_sinks", "event_sink", [sink]):
+            yield "warning", name, "no location has it, so it sends nothing"
+        if sink.get("filter_events") and (lost := PEOPLE - {*(sink.get("events") or ())}):
+            yield "warning", name, f"does not send {', '.join(sorted(lost))}"
+
+    def _of_health(self) -> Found:
+        for alarm in self._objects["alarm"]:
+            said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
+            if "sink" in said.casefold():
+                yield "error", str(alarm.get("node") or "alarm"), f"Infinity has an alarm: {said}"
+        nodes = ((self._status or {}).get("events") or {"nodes": ()})["nodes"]
+        if self._status is not None and not nodes:
+            yield "warning", "server", "no event has come yet"
+        for node in nodes:
+            if node["stale_since"] is not None:
+                yield "warning", str(node["node"]), str(node["why"])
+
+    def _of_nodes(self) -> Found:
+        access = self._settings.access
+        networks = [ip_network(one) for one in (*access.networks, *access.trusted_proxies)]
+        for node in self._objects["worker_vm"] if networks else ():
+            with suppress(ValueError):
+                address = ip_address(str(node.get("address")))
+                if not any(address in network for network in networks):
+                    text = f"{address} is in none of [access] networks"
+                    yield "error", str(node.get("name")), text
+
+    def _of_names(self) -> Found:
+        names = self._policy.names
+        assert names is not None
+        assert names.source is not None
+        listed, declared = names.source.listed_names(), self._settings.infinity
+        for kind, one in listed.items():
+            if one.problem:
+                yield "skipped", kind, f"the last names are used: {one.problem}"
+            for name in sorted(declared.names.get(kind, frozenset()) - one.names):
+                yield "error", name, f"is in [infinity] {kind}, and Infinity does not have it"
+        for unknown in names.unknown():
+            more = ", ..." if len(unknown.places) > len(unknown.shown) else ""
+            yield "error", unknown.name, f"{unknown.text}; in {', '.join(unknown.shown)}{more}"
+        for row in self._objects["global"][:1]:
+            least, ours = row.get("min_pin_length"), declared.min_pin_length
+            if isinstance(least, int) and least > ours:
+                yield "warning", "min_pin_length", f"is {least}, and {ours} under [infinity]"
+
+    def _aliases(self) -> Iterator[tuple[Row, set[str]]]:
+        """Yield the rooms of Infinity with their aliases."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for one in self._objects["conference_alias"]:
+            for address in addresses("conference", one.get("conference")):
+                found[address].add(str(one.get("alias")))
+        for room in self._objects["conference"]:
+            inner = [one for one in room.get("aliases") or () if isinstance(one, Mapping)]
+            aliases = {str(one["alias"]) for one in inner if one.get("alias")}
+            yield room, aliases.union(*(found[one] for one in addresses("conference", room)))
+
+    async def _of_rooms(self) -> AsyncIterator[Finding]:
+        """Ask our policy for each alias of Infinity; then compare the names of rooms."""
+        others = set[str]()
+        for room, aliases in self._aliases():
+            answers = defaultdict[Any, list[str]](list)
+            for alias in sorted(aliases):
+                if (outcome := await self._asked("service_configuration", alias)) is not None:
+                    answers[_compared(room, outcome)].append(alias)
+            others |= set() if answers else {str(room.get("name"))}
+            for (check, text), ours in answers.items():
+                whole = f"{', '.join(ours)}: {text}"
+                yield Finding(check, "warning", str(room.get("name")), whole)
+        for plugin, items in self._policy.static_decisions.items():
+            for key, decision in items:
+                if (name := decision.set_fields().get("name")) in others:
+                    place = ".".join(map(str, (plugin, *key)))
+                    text = f"{place} has this name, too: callers of both meet"
+                    yield Finding("room", "warning", str(name), text)
+
+    async def _of_devices(self) -> AsyncIterator[Finding]:
+        for alias in (str(one["alias"]) for one in self._objects["device"] if one.get("alias")):
+            for kind, what in {
+                "registration_alias": "its registration",
+                "service_configuration": "calls to it",
+            }.items():
+                if (outcome := await self._asked(kind, alias)) is not None:
+                    text = f"{outcome.decided_by} answers {what}, and not Infinity"
+                    yield Finding("alias", "warning", alias, text)
+
+    async def _asked(self, kind: str, alias: str) -> Outcome | None:
+        """Return our answer for an alias, if Infinity would use it."""
+        made = (make_request(kind, shape=one, local_alias=alias) for one in ("sip", "web"))
+        is_call = kind == "service_configuration"
+        for request in made if is_call else (make_request(kind, alias=alias),):
+            outcome = (await self._policy.answer(request, "")).outcome
+            if outcome.decided_by != DEFAULT and not isinstance(outcome.decision, Continue):
+                return outcome
+        return None
+
+
+def addresses(resource: str, value: Any) -> set[str]:
+    """Return the addresses of objects, or of those that a field names, embedded ones included."""
+    made = f"/api/admin/configuration/v1/{resource}/%s/"
+    return {
+        str(one.get("resource_uri") or made % one.get("id")) if isinstance(one, Mapping) else one
+        for one in (value if isinstance(value, list) else [value])
+        if one and isinstance(one, str | Mapping)
+    }
+
+
+def _compared(room: Row, outcome: Outcome) -> tuple[str, str]:
+    """Return the check, and how our answer differs from a room of Infinity; PINs are not shown."""
+    fields, by = outcome.decision.set_fields(), outcome.decided_by
+    if outcome.decision.action == "reject":
+        return "room", f"never reached, as {by} rejects the call"
+    if fields.get("name") != room.get("name"):
+        return "room", f"never reached, as {by} answers {fields.get('name')!r}"
+    other = [n for n in COMPARED if n in room and (room[n] or None) != (fields.get(n) or None)]
+    text = f"{by} has it, too: Infinity's own room is used where we do not answer"
+    return "alias", text + (f", with another {', '.join(other)}" if other else "")
+
+
+def _names_of(certificate: x509.Certificate) -> list[str]:
+    try:
+        kind = x509.SubjectAlternativeName
+        names = certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return []
+    found = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *map(str, found)]
+
+
+def _url_of(row: Row) -> URL:
+    """Return the URL of an object without credentials; an empty one for what is none."""
+    with suppress(ValueError):
+        url = URL(str(row.get("url") or ""))
+        return url.with_user(None) if url.host else url
+    return URL()
+
+
+def _matches(host: str, name: str) -> bool:
+    """Return whether a host has a name, which may begin with ``*.`` as in certificates."""
+    host, name = host.casefold(), name.casefold()
+    return host == name or (name.startswith("*.") and host.partition(".")[2] == name[2:])
+
+
+@click.group(epilog=examples("pexpolicy infinity check", "pexpolicy infinity check --json"))
+def infinity() -> None:
+    """Compare this server with the Infinity platform that asks it."""
+
+
+@infinity.command(epilog=examples("pexpolicy infinity check --url https://policy.example.com"))
+@config_option
+@click.option("--url", default="", help="Where nodes reach this server, as behind a proxy.")
+@json_option
+def check(config: Path, url: str, *, as_json: bool) -> None:
+    """Check policy profiles, locations, certificate, event sinks, names, rooms and aliases.
+
+    It reads the Management API that [infinity] source names, and changes nothing. Exit code 1 for
+    an error or a warning, 75 if the API does not answer.
+    """
+    try:
+        found = asyncio.run(_found(config, url))
+    except (SourceError, TimeoutError) as error:
+        refuse(f"{config}: the Management API: {str(error) or 'no answer'}", EX_TEMPFAIL)
+    except SecretError as error:
+        refuse(f"{config}: tls.{error.key}: {error}", EX_CONFIG)
+    states = [one.state for one in found]
+    if as_json:
+        print_json([one._asdict() for one in found])
+    else:
+        console = screen()
+        rows = [((one.state, STYLES[one.state]), one.check, one.subject, one.text) for one in found]
+        print_table(console, ("state", "check", "subject", "finding"), rows)
+        errors, warnings = (count(states.count(kind), kind) for kind in ("error", "warning"))
+        print_lines(console, "", f"{errors}, {warnings}")
+    sys.exit(1 if {"error", "warning"} & {*states} else 0)
+
+
+async def _found(config: Path, url: str) -> list[Finding]:
+    policy = build(config, context=BuildContext(keeps_static_decisions=True))
+    source = policy.names.source if policy.names is not None else None
+    if not isinstance(source, InfinitySource):
+        policy.close()
+        refuse(f'{config}: [infinity] source names no source with driver = "infinity"', EX_CONFIG)
+    status = await asyncio.to_thread(running_status, config, policy.settings)
+    async with policy.serving():
+        made = Check(policy, source.settings.ca_file, status, url)
+        await made.read(source)
+        return await made.findings()

@@ -1,0 +1,221 @@
+"""``pexpolicy infinity check``: each mistake is found, and none that is not there."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pexpolicy.cli.main import main
+from pexpolicy.testing import ManagementApi
+from pexpolicy_sources.infinity import RESOURCES
+from tests.support import certificates
+
+CONFIG = """
+[server]
+host = "127.0.0.1"
+port = 8123
+base_path = "/api/pexip"
+[auth]
+user = "pexip"
+password_file = "password"
+[access]
+networks = ["10.44.0.0/16"]
+[admin]
+enabled = false
+[events]
+user = "sink"
+password_file = "password"
+[audit]
+path = "audit.jsonl"
+[sources.mgr]
+driver = "infinity"
+url = "{url}"
+password_file = "password"
+user = "reader"
+[infinity]
+source = "mgr"
+locations = ["Oslo"]
+[plugins.rooms.settings.rooms."clinic@example.com"]
+name = "Clinic"
+service_tag = ""
+pin = "048215"
+ivr_theme_name = "Acme"
+"""
+Change = Callable[[ManagementApi], object]
+
+
+def right() -> ManagementApi:
+    """Return a platform without a mistake."""
+    api = ManagementApi()
+    for kind, resource in RESOURCES.items():
+        if kind not in ("themes", "locations"):
+            api.add(resource, {"name": f"One of {kind}"})
+    api.add("ivr_theme", {"name": "Acme"})
+    (profile,) = api.add("policy_server", {
+        "name": "policy", "url": "http://127.0.0.1:8123/api/pexip", "username": "pexip",
+        "enable_service_lookup": True, "enable_participant_lookup": False,
+    })  # fmt: skip
+    (sink,) = api.add("event_sink", {
+        "name": "sink", "url": "http://127.0.0.1:8123/api/pexip/events/v1", "username": "",
+    })  # fmt: skip
+    api.add("system_location", {"name": "Oslo", "policy_server": profile, "event_sinks": [sink]})
+    (room,) = api.add("conference", {"name": "Local", "pin": "", "aliases": []})
+    api.add("conference_alias", {"alias": "local@example.com", "conference": room})
+    api.add("worker_vm", {"name": "node", "address": "10.44.0.9"})
+    api.add("device", {"alias": "desk@example.com"})
+    api.add("global", {"min_pin_length": 6})
+    api.objects["status/alarm"] = []
+    return api
+
+
+def changed(resource: str, **fields: Any) -> Change:
+    return lambda api: api.objects[resource][0].update(fields)
+
+
+def added(resource: str, **fields: Any) -> Change:
+    return lambda api: api.add(resource, fields)
+
+
+def removed(resource: str) -> Change:
+    return lambda api: api.objects[resource].clear()
+
+
+def checked(api: ManagementApi, folder: Path, *options: str, more: str = "") -> Result:
+    (folder / "password").write_text("of the platform")
+    config = folder / "config.toml"
+
+    async def run() -> Result:
+        async with api.serving() as url:
+            text = CONFIG.format(url=url)
+            config.write_text(text.replace('user = "reader"', f'user = "reader"{more}'))
+            arguments = ["infinity", "check", "--config", str(config), *options]
+            return await asyncio.to_thread(CliRunner().invoke, main, arguments)
+
+    return asyncio.run(run())
+
+
+def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
+    result = checked(right(), tmp_path, "--json")
+    found = [one for one in json.loads(result.stdout) if one["state"] in ("error", "warning")]
+    assert (result.exit_code, found) == (0, [])
+    assert "0 errors, 0 warnings" in checked(right(), tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "text"),
+    [
+        (removed("policy_server"), "profile", "none is for this server"),
+        (changed("policy_server", url="http://127.0.0.1:8123/api"), "profile", "another path"),
+        (
+            changed("policy_server", url="http://127.0.0.1:8123/api/pexip/policy/v1"),
+            "profile",
+            "appends",
+        ),
+        (changed("policy_server", url="http://127.0.0.1/api/pexip"), "profile", "port 8123"),
+        (changed("policy_server", url="https://127.0.0.1:8123/api/pexip"), "profile", "scheme"),
+        (
+            changed("policy_server", url="http://old.example.com:8123/api/pexip"),
+            "profile",
+            "another host than 127.0.0.1",
+        ),
+        (changed("policy_server", username="other"), "profile", "its user is other"),
+        (changed("policy_server", username=""), "profile", "not set"),
+        (changed("policy_server", enable_service_lookup=False), "profile", "asks for nothing"),
+        (
+            changed("policy_server", enable_service_lookup=False, enable_avatar_lookup=True),
+            "profile",
+            "rooms is never asked",
+        ),
+        (changed("system_location", policy_server=None), "location", "no policy profile"),
+        (
+            added("system_location", name="Bergen", policy_server="/x/9/", event_sinks=[]),
+            "location",
+            "not for this server",
+        ),
+        (changed("system_location", event_sinks=[]), "location", "no event sink"),
+        (changed("system_location", name="Olso"), "name", "Infinity does not have it"),
+        (removed("event_sink"), "events", "none is for this server"),
+        (changed("event_sink", url="http://127.0.0.1:8123/events/v1"), "events", "another path"),
+        (
+            changed("event_sink", filter_events=True, events=["participant_connected"]),
+            "events",
+            "participant_disconnected, participant_updated",
+        ),
+        (changed("event_sink", username="other"), "events", "its user is other"),
+        (
+            lambda api: api.objects["status/alarm"].append({"name": "Event sink stopped"}),
+            "events",
+            "alarm",
+        ),
+        (changed("worker_vm", address="10.45.0.1"), "node", "[access] networks"),
+        (changed("ivr_theme", name="Acme 2"), "name", "clinic@example.com"),
+        (changed("global", min_pin_length=8), "name", "is 8, and 6"),
+        (changed("conference_alias", alias="Clinic@example.com"), "room", "rooms answers 'Clinic'"),
+        (changed("conference", name="Clinic"), "room", "callers of both meet"),
+        (
+            changed("conference", name="Clinic", aliases=[{"alias": "clinic@example.com"}]),
+            "alias",
+            "another pin",
+        ),
+    ],
+)
+def test_a_mistake_is_found(change: Change, check: str, text: str, tmp_path: Path) -> None:
+    api = right()
+    change(api)
+    result = checked(api, tmp_path, "--json")
+    found = [one for one in json.loads(result.stdout) if one["state"] in ("error", "warning")]
+    assert result.exit_code == 1
+    assert [one for one in found if one["check"] == check and text in one["text"]], found
+    assert "048215" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "text"),
+    [
+        ({}, certificates.NAME, ""),
+        ({"of": "nobody"}, certificates.NAME, "not trusted by"),
+        ({"days": 5.5}, certificates.NAME, "expires in"),
+        ({}, "127.0.0.1", f"is for {certificates.NAME}, and not for 127.0.0.1"),
+    ],
+)
+def test_our_certificate_is_checked(
+    written: dict[str, Any], host: str, text: str, tmp_path: Path
+) -> None:
+    certificates.write_pair(tmp_path, **written)
+    certificates.write_authority(tmp_path)
+    api = right()
+    for resource, path in (("policy_server", ""), ("event_sink", "/events/v1")):
+        changed(resource, url=f"https://{host}:8123/api/pexip{path}")(api)
+    more = '\nca_file = "ca.pem"\n[tls]\ncertificate = "server.pem"\nkey = "server.key"'
+    result = checked(api, tmp_path, "--json", more=more)
+    found = [one for one in json.loads(result.stdout) if one["state"] in ("error", "warning")]
+    assert [one["check"] for one in found] == (["certificate"] if text else [])
+    assert text in "".join(one["text"] for one in found)
+
+
+def test_the_url_of_a_proxy_is_named(tmp_path: Path) -> None:
+    api, url = right(), "https://policy.example.com/pexip"
+    for resource, more in (("policy_server", ""), ("event_sink", "/events/v1")):
+        changed(resource, url=f"{url}{more}")(api)
+    result = checked(api, tmp_path, "--url", url)
+    assert (result.exit_code, "0 errors, 0 warnings" in result.stdout) == (0, True)
+    assert checked(api, tmp_path).exit_code == 1
+
+
+def test_what_the_account_may_not_read_is_said(tmp_path: Path) -> None:
+    api = right()
+    api.faults["event_sink"] = api.faults["policy_server"] = "forbidden"
+    found = json.loads(checked(api, tmp_path, "--json").stdout)
+    skipped = {one["subject"] for one in found if one["state"] == "skipped"}
+    assert skipped == {"event_sink", "policy_server"}
+    assert not [one for one in found if one["check"] == "profile" and one["state"] == "error"]
+
+
+def test_an_api_that_is_down_is_exit_code_75(tmp_path: Path) -> None:
+    api = right()
+    api.faults["*"] = "broken"
+    assert checked(api, tmp_path).exit_code == 75
