@@ -10,9 +10,16 @@ from pathlib import Path
 
 import click
 
+from pexpolicy.cli.common import config_option, count
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.text import printable_lines
-from pexpolicy_importers import csv_files, django_policy, policy_router, subnet_maps
+from pexpolicy_importers import (
+    csv_files,
+    django_policy,
+    infinity_rooms,
+    policy_router,
+    subnet_maps,
+)
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 
 EX_DATAERR = 65
@@ -98,6 +105,20 @@ def from_router(file: Path, into: Path) -> None:
             click.echo(policy_router.upstream_tables(routed), nl=False)
         if routed.faults:
             raise TableError(routed.faults)
+
+
+@import_.command("infinity", epilog=_examples("import infinity --into rooms.csv"))
+@config_option
+@_into(default=Path("rooms.csv"), help="The new file: .csv or .toml.")
+def from_infinity(config: Path, into: Path) -> None:
+    """Rooms of Infinity, read once by the Management API that [infinity] source names.
+
+    The file is for the plugin rooms (csv or files), and is not replaced. PINs are included.
+    """
+    with _errors_reported():
+        rooms, remarks = infinity_rooms.import_rooms(config, into)
+        _notes(remarks)
+        click.echo(f"{into}: {count(rooms, 'room')}")
 
 
 @click.group("export", epilog=_examples("export rooms config.toml > rooms.csv"))

@@ -1,0 +1,120 @@
+"""Rooms of Infinity, read by its Management API, as rooms of the plugin ``rooms``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pexpolicy.cli.common import build
+from pexpolicy.config.files import write_own
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
+from pexpolicy_importers.csv_files import rooms_csv
+from pexpolicy_importers.toml_merge import ImportFailed, block
+
+NAMED = {
+    "ivr_theme_name": ("ivr_theme", "ivr_theme"),
+    "host_identity_provider_group": ("host_identity_provider_group", "identity_provider_group"),
+    "guest_identity_provider_group": ("guest_identity_provider_group", "identity_provider_group"),
+    "gms_access_token_name": ("gms_access_token", "gms_access_token"),
+    "mssip_proxy_name": ("mssip_proxy", "mssip_proxy"),
+    "teams_proxy_name": ("teams_proxy", "teams_proxy"),
+    "media_playlist_name": ("media_playlist", "media_library_playlist"),
+    "system_location_name": ("system_location", "system_location"),
+}
+"""The field and the resource of each name in a room; Infinity has an address there."""
+RATES = ("max_callrate_in", "max_callrate_out")
+"""In kbit/s in Infinity, and in bit/s here."""
+Room = dict[str, Any]
+"""The ``aliases`` and fields of a room."""
+
+
+def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
+    """Write the rooms of the source that ``[infinity] source`` names to a new file of mode 0600.
+
+    Return their number, and what they lack. Raise ``ImportFailed``.
+    """
+    if into.suffix not in (".csv", ".toml"):
+        raise ImportFailed(f"{into} is neither .csv nor .toml")
+    if into.exists():
+        raise ImportFailed(f"{into} is there already: rooms are imported once; name a new file")
+    try:
+        from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
+        from pexpolicy_sources.data_source import SourceError  # noqa: PLC0415 - the same
+        from pexpolicy_sources.infinity import InfinitySource  # noqa: PLC0415 - the same
+    except ImportError:
+        raise ImportFailed("install the packages pexpolicy-rooms and pexpolicy-sources") from None
+    policy = build(config)
+    source = policy.names.source if policy.names is not None else None
+    try:
+        if not isinstance(source, InfinitySource):
+            text = f'{config}: [infinity] source names no source of driver = "infinity"'
+            raise ImportFailed(text)
+        rooms, remarks = asyncio.run(_read(source))
+    except SourceError as error:
+        raise ImportFailed(f"the Management API: {error}") from None
+    finally:
+        policy.close()
+    if into.suffix == ".toml":
+        text = "\n".join(block("[[rooms]]", room) for room in rooms)
+    else:
+        text = rooms_csv(
+            WrittenRoom(("rooms", number), room.pop("aliases"), room)
+            for number, room in enumerate(rooms)
+        )
+    try:
+        write_own(into, text.encode())
+    except OSError as error:
+        raise ImportFailed(f"{into} cannot be written: {error.strerror}") from None
+    return len(rooms), remarks
+
+
+async def _read(source: Any) -> tuple[list[Room], list[str]]:
+    async with source:
+        rows = await source.objects("conference")
+        listed = await source.objects("conference_alias")
+        used = {r for field, r in NAMED.values() if any(row.get(field) for row in rows)}
+        objects = [one for name in sorted(used) for one in await source.objects(name)]
+    names = {str(one.get("resource_uri")): one.get("name") for one in objects}
+    aliases: dict[str, list[str]] = defaultdict(list)
+    for one in listed:
+        aliases[str(one.get("conference"))].append(str(one.get("alias")))
+    rooms, remarks = list[Room](), list[str]()
+    for row in rows:
+        inner = [one.get("alias") for one in row.get("aliases") or () if isinstance(one, Mapping)]
+        ours = list(dict.fromkeys((*aliases[str(row.get("resource_uri"))], *map(str, inner))))
+        try:
+            fields = _fields(row, names, ours)
+        except ValueError as error:
+            remarks.append(f"the room {row.get('name')} is left out: {error}")
+            continue
+        if row.get("automatic_participants"):
+            remarks.append(f"the room {row.get('name')}: add its automatic participants")
+        rooms.append({"aliases": ours, **fields})
+    return rooms, remarks
+
+
+def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]) -> Room:
+    """Return the fields of a room; raise ``ValueError`` for one that it would lose."""
+    if not aliases:
+        raise ValueError("it has no alias")
+    written = row.get("service_type") or "conference"
+    if (kind := SERVICE_TYPES.get(written)) is None:
+        raise ValueError(f"its type is {written}")
+    known = contract_of(kind).names
+    fields = {name: row.get(name) for name in known if not isinstance(row.get(name), list | dict)}
+    fields |= {name: row[name] * 1000 for name in RATES if isinstance(row.get(name), int)}
+    fields |= {"service_tag": row.get("tag"), "service_type": written}
+    fields |= {"view": row.get("host_view")} if "host_view" not in known else {}
+    for ours, (theirs, _) in NAMED.items():
+        if value := row.get(theirs):
+            inner = value.get("name") if isinstance(value, Mapping) else names.get(str(value))
+            if (name := inner) is None or ours not in known:
+                raise ValueError(f"its {theirs} is unknown")
+            fields[ours] = name
+    fields = {n: fields[n] for n in sorted(known & fields.keys()) if fields[n] not in (None, "")}
+    kind.from_result({"service_tag": "", **fields})  # raises DecisionError
+    return fields
