@@ -41,8 +41,10 @@ REFUSALS = """
 
 A reload leaves a line of `"event":"reload"` with `accepted`, `policy_hash_before`, `policy_hash`
 (that which is active after it), `changes` by name, the first `error` of one that was refused, and
-the `author` who asked for it by command or console. A start from [the last good
-files](tasks/roll-back.md#a-server-that-started-from-its-last-good-files) leaves one of a refusal.
+the `author` who asked for it by command or console. `back_to` is the policy hash of an earlier
+configuration that an administrator [went back to](tasks/roll-back.md#go-back-at-once). A start from
+[the last good files](tasks/roll-back.md#a-server-that-started-from-its-last-good-files) leaves
+one of a refusal.
 
 ## Changes
 

@@ -110,9 +110,11 @@ def copy_of(folder: Path, kept: Activation, name: str) -> bytes:
     return content
 
 
-def last_good(folder: Path, config: Path) -> tuple[Activation, Kept] | None:
-    """Return the latest that is whole, with the copies of its files."""
+def last_good(folder: Path, config: Path, policy_hash: str = "") -> tuple[Activation, Kept] | None:
+    """Return the latest that is whole, or of this policy hash, with the copies of its files."""
     for kept in history(folder, config):
+        if policy_hash not in ("", kept.policy_hash):
+            continue
         copies = {name: folder / "objects" / one for name, one in kept.files.items() if one}
         with suppress(OSError):
             for name in copies:
@@ -165,14 +167,15 @@ def keep(
         names = {Path(one).name for one in files.keys() | then if files.get(one) != then.get(one)}
         if before is not None and not changes:
             changes = tuple(f"file {one}" for one in sorted(names))
-        if sum(Path(name).stat().st_size for name, one in files.items() if one) > MAX_BYTES:
+        missing = {k: one for k, one in files.items() if one and not (objects / one).exists()}
+        copies = [objects / one for name, one in files.items() if one and name not in missing]
+        if sum(one.stat().st_size for one in (*copies, *map(Path, missing))) > MAX_BYTES:
             raise OSError(errno.EFBIG, f"its files have more than {MAX_BYTES} bytes", config)
-        for name, digest in files.items():
-            if digest and not (objects / digest).exists():
-                content = read_file(Path(name))
-                if hashlib.sha256(content).hexdigest() != digest:
-                    raise OSError(errno.ESTALE, "it has changed since it was read", name)
-                write_own(objects / digest, content, sync=True)
+        for name, digest in missing.items():
+            content = read_file(Path(name))
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise OSError(errno.ESTALE, "it has changed since it was read", name)
+            write_own(objects / digest, content, sync=True)
         # The clock may have been set back.
         moment = time.time() if before is None else max(time.time(), before.time + 0.001)
         author = ", ".join(filter(None, (author, _commit_of(settings.path))))

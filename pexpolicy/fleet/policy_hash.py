@@ -99,6 +99,12 @@ def _key(settings: Settings) -> bytes:
         return b""
 
 
+def own_token(settings: Settings) -> str:
+    """Return a token that only those have who may read the keys of this server; empty without."""
+    key = _key(settings)
+    return hmac.digest(key, b"admin listener", "sha256").hex() if key else ""
+
+
 def prepare_state_dir(settings: Settings) -> str:
     """Create the state folder, and the key of this server in it.
 

@@ -157,7 +157,7 @@ RELOADED = _lowest(
 )
 DEGRADED = _highest(
     "pexpolicy_degraded",
-    "1 while the server decides by the last good files, as it refused the present ones.",
+    "1 while the server decides by files that it has kept, and not by the present ones.",
 )
 CONFIG_KEPT = _lowest(
     "pexpolicy_config_kept",

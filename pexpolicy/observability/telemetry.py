@@ -90,7 +90,7 @@ class ReloadState:
     changes: tuple[str, ...] = ()
     """What the last reload changed, by name."""
     started_from: str = ""
-    """Why the server decides by the last good files since its start, and by which."""
+    """Why the server decides by files that were kept, and by which."""
     not_kept: str = ""
     """Why the active configuration could not be kept on disk."""
 

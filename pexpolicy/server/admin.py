@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 from aiohttp import hdrs, web
 
@@ -24,6 +25,7 @@ from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import Log
 from pexpolicy.fleet.members import Member, ask_all, document_of
+from pexpolicy.fleet.policy_hash import own_token
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
 from pexpolicy.observability.status import PluginStatuses, document
 from pexpolicy.plugins.binding import PREFIX
@@ -39,12 +41,16 @@ from pexpolicy.server.http.protocol import (
     not_allowed,
 )
 from pexpolicy.server.other_listeners import MAX_BODY, PluginCaller
+from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.tasks import run_in_thread
-from pexpolicy.text import readable
+from pexpolicy.text import printable, readable
 
 FLEET_KEPT_S = 2.0
 LIMITS = ConnectionLimits(total=64, per_peer=64)
 """Limits of this listener, which nodes never call."""
+ACTIVATE = "/activate/"
+"""What the policy hash of a kept configuration follows."""
+_HASH = re.compile("[0-9a-f]{16}")
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::\d*)?")
 FOREIGN_HOST_TEXT = (
     b"without a token use an IP address or localhost in the URL, and no page of a browser\n"
@@ -74,8 +80,12 @@ class AdminApp:
         answer = self._pages.get(path)
         if answer is None and path.startswith(PREFIX):
             answer = self._ask_plugin
+        elif answer is None and path.startswith(ACTIVATE):
+            if request.method != hdrs.METH_POST:
+                return not_allowed(hdrs.METH_POST)
+            answer = self._activate
         elif answer is None:
-            paths = "\n".join((*self._pages, f"{PREFIX}NAME/"))
+            paths = "\n".join((*self._pages, f"{PREFIX}NAME/", f"{ACTIVATE}HASH"))
             text = f"the paths of this listener:\n{paths}\n"
             return PrerenderedResponse(404, TEXT, text.encode())
         elif request.method not in READABLE:
@@ -88,8 +98,11 @@ class AdminApp:
         """Return the response to an unauthorized request; delay each wrong token longer."""
         settings = self._app.generation.policy.settings
         peer = cast("PolicyProtocol", request.protocol).connection.peer
-        note, token = self._app.refusals.note, settings.admin_token
-        path = request.rel_url.raw_path
+        note, path = self._app.refusals.note, request.rel_url.raw_path
+        token = None if settings.admin_token is None else settings.admin_token.get_secret_value()
+        if token is None and path.startswith(ACTIVATE):
+            # Other users of this machine may not.
+            token = await run_in_thread(lambda: own_token(settings), "pexpolicy-key")
         if token is None:
             host = request.headers.get(hdrs.HOST)
             # A page of another site could send a form to a plugin; browsers add Origin to that.
@@ -100,8 +113,8 @@ class AdminApp:
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         scheme, _, sent = authorization.partition(" ")
         credentials = sent.strip().encode("utf-8", "surrogateescape")
-        is_right = hmac.compare_digest(credentials, token.get_secret_value().encode())
-        if is_right and scheme.lower() == "bearer":  # RFC 6750
+        is_right = hmac.compare_digest(credentials, token.encode())
+        if token and is_right and scheme.lower() == "bearer":  # RFC 6750
             return None
         note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
         if authorization:
@@ -133,6 +146,21 @@ class AdminApp:
             self._fleet = now, asyncio.create_task(ask_all(self._app.generation.policy.settings))
         return _json(document_of(await asyncio.shield(self._fleet[1])))
 
+    async def _activate(self, request: web.Request) -> web.StreamResponse:
+        """Go back to a kept configuration, in all processes of this server."""
+        kept = request.rel_url.raw_path.removeprefix(ACTIVATE)
+        if not _HASH.fullmatch(kept):
+            return PrerenderedResponse(404, TEXT, b"write the policy hash: 16 hexadecimal digits\n")
+        author = printable(request.query.get("author", "")) or "admin listener"
+        config = self._app.generation.policy.settings.path
+        # Another process may be the one that reloads.
+        results = await run_in_thread(
+            lambda: ask_for_reload(config, author, kept), "pexpolicy-activate"
+        )
+        is_done = all(one is not None and one.done for one in results)
+        found = {"results": msgspec.to_builtins(results)}
+        return _json(found, (200 if is_done else 409) if results else 503)
+
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
         telemetry = self._app.telemetry
         telemetry.sample()
@@ -157,9 +185,9 @@ class AdminApp:
         self._plugins.close()
 
 
-def _json(content: dict[str, Any]) -> PrerenderedResponse:
+def _json(content: dict[str, Any], status: int = 200) -> PrerenderedResponse:
     text = orjson.dumps(readable(content), option=orjson.OPT_INDENT_2)
-    return PrerenderedResponse(200, JSON, text)
+    return PrerenderedResponse(status, JSON, text)
 
 
 def is_own_host(header: str | None, configured: str) -> bool:

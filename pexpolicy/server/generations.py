@@ -17,6 +17,7 @@ from pexpolicy.access.access_control import AccessControl
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.builder import EMPTY
+from pexpolicy.config.files import Kept, reading
 from pexpolicy.config.places import grouped
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, awaiting_restart
@@ -167,6 +168,8 @@ class Reloader:
         self._started_with = first.generation.policy.settings
         self._changes: list[str] = []
         """What changed with the configuration that was built last."""
+        self._kept: last_good.Activation | None = None
+        """The earlier configuration that it is."""
         self._warnings: list[str] = []
         """Those of it that the one before did not have."""
         if (fallback := first.generation.policy.fallback) is not None:
@@ -179,20 +182,22 @@ class Reloader:
         """The active generation."""
         return self._current.generation
 
-    async def reload(self, author: str = "") -> ReloadResult:
-        """Activate the configuration of the present file; ``author`` asked for it."""
+    async def reload(self, author: str = "", kept: str = "") -> ReloadResult:
+        """Activate the configuration of the present file, or the ``kept`` one with this policy
+        hash; ``author`` asked for it.
+        """
         try:
-            prepared = await self.prepare()
+            prepared = await self.prepare(kept=kept)
         except ConfigError as error:
             return self.refuse(error, author)
         return self.commit(prepared, author)
 
-    async def prepare(self, content: bytes | None = None) -> GenerationRunner:
+    async def prepare(self, content: bytes | None = None, kept: str = "") -> GenerationRunner:
         """Build and open the generation of a configuration; raise ``ConfigError``."""
         active = self.active
         policy: Policy | None = None
         try:
-            policy = await run_in_build_thread(lambda: self._build_next(content))
+            policy = await run_in_build_thread(lambda: self._build_next(content, kept))
             policy.take_over(active.policy)
             runner = GenerationRunner(generation_of(policy, active.audit, active.access))
             await runner.open()
@@ -207,8 +212,11 @@ class Reloader:
             raise ConfigError(active.policy.settings.path, [problem]) from None
         return runner
 
-    def _build_next(self, content: bytes | None) -> Policy:
-        old, policy = self.active.policy, self._build(content)
+    def _build_next(self, content: bytes | None, name: str) -> Policy:
+        old = self.active.policy
+        self._kept, copies = _kept_by(old, name) if name else (None, None)
+        with reading(copies):
+            policy = self._build(None if name else content)
         if policy.settings.is_empty and not old.settings.is_empty:
             policy.close()
             raise ConfigError(policy.settings.path, [Problem((), EMPTY)])
@@ -216,6 +224,11 @@ class Reloader:
         known = set(old.warnings)
         added = (warning for warning in policy.warnings if warning not in known)
         self._warnings = [*map(str, grouped(added, policy.settings.path))]
+        if self._kept is not None:
+            # A change of what was active before ends it as well.
+            policy.files = tuple(dict.fromkeys((*policy.files, *old.files)))
+            others = last_good.changed_secrets(self._kept, policy.settings)
+            self._warnings += [f"{name} is another secret now than then" for name in others]
         return policy
 
     def commit(self, prepared: GenerationRunner, author: str = "") -> ReloadResult:
@@ -228,8 +241,15 @@ class Reloader:
         policy, state = prepared.generation.policy, self.state
         state.last_successful, state.last_success, state.problems = True, time.time(), ()
         state.restart_required = awaiting_restart(self._started_with, policy.settings)
-        state.changes, state.started_from = tuple(self._changes), ""
-        self._record(previous.generation.policy.policy_hash, author, changes=state.changes)
+        state.changes, state.started_from, back_to = tuple(self._changes), "", ""
+        if self._kept is not None:
+            back_to, by = self._kept.policy_hash, author or "an administrator"
+            state.started_from = (
+                f"decides by the files of {self._kept.moment} ({back_to}), as {by} went back to "
+                "them, until a file changes, a reload or a restart"
+            )
+        before = previous.generation.policy.policy_hash
+        self._record(before, author, changes=state.changes, back_to=back_to)
         self.keep(author, state.changes)
         notes = [f"{key}: the change needs a restart" for key in state.restart_required]
         return ReloadResult(
@@ -299,3 +319,15 @@ class Reloader:
         """Return the names of plugins and hooks that were abandoned and have not ended."""
         runners = (self._current, *self._draining)
         return sorted({name for runner in runners for name in runner.generation.policy.abandoned})
+
+
+def _kept_by(policy: Policy, name: str) -> tuple[last_good.Activation, Kept]:
+    """Return what is kept by the server of a policy; raise ``ConfigError``."""
+    settings = policy.settings
+    found = last_good.last_good(settings.state_dir, settings.path, name)
+    if settings.bundle is None and found is not None:
+        return found
+    text = f"{name} is not kept: pexpolicy config history lists what is"
+    if settings.bundle is not None:
+        text = "the policy comes from a bundle: build the earlier one with a higher sequence"
+    raise ConfigError(settings.path, [Problem((), text)])

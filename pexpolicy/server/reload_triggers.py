@@ -61,10 +61,12 @@ class ReloadResult(msgspec.Struct, frozen=True):
         return f"not reloaded: {errors}; {self.policy_hash} stays active"
 
 
-Reload = Callable[[str], Awaitable[ReloadResult]]
-"""Reloads for an author, who may be unknown."""
-RELOAD = b"reload"
-"""The request, with a space and its author. The reply is a line of JSON, a ``ReloadResult``."""
+Reload = Callable[[str, str], Awaitable[ReloadResult]]
+"""Reloads for an author, who may be unknown, from the present files or those kept by a policy hash.
+"""
+RELOAD, BACK = b"reload", b"back"
+"""The requests, with a space and the author; that to go back has the policy hash before it. The
+reply is a line of JSON, a ``ReloadResult``."""
 MAX_AUTHOR = 100
 RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
@@ -118,9 +120,12 @@ async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
         hide(asyncio.current_task())
         with suppress(OSError, ValueError):
             request, _, author = (await reader.readline()).strip().partition(b" ")
-            if request == RELOAD:
+            kept = b""
+            if request == BACK:
+                kept, _, author = author.partition(b" ")
+            if request == RELOAD or kept:
                 name = printable(author.decode("utf-8", "replace"))[:MAX_AUTHOR]
-                result = readable(msgspec.to_builtins(await reload(name)))
+                result = readable(msgspec.to_builtins(await reload(name, kept.decode())))
                 writer.write(msgspec.json.encode(result) + b"\n")
                 await writer.drain()
         writer.close()
@@ -145,11 +150,13 @@ async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
         path.unlink(missing_ok=True)
 
 
-def ask_for_reload(config: Path, author: str = "") -> list[ReloadResult | None]:
+def ask_for_reload(config: Path, author: str = "", kept: str = "") -> list[ReloadResult | None]:
     """Reload all servers with this configuration; the result is ``None`` for one that has ended.
 
-    ``author`` asks for it, by default the user of this process, or of ``sudo``.
+    ``author`` asks for it, by default the user of this process, or of ``sudo``. ``kept`` is the
+    policy hash of an earlier configuration to go back to.
     """
+    words = [BACK, kept.encode()] if kept else [RELOAD]
     if not author:
         with suppress(KeyError):
             author = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
@@ -165,7 +172,7 @@ def ask_for_reload(config: Path, author: str = "") -> list[ReloadResult | None]:
             connection.settimeout(RELOAD_TIMEOUT_S)
             line = b""
             with suppress(ConnectionError), connection.makefile("rb") as replies:
-                connection.sendall(b"%b %b\n" % (RELOAD, author.encode("utf-8", "replace")))
+                connection.sendall(b" ".join((*words, author.encode("utf-8", "replace"))) + b"\n")
                 line = replies.readline()
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results
@@ -258,9 +265,9 @@ class ReloadTriggers:
                 for task in self._tasks:
                     task.cancel()
 
-    def reload(self, author: str = "") -> asyncio.Task[ReloadResult]:
+    def reload(self, author: str = "", kept: str = "") -> asyncio.Task[ReloadResult]:
         """Start a reload, in a task that is hidden from plugins and ends with the server."""
-        return start_background(self._run(author), self._tasks)
+        return start_background(self._run(author, kept), self._tasks)
 
     def _on_hangup(self) -> None:
         """Reload, or stop if the terminal of the server was closed."""
@@ -285,11 +292,11 @@ class ReloadTriggers:
             return stat_files(found)
         return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
 
-    async def _run(self, author: str) -> ReloadResult:
+    async def _run(self, author: str, kept: str) -> ReloadResult:
         async with self._lock:
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             read_at = time.time()
-            result = await self._reload(author)
+            result = await self._reload(author, kept)
             self._watcher.start(await self._poll(map(Path, result.files)), read_at)
             notify(READY)
         if result.done:

@@ -74,9 +74,9 @@ class Message(msgspec.Struct, frozen=True):
     """A message between the supervisor and a worker.
 
     To a worker: ``prepare`` (build and open the generation of this content of the configuration
-    file, or of the present file; ``author`` asked for it), ``commit`` (activate it), ``abandon``
-    (close it), ``refresh`` (report the metrics now), ``merged``, the metrics of all workers, and
-    ``silent``, how many workers send no heartbeats.
+    file, of the present file, or of the ``kept`` ones; ``author`` asked for it), ``commit``
+    (activate it), ``abandon`` (close it), ``refresh`` (report the metrics now), ``merged``, the
+    metrics of all workers, and ``silent``, how many workers send no heartbeats.
 
     From a worker: ``alive`` (its event loop is running) and ``fresh`` (the answer to ``refresh``)
     with what it has counted, ``scrape`` (it is scraped), ``serving`` (it answers calls from the
@@ -87,6 +87,7 @@ class Message(msgspec.Struct, frozen=True):
     kind: str
     content: bytes | None = None
     author: str = ""
+    kept: str = ""
     result: ReloadResult = ReloadResult("")
     snapshot: Snapshot | None = None
     announcement: str = ""
@@ -168,27 +169,29 @@ class ReloadCoordinator:
         self._config = config
         self._workers = workers
         self.content = content
+        self.kept = ""
+        """The policy hash of the earlier configuration that is active."""
         self.active_hash = ""
         self.files: tuple[str, ...] = ()
 
-    async def reload(self, author: str = "") -> ReloadResult:
-        """Reload all workers from the present file.
+    async def reload(self, author: str = "", kept: str = "") -> ReloadResult:
+        """Reload all workers from the present file, or from what is ``kept`` by a policy hash.
 
         Reload again for a worker that has started meanwhile with the previous configuration.
         """
         while True:
             content = content_of(self._config)
-            result = await self._reload(content, author)
+            result = await self._reload(Message("prepare", content, author, kept))
             if not result.done:
                 return result
-            self.content, self.files = content, result.files
+            self.content, self.files, self.kept = content, result.files, kept
             self.active_hash = result.policy_hash
             if all(worker.policy_hash == self.active_hash for worker in self._workers()):
                 return result
 
-    async def _reload(self, content: bytes | None, author: str) -> ReloadResult:
+    async def _reload(self, order: Message) -> ReloadResult:
         """Reload the workers that answer calls now; one that ends meanwhile is ignored."""
-        reports = await _ask_all(self._workers(), Message("prepare", content, author))
+        author, reports = order.author, await _ask_all(self._workers(), order)
         prepared = [worker for worker, report in reports if report.kind == "prepared"]
         refusals = [report.result for _, report in reports if report.kind == "refused"]
         if not refusals and len({report.result.policy_hash for _, report in reports}) == 1:
@@ -282,7 +285,7 @@ class SupervisorChannel(Channel[Message]):
             order = await self.reloads.get()
             if order.kind == "prepare":
                 try:
-                    prepared = await reloader.prepare(order.content)
+                    prepared = await reloader.prepare(order.content, order.kept)
                 except ConfigError as error:
                     self.send(Message("refused", result=reloader.refuse(error, order.author)))
                 else:
@@ -473,7 +476,7 @@ class Supervisor:
         elif report.kind == "serving" and self._announced:
             if worker.policy_hash != coordinator.active_hash:
                 # It started with the previous configuration, or read a file that has changed.
-                _ = self._triggers.reload()
+                _ = self._triggers.reload(kept=coordinator.kept)
         elif report.kind == "serving":
             coordinator.active_hash, coordinator.files = worker.policy_hash, report.result.files
             if len(self._serving()) == self._count:
