@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
 
-from pexpolicy.audit.records import DecisionRecord, as_json
+from pexpolicy.audit.records import DecisionRecord, as_json, line_of
 from pexpolicy.audit.redaction import Redaction, plain_steps
 from pexpolicy.audit.sinks import JournalSink
 from pexpolicy.audit.state import AuditState
@@ -105,19 +105,18 @@ class AuditLog:
             steps, result, annotations = plain_steps(shadow), None, {}
             removed, error = ["would_send"], type(raised).__name__
         further = {"annotations": annotations, "removed": removed, "redaction_error": error}
-        line = {
-            "timestamp": datetime.now(UTC),
-            "event": "shadow",
-            "decision_id": actual.decision_id,
-            "endpoint": actual.endpoint,
-            "steps": steps,
-            "decided_by": shadow.decided_by,
-            "reason": shadow.decision.reason,
-            "action": shadow.decision.action,
-            "would_send": result,
-            "differs": differs,
-            "policy_hash": policy_hash,
-        }
+        line = line_of(
+            "shadow",
+            decision_id=actual.decision_id,
+            endpoint=actual.endpoint,
+            steps=steps,
+            decided_by=shadow.decided_by,
+            reason=shadow.decision.reason,
+            action=shadow.decision.action,
+            would_send=result,
+            differs=differs,
+            policy_hash=policy_hash,
+        )
         self.write({**line, **{name: value for name, value in further.items() if value}})
 
     def refused(
@@ -126,28 +125,14 @@ class AuditLog:
         """Write the line of a call that was refused before it reached the policy."""
         if isinstance(path := facts.get("path"), str):
             facts["path"] = self.redaction.path(path)
-        line = {
-            "timestamp": datetime.now(UTC),
-            "event": "refused",
-            "reason": why,
-            "status": status,
-            "peer": peer,
-            **facts,
-            "policy_hash": policy_hash,
-        }
-        return self.write(line)
+        facts = {"status": status, "peer": peer, **facts, "policy_hash": policy_hash}
+        return self.write(line_of("refused", reason=why, **facts))
 
     def reloaded(self, before: str, after: str, **facts: object) -> None:
         """Write the line of a reload; ``before`` and ``after`` are the hashes of the policies."""
-        line = {
-            "timestamp": datetime.now(UTC),
-            "event": "reload",
-            "accepted": not facts.get("error"),
-            **{name: value for name, value in facts.items() if value != ""},
-            "policy_hash_before": before,
-            "policy_hash": after,
-        }
-        self.write(line)
+        known = {name: value for name, value in facts.items() if value != ""}
+        hashes = {"policy_hash_before": before, "policy_hash": after}
+        self.write(line_of("reload", accepted=not facts.get("error"), **known, **hashes))
 
     def changed(
         self, plugin: str, peer: str, policy_hash: str, facts: Mapping[str, object]

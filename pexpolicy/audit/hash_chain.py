@@ -16,12 +16,13 @@ import base64
 import math
 import re
 import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from pexpolicy.audit.records import encode, line_of
 from pexpolicy.config.secrets import is_signed
 
 if TYPE_CHECKING:
@@ -146,14 +147,8 @@ class Signer:
         """Return a checkpoint, or the end, for the lines so far; write it as the next line."""
         head = chain.head.decode()
         signature = self._key.sign(statement(event, chain.boot_id, chain.seq, head))
-        line = {
-            "timestamp": datetime.now(UTC),
-            "event": event,
-            "covers": chain.seq,
-            "head": head,
-            "signature": base64.b64encode(signature).decode(),
-        }
-        return msgspec.json.encode(line)
+        signed = base64.b64encode(signature).decode()
+        return encode(line_of(event, covers=chain.seq, head=head, signature=signed))
 
     def wrote(self, chain: HashChain, now: float) -> None:
         """Record that the last line of the chain is a checkpoint."""

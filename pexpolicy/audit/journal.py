@@ -10,10 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer
-from pexpolicy.audit.records import as_json
+from pexpolicy.audit.records import encode, line_of
 from pexpolicy.audit.spool import Spool, WriteResult
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
 from pexpolicy.audit.targets import Target
@@ -369,7 +368,7 @@ class Journal:
         """Write a checkpoint or the end; a signed one goes to standard error too, as an anchor."""
         if self._signer is None:
             if event == END:
-                self._append([as_json({"timestamp": datetime.now(UTC), "event": END})], now)
+                self._append([encode(line_of(END))], now)
             return
         if line := self._append([self._signer.line(self._chain, event)], now, is_mark=True):
             self._signer.wrote(self._chain, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -79,6 +79,11 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """Names of values that were left out or replaced by ``***``."""
     redaction_error: str | None = None
     """Why removing secrets failed: then no value of the call is written."""
+
+
+def line_of(event: str, **facts: object) -> dict[str, object]:
+    """Return the line of another event, as of now."""
+    return {"timestamp": datetime.now(UTC), "event": event, **facts}
 
 
 def as_json(line: object) -> bytes:

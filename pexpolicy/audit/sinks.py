@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
 from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, NOT_SYNCED, Journal
+from pexpolicy.audit.records import encode, line_of
 from pexpolicy.audit.spool import WriteResult
 
 MAX_BATCH = 64
@@ -277,15 +277,9 @@ class GroupCommitSink(JournalSink):
         for entry in entries:
             event = msgspec.json.decode(entry.body)
             if event["event"] == "decision":
-                retraction = {
-                    "timestamp": datetime.now(UTC),
-                    "event": "retracted",
-                    "decision_id": event.get("decision_id"),
-                    "reason": "not recorded in time: the audit was unavailable when the reply was "
-                    "sent",
-                    "policy_hash": event.get("policy_hash"),
-                }
-                self._record(msgspec.json.encode(retraction))
+                why = "not recorded in time: the audit was unavailable when the reply was sent"
+                named = {name: event.get(name) for name in ("decision_id", "policy_hash")}
+                self._record(encode(line_of("retracted", reason=why, **named)))
         self._sync()
 
     def _record(self, body: bytes) -> WriteResult:

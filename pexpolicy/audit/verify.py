@@ -55,8 +55,7 @@ class Anchor(NamedTuple):
         """Parse ``SEQ:HASH``; raises ``ValueError``."""
         seq, _, digest = text.partition(":")
         if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text):
-            msg = f"{text!r} is not an anchor: write SEQ:HASH, as in a line or a checkpoint"
-            raise ValueError(msg)
+            raise ValueError(f"{text!r} is no anchor: write SEQ:HASH, as in a line or a checkpoint")
         return cls(int(seq), digest)
 
 

@@ -40,6 +40,7 @@ from pexpolicy.cli.common import (
     json_option,
     key_value_pairs,
     load_or_exit,
+    print_value,
     refuse,
     screen,
 )
@@ -53,8 +54,8 @@ from pexpolicy.text import printable, suggest
 Command = TypeVar("Command", bound=Callable[..., Any])
 Event = Mapping[str, Any]
 """A decoded line; anything may be in one that another program wrote, and it must end no search."""
-Period = tuple[datetime | None, datetime | None]
-"""From when until before when."""
+Period = tuple[datetime, datetime]
+"""From when until before when; ``FIRST`` and ``LAST`` without a limit."""
 NOTHING_FOUND = 1
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 STEP_FIELDS = ("plugin", "outcome")
@@ -99,10 +100,11 @@ def period(since: str | None, until: str | None = None) -> Period:
     """Return ``since`` and ``until`` as times, or exit with 2."""
     now = datetime.now(UTC)
     try:
-        begin, end = (None if text is None else parse_time(text, now) for text in (since, until))
+        begin = FIRST if since is None else parse_time(since, now)
+        end = LAST if until is None else parse_time(until, now)
     except ValueError as error:
         refuse(str(error))
-    if begin is not None and end is not None and begin >= end:
+    if begin >= end:
         refuse(f"--since {since} is not before --until {until}")
     return begin, end
 
@@ -183,15 +185,6 @@ def opened(config: Path) -> Iterator[tuple[Database, Settings]]:
         refuse(str(error))
 
 
-def lines_between(
-    config: Path, since: datetime | None, until: datetime | None
-) -> Iterator[RawLine]:
-    """Yield the lines of a period by time."""
-    where = "WHERE time >= $1 AND time < $2 ORDER BY time, boot_id, seq"
-    with opened(config) as (database, _):
-        yield from database.lines(where, since or FIRST, until or LAST)
-
-
 def last_of_database(config: Path, number: int, *, follow: bool) -> Iterator[RawLine]:
     """Yield the last lines by time, and then those that arrive."""
     with opened(config) as (database, _):
@@ -213,6 +206,20 @@ def records_of(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
             click.secho(str(item), fg="red", err=True)
         else:
             yield item
+
+
+def searched_records(
+    config: Path, files: Sequence[Path], where: str, *arguments: object, from_database: bool
+) -> Iterator[Record]:
+    """Yield the lines of a condition in the database, or all of the files, merged by time."""
+    if from_database:
+        with opened(config) as (database, _):
+            rest = f"WHERE {where} ORDER BY time, boot_id, seq"
+            yield from records_of(reader.records(database.lines(rest, *arguments)))
+    elif len(files) > 1:
+        yield from records_of(reader.merged(files))
+    else:
+        yield from records_of(reader.records(reader.raw_lines(paths_of(config, files))))
 
 
 # ---- commands
@@ -257,7 +264,6 @@ def tail(
     epilog=examples(
         "pexpolicy audit grep --alias meet07 --since yesterday",
         "pexpolicy audit grep --where action=reject --where decided_by=rules",
-        "pexpolicy audit grep --json 019f3c7e",
         "pexpolicy audit grep --where plugin=crm --where outcome=timed_out",
     )
 )
@@ -301,15 +307,12 @@ def grep(  # noqa: PLR0913 - the options of the command
         hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
     within = period(since, until)
     matches = _filter(text, alias, where, within, hashing)
-    if from_database:
-        found_lines = reader.records(lines_between(config, *within))
-    elif len(files) > 1:
-        found_lines = reader.merged(files)
-    else:
-        found_lines = reader.records(reader.raw_lines(paths_of(config, files)))
+    records = searched_records(
+        config, files, "time >= $1 AND time < $2", *within, from_database=from_database
+    )
     console, found, searched, first, last = screen(), 0, 0, None, None
     fields = set(STEP_FIELDS)
-    for record in records_of(found_lines):
+    for record in records:
         searched, last = searched + 1, record.event.get("timestamp")
         first = first or last
         fields.update(record.event, *_dicts([record.event.get("request")]))
@@ -327,6 +330,31 @@ def grep(  # noqa: PLR0913 - the options of the command
                 refuse(f"no line has a field {field!r}{hint}", NOTHING_FOUND)
         times = " to ".join(format_time(at) for at in (first, last) if at)
         refuse(f"no line matches ({searched:,} searched{', ' * bool(times)}{times})", NOTHING_FOUND)
+
+
+@audit.command(epilog=examples("pexpolicy audit show 019f3c7e"))
+@files_option
+@from_database_option
+@click.argument("decision_id", metavar="ID")
+@json_option
+def show(
+    config: Path, files: tuple[Path, ...], decision_id: str, *, from_database: bool, as_json: bool
+) -> None:
+    """Print the whole lines of the decision with this ID, or with one that begins so."""
+    console, beginning = screen(), decision_id.strip().lower()
+    if not re.fullmatch(r"[0-9a-f-]{4,36}", beginning):
+        refuse(f"{decision_id!r} is not a decision ID, or its first 4 digits or more")
+    where = "strpos(line, $1) > 0"
+    lines = searched_records(config, files, where, beginning, from_database=from_database)
+    found = [one for one in lines if str(one.event.get("decision_id")).startswith(beginning)]
+    for record in found:
+        if as_json:
+            click.echo(escape_controls(record.raw.content))
+        else:
+            _print_short(console, record.event, named=from_database or len(files) > 1)
+            print_value(console, record.event)
+    if not found:
+        refuse(f"no line has a decision ID that begins with {beginning}", NOTHING_FOUND)
 
 
 @audit.command(
@@ -426,7 +454,6 @@ def purge(config: Path, before: str) -> None:
     be verified.
     """
     end, _ = period(before)
-    assert end is not None
     with opened(config) as (database, _):
         removed = 0
         while number := database.purge(end):
@@ -472,12 +499,8 @@ def _filter(
 
 
 def _is_within(event: Event, within: Period) -> bool:
-    since, until = within
-    if since is None and until is None:
-        return True
-    if (at := reader.time_of(event)) is None:
-        return False
-    return (since is None or at >= since) and (until is None or at < until)
+    at = reader.time_of(event)
+    return within == (FIRST, LAST) if at is None else within[0] <= at < within[1]
 
 
 def _has(event: Event, field: str, value: str) -> bool:

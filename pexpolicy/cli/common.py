@@ -21,7 +21,7 @@ from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
-from pexpolicy.text import printable
+from pexpolicy.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -188,6 +188,14 @@ def print_lines(console: Console, *lines: Cell) -> None:
     """Print a line for each text."""
     for line in lines:
         console.print(_styled(line))
+
+
+def print_value(console: Console, value: object) -> None:
+    """Print a value as indented JSON."""
+    from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - as above
+
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    console.print(JSONHighlighter()(printable_lines(text)), soft_wrap=True)
 
 
 def print_table(

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from pexpolicy.audit.reader import file_and_rotated, raw_lines, records
@@ -29,6 +28,7 @@ from pexpolicy.cli.common import (
     print_json,
     print_lines,
     print_table,
+    print_value,
     refuse,
     screen,
 )
@@ -54,7 +54,7 @@ from pexpolicy.policy import BuildContext
 from pexpolicy.replay.comparison import compare, of_answer
 from pexpolicy.replay.records import Call, of_audit
 from pexpolicy.testing.requests import composed, url_of
-from pexpolicy.text import did_you_mean, is_utf8, printable, printable_lines
+from pexpolicy.text import did_you_mean, is_utf8, printable
 
 DEFAULT_ENDPOINT = "service_configuration"
 STYLES = {"decided": "green", "adjusted": "green", "abstained": "dim"}
@@ -352,8 +352,7 @@ def show_document(
     if shown["reply"] is None:
         console.print(f"({shown['bytes']} bytes)")
     elif console.is_terminal:
-        text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-        console.print(JSONHighlighter()(printable_lines(text)), soft_wrap=True)
+        print_value(console, json.loads(body))
     else:
         # Not by the console, which would change it.
         console.file.write(body.decode() + "\n")

@@ -226,7 +226,8 @@ def test_lines_of_several_servers_are_merged_by_time(
     for number, name in enumerate(names):
         folder = tmp_path / name
         folder.mkdir()
-        lines = [body(n).replace(b"02:03", b"02:%02d" % n) for n in range(number, 6, 2)]
+        of_call = b'02:%02d","decision_id":"0190-%d","x":"'
+        lines = [body(n).replace(b"02:03", of_call % (n, n // 4)) for n in range(number, 6, 2)]
         (folder / "audit.jsonl").write_bytes(chained(HashChain(name), *lines))
         ship(database, folder, name)
     files = [part for name in names for part in ("--file", str(tmp_path / name / "audit.jsonl"))]
@@ -235,6 +236,8 @@ def test_lines_of_several_servers_are_merged_by_time(
         assert [json.loads(line)["n"] for line in found] == list(range(6))
         last = run("tail", "-n", "3", *source, config=config).stdout.splitlines()
         assert [line.split()[2] for line in last] == ["policy-2", "policy-1", "policy-2"]
+        call = run("show", "--json", "0190-1", *source, config=config).stdout.splitlines()
+        assert [json.loads(line)["n"] for line in call] == [4, 5]
     assert len(run("grep", *files[:2], config=config).stdout.splitlines()) == 3
     later = run("grep", "--from-database", "--since", "2026-11-27", config=config)
     assert later.exit_code == 1

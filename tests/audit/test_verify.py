@@ -275,7 +275,7 @@ def test_what_is_no_key_is_reported(pem: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "5:abc", f"x:{'0' * 64}", f"5:{'g' * 64}"])
 def test_what_is_no_anchor_is_reported(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an anchor"):
+    with pytest.raises(ValueError, match="is no anchor"):
         Anchor.parse(text)
 
 

@@ -330,9 +330,10 @@ def test_where_nothing_matches_grep_says_what_it_searched(run: Run, tmp_path: Pa
 MARKUP = "[/] [link=http://evil.example]x[/link] [conceal]y :smile:"
 
 
-@pytest.mark.parametrize("command", ["tail", "grep"])
-def test_text_of_callers_and_plugins_is_no_markup(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("command", [["tail"], ["grep"], ["show", "019F3c7e"]])
+def test_text_of_callers_and_plugins_is_no_markup(tmp_path: Path, command: list[str]) -> None:
     fields = {
+        "decision_id": "019f3c7e-0000-7000-8000-000000000000",
         "endpoint": MARKUP,
         "request": {"local_alias": MARKUP, MARKUP: MARKUP},
         "steps": [{"plugin": MARKUP, "outcome": "failed", "ms": 0.1, "detail": MARKUP}],
@@ -343,9 +344,15 @@ def test_text_of_callers_and_plugins_is_no_markup(tmp_path: Path, command: str) 
         "reason": MARKUP,
     }
     path = one_line(tmp_path, **fields)
-    result = CliRunner().invoke(audit, [command, "--file", path])
+    result = CliRunner().invoke(audit, [*command, "--file", path])
     assert result.exit_code == 0
     assert result.stdout.count(MARKUP) >= 2
+
+
+@pytest.mark.parametrize(("name", "code"), [("019f3c7e", 1), ("019", 2), ("meet", 2), ("", 2)])
+def test_a_line_that_cannot_be_shown(tmp_path: Path, name: str, code: int) -> None:
+    result = CliRunner().invoke(audit, ["show", name, "--file", one_line(tmp_path)])
+    assert (result.exit_code, "decision ID" in result.stderr) == (code, True)
 
 
 def test_json_on_a_terminal_has_no_control_characters(tmp_path: Path) -> None:
