@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
+import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Sequence
+from configparser import ConfigParser
 from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -38,7 +44,8 @@ class BundleSource:
         self._log = log
         self._last: tuple[object, dict[str, str], str] = (None, {}, "")
         """URL and keys, validators and refusal of the bundle that was looked at last."""
-        self._logged = ""
+        self.problem = ""
+        """Why the present bundle stays, which was logged once."""
 
     async def run(self, settings: Callable[[], Settings]) -> None:
         """Look again and again; ``settings`` returns those of the active policy."""
@@ -71,12 +78,12 @@ class BundleSource:
             file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
             problem = file + describe_network_error(error.__cause__ or error)
             self._last = None, {}, ""
-        if problem and problem != self._logged:
+        if problem and problem != self.problem:
             source, present = settings.bundle.source, str(settings.present or "none")
             is_start = starting and settings.present
             event = "the server starts with the bundle on its disk" if is_start else STAYS
             self._log.warning(event, source=source, error=problem, present=present)
-        self._logged = problem
+        self.problem = problem
         with suppress(OSError):  # the log has it
             (settings.bundles / PROBLEM).write_text(problem)
         return problem
@@ -112,6 +119,7 @@ async def _fetch(
     assert settings.bundle is not None
     # As it is written: another spelling may not fit the signature of a presigned one.
     url = URL(settings.bundle.url, encoded=settings.bundle.url.isascii())
+    headers = {"Accept-Encoding": "identity", **known}
     if url.scheme == "file":
         path = settings.resolve(url.path)
         version = version_of(path)
@@ -120,15 +128,20 @@ async def _fetch(
         if found != known:
             await run_in_thread(lambda: archive.write_bytes(read_file(path)), "pexpolicy-bundle")
         return found != known
+    if url.scheme == "s3":
+        name = settings.bundle.url.removeprefix("s3://")
+        url, signed = await run_in_thread(lambda: _of_object(name), "pexpolicy-bundle")
+        headers |= signed
     async with (
         # Credentials and the proxy are those of the environment, as for other programs.
         aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
-        session.get(url, headers={"Accept-Encoding": "identity", **known}) as reply,
+        session.get(url, headers=headers) as reply,
     ):
         if reply.status == HTTPStatus.NOT_MODIFIED and known:
             return False
         if reply.status != HTTPStatus.OK:
-            raise ValueError(f"it answers {reply.status}")
+            codes = re.findall(rb"<Code>(\w+)</Code>", await reply.content.read(4096))
+            raise ValueError(f"it answers {reply.status} {b''.join(codes).decode()}".rstrip())
         given = reply.headers
         found.update({one: given[name] for name, one in _CONDITIONS.items() if name in given})
         _check_size(reply.content_length or 0)
@@ -137,6 +150,40 @@ async def _fetch(
                 file.write(chunk)
                 _check_size(file.tell())
     return True
+
+
+def _of_object(name: str) -> tuple[URL, dict[str, str]]:
+    """Return the URL of an object in S3, and headers with Signature Version 4.
+
+    ``name`` is the bucket and the key. Region, endpoint and credentials are those that the tools of
+    AWS read from the environment; without credentials the request is not signed.
+    """
+    given = {key.lower(): value for key, value in os.environ.items() if value}
+    region = given.get("aws_region") or given.get("aws_default_region", "us-east-1")
+    host = given.get("aws_endpoint_url", f"https://s3.{region}.amazonaws.com")
+    host = given.get("aws_endpoint_url_s3", host).rstrip("/")
+    url = URL(f"{host}/{quote(name, safe='/~')}", encoded=True)
+    if "aws_access_key_id" not in given:
+        profiles = ConfigParser(interpolation=None, default_section="")
+        file = Path(given.get("aws_shared_credentials_file", "~/.aws/credentials")).expanduser()
+        with suppress(FileNotFoundError):
+            profiles.read_string(read_file(file).decode())
+            given |= profiles[given.get("aws_profile", "default")]
+    if "aws_access_key_id" not in given:
+        return url, {}
+    now, payload = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", hashlib.sha256().hexdigest()
+    signed = {"host": url.host_port_subcomponent or "", "x-amz-content-sha256": payload}
+    signed |= {"x-amz-date": now, "x-amz-security-token": given.get("aws_session_token", "")}
+    headers = {key: value for key, value in signed.items() if value}
+    names, scope = ";".join(headers), f"{now[:8]}/{region}/s3/aws4_request"
+    lines = "GET", url.raw_path, "", *map(":".join, headers.items()), "", names, payload
+    request = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    key = f"AWS4{given['aws_secret_access_key']}".encode()
+    for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{request}"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    credential = f"{given['aws_access_key_id']}/{scope}, SignedHeaders={names}"
+    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={credential}, Signature={key.hex()}"
+    return url, headers
 
 
 def _check_size(size: int) -> None:

@@ -163,6 +163,10 @@ CONFIG_KEPT = _lowest(
     "pexpolicy_config_kept",
     "0 while the active configuration is not kept on disk: a restart with broken files fails.",
 )
+BUNDLE_REFUSED = _highest(
+    "pexpolicy_bundle_refused",
+    "1 while the bundle at the URL of [bundle] is refused or not there, and the present one stays.",
+)
 CERTIFICATE = _lowest(
     "pexpolicy_tls_cert_not_after_timestamp_seconds",
     "End of validity of the certificate of the server.",

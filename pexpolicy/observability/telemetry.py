@@ -112,6 +112,8 @@ class StateSources:
     reload: Callable[[], ReloadState] = ReloadState
     certificate: Callable[[], Certificates | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
+    bundle_refused: Callable[[], bool | None] = lambda: None
+    """Whether the present bundle stays for a reason; of several workers the first one knows."""
     event_counts: Callable[[], Mapping[CountKey, int]] = dict
     """Returns what became of events since the last call."""
     event_gauges: Callable[[], Iterable[Gauge]] = tuple
@@ -344,6 +346,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         yield metrics.RELOADED, (), reload.last_success
         yield metrics.DEGRADED, (), bool(sources.degraded())
         yield metrics.CONFIG_KEPT, (), not reload.not_kept
+        yield metrics.BUNDLE_REFUSED, (), sources.bundle_refused()
         yield metrics.AUDIT_LOST, (), 0 if audit is None else audit.lost
         if audit is not None:
             yield metrics.AUDIT_FREE, (), audit.free_bytes

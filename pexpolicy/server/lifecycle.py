@@ -198,9 +198,11 @@ async def _answering(
 
         reloader = Reloader(first, context.build, activate, reloads)
         fetching: set[asyncio.Task[None]] = set()
-        if context.bundles is not None and policy.context.shared.history.is_first_worker:
-            fetch = context.bundles.run(lambda: reloader.active.policy.settings)
+        bundles = context.bundles
+        if bundles is not None and policy.context.shared.history.is_first_worker:
+            fetch = bundles.run(lambda: reloader.active.policy.settings)
             _ = start_background(fetch, fetching)
+            sources.bundle_refused = lambda: bool(bundles.problem)
         reloader.keep()
         names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
         if context.admin is not None:

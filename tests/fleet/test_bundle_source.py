@@ -1,6 +1,9 @@
 """Bundles from a web server or file: what is accepted, and that the present one stays otherwise."""
 
 import asyncio
+import hashlib
+import hmac
+import re
 import signal
 import sys
 import tarfile
@@ -16,6 +19,8 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.fleet import bundle, bundle_source
 from pexpolicy.fleet.bundle_source import BundleSource, report
 from tests.fleet.bundles import ROWS, Maker, adding, forged, run, swapped, swollen, without
+from tests.support import live_server
+from tests.support.waiting import wait_until
 
 CUT = 300
 
@@ -243,6 +248,72 @@ async def test_an_unchanged_bundle_is_asked_for_by_its_validators(maker: Maker) 
         assert server.version == "v7"
 
 
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+def is_signed(request: web.BaseRequest, secret: str = SECRET) -> bool:
+    """Return whether an S3 server accepts a request, by Signature Version 4 of AWS."""
+    given = request.headers.get("Authorization", "")
+    found = re.fullmatch(
+        r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/((\d{8})/([\w-]+)/s3/aws4_request), "
+        r"SignedHeaders=([\w;-]+), Signature=([0-9a-f]{64})",
+        given,
+    )
+    if found is None or not {"host", "x-amz-date"} <= {*found[4].split(";")}:
+        return False
+    scope, day, region, names, signature = found.groups()
+    signed = "".join(f"{name}:{request.headers[name].strip()}\n" for name in names.split(";"))
+    path, payload = request.raw_path, request.headers["x-amz-content-sha256"]
+    canonical = f"{request.method}\n{path}\n\n{signed}\n{names}\n{payload}"
+    text = f"AWS4-HMAC-SHA256\n{request.headers['x-amz-date']}\n{scope}\n"
+    text += hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, "s3", "aws4_request", text):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key.hex() == signature
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET}, ""),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "{folder}/aws", "AWS_REGION": "eu-north-1"}, ""),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "{folder}/aws", "AWS_PROFILE": "read"}, ""),
+        ({"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "old"}, "403 Signature"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "{folder}/none"}, "403 AccessDenied"),
+    ],
+)
+async def test_an_object_in_s3_is_asked_for_with_a_signature(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    async with serving(maker) as (server, site):
+        key = f"aws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = {SECRET}\n"
+        read = f"[read]\n{key}aws_session_token = of%read\n"
+        (maker.folder / "aws").write_text(f"[default]\n{key}{read}")
+        monkeypatch.setenv(
+            "AWS_ENDPOINT_URL_S3", server.settings.bundle.url.partition("/stable")[0]
+        )
+        for name, value in given.items():
+            monkeypatch.setenv(name, value.format(folder=maker.folder))
+        server.write("s3://policies/oslo/a b+ü~.tar.gz")
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            if is_signed(request):
+                assert request.raw_path == "/policies/oslo/a%20b%2B%C3%BC~.tar.gz"
+                token = request.headers.get("x-amz-security-token")
+                assert token == ("of%read" if "AWS_PROFILE" in given else None)
+                site.answer, reply = None, await site(request)
+                site.answer = answer
+                return reply
+            code = "SignatureDoesNotMatch" if "Authorization" in request.headers else "AccessDenied"
+            return web.Response(status=403, text=f"<Error><Code>{code}</Code></Error>")
+
+        site.answer, site.content = answer, maker.archive(6).read_bytes()
+        for status in (200, 304):
+            assert said in (found := await server.pull())
+            assert (server.version, site.statuses[-1]) == (("v5", 200) if found else ("v6", status))
+
+
 async def test_a_file_is_a_source_too_and_few_old_bundles_stay(maker: Maker) -> None:
     server = Server(maker, f"file://{maker.folder}/stable.tar.gz")
     stable = maker.folder / "stable.tar.gz"
@@ -310,3 +381,23 @@ async def test_a_kill_at_any_write_leaves_one_whole_bundle(maker: Maker) -> None
             break
         assert child.returncode == -signal.SIGKILL
     assert (server.version, number > 10) == ("v6", True)
+
+
+def test_a_refused_bundle_is_in_the_metrics(maker: Maker) -> None:
+    server, stable = (
+        Server(maker, f"file://{maker.folder}/stable.tar.gz"),
+        maker.folder / "stable.tar.gz",
+    )
+    maker.archive(5).replace(stable)
+    with server.config.open("a") as file:
+        file.write("every = 1\n")
+
+    def shows(value: str) -> bool:
+        return f"\npexpolicy_bundle_refused {value}\n".encode() in running.operator("/metrics").body
+
+    with live_server.running(server.config) as running:
+        wait_until(lambda: shows("0.0"))
+        maker.archive(4).replace(stable)
+        wait_until(lambda: shows("1.0"))
+        maker.archive(6).replace(stable)
+        wait_until(lambda: shows("0.0"))

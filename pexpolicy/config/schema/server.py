@@ -184,10 +184,11 @@ class SharedTable(SecretTable):
 
 def _bundle_url(written: str) -> str:
     url = URL(written)
-    is_web = url.scheme in ("http", "https") and url.host
+    is_web = url.scheme in ("http", "https", "s3") and url.host
     if not is_web and not (url.scheme == "file" and url.path):
         raise ValueError(
-            "write a whole URL, as in https://www.example.com/stable.tar.gz, or file:/srv/x.tar.gz"
+            "write a whole URL, as in https://www.example.com/stable.tar.gz, s3://bucket/x.tar.gz "
+            "or file:/srv/x.tar.gz"
         )
     if url.user is not None or url.password is not None:
         raise ValueError("credentials are never in this file: write them into ~/.netrc")
@@ -198,7 +199,7 @@ class BundleTable(Table):
     """``[bundle]``: the tables that decide and their files, fetched as a signed archive."""
 
     url: Annotated[str, AfterValidator(_bundle_url)]
-    """Where the bundle is: `https:`, `http:` or `file:`."""
+    """Where the bundle is: `https:`, `http:`, `s3:` or `file:`."""
     public_keys: list[str] = Field(min_length=1, max_length=16)
     """Paths of Ed25519 keys in PEM: a bundle has to be signed with one of them. They are read at
     each fetch.
