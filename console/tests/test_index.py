@@ -208,8 +208,9 @@ def test_the_requests_of_one_call_are_found_together(indexed: Indexed) -> None:
         line(5, request={**room, "remote_address": "10.9.9.9"}),
         line(6, EPOCH + 3_600_000, request=room),
     )
-    first = line(1, request=room)
-    found = indexed.reader.same_call(first, EPOCH + 1000)
+    first = indexed.reader.decision(line(1)["decision_id"])
+    assert first is not None
+    found = indexed.reader.same_call(first)
     assert [hit.event["seq"] - 1 for hit in found if hit.event] == [1, 3, 4]
 
 

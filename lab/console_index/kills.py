@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.console_index import generated_audit
+from pexpolicy_console.index.numbers import KINDS, tallies
+from pexpolicy_console.index.reader import IndexReader
 from pexpolicy_console.index.writer import IndexWriter, segments
 
 SEGMENT_LINES = 2_500
@@ -99,7 +101,8 @@ Row = tuple[Any, ...]
 
 def content(folder: Path) -> tuple[list[Row], Counter[Row]]:
     """Return what an index has, in whatever segments: each line with its words, sorted, and the
-    counts by minute. Raises ``AssertionError`` if numbers of lines are missing or repeated.
+    counts of steps by minute, and of calls. Raises ``AssertionError`` if numbers of lines are
+    missing or repeated.
     """
     rows: list[Row] = []
     minutes: Counter[Row] = Counter()
@@ -114,6 +117,10 @@ def content(folder: Path) -> tuple[list[Row], Counter[Row]]:
             for *key, count in base.execute("SELECT * FROM minute"):
                 minutes[tuple(key)] += count
     assert numbers == list(range(1, len(numbers) + 1))
+    reader = IndexReader(folder, folder / "audit.jsonl", clock=lambda: 0.0)
+    for kind in KINDS:
+        (found,) = tallies(reader, kind, (0, 1 << 50))
+        minutes.update({(kind, name, *one.counts): one.last for name, one in found.items()})
     return sorted(rows), minutes
 
 
@@ -123,11 +130,13 @@ def _rows(base: sqlite3.Connection) -> Iterator[Row]:
     words: dict[int, list[str]] = {}
     for term, number in base.execute("SELECT term, doc FROM temp.term ORDER BY term"):
         words.setdefault(number, []).append(term)
+    names = dict(base.execute("SELECT id, text FROM name"))
     for number, *named, at, head, offset, size, us, tail in base.execute(
         "SELECT line.id, event, endpoint, action, decided_by, reason, node, at, head, offset, "
         "size, us, tail FROM line JOIN file ON file.id = line.file ORDER BY line.id"
     ):
-        yield number, head, offset, size, at, us, tail, *named, " ".join(words[number])
+        texts = [names[one] for one in named]
+        yield number, head, offset, size, at, us, tail, *texts, " ".join(words[number])
 
 
 def run(folder: Path, kills: int, lines: int, seed: int = 1) -> str:

@@ -12,8 +12,8 @@ def test_an_index_is_small_and_finds_the_lines_of_an_alias(tmp_path: Path) -> No
     assert found["a room that is called often"] == scale.PAGE
     assert found["an alias that never called"] == 0
     assert found[scale.FIRST] == found["a caller"]
-    assert found["counts of all lines"] == 5000
-    assert found["counts of the first hour"] == 5000
+    assert found["counts of all lines"] == 20_000
+    assert found["counts of the first hour"] == 20_000
     assert found["refused by a rule"] == scale.PAGE
 
 

@@ -25,6 +25,7 @@ from pexpolicy.config.credentials import PasswordHash, secret_of
 from pexpolicy.config.loader import load
 from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.settings import Document
+from pexpolicy.config.tenants import Tenants
 from pexpolicy.models.context import DryRunClock, at_time
 from pexpolicy.models.request import parameters_of
 from pexpolicy.policy import BuildContext, Policy

@@ -21,10 +21,12 @@ from pexpolicy.cli.for_console import (
     CertificateFiles,
     Database,
     Networks,
+    Tenants,
     console_exposure,
 )
 from pexpolicy.cli.for_console import load_certificate as load
 from pexpolicy.cli.for_console import url_of as url_of_socket
+from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
@@ -64,6 +66,10 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         raise ConsoleError(f"console.host: {text}")
     if table.oidc is not None and find_spec("joserfc") is None:
         raise ConsoleError("console.oidc: install the extra, pexpolicy-console[oidc]")
+    try:
+        tenants = Tenants(config.settings.tenants)
+    except SettingsError:
+        tenants = Tenants()
     audit, database, index = config.audit, None, "index"
     if config.settings.audit.ship is not None:
         # Its lines have other places than those of the files.
@@ -75,7 +81,13 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         Sessions(),
         actions,
         LoginAttempts(actions),
-        Index(config.folder / index, audit, config.written, database=database),
+        Index(
+            config.folder / index,
+            audit,
+            config.written,
+            database=database,
+            tenant_of=tenants.of,
+        ),
         DryRuns(config.path),
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),

@@ -16,6 +16,7 @@ from typing import TypeVar
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.for_console import Database, DatabaseUnavailable
 from pexpolicy.config.files import open_own
+from pexpolicy_console.index.lines import TenantOf
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexState, IndexWriter
 
@@ -41,6 +42,7 @@ class Index:
         personal: Personal | None = None,
         max_bytes: int = MAX_BYTES,
         database: Callable[[], Database] | None = None,
+        tenant_of: TenantOf | None = None,
     ) -> None:
         """``database`` makes a connection to that with the lines of all servers."""
         self._folder = folder
@@ -51,7 +53,9 @@ class Index:
         self._reader: IndexReader | None = None
         if audit is not None:
             mine = [None, None] if database is None else [database(), database()]
-            self._writer = IndexWriter(folder, audit, max_bytes, database=mine[0])
+            self._writer = IndexWriter(
+                folder, audit, max_bytes, database=mine[0], tenant_of=tenant_of
+            )
             self._reader = IndexReader(folder, audit, personal, database=mine[1])
 
     @property

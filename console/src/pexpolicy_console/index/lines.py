@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from pexpolicy import Alias
 from pexpolicy.cli.for_console import LINE_START
-from pexpolicy.models.outcome import ABSTAINED, DECIDED
+from pexpolicy.models.outcome import ABSTAINED, DECIDED, NOT_ANSWERED
 
 MAX_WORD = 120
 """Characters of a word that are kept."""
@@ -26,6 +25,10 @@ _ESCAPES |= {ord('"'): "\u201d", ord("'"): "\u2019"}
 _ESCAPED = re.compile(f"[{re.escape(''.join(map(chr, _ESCAPES)))}]").search
 RULE = "rule "
 """What the reason of a decision by the plugin rules begins with."""
+ACCEPTED, REFUSED, FAILED = RESULTS = ("accepted", "refused", "failed")
+"""Of a request, and of a call: the policy rejected it, or the ``on_error`` of a plugin did."""
+START = "start"
+"""The word, as of an event, of the first line of a process."""
 ORDINARY = (DECIDED, ABSTAINED)
 """Outcomes that need no attention, and are no words."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -41,6 +44,9 @@ class _Step(msgspec.Struct, gc=False):
 
 
 class _Request(msgspec.Struct, gc=False):
+    location: Any = None
+    protocol: Any = None
+    service_tag: Any = None
     local_alias: Any = None
     remote_alias: Any = None
     alias: Any = None
@@ -55,6 +61,7 @@ class _Request(msgspec.Struct, gc=False):
 
 class _Sent(msgspec.Struct, gc=False):
     name: Any = None
+    service_tag: Any = None
 
 
 class AuditLine(msgspec.Struct, gc=False):
@@ -73,9 +80,27 @@ class AuditLine(msgspec.Struct, gc=False):
     sent: msgspec.Raw = msgspec.Raw()
     differs: Any = None
     ms: Milliseconds = 0.0
+    policy_hash: str = ""
     instance: str = ""
+    seq: int = 0
 
 
+class Facts(NamedTuple):
+    """What is counted of a line, and of a call; empty where it is not known."""
+
+    room: str = ""
+    location: str = ""
+    protocol: str = ""
+    tenant: str = ""
+    reason: str = ""
+    plugin: str = ""
+    node: str = ""
+    instance: str = ""
+    policy: str = ""
+
+
+TenantOf = Callable[[str, str | None], str | None]
+"""Returns the tenant of a called alias and a service tag."""
 _decode = msgspec.json.Decoder(AuditLine).decode
 _decode_all = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_sent = msgspec.json.Decoder(_Sent).decode
@@ -113,16 +138,48 @@ _known_word = lru_cache(maxsize=4096)(word)
 _alias = lru_cache(maxsize=4096)(Alias)
 
 
-def words_of(line: AuditLine) -> list[str]:
+def result_of(line: AuditLine) -> int:
+    """Return what became of a request: its place in ``RESULTS``."""
+    if line.action != "reject":
+        return 0
+    outcomes = [step.outcome for step in line.steps if step.plugin == line.decided_by]
+    return 2 if outcomes and outcomes[-1] in NOT_ANSWERED else 1
+
+
+def facts_of(line: AuditLine, tenant_of: TenantOf | None = None) -> Facts:
+    """Return what is counted of a line."""
+    request = line.request
+    room, tag = _text(request.service_name), _text(request.service_tag)
+    if line.endpoint == "service_configuration":
+        try:
+            sent = _decode_sent(line.sent)
+            room, tag = _text(sent.name), _text(sent.service_tag)
+        except msgspec.MsgspecError:
+            room = tag = None  # no result, or not that of a service
+    tenant = tenant_of and tenant_of(called_of(line) or "", tag)
+    return Facts(
+        (room or "")[:MAX_WORD],
+        (_text(request.location) or "")[:MAX_WORD],
+        (_text(request.protocol) or "")[:MAX_WORD],
+        tenant or "",
+        common_reason(line.reason)[:200] if line.reason else "",
+        line.decided_by,
+        _text(request.node_ip) or line.peer or "",
+        line.instance,
+        line.policy_hash,
+    )
+
+
+def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
     """Return the words of a line, some of them more than once."""
     request = line.request
     words = [*_decision_words(line.event, line.endpoint, line.action, line.decided_by, line.reason)]
-    if node := node_of(line):
-        words.append(_known_word("n", node))
-    if line.instance:
-        words.append(_known_word("i", line.instance))
-    if room := _room(line):
-        words.append(_known_word("m", room))
+    where = (facts.location, facts.protocol, facts.tenant, facts.node, facts.instance, facts.policy)
+    words += _fact_words(*where, RESULTS[result] if line.action else "")
+    if facts.room:
+        words.append(_known_word("m", facts.room))
+    if line.seq == 1:
+        words.append(f"v:{START}")
     for kind, value in (
         ("l", request.local_alias),
         ("l", request.alias),
@@ -137,8 +194,13 @@ def words_of(line: AuditLine) -> list[str]:
         words.append(word("c", address))
     for step in line.steps:
         words += _step_words(step.plugin, step.outcome)
-    words += [f"k:{key}" for key in call_keys(line)]
     return words
+
+
+@lru_cache(maxsize=4096)
+def _fact_words(*texts: str) -> tuple[str, ...]:
+    """Return the words of where a request came from, and of what became of it."""
+    return tuple(word(kind, text) for kind, text in zip("gxynihr", texts, strict=True) if text)
 
 
 @lru_cache(maxsize=4096)
@@ -192,35 +254,21 @@ def call_keys(line: AuditLine) -> list[str]:
     """Return what the requests of one call have in common: who calls whom, and identifiers."""
     request = line.request
     keys = [
-        _digest(text)
+        text[:MAX_WORD]
         for value in (request.call_uuid, request.request_id)
         if value and (text := _text(value)) is not None
     ]
-    called = _text(request.local_alias) or _text(request.alias)
-    if called is not None:
+    if (called := called_of(line)) is not None:
         caller = _text(request.remote_alias) or _text(request.remote_display_name)
         if caller is not None:
             address = _text(request.remote_address) or ""
-            keys.append(_digest(f"{_alias(called)}\n{_alias(caller)}\n{address}"))
+            keys.append(f"{_alias(called)}\n{_alias(caller)}\n{address}"[: 3 * MAX_WORD])
     return keys
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
-
-
-def node_of(line: AuditLine) -> str:
-    """Return the node of a call: the one that it names, or the address it came from."""
-    return _text(line.request.node_ip) or line.peer or ""
-
-
-def _room(line: AuditLine) -> str | None:
-    if line.endpoint == "service_configuration":
-        try:
-            return _text(_decode_sent(line.sent).name)
-        except msgspec.MsgspecError:
-            return None  # no result, or not that of a service
-    return _text(line.request.service_name)
+def called_of(line: AuditLine) -> str | None:
+    """Return the called alias."""
+    return _text(line.request.local_alias) or _text(line.request.alias)
 
 
 def _text(value: Any) -> str | None:

@@ -25,6 +25,11 @@ _WORDS: Mapping[str, str] = {
     "action": "t",
     "decided_by": "d",
     "event": "v",
+    "result": "r",
+    "location": "g",
+    "protocol": "x",
+    "tenant": "y",
+    "policy": "h",
 }
 """The letter of the words of each filter that compares a whole text."""
 
@@ -55,6 +60,11 @@ class Query:
     action: str = ""
     decided_by: str = ""
     event: str = ""
+    result: str = ""
+    location: str = ""
+    protocol: str = ""
+    tenant: str = ""
+    policy: str = ""
     since: str = ""
     until: str = ""
     zone: str = ""

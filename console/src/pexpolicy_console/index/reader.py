@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
-
 from pexpolicy.audit.reader import open_file
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.for_console import Database
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles
-from pexpolicy_console.index.lines import call_keys, decode, id_tail, parse
+from pexpolicy_console.index.calls import SAME_CALL_MS
+from pexpolicy_console.index.lines import RESULTS, decode, id_tail
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.writer import MINUTE_MS, bucket_bound, segments
 
-COLUMNS = ("event", "endpoint", "action", "decided_by", "reason", "node", "instance")
+COLUMNS: tuple[str, ...] = ("result", "event", "endpoint", "action", "decided_by", "reason")
+COLUMNS += ("location", "node", "instance", "policy")
 """The columns that are counted."""
-SAME_CALL_MS = 120_000
-"""Between requests of one call, at most."""
+COUNTED_LINES = 100_000
+"""Lines whose columns are counted, at most."""
 ID_MS = 60_000
 """Between the start of a call, which is in its identifier, and its line, at most."""
 _FIND = """
@@ -53,6 +53,10 @@ class Hit:
     """Milliseconds since 1970."""
     content: bytes = b""
     """The line as it was written."""
+    call: int | None = None
+    """The number of the first line of its call; ``None`` for what is of no call."""
+    result: int | None = None
+    """The place in ``RESULTS``; ``None`` for what is no decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class IndexReader:
     def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
         """Return the newest lines, or those before a number in the index."""
         found: list[Hit] = []
-        for base in self._bases(*query.period()):
+        for base in self.bases(*query.period()):
             rows = self._select(base, query, "*", before, limit - len(found))
             found += self._hits(base, rows)
             if len(found) >= limit:
@@ -120,7 +124,7 @@ class IndexReader:
         """
         found: list[Hit] = []
         left_out = 0
-        for base in self._bases(*query.period()):
+        for base in self.bases(*query.period()):
             rows = self._select(base, query, "*", None, limit - len(found), after)
             found += self._hits(base, rows)
             if len(found) == limit:
@@ -132,20 +136,38 @@ class IndexReader:
                 break
         return found, left_out
 
-    def counts(self, query: Query, limit: int = 5000) -> tuple[int, dict[str, Counter[str]]]:
+    def counts(
+        self, query: Query, limit: int = COUNTED_LINES
+    ) -> tuple[int, dict[str, Counter[str]]]:
         """Count the values of each column in the newest ``limit`` lines; return how many lines
         were counted too.
         """
         total, counters = 0, {name: Counter[str]() for name in COLUMNS}
         columns = ", ".join(f"line.{name}" for name in COLUMNS)
-        for base in self._bases(*query.period()):
+        for base in self.bases(*query.period()):
             rows = self._select(base, query, columns, None, limit - total)
             for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
-                counters[name].update(filter(None, values))
+                for value, count in Counter(values).items():
+                    if name == "result":
+                        text = "" if value is None else RESULTS[value]
+                    else:
+                        text = name_of(base, value)
+                    if text:
+                        counters[name][text] += count
             total += len(rows)
             if total >= limit:
                 break
         return total, counters
+
+    def totals(self, query: Query) -> tuple[int, int]:
+        """Return the number of lines that match, and that of the calls that they are of."""
+        lines, calls = 0, set[int]()
+        for base in self.bases(*query.period()):
+            ((count,),) = self._select(base, query, "count(*)", None, 1)
+            lines += count
+            rows = self._select(base, query, "DISTINCT call", None, -1) if count else ()
+            calls.update(call for (call,) in rows if call is not None)
+        return lines, len(calls)
 
     def decision(self, decision_id: str) -> Hit | None:
         """Return the line of a decision."""
@@ -153,7 +175,7 @@ class IndexReader:
         if not _ID.fullmatch(decision_id):
             return None
         began = int(decision_id[:8] + decision_id[9:13], 16)
-        for base in self._bases(began - ID_MS):
+        for base in self.bases(began - ID_MS):
             rows = base.execute(
                 "SELECT * FROM line WHERE at BETWEEN ? AND ? AND tail = ?",
                 (began - ID_MS, began + ID_MS, id_tail(decision_id)),
@@ -164,21 +186,13 @@ class IndexReader:
                     return hit
         return None
 
-    def same_call(self, event: Mapping[str, Any], at: int, limit: int = 50) -> list[Hit]:
-        """Return the lines of the same call, the oldest first: same identifier, or same caller and
-        called alias within two minutes.
-        """
-        line = parse(msgspec.json.encode(event))
-        keys = [] if line is None else list(call_keys(line))
-        if not keys:
-            return []
-        match = " OR ".join(f'"k:{key}"' for key in keys)
+    def same_call(self, hit: Hit, limit: int = 50) -> list[Hit]:
+        """Return the lines of the call of a line, the oldest first."""
         found: list[Hit] = []
-        for base in self._bases(at - SAME_CALL_MS):
+        for base in self.bases(hit.at - 2 * SAME_CALL_MS) if hit.call is not None else ():
             rows = base.execute(
-                "SELECT line.* FROM word JOIN line ON line.id = word.rowid WHERE word MATCH ? "
-                "AND at BETWEEN ? AND ? ORDER BY word.rowid DESC LIMIT ?",
-                (match, at - SAME_CALL_MS, at + SAME_CALL_MS, limit - len(found)),
+                "SELECT * FROM line WHERE at BETWEEN ? AND ? AND call = ? ORDER BY id LIMIT ?",
+                (hit.at - 2 * SAME_CALL_MS, hit.at + 2 * SAME_CALL_MS, hit.call, limit),
             ).fetchall()
             found += self._hits(base, rows)
         return sorted((hit for hit in found if hit.event), key=lambda hit: (hit.at, hit.id))
@@ -187,14 +201,14 @@ class IndexReader:
         """Return the counts of the ``MINUTES`` up to ``now``, in seconds since 1970."""
         last = int(now // 60)
         found: Counter[tuple[int, str, str, str, int]] = Counter()
-        for base in self._bases((last - MINUTES + 1) * MINUTE_MS):
+        for base in self.bases((last - MINUTES + 1) * MINUTE_MS):
             for *key, count in base.execute(
                 "SELECT * FROM minute WHERE at BETWEEN ? AND ?", (last - MINUTES + 1, last)
             ):
                 found[tuple(key)] += count
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]
 
-    def _bases(
+    def bases(
         self, since: int | None = None, until: int | None = None
     ) -> Iterator[sqlite3.Connection]:
         """Yield the segments with lines of a period, the newest first, for as long as a search may
@@ -206,10 +220,11 @@ class IndexReader:
                 uri = f"{path.absolute().as_uri()}?mode=ro"
                 with closing(sqlite3.connect(uri, uri=True)) as base:
                     base.set_progress_handler(lambda: self._clock() > end, _STEPS)
+                    base.execute("BEGIN")  # all that is read is of one moment
                     (last,) = base.execute("SELECT max(at) FROM line").fetchone()
-                    if last is None or (since is not None and last < since):
+                    if since is not None and (last is None or last < since):
                         continue
-                    if until is not None:
+                    if until is not None and last is not None:
                         (first,) = base.execute("SELECT min(at) FROM line").fetchone()
                         if first >= until:
                             continue
@@ -251,7 +266,7 @@ class IndexReader:
         return base.execute(statement, [*(value for _, value in terms), limit]).fetchall()
 
     def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Hit]:
-        """Return the hits of rows, in their order."""
+        """Return the hits of rows of ``line``, in their order."""
         if not rows:
             return []
         heads = dict(base.execute("SELECT id, head FROM file"))
@@ -260,7 +275,7 @@ class IndexReader:
             found_rows = self._database.fetch(_FIND, *map(list, zip(*keys, strict=True)))
             lines = {(one["boot_id"], one["seq"]): one["line"].encode() for one in found_rows}
             return [
-                Hit(row[0], decode(content), row[1], content)
+                Hit(row[0], decode(content), row[1], content, *row[7:9])
                 for row, content in zip(rows, (lines.get(key, b"") for key in keys), strict=True)
             ]
         paths: Mapping[bytes, Path] = {file.head: file.path for file in self._files.scan()}
@@ -268,14 +283,21 @@ class IndexReader:
         with ExitStack() as stack:
             opened: dict[int, IO[bytes] | None] = {}
             # Going back in a compressed file means to decompress it again.
-            for number, at, file, offset, size, *_ in sorted(rows, key=lambda row: row[2:4]):
+            for row in sorted(rows, key=lambda row: row[2:4]):
+                number, at, file, offset, size = row[:5]
                 if file not in opened:
                     opened[file] = None
                     with suppress(OSError, KeyError):
                         opened[file] = stack.enter_context(open_file(paths[heads[file]]))
                 event, content = _read(opened[file], offset, size)
-                found[number] = Hit(number, event, at, content)
+                found[number] = Hit(number, event, at, content, *row[7:9])
         return [found[row[0]] for row in rows]
+
+
+def name_of(base: sqlite3.Connection, number: int) -> str:
+    """Return a text of a segment."""
+    text: str = base.execute("SELECT text FROM name WHERE id = ?", (number,)).fetchone()[0]
+    return text
 
 
 def took_too_long(error: sqlite3.Error) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,16 +21,20 @@ import msgspec
 from pexpolicy.cli.for_console import Database, DatabaseUnavailable
 from pexpolicy.config.files import check_own
 from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, ChunkReader, DamagedFileError
+from pexpolicy_console.index.calls import BEGINNING, Call, OpenCalls, decode_call, encode_call
 from pexpolicy_console.index.lines import (
     AuditLine,
-    common_reason,
+    Facts,
+    TenantOf,
+    facts_of,
     id_tail,
-    node_of,
     parse,
+    result_of,
+    rule_of,
     words_of,
 )
 
-VERSION = 7
+VERSION = 8
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -39,6 +43,10 @@ CALL, STEP, DIFFERENCE = "call", "step", "difference"
 DECISION = "decision"
 COUNTED = (DECISION, "shadow")
 MINUTE_MS = 60_000
+QUARTER_MS = 15 * MINUTE_MS
+"""What calls are counted by; the days of each time zone begin with one."""
+ALL, RULE = len(Facts._fields), len(Facts._fields) + 1
+"""What is counted in addition to each of ``Facts``: all calls, and requests by rule."""
 _SCHEMA = f"""
 PRAGMA user_version = {VERSION};
 CREATE TABLE file (
@@ -47,10 +55,22 @@ CREATE TABLE file (
 CREATE TABLE first (id INTEGER);
 CREATE TABLE line (
     id INTEGER PRIMARY KEY, at INTEGER, file INTEGER, offset INTEGER, size INTEGER, us INTEGER,
-    tail INTEGER, event TEXT, endpoint TEXT, action TEXT, decided_by TEXT, reason TEXT, node TEXT,
-    instance TEXT
+    tail INTEGER, call INTEGER, result INTEGER, rule INTEGER, event INTEGER, endpoint INTEGER,
+    action INTEGER, decided_by INTEGER, reason INTEGER, node INTEGER, instance INTEGER,
+    location INTEGER, policy INTEGER
 );
 CREATE INDEX line_at ON line (at);
+CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
+CREATE TABLE open (id INTEGER PRIMARY KEY, call BLOB);
+CREATE TABLE call (
+    at INTEGER, id INTEGER, result INTEGER, room INTEGER, location INTEGER, protocol INTEGER,
+    tenant INTEGER, reason INTEGER, plugin INTEGER, node INTEGER, instance INTEGER, policy INTEGER,
+    PRIMARY KEY (at, id)
+) WITHOUT ROWID;
+CREATE TABLE quarter (
+    kind INTEGER, at INTEGER, value INTEGER, result INTEGER, count INTEGER, last INTEGER,
+    PRIMARY KEY (kind, at, value, result)
+) WITHOUT ROWID;
 CREATE VIRTUAL TABLE word USING fts5 (
     words, content = '', columnsize = 0, detail = none,
     tokenize = "ascii tokenchars '!#$%&()*+,-./:;<=>?@[\\]^_`{{|}}~'"
@@ -60,7 +80,12 @@ CREATE TABLE minute (
     PRIMARY KEY (at, kind, name, outcome, bucket)
 ) WITHOUT ROWID;
 """
-_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_QUARTER = (
+    "INSERT INTO quarter VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "count = count + excluded.count, last = max(last, excluded.last)"
+)
 _WORDS = "INSERT INTO word (rowid, words) VALUES (?, ?)"
 _MINUTE = (
     "INSERT INTO minute VALUES (?, ?, ?, ?, ?, ?) "
@@ -104,9 +129,15 @@ def bucket_bound(bucket: int) -> int:
 class SegmentWriter:
     """Writes the newest segment. Raises ``sqlite3.Error``."""
 
-    def __init__(self, path: Path, files: Mapping[bytes, Progress], next_id: int) -> None:
-        """Open a segment, or create it with the ``files`` and the next number of the one before."""
+    def __init__(
+        self,
+        path: Path,
+        former: SegmentWriter | None = None,
+        tenant_of: TenantOf | None = None,
+    ) -> None:
+        """Open a segment, or create it as the one that follows the ``former``."""
         self.path = path
+        self._tenant_of = tenant_of
         with suppress(FileNotFoundError):
             check_own(path)
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -116,7 +147,7 @@ class SegmentWriter:
             "PRAGMA wal_autocheckpoint = 4000;"
         )
         if not self._base.execute("SELECT 1 FROM sqlite_master WHERE name = 'minute'").fetchone():
-            self._create(files, next_id)
+            self._create(former)
         self.files = {
             head: Progress(number, position, complete)
             for number, head, position, complete in self._base.execute("SELECT * FROM file")
@@ -125,13 +156,21 @@ class SegmentWriter:
         first: tuple[int] = self._base.execute("SELECT id FROM first").fetchone()
         self.first_id = first[0]
         self.next_id = self.first_id if last is None else last + 1
+        opened = self._base.execute("SELECT call FROM open ORDER BY id")
+        self.open_calls = OpenCalls(decode_call(content) for (content,) in opened)
+        self._name_id = lru_cache(maxsize=16_384)(self._find_name_id)
 
-    def _create(self, files: Mapping[bytes, Progress], next_id: int) -> None:
+    def _create(self, former: SegmentWriter | None) -> None:
+        files = {} if former is None else former.files
         self._base.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
         self._base.execute("INSERT INTO word (word, rank) VALUES ('automerge', ?)", (MERGED,))
-        self._base.execute("INSERT INTO first VALUES (?)", (next_id,))
+        self._base.execute("INSERT INTO name VALUES (0, '')")
+        first_id = 1 if former is None else former.next_id
+        self._base.execute("INSERT INTO first VALUES (?)", (first_id,))
         rows = ((one.id, head, one.position, one.complete) for head, one in files.items())
         self._base.executemany("INSERT INTO file VALUES (?, ?, ?, ?)", rows)
+        # Those of the newest segment count: with it, they are taken over.
+        self._store_open(() if former is None else former.open_calls)
         self._base.execute("COMMIT")
 
     @property
@@ -147,22 +186,40 @@ class SegmentWriter:
         if progress is None:
             number = 1 + max((one.id for one in self.files.values()), default=0)
             progress = self.files[file.head] = Progress(number)
-        batch = _Batch(self.next_id, progress.id)
+        self._base.execute("BEGIN IMMEDIATE")
+        calls = self.open_calls
+        batch = _Batch(self.next_id, progress.id, calls, self._name_id, self._tenant_of)
         for one in lines:
             batch.add(one)
         progress.position = position
         if file.is_compressed and is_end:
             progress.complete = file.version
-        self._base.execute("BEGIN IMMEDIATE")
         self._base.executemany(_LINE, batch.rows)
         self._base.executemany(_WORDS, batch.words)
         self._base.executemany(_MINUTE, ((*key, count) for key, count in batch.minutes.items()))
+        self._base.executemany("DELETE FROM open WHERE id = ?", ((one.id,) for one in calls.ended))
+        self._base.executemany(_CALL, map(batch.count, calls.ended))
+        self._store_open(calls.changed.values())
+        self._base.executemany(_QUARTER, ((*key, *one) for key, one in batch.quarters.items()))
         self._base.execute(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)",
             (progress.id, file.head, position, progress.complete),
         )
         self._base.execute("COMMIT")
+        calls.ended.clear()
+        calls.changed.clear()
         self.next_id += len(batch.rows)
+
+    def _store_open(self, calls: Iterable[Call]) -> None:
+        rows = ((one.id, encode_call(one)) for one in calls)
+        self._base.executemany("INSERT OR REPLACE INTO open VALUES (?, ?)", rows)
+
+    def _find_name_id(self, text: str) -> int:
+        found = self._base.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()
+        if found is None:
+            return self._base.execute("INSERT INTO name (text) VALUES (?)", (text,)).lastrowid or 0
+        number: int = found[0]
+        return number
 
     def finish(self) -> None:
         """Merge the words into one tree, so that a search reads few pages, and give back the space;
@@ -177,38 +234,79 @@ class SegmentWriter:
         self._base.close()
 
 
+Row = tuple[int | None, ...]
+
+
 @dataclass(slots=True)
 class _Batch:
     next_id: int
     file: int
-    rows: list[tuple[int | str | None, ...]] = field(default_factory=list)
+    calls: OpenCalls
+    name_id: Callable[[str], int]
+    tenant_of: TenantOf | None
+    rows: list[Row] = field(default_factory=list)
     words: list[tuple[int, str]] = field(default_factory=list)
     minutes: defaultdict[tuple[int, str, str, str, int], int] = field(
         default_factory=lambda: defaultdict(int)
     )
+    quarters: defaultdict[tuple[int, int, int, int], list[int]] = field(
+        default_factory=lambda: defaultdict(lambda: [0, 0])
+    )
+    """The count, and the last time."""
 
     def add(self, one: ParsedLine) -> None:
-        line, number = one.line, self.next_id + len(self.rows)
+        line, number, name_id = one.line, self.next_id + len(self.rows), self.name_id
         at = int(line.timestamp.timestamp() * 1000)
-        us = int(line.ms * 1000)
-        reason = common_reason(line.reason)[:200] if line.reason else ""
+        facts, result = facts_of(line, self.tenant_of), result_of(line)
+        is_decision, rule = line.event == DECISION, 0
+        if not is_decision or line.endpoint not in BEGINNING:
+            call = self.calls.find(line, at)
+        else:
+            call = self.calls.add(number, at, line, facts, result)
+        if is_decision and (name := rule_of(line.reason)):
+            rule = name_id(name)
+            self._count(RULE, at, rule, result)
+        *_, reason, plugin, node, instance, policy = map(name_id, facts)
         self.rows.append(
             (
-                *(number, at, self.file, one.offset, one.size, us, id_tail(line.decision_id)),
-                *(line.event, line.endpoint, line.action, line.decided_by, reason, node_of(line)),
-                line.instance,
+                *(number, at, self.file, one.offset, one.size, int(line.ms * 1000)),
+                *(id_tail(line.decision_id), None if call is None else call.id),
+                *(
+                    result if line.action else None,
+                    rule,
+                    name_id(line.event),
+                    name_id(line.endpoint),
+                    name_id(line.action),
+                ),
+                *(plugin, reason, node, instance, name_id(facts.location), policy),
             )
         )
-        self.words.append((number, " ".join(dict.fromkeys(words_of(line)))))
+        self.words.append((number, " ".join(dict.fromkeys(words_of(line, facts, result)))))
         if line.event in COUNTED:
-            minute, minutes = at // MINUTE_MS, self.minutes
-            if line.event == DECISION:
-                minutes[minute, CALL, line.endpoint, line.action, bucket_of(us)] += 1
-            elif line.differs is True:
-                minutes[minute, DIFFERENCE, line.steps[0].plugin if line.steps else "", "", 0] += 1
-            for step in line.steps:
-                took = bucket_of(int(step.ms * 1000))
-                minutes[minute, STEP, step.plugin, step.outcome, took] += 1
+            self._count_minute(line, at // MINUTE_MS, is_decision=is_decision)
+
+    def _count_minute(self, line: AuditLine, minute: int, *, is_decision: bool) -> None:
+        minutes = self.minutes
+        if is_decision:
+            minutes[minute, CALL, line.endpoint, line.action, bucket_of(int(line.ms * 1000))] += 1
+        elif line.differs is True:
+            minutes[minute, DIFFERENCE, line.steps[0].plugin if line.steps else "", "", 0] += 1
+        for step in line.steps:
+            minutes[minute, STEP, step.plugin, step.outcome, bucket_of(int(step.ms * 1000))] += 1
+
+    def count(self, call: Call) -> Row:
+        """Count a call that has ended, and return its row."""
+        values = [*map(self.name_id, call.facts)]
+        self._count(ALL, call.at, 0, call.result)
+        for kind, value in enumerate(values):
+            if value:
+                self._count(kind, call.at, value, call.result)
+        return call.at, call.id, call.result, *values
+
+    def _count(self, kind: int, at: int, value: int, result: int) -> None:
+        counted = self.quarters[kind, at // QUARTER_MS, value, result]
+        counted[0] += 1
+        counted[1] = max(counted[1], at)
 
 
 SEGMENT_LINES = 500_000
@@ -243,6 +341,7 @@ class IndexWriter:
         max_bytes: int,
         segment_lines: int = SEGMENT_LINES,
         database: Database | None = None,
+        tenant_of: TenantOf | None = None,
     ) -> None:
         """``database`` is followed in place of the files, if there is one."""
         self.state = IndexState()
@@ -254,6 +353,7 @@ class IndexWriter:
         self._segment: SegmentWriter | None = None
         self._older_lines = 0
         self._database = database
+        self._tenant_of = tenant_of
 
     def step(self) -> bool:
         """Index the next lines; return False where there are none.
@@ -373,7 +473,7 @@ class IndexWriter:
             self.remove()
             found = []
         path = found[-1] if found else self._folder / "000001.db"
-        self._segment = SegmentWriter(path, {}, 1)
+        self._segment = SegmentWriter(path, None, self._tenant_of)
         self._older_lines = sum(counts[one] or 0 for one in found[:-1])
         return self._segment
 
@@ -383,7 +483,7 @@ class IndexWriter:
         self._older_lines += segment.count
         number = int(segment.path.stem) + 1
         path = self._folder / f"{number:06d}.db"
-        following = SegmentWriter(path, segment.files, segment.next_id)
+        following = SegmentWriter(path, segment, self._tenant_of)
         segment.close()
         found = segments(self._folder)
         total = sum(_size(one) for one in found)

@@ -56,8 +56,7 @@ def _detail(step: Mapping[str, Any]) -> str:
 def _call_of(reader: IndexReader, decision_id: str) -> tuple[Hit | None, list[Hit]]:
     """Return the line of a decision, and those of the same call."""
     hit = reader.decision(decision_id)
-    event = None if hit is None else hit.event
-    return hit, [] if hit is None or event is None else reader.same_call(event, hit.at)
+    return hit, [] if hit is None or hit.event is None else reader.same_call(hit)
 
 
 async def decision(request: web.Request) -> web.StreamResponse:
