@@ -96,9 +96,6 @@ def test_each_page_is_accessible_small_and_without_secrets(setup: Setup) -> None
         complaints += [f"{path} has {secret}" for secret in SECRETS if secret in content]
         assert len(zlib.compress(content.encode())) < MAX_COMPRESSED
         complaints += [f"{path}, {text}" for text in complaints_in_each_theme(page)]
-    page.set_viewport_size({"width": 1240, "height": 900})
-    tops = {link.bounding_box()["y"] for link in page.locator(".top nav a").all()}  # type: ignore[index]
-    assert len(tops) == 1, "the navigation wraps"
     context.close()
     assert not complaints
 
@@ -131,8 +128,7 @@ def test_a_rule_that_refused_a_caller_is_found_by_what_the_caller_sent(setup: Se
     context = setup.context("operator")
     page = context.new_page()
     page.goto("/try")
-    page.keyboard.press("/")
-    page.keyboard.type("board@example.com")
+    page.locator("[name=request]").fill("board@example.com")
     page.get_by_text("Other values of parameters").click()
     page.locator("[name=parameters]").fill("vendor=friendly-scanner")
     page.get_by_role("button", name="Ask").click()

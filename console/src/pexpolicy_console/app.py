@@ -52,7 +52,14 @@ PAGES: tuple[Page, ...] = (
     *configuration.PAGES,
     *audit.PAGES,
 )
-"""The pages, in the order of the navigation."""
+"""The pages, in any order: the navigation has its own."""
+NAVIGATION = {
+    "Calls": ("Overview", "Decisions", "Live and limits", "Meetings"),
+    "Policy": ("Changes", "Configuration", "Rules", "Rooms", "Plugins"),
+    "Ask": ("Try a request", "Who gets what"),
+    "Platform": ("Servers", "Nodes", "Audit"),
+}
+"""The titles of pages in each group of the navigation."""
 
 
 def create_app(console: Console) -> web.Application:
@@ -107,13 +114,20 @@ async def _context(request: web.Request) -> dict[str, Any]:
         "is_admin": session is not None and session.role >= Role.ADMIN,
         "hides_names": session is not None and hides_names(request),
         "label": console.config.settings.console.label,
-        "navigation": [
-            page for page in PAGES if page.title and session and page.role <= session.role
-        ],
+        "navigation": [] if session is None else _navigation(session.role),
         "now": datetime.now(UTC),
         "path": request.path,
         "session": session,
     }
+
+
+def _navigation(role: Role) -> list[tuple[str, list[Page]]]:
+    """Return the groups of pages that a user of a role may open."""
+    pages = {page.title: page for page in PAGES if page.title and page.role <= role}
+    return [
+        (group, [pages[title] for title in titles if title in pages])
+        for group, titles in NAVIGATION.items()
+    ]
 
 
 async def _parts(app: web.Application) -> AsyncIterator[None]:

@@ -29,15 +29,15 @@ function nameZone() {
 // Colours: those of the system until the user chooses.
 function useTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
-  const button = document.querySelector(".theme");
-  if (!button) return;
   const isDark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  button.hidden = false;
-  button.textContent = isDark ? "Light" : "Dark";
-  button.onclick = () => {
-    localStorage.setItem("theme", isDark ? "light" : "dark");
-    useTheme(isDark ? "light" : "dark");
-  };
+  for (const button of document.querySelectorAll(".theme")) {
+    button.hidden = false;
+    button.textContent = isDark ? "Light" : "Dark";
+    button.onclick = () => {
+      localStorage.setItem("theme", isDark ? "light" : "dark");
+      useTheme(isDark ? "light" : "dark");
+    };
+  }
 }
 
 // Keys: / goes to the search, j and k select a row, Enter opens it, Esc leaves.
@@ -68,18 +68,9 @@ function onKey(event) {
   }
 }
 
-// A narrow window shows the link to this page and no counters above the list.
-function fitNarrow() {
-  if (!matchMedia("(max-width: 640px)").matches) return;
-  const here = document.querySelector(".top nav [aria-current]");
-  if (here) here.closest("ul").scrollLeft = here.offsetLeft - 40;
-  for (const counters of document.querySelectorAll("details.counters")) counters.open = false;
-}
-
 useTheme(localStorage.getItem("theme"));
 showLocalTimes(document);
 nameZone();
-fitNarrow();
 document.addEventListener("keydown", onKey);
 // A part that is loaded again keeps the focus, and the row that was selected.
 let focused = -1;
