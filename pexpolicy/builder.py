@@ -66,6 +66,9 @@ def build_policy(
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
         names = _names(settings, sources, problems := [*problems])
+        if names is not None and hasattr(names.source, "objects") and settings.events is not None:
+            named = [*settings.events.sources]
+            live.platforms = {named[0] if len(named) == 1 else "default": names.source}
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]

@@ -87,6 +87,7 @@ INTERNAL = (
     "models.contract",
     "models.difference",
     "models.errors",
+    "models.event",
     "models.outcome",
     "models.request",
     "models.validation",

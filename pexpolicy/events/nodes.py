@@ -58,6 +58,12 @@ class Nodes:
 
         Nothing is held back for an event that is out of order.
         """
+        if isinstance(event, SourceStale) and not event.is_stale:
+            yield from self._end(event.received, event.time, event.source)
+            return
+        if not event.node and not isinstance(event, SourceStale):  # of a repair
+            yield event
+            return
         key = event.source, event.node
         known = self._known.setdefault(key, OrderedDict())
         identity = hash((event.seq, event.time))
@@ -117,8 +123,13 @@ class Nodes:
 
     def expire(self, now: float) -> Iterator[Event]:
         """Yield the end of what has been stale for too long."""
+        yield from self._end(now, now - STALE_S)
+
+    def _end(self, now: float, until: float, source: str | None = None) -> Iterator[Event]:
+        """Yield the end of what has been stale since then, of one source or of all."""
         for key, state in self.states.items():
-            if state.stale_since is not None and now - state.stale_since > STALE_S:
+            is_meant = source in (None, state.source)
+            if is_meant and state.stale_since is not None and state.stale_since <= until:
                 state.gaps = []
                 self.changed.add(key)
                 yield self._told(state, now, "", is_stale=False)

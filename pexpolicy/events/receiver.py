@@ -51,6 +51,23 @@ received double precision NOT NULL, content $text NOT NULL)"""
 _INSERT = f"INSERT INTO {INBOX} (id, source, received, content) VALUES ($1, $2, $now, $3)"
 
 
+class Inbox(SharedTables):
+    """The events of all sources that were not given to plugins yet."""
+
+    def __init__(self) -> None:
+        super().__init__("events", [_CREATE], TIMEOUT_S)
+
+    async def put(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """Store rows; raises ``SharedUnavailableError``."""
+        for at in range(0, len(rows), MAX_ROWS):
+            await self.write((_INSERT, rows[at : at + MAX_ROWS]))
+
+
+def inbox_row(source: str, event: str) -> tuple[str, str, str]:
+    """Return the row of an event, which is JSON with all keys of an envelope."""
+    return str(uuid7()), source, event
+
+
 class EventReceiver:
     """Receives messages, and stores their events in ``[shared]``.
 
@@ -67,7 +84,7 @@ class EventReceiver:
         self.arrived = asyncio.Event()
         self._state = state
         self._clock = clock
-        self._tables = SharedTables("events", [_CREATE], TIMEOUT_S)
+        self._tables = Inbox()
         self._queue: list[tuple[str, str, str]] = []
         self._next: asyncio.Task[None] | None = None
         """Will store the queue, once the transaction before has ended."""
@@ -76,7 +93,7 @@ class EventReceiver:
         self._counted_at = -COUNT_S
 
     @property
-    def tables(self) -> SharedTables:
+    def tables(self) -> Inbox:
         """The tables; raises ``SharedUnavailableError`` while no policy serves."""
         if (state := self._state()) is None:
             raise SharedUnavailableError("shared state is not open")
@@ -91,7 +108,7 @@ class EventReceiver:
         await self.count()
         if self.waiting >= MAX_WAITING:
             raise SharedUnavailableError("too many events wait")
-        self._queue += [(str(uuid7()), source, event) for event in events]
+        self._queue += [inbox_row(source, event) for event in events]
         if self._next is None:
             self._next = start_background(self._store(), self._tasks)
         await asyncio.shield(self._next)
@@ -99,9 +116,8 @@ class EventReceiver:
     async def _store(self) -> None:
         async with self._turn:
             rows, self._queue, self._next = self._queue, [], None
-            for at in range(0, len(rows), MAX_ROWS):
-                await self.tables.write((_INSERT, rows[at : at + MAX_ROWS]))
-                self.arrived.set()
+            await self.tables.put(rows)
+            self.arrived.set()
 
     async def count(self, age: float = COUNT_S) -> None:
         """Count what is in the inbox, unless that was done less than ``age`` seconds ago."""

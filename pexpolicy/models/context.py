@@ -105,6 +105,8 @@ class LiveValues:
         """Returns the present counts of each of a kind, ``"service"`` or ``"tenant"``, by name."""
         self.limits: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None
         """Returns the limits of a tenant, and what of them is used; another plugin sets it."""
+        self.platforms: Mapping[str, Any] = {}
+        """By source of events, the driver that has the ``objects`` of that platform."""
         self.services: list[Callable[[str], bool]] = []
         """Each plugin that has services adds what returns whether a name in lower case is that of
         one of them, or the user part of its alias.

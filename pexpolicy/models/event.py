@@ -22,7 +22,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """The platform: NAME of ``[events.NAME]``, or ``default``. Keep what you store by it."""
     node: str
-    """The address of the node that has sent it."""
+    """The address of the node that has sent it; empty if the Management API told it instead."""
     seq: int
     """The number of the event in the series of its node, which begins at 1 with each start."""
     time: float
@@ -103,7 +103,7 @@ class SourceStale(Event, frozen=True, kw_only=True):
     why: str = ""
     """What is missing, in English."""
     is_stale: bool = True
-    """False: what was missing has come after all."""
+    """False: what was missing has come after all, or was repaired."""
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "float": (int, float)}

@@ -1,5 +1,6 @@
 """The pure state: whatever is repeated, delayed or reordered, the counts equal the truth."""
 
+import random
 from typing import Any, get_args
 
 from hypothesis import given
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 from pexpolicy.events import Event as TypedEvent
 from pexpolicy.events.nodes import Nodes
 from pexpolicy.models.event import typed_event
-from pexpolicy.testing import Simulator
+from pexpolicy.testing import ManagementApi, Simulator
 from pexpolicy.testing.simulator import NODES, Event, Protocol
-from pexpolicy_live.participants import Key, Row, key_of, merged
+from pexpolicy_live.participants import Key, Participant, Row, key_of, merged
 from pexpolicy_live.presence import Presence
+from pexpolicy_live.repair import ENDED, Known, changes, listed
 
 ROOMS = ["red", "green", "blue"]
 
@@ -107,3 +109,73 @@ def test_what_is_lost_is_stale(platform: Simulator, lose: float, reorder: int) -
     assert {node for _, node in receiver.presence.stale} == missing
     if not lost:
         assert receiver.counts == platform.truth()
+
+
+def known(receiver: Receiver, told: Any = ()) -> Known:
+    rows = ((uuid, receiver.rows.get(("participant", "default", uuid))) for uuid in told)
+    ended = {uuid: row for uuid, row in rows if isinstance(row, Participant) and row.is_over}
+    return Known(receiver.presence.calls("default"), ended)
+
+
+@given(
+    platform=platforms(),
+    lose=st.floats(0, 1),
+    reorder=st.integers(0, 40),
+    meanwhile=st.lists(st.sampled_from(["join early", "join late", "leave early", "leave late"])),
+)
+def test_after_a_repair_the_counts_equal_the_truth(
+    platform: Simulator, lose: float, reorder: int, meanwhile: list[str]
+) -> None:
+    receiver = Receiver()
+    for body in platform.deliver(lose=lose, reorder=reorder).bodies:
+        receiver.receive(body)
+    before, began = known(receiver), platform.now
+    told = listed(ManagementApi(platform).listed("status", "participant") or ())
+    late, people = [], [one for one in platform.people if one.service]
+    for what in meanwhile:
+        first = len(platform.events)
+        if "join" in what:
+            platform.join("red", "sip", role="chair")
+        elif people:
+            platform.leave(people.pop())
+        if "early" in what:
+            for body in platform.events[first:]:
+                receiver.receive(body)
+        else:
+            late += platform.events[first:]
+    found = list(changes(before, known(receiver, told), told, began, lambda _, tag: tag))
+    for _, event in found:
+        receiver.receive(event)
+    for body in late:
+        receiver.receive(body)
+    truth = {name: counts for name, counts in platform.truth().items() if any(counts)}
+    assert {name: counts for name, counts in receiver.counts.items() if any(counts)} == truth
+    again = changes(known(receiver), known(receiver), told, began, lambda _, tag: tag)
+    assert meanwhile or not [*again]
+
+
+def test_what_the_api_lists_late_does_not_bring_back_who_has_left() -> None:
+    platform, receiver = Simulator(random.Random(1)), Receiver()
+    person = platform.join("red", "sip")
+    told = listed(ManagementApi(platform).listed("status", "participant") or ())
+    platform.leave(person)
+    for body in platform.events:
+        receiver.receive(body)
+    both = Known({}, {}), known(receiver, told)
+    assert not [*changes(*both, told, platform.now + 5, lambda _, tag: tag)]
+    (added,) = changes(*both, told, platform.now + 60, lambda _, tag: tag)
+    assert added[1]["data"]["uuid"] == person.uuid
+
+
+def test_a_participant_of_another_form_is_read() -> None:
+    row = {"id": "a", "conference": "red", "role": "host", "connect_time": "2030-06-01T08:00:00Z"}
+    found = listed([row, {"id": 1}, {"conference": "red"}, {"id": "b", "conference": ""}])
+    assert (found["a"]["role"], found["a"]["connect_time"]) == ("chair", 1906531200.0)
+    assert listed([{**row, "connect_time": "soon"}])["a"]["connect_time"] is None
+    assert [*found] == ["a"]
+    row_of_it = Receiver()
+    (one,) = changes(known(row_of_it), known(row_of_it), found, 1.0, lambda _, tag: tag)
+    row_of_it.receive(one[1])
+    assert row_of_it.counts == {"red": (0, 0, 0)}
+    ended = [*changes(known(row_of_it), known(row_of_it), {}, 1.0, lambda _, tag: tag)]
+    assert [what for what, _ in ended] == [ENDED]

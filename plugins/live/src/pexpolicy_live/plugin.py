@@ -18,15 +18,18 @@ from pexpolicy import (
     PluginSettings,
     Request,
     SharedUnavailableError,
+    Store,
     Tenants,
     metrics,
     schedule,
     wall_clock,
 )
 from pexpolicy.events import Event
+from pexpolicy.events.receiver import Inbox
 from pexpolicy.matching import live_values
-from pexpolicy_live.participants import Key, Row, Stale, key_of, merged
+from pexpolicy_live.participants import Key, Participant, Row, Stale, key_of, merged
 from pexpolicy_live.presence import Counts, Presence
+from pexpolicy_live.repair import TICK_S, Known, Repair
 from pexpolicy_live.table import PAGE, LiveTable
 
 READ_S = 1.0
@@ -73,6 +76,11 @@ class Live(Plugin[LiveSettings]):
         self._labels: set[str] = set()
         values = live_values()
         values.read, values.report = self._value, self._report
+        inbox, runs = Inbox(), Store("repairs", float)
+        for name, api in values.platforms.items():
+            known = self._known, self._stale_since, self._tenant_of
+            made = Repair(name, api, *known, inbox, runs)
+            schedule(made.run_if_due, every=TICK_S, once_per="fleet", name=f"repair {name}")
         schedule(self.read, every=READ_S, once_per="worker", name="read")
         schedule(self._table.sweep, every=SWEEP_S, name="sweep")
 
@@ -185,6 +193,24 @@ class Live(Plugin[LiveSettings]):
         tenants = {name: Counts() for name in self._tenants} | self._presence.tenants
         counted = {"services": self._presence.services, "tenants": tenants}
         return {**counted, "as_of": self._as_of, "stale": self.is_stale}
+
+    # ---- the repair
+
+    async def _known(self, source: str, uuids: Iterable[str]) -> Known:
+        """Return who is in a platform now, and of some others those who were and are not."""
+        await self.read()
+        keys: list[Key] = [("participant", source, uuid) for uuid in uuids]
+        ended = dict[str, Participant]()
+        for at in range(0, len(keys), PAGE):
+            _, rows = await self._table.found(keys[at : at + PAGE])
+            for key, row in rows.items():
+                if isinstance(row, Participant) and row.is_over:
+                    ended[key[-1]] = row
+        return Known(self._presence.calls(source), ended)
+
+    def _stale_since(self, source: str) -> float:
+        stale = self._presence.stale.items()
+        return max((one.since for (of, _), one in stale if of == source), default=0.0)
 
     # ---- for rules, operators and the console
 

@@ -135,13 +135,24 @@ class Presence:
         if not self._people[place]:
             del self._people[place]
 
-    def _counts_of(self, place: _Place, conversation: str) -> _Counted:
+    def calls(self, source: str) -> dict[str, Participant]:
+        """Return the calls of a platform by ``uuid``, without those that have ended."""
+        found = dict[str, Participant]()
+        for place, people in self._people.items():
+            for conversation in people if place.source == source else ():
+                found |= self._inside(place, conversation)
+        return found
+
+    def _inside(self, place: _Place, conversation: str) -> dict[str, Participant]:
         conference = self._conferences.get(place)
-        calls = [
-            call
-            for call, alive in self._people[place][conversation].values()
+        return {
+            uuid: call
+            for uuid, (call, alive) in self._people[place][conversation].items()
             if conference is None or not conference.ends(alive)
-        ]
+        }
+
+    def _counts_of(self, place: _Place, conversation: str) -> _Counted:
+        calls = self._inside(place, conversation).values()
         present = [call for call in calls if call.is_present]
         waits = not present and any(call.is_waiting for call in calls)
         is_host = any(call.fact("role") == "chair" for call in present)
