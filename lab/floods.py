@@ -33,6 +33,7 @@ from pexpolicy.audit.verify import Verification
 from pexpolicy.config.credentials import PasswordHash
 from tests.support import certificates, live_server, wire
 from tests.support.paths import ROOT
+from tests.support.processes import pin
 
 KEEPING = 4
 """Nodes that keep their connections."""
@@ -116,9 +117,7 @@ def _apart(pid: int) -> Iterator[None]:
     before = os.sched_getaffinity(0)
     core, *others = sorted(before)
     if others:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(ProcessLookupError):  # a thread that ends meanwhile
-                os.sched_setaffinity(int(task.name), {core})
+        pin(pid, {core})
         os.sched_setaffinity(0, others)
     try:
         yield
@@ -161,12 +160,8 @@ async def run(
     seconds: float,
     *,
     auth: bool,
-    shortest: float = MIN_PERCENTILE_S,
 ) -> Finding:
-    """Run one flood against a server in a folder, and compare the answers with its audit.
-
-    A 99th percentile that is shorter than ``shortest`` counts as this: it is noise of the machine.
-    """
+    """Run one flood against a server in a folder, and compare the answers with its audit."""
     finding = Finding(kind, f"{clients} clients")
     credentials = f'[auth]\nuser = "pexip"\npassword_hash = "{PasswordHash.create("s3cret")}"\n'
     tls = TLS if KINDS[kind].tls else ""
@@ -199,7 +194,8 @@ async def run(
     finding.expect(not missing, f"{missing} decisions are not on record once")
     finding.wrong += [str(fault) for fault in Verification().verify(raw_lines([server.audit]))]
     p99, without = calls.percentile(0.99), quiet.percentile(0.99)
-    finding.expect(p99 <= MAX_SLOWDOWN * max(without, shortest), "calls were slow")
+    most = MAX_SLOWDOWN * max(without, MIN_PERCENTILE_S)
+    finding.expect_within(p99, most, "the 99th percentile of calls")
     finding.expect(highest <= before + MAX_GROWTH_MIB, "memory grew")
     finding.expect(outcomes or KINDS[kind].does != "repeat", "no attacker was answered")
     strange = sorted({one for one in outcomes if one[0] in "25"})
@@ -261,6 +257,8 @@ async def _attack_all(name: str, port: int, clients: int, seconds: float) -> Cou
         for number in range(clients)
     ]
     await asyncio.sleep(seconds)
+    while not seen and kind.does == "repeat":  # noqa: ASYNC110 - a busy machine leaves them no time
+        await asyncio.sleep(0.05)
     for task in tasks:
         task.cancel()
     return seen

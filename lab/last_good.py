@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from pexpolicy.builder import policy_from, starting_policy
 from pexpolicy.fleet import last_good
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.fleet.test_last_good import BREAKAGES, CONFIG, FILES, keep, written
+from tests.support.server_process import temporary_folder
 from tests.support.waiting import wait_until
 
 SERVERS, CALLERS, PAUSE = 3, 6, 0.02
@@ -36,7 +36,7 @@ CONFIGURATION = CONFIG.replace('[plugins.words]\nisolation = "{isolation}"\n', "
 async def broken(names: Iterable[str]) -> dict[str, Tally]:
     """Break each of these on all servers in turn, restart all, and return the calls meanwhile."""
     tallies: dict[str, Tally] = {}
-    with tempfile.TemporaryDirectory(prefix="last-good-") as path, ExitStack() as stack:
+    with temporary_folder("last-good-") as path, ExitStack() as stack:
         folders = [Path(path, f"server-{number}") for number in range(SERVERS)]
         text = CONFIGURATION + SERVER
         servers = [Server(folder, text, FILES) for folder in folders]
@@ -88,7 +88,7 @@ def kills(number: int) -> Counter[str]:
     Return how often the one before and the other one were kept; fail if neither was whole.
     """
     found: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="last-good-") as path:
+    with temporary_folder("last-good-") as path:
         folder, state = Path(path, "server"), Path(path, "server/state")
         folder.mkdir()
         config = written(folder)

@@ -16,9 +16,10 @@ from lab import report
 from lab.report import Finding
 from pexpolicy.testing import Simulator
 from pexpolicy.testing.simulator import Event, Present, Protocol
-from tests.server.workers.test_workers import children
 from tests.support import postgresql, wire
+from tests.support.processes import children
 from tests.support.server_process import ServerProcess, free_port
+from tests.support.waiting import HANG_S
 
 SINK = wire.basic("sink", "a password of the sink")
 CONFIG = """
@@ -40,7 +41,6 @@ SHARED = '[shared]\ndriver = "postgresql"\nurl = "{}"\npassword_file = "db.passw
 PROTOCOLS: tuple[Protocol, ...] = ("webrtc", "sip", "h323")
 PAUSE_S = 0.3
 """Seconds between two kills."""
-SETTLED_S = 90.0
 
 
 class PolicyServer(ServerProcess):
@@ -140,7 +140,7 @@ async def kill(folder: Path, kills: int, seed: int, *, engine: str) -> Finding:
                 victim.kill()
                 await asyncio.to_thread(victim.start)
         finding.notes.append(f"{sum(await sending)} messages again, {len(simulated.events)} events")
-        deadline, truth = time.monotonic() + SETTLED_S, simulated.truth()
+        deadline, truth = time.monotonic() + HANG_S, simulated.truth()
         for server in servers:
             while (found := server.counts()) != truth and time.monotonic() < deadline:
                 await asyncio.to_thread(time.sleep, 1.0)

@@ -30,6 +30,10 @@ class Call:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def is_late(self) -> bool:
+        return self.seconds > LATE_S
+
 
 class Connection:
     """A connection that is reopened after the server has closed it."""
@@ -100,7 +104,7 @@ class Load:
 
     @property
     def late(self) -> int:
-        return sum(call.seconds > LATE_S for call in self.calls)
+        return sum(call.is_late for call in self.calls)
 
     def percentile(self, share: float) -> float:
         """Return the seconds that this share of the answered calls did not exceed."""

@@ -1,17 +1,18 @@
 """Experiments of a program: each runs in a folder of its own and is a row of one table."""
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from rich.console import Console
 from rich.table import Table
 
 from lab.load import Load
+from tests.support.server_process import temporary_folder
+from tests.support.waiting import wait_until
 
 
 @dataclass
@@ -25,10 +26,23 @@ class Finding:
     """Seconds of the longest call."""
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    is_timed: ClassVar[bool] = True
+    """False in short versions, which may share the machine: no duration is wrong then."""
 
     def expect(self, holds: object, otherwise: str) -> None:
         """Add what is wrong unless something holds."""
         if not holds:
+            self.wrong.append(otherwise)
+
+    def expect_within(self, seconds: float, most: float, what: str) -> None:
+        """Add what took too long."""
+        self.expect(seconds <= most or not self.is_timed, f"{what} took {seconds:.2f} s")
+
+    def expect_soon(self, condition: Callable[[], object], otherwise: str) -> None:
+        """Wait until a condition holds; add what is wrong if it does not even on a busy machine."""
+        try:
+            wait_until(condition)
+        except AssertionError:
             self.wrong.append(otherwise)
 
     def of(self, calls: Load, may_fail: int = 0) -> Self:
@@ -51,8 +65,8 @@ def run(experiments: Mapping[str, Experiment], only: Sequence[str] = ()) -> int:
     failed = False
     for name in only or experiments:
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-            finding = asyncio.run(_run(experiments[name], Path(folder), name))
+        with temporary_folder(f"{name}-") as folder:
+            finding = asyncio.run(_run(experiments[name], folder, name))
         for text in finding.wrong[:20]:
             console.print(f"{finding.name}: {text}", style="red", markup=False)
         failed |= bool(finding.wrong)

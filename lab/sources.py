@@ -13,18 +13,21 @@ import signal
 import socket
 import sqlite3
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 from typing_extensions import override
 
+from lab import report
+from lab.report import Finding
 from tests.support import live_server, postgresql, slapd
 from tests.support.server_process import ServerProcess, free_port
+from tests.support.waiting import HANG_S, wait_until
 
 KEYS = 50
 PAUSE_S = 0.005
@@ -164,13 +167,13 @@ TARGETS = (
 class Load:
     """Calls to one server, and what was wrong with them."""
 
-    def __init__(self, url: str, max_age: float) -> None:
-        self.is_right = True
+    def __init__(self, url: str, max_age: float, finding: Finding) -> None:
         self._url = url
         self._max_age = max_age
+        self._finding = finding
 
-    async def calls(self, name: str, seconds: float) -> list[Call]:
-        """Call about a source for some seconds."""
+    async def calls(self, name: str, seconds: float, *, admitted: bool = True) -> list[Call]:
+        """Call about a source for some seconds, and then until a call is admitted, or is not."""
         made: list[Call] = []
 
         async def call(session: aiohttp.ClientSession, number: int) -> None:
@@ -180,30 +183,36 @@ class Load:
             made.append(Call(began, time.monotonic() - began, action == "continue"))
 
         end = time.monotonic() + seconds
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        async with (
+            asyncio.timeout(seconds + HANG_S),
+            aiohttp.ClientSession() as session,
+            asyncio.TaskGroup() as group,
+        ):
             number = 0
-            while time.monotonic() < end:
+            while time.monotonic() < end or not made or made[-1].is_admitted is not admitted:
                 group.create_task(call(session, number))
                 number += 1
                 await asyncio.sleep(PAUSE_S)
         return made
 
     def report(self, phase: str, calls: list[Call], *, since: float | None = None) -> None:
-        """Print a phase; ``since`` is when its source failed."""
-        late = sum(call.seconds > LATE_S for call in calls)
+        """Add a phase; ``since`` is when its source failed."""
+        found = self._finding
         rejected = [call.began for call in calls if not call.is_admitted]
-        right = not late
         if since is None:
-            right &= not rejected
+            found.expect(not (rejected and found.is_timed), f"{phase}: {len(rejected)} rejected")
         else:
             last = max((c.began - since for c in calls if c.is_admitted), default=0.0)
             first = min(rejected, default=since) - since
-            right &= last <= self._max_age + LATE_S
-            right &= first >= self._max_age - 2 * REFRESH_AFTER_S - 0.5
+            found.expect_within(last, self._max_age + LATE_S, f"{phase}: stale answers")
+            earliest = self._max_age - 2 * REFRESH_AFTER_S - 0.5
+            found.expect_within(earliest - first, 0.0, f"{phase}: the time before rejects")
             phase += f", stale answers for {last:.1f} s, rejects after {first:.1f} s"
         longest = max(call.seconds for call in calls)
-        print(f"{phase}: {len(calls):,} calls, {late} late, longest {longest:.2f} s")  # noqa: T201
-        self.is_right &= right
+        found.expect_within(longest, LATE_S, f"{phase}: a call")
+        found.notes.append(f"{phase}: longest {longest:.2f} s")
+        found.answered += len(calls)
+        found.longest = max(found.longest, longest)
 
     async def fail_and_recover(self, name: str, server: ServerProcess, watched: float) -> None:
         """Freeze a server, then kill it, and wait for its recovery each time."""
@@ -213,17 +222,16 @@ class Load:
             began = time.monotonic()
             if how == "frozen":
                 with server.frozen():
-                    calls = await self.calls(name, self._max_age + 2)
+                    calls = await self.calls(name, self._max_age + 2, admitted=False)
             else:
                 await asyncio.to_thread(server.kill)
-                calls = await self.calls(name, self._max_age + 2)
+                calls = await self.calls(name, self._max_age + 2, admitted=False)
                 await asyncio.to_thread(server.start)
             back = time.monotonic()
             self.report(f"{name} {how}", calls, since=began)
             calls = await self.calls(name, watched)
             failed = max((c.began - back for c in calls if not c.is_admitted), default=0.0)
-            print(f"{name} recovered after {failed:.2f} s")  # noqa: T201
-            self.is_right &= failed <= RECOVERY_S
+            self._finding.expect_within(failed, RECOVERY_S, f"{name} {how}: recovery")
 
 
 def _counts(server: live_server.Running, database: postgresql.Server) -> tuple[int, int, int]:
@@ -231,9 +239,7 @@ def _counts(server: live_server.Running, database: postgresql.Server) -> tuple[i
     pools, which may have opened fewer connections than they may, were used.
     """
     asyncio.run(_burst(server))
-    deadline = time.monotonic() + 10
-    while int(database.query(CONNECTIONS)) > POOL and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: int(database.query(CONNECTIONS)) <= POOL)
     time.sleep(SETTLE_S)
     document = server.operator("/status").json
     (tasks,) = (one["status"]["tasks"] for one in document["plugins"] if one["name"] == "counts")
@@ -259,11 +265,11 @@ def _reload(
     database: postgresql.Server,
     ldap: slapd.Server,
     count: int,
-) -> bool:
-    """Reload with changed sources each time; return whether nothing is left of the others."""
+    finding: Finding,
+) -> None:
+    """Reload with changed sources each time; nothing of the others may be left."""
     text = config.read_text()
     texts = (text, text.replace("max_age = ", "entries = 9000\nmax_age = "))
-    done = 0
     before = (0, 0, 0)
     for number in range(1 - WARM_UP, count + 1):
         if number == 1:
@@ -271,18 +277,19 @@ def _reload(
         last = _reloaded_at(server)
         config.write_text(texts[number % 2])
         os.kill(server.pid, signal.SIGHUP)
-        deadline = time.monotonic() + 10
-        while (now := _reloaded_at(server)) == last and time.monotonic() < deadline:
-            time.sleep(0.02)
-        done += now != last
+        wait_until(lambda: _reloaded_at(server) != last)  # noqa: B023
         for target in TARGETS:  # opens a connection
             server.ask(f"{target}1")
-    after = _counts(server, database)
-    left = int(database.query(CONNECTIONS)), ldap.connections()
-    counts = f"descriptors, threads, tasks {before} before, {after} after"
-    print(f"{done} reloads: {counts}; connections {left}")  # noqa: T201
-    is_right = all(now <= was + POOL for now, was in zip(after, before, strict=True))
-    return is_right and done == count + WARM_UP and all(1 <= number <= POOL for number in left)
+
+    def is_nothing_left() -> bool:
+        after = _counts(server, database)
+        left = int(database.query(CONNECTIONS)), ldap.connections()
+        counts = f"descriptors, threads, tasks {before} before, {after} after"
+        finding.notes.append(f"{count} reloads: {counts}; connections {left}")
+        is_right = all(now <= was + POOL for now, was in zip(after, before, strict=True))
+        return is_right and all(1 <= number <= POOL for number in left)
+
+    finding.expect_soon(is_nothing_left, "something is left of other generations")
 
 
 def _reloaded_at(server: live_server.Running) -> str:
@@ -292,15 +299,16 @@ def _reloaded_at(server: live_server.Running) -> str:
     return str(found)
 
 
-def run(
+async def run(
     folder: Path,
     *,
     max_age: float,
     reloads: int,
     names: Sequence[str] = tuple(SOURCES),
     watched: float = RECOVERY_S + 1,
-) -> bool:
-    """Run all phases; return whether all was right. Recovery is ``watched`` for some seconds."""
+) -> Finding:
+    """Run all phases. Recovery is ``watched`` for some seconds."""
+    finding = Finding("sources", ", ".join(names))
     people = {
         f"uid=room{number},{slapd.BASE}": slapd.person(f"room{number}", mail=f"Room{number}")
         for number in range(KEYS)
@@ -313,11 +321,12 @@ def run(
         database.execute(TABLE.format(last=KEYS - 1))
         config = _configured(folder, database, web, ldap, max_age)
         with live_server.running(config, folder=folder) as server:
-            load = Load(server.url, max_age)
+            load = Load(server.url, max_age, finding)
             for name, process in zip(SOURCES, (database, web, ldap), strict=True):
                 if name in names:
-                    asyncio.run(load.fail_and_recover(name, process, watched))
-            return _reload(config, server, database, ldap, reloads) and load.is_right
+                    await load.fail_and_recover(name, process, watched)
+            await asyncio.to_thread(_reload, config, server, database, ldap, reloads, finding)
+    return finding
 
 
 def _configured(
@@ -350,8 +359,8 @@ def main() -> int:
     options.add_argument("--max-age", type=float, default=10.0)
     options.add_argument("--reloads", type=int, default=500)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        return not run(Path(folder), max_age=given.max_age, reloads=given.reloads)
+    experiment = partial(run, max_age=given.max_age, reloads=given.reloads)
+    return report.run({"sources": experiment})
 
 
 if __name__ == "__main__":

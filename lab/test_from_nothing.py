@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.support import doc_pages, programs
 from tests.support.clean_install import Environment
 from tests.support.paths import ROOT
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S, wait_until
 
 PAGE = doc_pages.DOCS / "from-nothing-to-production.md"
 COMMANDS = [
@@ -37,9 +37,6 @@ FIRST = [command for command in COMMANDS if command not in RENEWING]
 IS_ROOT = os.getuid() == 0
 GROUP = 65534 if IS_ROOT else os.getgid()
 """Only root can give files to a group of the service."""
-START_S = 20.0
-RENEWED_S = 10.0
-SIGNED_S = 5.0
 
 
 def wheels(folder: Path) -> None:
@@ -67,15 +64,13 @@ def service(unit: Path, log: Path) -> Iterator[None]:
     with log.open("wb") as file:
         process = subprocess.Popen(found[1].split(), cwd="/", stderr=file, umask=0o077)
     try:
-        end = time.monotonic() + START_S
-        while b"answers on https://" not in log.read_bytes():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.05)
+        answers = b"answers on https://"
+        wait_until(lambda: process.poll() is not None or answers in log.read_bytes())
+        assert process.poll() is None, log.read_text()
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(START_S) == 0, log.read_text()
+        assert process.wait(HANG_S) == 0, log.read_text()
 
 
 class Machine:
@@ -114,11 +109,9 @@ class Machine:
         self.output = environment.run(self.local(command), self.folder)
         return self.output
 
-    def run_until_it_succeeds(self, command: str, seconds: float) -> str:
+    def run_until_it_succeeds(self, command: str) -> str:
         """Run a command again while it fails, and return all output."""
-        return self.run(
-            f"for _ in $(seq {seconds * 10:.0f}); do {command} && exit; sleep 0.1; done; exit 1"
-        )
+        return self.run(f"until {command}; do sleep 0.1; done")
 
     def configured(self) -> None:
         """Read the password that was printed, and take free ports and a folder for logs."""
@@ -181,7 +174,7 @@ def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> Non
     with service(unit, tmp_path / "log.txt"):
         *others, verifying = FIRST[start + 1 :]
         said = {command: machine.run(command) for command in others}
-        said[verifying] = machine.run_until_it_succeeds(verifying, SIGNED_S)
+        said[verifying] = machine.run_until_it_succeeds(verifying)
         doctor, call, tail, verify = said.values()
         assert "0 errors" in doctor
         assert '"name":"Example room"' in call
@@ -193,5 +186,5 @@ def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> Non
         machine.renew()
         for command in RENEWING:
             machine.run(command)
-        answered = machine.run_until_it_succeeds(asked, RENEWED_S)
+        answered = machine.run_until_it_succeeds(asked)
         assert '"name":"Example room"' in answered

@@ -95,7 +95,7 @@ async def jumped(folder: Path, jumps: tuple[int, ...], calls: int) -> Finding:
     rising = one.ids
     ids += rising
     finding.longest = max(finding.longest, one.longest)
-    finding.expect(finding.longest <= MAX_CALL_S, "a call was answered late")
+    finding.expect_within(finding.longest, MAX_CALL_S, "a call")
     finding.expect(len(set(ids)) == len(ids), "an id was used twice")
     falls = sum(later <= earlier for earlier, later in pairwise(rising))
     finding.expect(not falls, f"ids do not rise in {falls} places")

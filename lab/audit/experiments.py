@@ -79,9 +79,10 @@ async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
             for _ in range(rounds):
                 await asyncio.sleep(seconds / 2)
                 _fill(disk / "ballast")
+                await _logged(server, FAILED, WRITTEN)
                 await asyncio.sleep(seconds)
                 (disk / "ballast").unlink()
-                await _recovered(server)
+                await _logged(server, WRITTEN, FAILED)
         _compare(finding, server, rounds)
         return await check(finding, ids, audit_files(disk))
 
@@ -99,8 +100,9 @@ async def read_only(folder: Path, rounds: int, seconds: float) -> Finding:
             for _ in range(rounds):
                 await asyncio.sleep(seconds / 2)
                 with _mounted(disk, "ro"):
+                    await _logged(server, FAILED, WRITTEN)
                     await asyncio.sleep(seconds)
-                await _recovered(server)
+                await _logged(server, WRITTEN, FAILED)
         _compare(finding, server, rounds)
         return await check(finding, ids, audit_files(disk))
 
@@ -139,14 +141,14 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
-async def _recovered(server: Server) -> None:
-    """Wait until the failure that was logged last is over."""
+async def _logged(server: Server, text: bytes, other: bytes) -> None:
+    """Wait until the server has logged a text after another one."""
 
-    def is_over() -> bool:
+    def is_last() -> bool:
         log = server.log
-        return log.rfind(WRITTEN) > log.rfind(FAILED)
+        return log.rfind(text) > log.rfind(other)
 
-    await asyncio.to_thread(wait_until, is_over)
+    await asyncio.to_thread(wait_until, is_last)
 
 
 def _compare(finding: Finding, server: Server, alerts: int) -> None:
@@ -174,7 +176,7 @@ async def deleted(folder: Path, rounds: int) -> Finding:
             await asyncio.to_thread(wait_until, server.path.exists)
             slowest = max(slowest, time.monotonic() - began)
     finding.notes.append(f"noticed after {slowest:.2f} s at most")
-    finding.expect(slowest <= 1.5, "it was noticed late")
+    finding.expect_within(slowest, 1.5, "a look at the file")
     return await check(finding, ids, [*sorted(copies.iterdir()), server.path], doubled=True)
 
 
@@ -227,5 +229,5 @@ async def stalled(folder: Path, seconds: float, pause: float = 0.05) -> Finding:
             reader.send_signal(signal.SIGCONT)
             await asyncio.sleep(1.5)
         await asyncio.to_thread(reader.wait)
-    finding.expect(finding.longest <= 4.0, "a call was answered late")
+    finding.expect_within(finding.longest, 4.0, "a call")
     return await check(finding, ids, [folder / "audit.jsonl"])

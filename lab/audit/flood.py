@@ -26,13 +26,15 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
     kinds = list(KINDS)
     running = under_load(folder, finding, ids, table, connections=2, pause=0.1)
     async with running as (server, _):
-        ends = time.monotonic() + seconds
+        began = time.monotonic()
+        ends = began + seconds
         await asyncio.gather(
             *(
                 _refused(server.port, kinds[number % len(kinds)], ends, refused)
                 for number in range(connections)
             )
         )
+    took = time.monotonic() - began
     lines = [
         json.loads(line) for path in audit_files(folder) for line in path.read_bytes().splitlines()
     ]
@@ -44,11 +46,11 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
             on_record[line["reason"]] += line.get("times", 1)
     if on_record != refused:
         finding.wrong.append(f"refused: {dict(refused)}, on record: {dict(on_record)}")
-    if written > BURST + RATE * seconds:
+    if written > BURST + RATE * took:
         finding.wrong.append(f"{written} bytes of refusals")
     finding.notes.append(
-        f"{refused.total() / seconds:,.0f} refusals a second, "
-        f"{written / seconds:,.0f} bytes of audit a second about them"
+        f"{refused.total() / took:,.0f} refusals a second, "
+        f"{written / took:,.0f} bytes of audit a second about them"
     )
     return await check(finding, ids, audit_files(folder))
 

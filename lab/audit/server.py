@@ -16,7 +16,7 @@ from lab.report import Finding
 from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.support import wire
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_S, wait_until
 
 PLUGINS = """
 [plugins.rooms.settings]
@@ -30,8 +30,6 @@ TARGETS = (
     f"{wire.PARTICIPANT}?service_tag=engineering",
     f"{wire.REGISTRATION}alice%40example.com?location=Oslo",
 )
-TIMEOUT_S = 60.0
-"""For an end."""
 CONNECTIONS = 8
 
 
@@ -77,7 +75,7 @@ class Server:
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        return await asyncio.to_thread(self.process.wait, TIMEOUT_S)
+        return await asyncio.to_thread(self.process.wait, HANG_S)
 
 
 @asynccontextmanager

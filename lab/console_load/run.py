@@ -17,6 +17,7 @@ from lab.console_load import page_tasks
 from lab.console_load.page_tasks import LONG_MS, Task
 from pexpolicy.testing.requests import composed, url_of
 from tests.support import browser, company
+from tests.support.processes import pin
 
 CONNECTIONS = 64
 ANSWER_MS = 2
@@ -108,8 +109,7 @@ def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
     cores = sorted(os.sched_getaffinity(0))
     with _pinned(cores[-1]), browser.chromium() as chromium, company.running(folder) as running:
         console = running.console.pid
-        for thread in Path(f"/proc/{running.server.pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {cores[0]})
+        pin(running.server.pid, {cores[0]})
         calls = folder / "calls"
         calls.write_text("\n".join(["", "", *_targets()]))
         page = _live_page(chromium, running)

@@ -52,7 +52,13 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def run(requests: int, seed: int = 1, seconds: float = 1800.0, connections: int = 32) -> Tally:
+def run(
+    requests: int,
+    seed: int = 1,
+    seconds: float = 1800.0,
+    connections: int = 32,
+    timeout_s: float = 10.0,
+) -> Tally:
     """Start a server, send all cases, check that it still serves; print the progress."""
     grammar = Grammar(seed)
     tally = Tally(grammar.token)
@@ -62,7 +68,8 @@ def run(requests: int, seed: int = 1, seconds: float = 1800.0, connections: int 
         config.write_text(CONFIG, "utf-8")
         secret = {PASSWORD_ENV: PASSWORD}
         with live_server.running(config, environment=secret, log=log) as server:
-            sender = Sender(grammar, server.port, requests, time.monotonic() + seconds, tally)
+            until = time.monotonic() + seconds
+            sender = Sender(grammar, server.port, requests, until, tally, timeout_s)
             asyncio.run(_send(sender, connections, server))
     text = "".join(log).encode()
     if b"Traceback" in text or tally.token in text:
@@ -80,7 +87,7 @@ async def _send(sender: Sender, connections: int, server: live_server.Running) -
         watch.cancel()
     tally.elapsed = time.monotonic() - began
     tally.memory.append((tally.done, server.memory))
-    await _check_after_run(server, tally)
+    await _check_after_run(server, tally, sender.timeout_s)
     tally.open_files = (files, server.open_files)
 
 
@@ -96,11 +103,11 @@ async def _watch(sender: Sender, server: live_server.Running) -> None:
             say(f"{done:>9,} of {sender.count:,}  {rate:,.0f}/s  {size:.0f} MiB  findings {found}")
 
 
-async def _check_after_run(server: live_server.Running, tally: Tally) -> None:
+async def _check_after_run(server: live_server.Running, tally: Tally, timeout_s: float) -> None:
     """Check that the server still answers."""
     reply = None
     try:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(LAST)
             reply = await Replies(reader).next()

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S
 
 HAPROXY = ROOT / "deploy" / "haproxy" / "guard.cfg"
 NGINX = ROOT / "deploy" / "nginx" / "guard.conf"
-START = 10.0
-"""Seconds until a guard that does not listen counts as failed."""
 
 Guard = Callable[[Path, Sequence[int], str], AbstractContextManager[int]]
 """Starts one before servers on these ports, with "continue" or "reject" as its answer; gives its
@@ -109,7 +108,7 @@ def _listening(
 
 
 def _until_listening(program: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START
+    deadline = time.monotonic() + HANG_S
     while time.monotonic() < deadline and program.poll() is None:
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)) == 0:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from lab.load import LATE_S, Call, Connection
+from lab.load import Call, Connection
 from tests.support import wire
 
 TARGETS = {
@@ -55,7 +55,7 @@ class Tally:
         for call in calls:
             tally.calls += 1
             tally.longest = max(tally.longest, call.seconds)
-            tally.late += call.seconds > LATE_S
+            tally.late += call.is_late
             try:
                 is_guard = json.loads(call.body)["decided_by"] == "guard"
             except ValueError:

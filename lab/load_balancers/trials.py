@@ -3,12 +3,12 @@
 import asyncio
 import itertools
 import signal
-import tempfile
 from pathlib import Path
 
 from lab.load_balancers.guards import Guard
 from lab.load_balancers.load import Callers, Tally
 from lab.load_balancers.servers import DECIDING, pair, silent
+from tests.support.server_process import temporary_folder
 
 CALLERS = 6
 PAUSE = 0.02
@@ -24,7 +24,7 @@ async def restarts(guard: Guard, rounds: int, drain: float = 0.0) -> Tally:
     """
     configuration = DECIDING.replace("[server]", f"[server]\ndrain_delay = {drain}")
     with (
-        tempfile.TemporaryDirectory(prefix="guard-") as folder,
+        temporary_folder("guard-") as folder,
         pair(Path(folder), configuration) as servers,
         guard(Path(folder), [server.port for server in servers], "continue") as port,
     ):
@@ -46,7 +46,7 @@ async def struck(
     Return the calls in progress, and ``further`` calls started afterwards.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="guard-") as folder,
+        temporary_folder("guard-") as folder,
         pair(Path(folder)) as both,
         guard(Path(folder), [server.port for server in both], "reject") as port,
     ):
@@ -61,7 +61,7 @@ async def struck(
 
 async def silence(guard: Guard, calls: int) -> Tally:
     """Call servers that report ready and answer no call, which takes longest."""
-    with tempfile.TemporaryDirectory(prefix="guard-") as folder:
+    with temporary_folder("guard-") as folder:
         async with silent() as one, silent() as two:
             with guard(Path(folder), [one, two], "reject") as port:
                 _, asked = await Callers(port, CROWD).further(calls)

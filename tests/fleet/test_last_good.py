@@ -22,6 +22,7 @@ from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server
+from tests.support.processes import children
 from tests.support.waiting import HANG_S, wait_until
 
 CONFIG = """
@@ -308,10 +309,9 @@ def test_a_worker_that_starts_later_decides_as_the_others(tmp_path: Path) -> Non
         (refused,) = ask_for_reload(config)
         assert refused is not None
         assert not refused.done
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
-        before = children.read_text().split()
-        os.kill(int(before[0]), signal.SIGKILL)
-        wait_until(lambda: len(now := children.read_text().split()) == 2 and now != before)
+        before = children(server.pid)
+        os.kill(min(before), signal.SIGKILL)
+        wait_until(lambda: len(children(server.pid) - before) == 1)
         wait_until(lambda: server.operator("/status").json["workers"] == 2)
         wait_until(lambda: b"pexpolicy_degraded 1.0" in server.operator("/metrics").body)
         assert server.operator("/status").json["config"]["policy_hash"] == active

@@ -20,7 +20,8 @@ from pexpolicy.isolation.child import (
     ChildPool,
     PoolBusyError,
 )
-from tests.support.isolated import alive, descriptors, wait_until_gone
+from tests.support.isolated import descriptors
+from tests.support.processes import is_running, wait_for_end
 from tests.support.waiting import HANG_S, until
 
 MODULE = "tests.support.child_main"
@@ -60,7 +61,7 @@ async def test_a_failure_is_one_error_and_leaves_nothing(
     with pytest.raises(error, match=text):
         await child.ask(message, 0.5 if error is TimeoutError else HANG_S)
     await child.end()
-    assert not alive(child.pid)
+    assert not is_running(child.pid)
     assert descriptors() == before
 
 
@@ -69,7 +70,7 @@ async def test_messages_have_a_limit_in_both_directions() -> None:
     await child.ready()
     with pytest.raises(ChildError, match="exceed the limit of a message"):
         await child.ask(bytes(MAX_FRAME))
-    assert await asyncio.to_thread(wait_until_gone, [child.pid])
+    await asyncio.to_thread(wait_for_end, child.pid)
     await child.end()
 
 
@@ -77,7 +78,7 @@ async def test_an_unexpected_message_ends_the_child() -> None:
     child = make()
     await child.ready()
     assert await child.ask("twice") == 1
-    assert await asyncio.to_thread(wait_until_gone, [child.pid])
+    await asyncio.to_thread(wait_for_end, child.pid)
     await child.end()
 
 
@@ -110,10 +111,10 @@ async def test_a_child_outlives_signals_to_the_group_but_not_its_parent() -> Non
         pid = int(parent.stdout.readline())
         os.kill(pid, signal.SIGINT)
         assert os.getpgid(pid) == pid
-        assert alive(pid)
+        assert is_running(pid)
         parent.kill()
         parent.wait()
-        assert await asyncio.to_thread(wait_until_gone, [pid])
+        await asyncio.to_thread(wait_for_end, pid)
 
 
 async def test_a_pool_replaces_children_that_fail_and_has_a_queue() -> None:
@@ -130,12 +131,11 @@ async def test_a_pool_replaces_children_that_fail_and_has_a_queue() -> None:
     assert (number, after != pid) == (2, True)
     assert pool.restarts == 1
     os.kill(after, signal.SIGKILL)
-    assert await asyncio.to_thread(wait_until_gone, [after])
-    await asyncio.sleep(0.05)
+    await until(lambda: pool.restarts == 2)
     assert (await asked(pool, 4))[1] == 4
     await pool.close()
     assert not pool.children
-    assert not alive(after)
+    assert not is_running(after)
 
 
 async def test_a_child_that_cannot_start_fails_calls_at_once_between_attempts(

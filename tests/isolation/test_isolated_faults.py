@@ -23,13 +23,12 @@ from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.isolation.messages import WorkerError
 from tests.support.isolated import (
     PluginFolder,
-    alive,
     children,
     descriptors,
     request,
     service,
-    wait_until_gone,
 )
+from tests.support.processes import is_running, wait_for_end
 from tests.support.waiting import HANG_S, until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -138,8 +137,8 @@ async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
             hanging.cancel()
             await asyncio.wait((hanging,))
             assert hanging.cancelled(), hang
-            assert await asyncio.to_thread(wait_until_gone, [stuck])
-            assert alive(other), hang
+            await asyncio.to_thread(wait_for_end, stuck)
+            assert is_running(other), hang
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ async def test_a_worker_that_leaks_between_two_calls_is_replaced_without_losing_
     source = doing(body) + "def leak(self): self.kept = b'x' * 200_000_000\n"
     async with shelf.serving(source, memory_mb=150) as isolated:
         before = int((await service(isolated, "leak")).reason)
-        assert await asyncio.to_thread(wait_until_gone, [before])
+        await asyncio.to_thread(wait_for_end, before)
         assert await pid_of(isolated) != before
 
 
@@ -329,7 +328,7 @@ async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: Plugin
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await service(isolated, "hang")
-        assert await asyncio.to_thread(wait_until_gone, begotten)
+        await asyncio.to_thread(wait_for_end, *begotten)
     assert children() == set()
     assert descriptors() == before
 
@@ -398,11 +397,10 @@ def test_workers_end_when_the_server_dies_even_inside_a_busy_loop(
         assert parent.stdout is not None
         workers = [int(word) for word in parent.stdout.readline().split()]
         assert len(workers) == 2
-        assert all(alive(pid) for pid in workers)
+        assert all(is_running(pid) for pid in workers)
         try:
             parent.send_signal(number)
-            assert wait_until_gone([parent.pid])
-            assert wait_until_gone(workers)
+            wait_for_end(parent.pid, *workers)
         finally:
             parent.kill()
 

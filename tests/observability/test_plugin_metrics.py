@@ -22,6 +22,7 @@ from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import always, policy
 from tests.support.isolated import PluginFolder, service
+from tests.support.processes import children
 from tests.support.waiting import until, wait_until
 
 NUMBERS = itertools.count()
@@ -267,6 +268,5 @@ def test_workers_of_a_server_are_summed_over_reloads_and_kills(tmp_path: Path) -
         for _ in range(10):
             server.ask(wire.LOCATION)
         wait_for(30)
-        worker = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
-        os.kill(int(worker), signal.SIGKILL)
+        os.kill(min(children(server.pid)), signal.SIGKILL)
         wait_for(30)

@@ -3,11 +3,11 @@
 import asyncio
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from pexpolicy.server.http.protocol import PolicyProtocol
 from tests.server.test_reply_batcher import Wire, batcher_of
 from tests.support import certificates, wire
 from tests.support.fake_plugins import Serve, Serving, always, plugin, policy
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 KEEP = {"Connection": "keep-alive"}
 REQUEST = wire.request_bytes(wire.SERVICE, "GET", KEEP)
@@ -64,7 +64,7 @@ ENTRIES = [DirectoryEntry(alias=f"a{number}", description="A" * 200) for number 
 
 
 def read_slowly(
-    port: int, began: threading.Event, context: ssl.SSLContext | None, pause: float, keep: str
+    port: int, began: Barrier, context: ssl.SSLContext | None, pause: Event, keep: str
 ) -> bytes:
     """A reply that does not fit into any buffer, by one who takes his time."""
     client = socket.socket()
@@ -76,23 +76,23 @@ def read_slowly(
     with client:
         client.sendall(wire.request_bytes(wire.DIRECTORY, "GET", {"Connection": keep}))
         received = client.recv(1000)
-        began.set()
-        time.sleep(pause)
+        began.wait(HANG_S)
+        pause.wait(HANG_S)
         while more := client.recv(65536):
             received += more
     return received
 
 
 async def slowly_read(
-    server: Serving, encrypted: bool, pause: float, keep: str
-) -> asyncio.Task[bytes]:
-    """The same, in a thread; it has begun to read."""
-    began = threading.Event()
+    server: Serving, encrypted: bool, keep: str
+) -> tuple[asyncio.Task[bytes], Event]:
+    """The same, in a thread; it has begun to read, and goes on after the event."""
+    began, pause = Barrier(2), Event()
     context = certificates.client_context() if encrypted else None
     reading = asyncio.to_thread(read_slowly, server.port, began, context, pause, keep)
     task = asyncio.create_task(reading)
     await asyncio.to_thread(began.wait, HANG_S)
-    return task
+    return task, pause
 
 
 def whole(content: bytes) -> bool:
@@ -114,10 +114,10 @@ async def test_a_reply_that_is_being_read_is_finished_though_the_server_ends(
     serving: Serve, tmp_path: Path, encrypted: bool
 ) -> None:
     async with serving(large(tmp_path, encrypted)) as server:
-        reading = await slowly_read(server, encrypted, 0.5, "keep-alive")
-        began = time.monotonic()
+        reading, pause = await slowly_read(server, encrypted, "keep-alive")
+        asyncio.get_running_loop().call_later(0.5, pause.set)
     # The event loop of a server ends with it: what is not sent until then, never is.
-    assert time.monotonic() - began > 0.3
+    assert pause.is_set()
     assert whole(await asyncio.wait_for(reading, HANG_S))
 
 
@@ -126,7 +126,8 @@ async def test_the_last_reply_of_a_connection_may_be_read_slowly(
     serving: Serve, tmp_path: Path, encrypted: bool
 ) -> None:
     async with serving(large(tmp_path, encrypted)) as server:
-        reading = await slowly_read(server, encrypted, 1.5, "close")
+        reading, pause = await slowly_read(server, encrypted, "close")
+        asyncio.get_running_loop().call_later(1.5, pause.set)
         assert whole(await asyncio.wait_for(reading, HANG_S))
 
 
@@ -135,10 +136,11 @@ async def test_who_does_not_read_a_reply_is_cut_off(
     serving: Serve, tmp_path: Path, encrypted: bool
 ) -> None:
     async with serving(large(tmp_path, encrypted), limits={"request_seconds": 0.5}) as server:
-        reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
+        reading, pause = await slowly_read(server, encrypted, "keep-alive")
+        await until(lambda: [line["reason"] for line in server.lines()][1:] == ["write timeout"])
+        pause.set()
         with suppress(OSError):
             assert not whole(await asyncio.wait_for(reading, HANG_S))
-        assert [line["reason"] for line in server.lines()][1:] == ["write timeout"]
 
 
 def connected_to(transport: Wire) -> PolicyProtocol:

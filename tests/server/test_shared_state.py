@@ -176,8 +176,8 @@ def test_no_call_is_late_while_the_database_hangs(
         dead = at_once(timed, 200)
         postgres.start()
         assert {done for _, done in (*hung, *dead)} == {action}
-        # 0.5 s where this test runs alone; a node waits for 5 s.
-        assert max(seconds for seconds, _ in (*hung, *dead)) < 2.0
+        # 0.5 s where this test runs alone (`make -C lab live`); a node waits for 5 s.
+        assert max(seconds for seconds, _ in (*hung, *dead)) < 5.0
         assert shown == {"available": False, "problem": "no answer within 0.25 s"}
         wait_until(lambda: json.loads(server.operator("/status").body)["shared"]["available"])
         wait_until(lambda: timed(1)[1] == "continue")

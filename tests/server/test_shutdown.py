@@ -12,22 +12,25 @@ import pytest
 
 from tests.server.test_lifecycle import ended, started
 from tests.support import live_server, wire
-from tests.support.waiting import HANG_S, wait_until
+from tests.support.waiting import HANG_S, until, wait_until
 
 DELAY_S = 60.0
 """The longest delay that may be configured."""
 
 SLOW = """
 import asyncio
+from pathlib import Path
 from pexpolicy import Conference, hookimpl
 
 class Slow:
     @hookimpl
     async def service_configuration(self, request):
         if str(request.local_alias) == "slow":
+            Path(__file__).with_name(f"{request.params['request_id']}.begun").touch()
             await asyncio.sleep(0.8)
         return Conference(name="answered", service_tag="x")
 """
+SLOWLY = f"{wire.SERVICE}?local_alias=slow"
 
 
 def configured(folder: Path, delay: float, source: str = SLOW) -> Path:
@@ -38,7 +41,7 @@ def configured(folder: Path, delay: float, source: str = SLOW) -> Path:
 def test_a_server_that_drains_answers_and_asks_to_be_left_alone(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    with live_server.running(configured(tmp_path, 1.0), *arguments) as server:
+    with live_server.running(configured(tmp_path, 4.0), *arguments) as server:
         keep = {"Connection": "keep-alive"}
         assert server.ask("/readyz").body == b"ok\n"
         os.kill(server.pid, signal.SIGTERM)
@@ -87,10 +90,10 @@ async def test_calls_under_way_are_answered(
 ) -> None:
     with live_server.running(configured(tmp_path, 0.0), *arguments) as server:
         calls = [
-            asyncio.create_task(wire.ask(server.port, f"{wire.SERVICE}?local_alias=slow"))
-            for _ in range(10)
+            asyncio.create_task(wire.ask(server.port, f"{SLOWLY}&request_id={number}"))
+            for number in range(10)
         ]
-        await asyncio.sleep(0.4)
+        await until(lambda: len([*tmp_path.glob("*/*.begun")]) == 10)
         os.kill(server.pid, number)
         replies = await asyncio.gather(*calls)
         assert {reply.result["name"] for reply in replies} == {"answered"}

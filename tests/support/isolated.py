@@ -3,9 +3,8 @@
 import itertools
 import os
 import textwrap
-import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -19,12 +18,12 @@ from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.discovery import PluginSource
-from tests.support.waiting import HANG_S
+from tests.support import processes
 
 NUMBERS = itertools.count()
 HEAD = """
 import asyncio, ctypes, os, re, signal, sys, time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pexpolicy import *
 """
 
@@ -86,42 +85,18 @@ async def service(isolated: IsolatedPlugin, do: str = "answer") -> Any:
     return await isolated.hooks["service_configuration"](request("service_configuration", do=do))
 
 
-def alive(pid: int) -> bool:
-    """Return false once a process has ended, reaped or not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
 def children() -> set[int]:
     """Return the unreaped workers of this process, including dead ones."""
     found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            command = (stat.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        # A dead worker has no command line; a server shared with other tests has another one.
-        if int(fields[1]) == os.getpid() and (
-            not command or b"pexpolicy.isolation.worker_main" in command
-        ):
-            found.add(int(stat.parent.name))
+    for pid in processes.children(os.getpid()):
+        with suppress(*processes.GONE):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            # A dead worker has no command line; a server shared with other tests has another one.
+            if not command or b"pexpolicy.isolation.worker_main" in command:
+                found.add(pid)
     return found
 
 
 def descriptors() -> int:
     """Return the number of open file descriptors."""
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def wait_until_gone(pids: list[int]) -> bool:
-    """Return true as soon as these processes have ended."""
-    deadline = time.monotonic() + HANG_S
-    while any(alive(pid) for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True

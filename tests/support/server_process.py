@@ -4,7 +4,6 @@ import itertools
 import os
 import pwd
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +11,13 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from tests.support.processes import frozen, wait_for_end
 from tests.support.waiting import HANG_S
 
 ACCOUNTS = ("postgres", "openldap", "nobody")
@@ -54,6 +54,13 @@ def free_port() -> int:
             return port
 
 
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield a folder, and remove it though orphans of killed servers may still write into it."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 class ServerProcess(ABC):
     """A server with its files in a folder; it can be killed, frozen and started again."""
 
@@ -74,16 +81,13 @@ class ServerProcess(ABC):
 
         ``content`` is what the class takes after the folder.
         """
-        folder = Path(tempfile.mkdtemp(prefix="pexpolicy-"))
-        server = None
-        try:
+        with temporary_folder("pexpolicy-") as folder:
             server = cls(folder, *content)
-            server.start()
-            yield server
-        finally:
-            if server is not None:
+            try:
+                server.start()
+                yield server
+            finally:
                 server.kill()
-            _remove(folder)
 
     @abstractmethod
     def command(self) -> Sequence[str]:
@@ -112,30 +116,21 @@ class ServerProcess(ABC):
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it without a shutdown of its clients."""
+        """End it without a shutdown of its clients, and wait for all that it has started.
+
+        These end by themselves, but until then they use its files and ports.
+        """
         if self._process is not None:
-            self._process.send_signal(self.kill_signal)
+            with self.frozen() as processes:
+                self._process.send_signal(self.kill_signal)
             self._process.wait()
+            wait_for_end(*processes)
             self._process = None
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stop all its processes, as a machine does that hangs."""
+    def frozen(self) -> AbstractContextManager[list[int]]:
+        """Stop all its processes, as a machine does that hangs, and yield them."""
         assert self._process is not None
-        pid = self._process.pid
-        frozen = [pid]
-        try:
-            _stop(pid)
-            # A process that is stopped starts no other one; those of clients may end meanwhile.
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            frozen += map(int, children)
-            for child in frozen[1:]:
-                _stop(child)
-            yield
-        finally:
-            for process in reversed(frozen):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGCONT)
+        return frozen(self._process.pid)
 
     def own(self, *paths: Path) -> None:
         """Give files to the account of the server."""
@@ -158,35 +153,6 @@ class ServerProcess(ABC):
         )
         if done.returncode:
             pytest.fail(f"{command[0]} failed: {done.stdout[-500:]}")
-
-
-def _stop(process: int) -> None:
-    """Stop all threads of a process; one that has ended is none."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        os.kill(process, signal.SIGSTOP)
-        while not all(map(_is_stopped, Path(f"/proc/{process}/task").iterdir())):
-            time.sleep(0.001)
-
-
-def _is_stopped(task: Path) -> bool:
-    """Return whether a thread is stopped, or has ended."""
-    try:
-        state = (task / "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "TtZX"
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder into which orphans of a killed process may write until they end."""
-    deadline = time.monotonic() + HANG_S
-    while folder.exists():
-        try:
-            shutil.rmtree(folder)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 def _account() -> pwd.struct_passwd | None:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from pexpolicy import Conference, Outcome
 from pexpolicy.testing import make_request
+from tests.support.waiting import until
 
 Opened = Callable[..., AbstractAsyncContextManager[Any]]
 """Opens the plugin with settings."""
@@ -45,11 +46,8 @@ class Receiver:
 
     async def has(self, count: int) -> list[str]:
         """Wait until as many events were accepted."""
-        for _ in range(1000):
-            if len(self.accepted) >= count:
-                return self.accepted
-            await asyncio.sleep(0.005)
-        raise AssertionError(self.accepted)
+        await until(lambda: len(self.accepted) >= count)
+        return self.accepted
 
 
 def outcomes(begin: int, end: int, endpoint: str = "media_location") -> list[Outcome]:

@@ -14,19 +14,8 @@ import pytest
 
 from tests.server.test_reload import command, listed, reloaded, served, written
 from tests.support import live_server, wire
+from tests.support.processes import children, is_running, wait_for_end
 from tests.support.waiting import HANG_S, wait_until
-
-
-def children(pid: int) -> set[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return {int(child) for child in listed.split()}
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +74,9 @@ def test_the_end_takes_all_workers_along(tmp_path: Path, number: int) -> None:
     with live_server.running(first(tmp_path), "--workers", "2") as server:
         workers = children(server.pid)
         os.kill(server.pid, number)
-        wait_until(lambda: not is_running(server.pid))
+        wait_for_end(server.pid)
         if number == signal.SIGKILL:
-            wait_until(lambda: not any(map(is_running, workers)))
+            wait_for_end(*workers)
     assert not any(map(is_running, workers))
 
 
@@ -159,7 +148,7 @@ def test_a_worker_that_hangs_is_told_of_gets_nothing_new_and_is_replaced(tmp_pat
         workers = children(server.pid)
         os.kill(min(workers), signal.SIGSTOP)
         os.kill(server.pid, signal.SIGTERM)
-        wait_until(lambda: not any(map(is_running, workers | {server.pid})))
+        wait_for_end(*workers, server.pid)
 
 
 def answer(client: socket.socket) -> bytes:
