@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.observability.telemetry import SAMPLE_INTERVAL_S
 from tests.events.test_receiver import SINK, bulk, event
 from tests.support import live_server, postgresql, wire
 from tests.support.live_server import Running
@@ -56,11 +54,23 @@ def post(server: Running, *bodies: object) -> None:
         assert asyncio.run(wire.send(server.port, sent)).status == 200
 
 
-def status(server: Running) -> Any:
-    """The state of events, once all are dispatched and counted."""
-    wait_until(lambda: server.operator("/status").json["events"]["waiting"] == 0)
-    time.sleep(2 * SAMPLE_INTERVAL_S)
-    return server.operator("/status").json["events"]
+def status(server: Running, **updates: int) -> Any:
+    """The state of events, once all are dispatched and so many updates are counted."""
+    told: list[Any] = []
+
+    def is_counted() -> bool:
+        told.append(server.operator("/status").json["events"])
+        counts = told[-1]["counts"].get("participant_updated")
+        return told[-1]["waiting"] == 0 and counts == updates
+
+    wait_until(is_counted)
+    return told[-1]
+
+
+def gaps(server: Running) -> Any:
+    return [
+        gap for node in server.operator("/status").json["events"]["nodes"] for gap in node["gaps"]
+    ]
 
 
 def told(folder: Path) -> list[Any]:
@@ -80,16 +90,14 @@ def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None
         both = bulk(event(6, time=1006.0), event(5, time=1005.0))
         post(server, both, both, event(9, time=1009.0))
         wait_until(lambda: 9 in seqs(tmp_path))
-        node = status(server)["nodes"][0]
+        node = status(server, dispatched=6, repeated=2)["nodes"][0]
         assert (node["gaps"], node["why"]) == ([[7, 8]], "its sink was started")
         post(server, event(8, time=1008.0), event(7, time=1007.0), event(7, time=1007.0))
         wait_until(lambda: 7 in seqs(tmp_path))
         post(server, event(10, time=1010.0))
         wait_until(lambda: 10 in seqs(tmp_path))
-        state = status(server)
-        assert (state["problem"], state["waiting"], state["remarks"]) == (None, 0, {})
-        updated = {"dispatched": 9, "repeated": 3}
-        assert state["counts"]["participant_updated"] == updated
+        state = status(server, dispatched=9, repeated=3)
+        assert (state["problem"], state["remarks"]) == (None, {})
         node = state["nodes"][0]
         assert (node["source"], node["node"], node["gaps"]) == ("default", "10.0.0.1", [])
         metrics = server.operator("/metrics").body.decode()
@@ -107,7 +115,7 @@ def test_another_worker_takes_over(tmp_path: Path) -> None:
     with sinks(tmp_path, "--workers", "2") as server:
         post(server, event(1, time=1001.0))
         wait_until(lambda: seqs(tmp_path) == [1])
-        status(server)
+        status(server, dispatched=1)
         owner = told(tmp_path)[-1][-1]
         os.kill(owner, signal.SIGKILL)
         post(server, event(2, time=1002.0))
@@ -130,7 +138,8 @@ def test_two_servers_share_one_series(tmp_path: Path) -> None:
             post(second, event(9, time=1009.0))
             post(first, event(12, time=1012.0))
             wait_until(lambda: 12 in seqs(folders[0]))
-            assert [status(one)["nodes"][0]["gaps"] for one in (first, second)] == [[[11, 11]]] * 2
+            for one in (first, second):
+                wait_until(lambda: gaps(one) == [[11, 11]])  # noqa: B023
     assert sorted(seqs(folders[0])) == [*range(1, 11), 12]
     assert len({pid for *_, pid in told(folders[0])}) == 1
 
@@ -163,6 +172,6 @@ def test_a_plugin_that_fails_gets_them_again_and_others_get_theirs(
         post(server, bulk(*(event(seq, time=1000.0 + seq) for seq in range(1, 5))))
         post(server, *(event(seq, time=1000.0 + seq) for seq in range(5, 8)))
         wait_until(lambda: 7 in seqs(folder))
-        counts = status(server)["counts"]
+        counts = status(server, dispatched=7)["counts"]
     assert seqs(folder) == [*range(1, 8)]
     assert counts == {"participant_updated": {"dispatched": 7}, "other": {"dropped": 1}}

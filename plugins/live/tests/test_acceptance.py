@@ -4,42 +4,22 @@ One server with two workers on SQLite, and two servers on one PostgreSQL, which 
 each case.
 """
 
-import asyncio
 import json
 import random
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from pexpolicy.testing import Simulator, url_of
-from tests.support import live_server, postgresql, wire
-from tests.support.server_process import free_port
-from tests.support.waiting import HANG_S
+from tests.support import site as sites
+from tests.support import wire
+from tests.support.site import Site
+from tests.support.waiting import wait_until
 
 START = 1906531200.0
-SINK = wire.basic("sink", "a password of the sink")
-CONFIG = """
-[server]
-state_dir = "state"
-workers = {workers}
-[admin]
-port = {port}
-[audit]
-path = "audit.jsonl"
-[events]
-user = "sink"
-password_file = "sink.password"
-[tenants.acme]
-aliases = ["*@acme.example.com"]
-[plugins.live]
-{shared}
-"""
 CONNECTED = {
     "protocol": "H323",
     "connect_time": None,
@@ -57,61 +37,31 @@ CONNECTED = {
 }
 
 
-class Site(NamedTuple):
-    """The servers of a site."""
-
-    servers: list[live_server.Running]
-    configs: list[Path]
-
-    def post(self, number: int, body: object, headers: dict[str, str] = SINK) -> int:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {"Content-Length": str(len(content)), **headers}
-        server = self.servers[number % len(self.servers)]
-        message = wire.request_bytes("/events/v1", "POST", sent) + content
-        return asyncio.run(wire.send(server.port, message)).status
-
-    def live(self, number: int) -> dict[str, Any]:
-        config = str(self.configs[number % len(self.configs)])
-        found = CliRunner().invoke(main, ["live", "--json", "-c", config])
-        assert found.exit_code == 0, found.output
-        document: dict[str, Any] = json.loads(found.stdout)
-        return document
-
-    def eventually(self, expected: object, read: Callable[[dict[str, Any]], object]) -> None:
-        """Wait until each server tells it."""
-        deadline = time.monotonic() + HANG_S
-        while any((told := read(self.live(n))) != expected for n in range(len(self.servers))):
-            assert time.monotonic() < deadline, f"{told} instead of {expected}"
-
-    def room(self, name: str, *expected: int) -> None:
-        def read(document: dict[str, Any]) -> object:
-            return tuple(document["services"].get(name, {}).values())
-
-        self.eventually(expected, read)
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=sites.ENGINES)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    with ExitStack() as stack:
-        shared, count = "", 1
-        if request.param == "postgresql":
-            database = stack.enter_context(postgresql.Server.running())
-            table = f'driver = "postgresql"\nurl = "{database.url}"\npassword_file = "db.password"'
-            shared, count = f"[shared]\n{table}\ntimeout = 2.0", 2
-        servers, configs = [], []
-        for _ in range(count):
-            folder = tmp_path_factory.mktemp("site")
-            for name, secret in (("sink", "a password of the sink"), ("db", postgresql.PASSWORD)):
-                (folder / f"{name}.password").write_text(secret)
-                (folder / f"{name}.password").chmod(0o600)
-            config = folder / "config.toml"
-            config.write_text(CONFIG.format(workers=3 - count, port=free_port(), shared=shared))
-            configs.append(config)
-            running = live_server.running(config, folder=folder, own_admin_port=True)
-            servers.append(stack.enter_context(running))
-        yield Site(servers, configs)
+    with sites.running(
+        tmp_path_factory.mktemp("site"), request.param, "[plugins.live]\n"
+    ) as running:
+        yield running
+
+
+def live(site: Site, number: int) -> Any:
+    found = CliRunner().invoke(main, ["live", "--json", "-c", str(site.config(number))])
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+def eventually(site: Site, expected: object, read: Callable[[Any], object]) -> None:
+    """Wait until each server tells it."""
+    for number in range(len(site.servers)):
+        wait_until(lambda: read(live(site, number)) == expected)  # noqa: B023
+
+
+def room(site: Site, name: str, *expected: int) -> None:
+    """Wait until a service has so many people, Hosts and waiting ones."""
+    eventually(site, expected, lambda told: tuple(told["services"].get(name, {}).values()))
 
 
 def event(seq: int, kind: str, node: str = "10.0.0.1", /, **data: Any) -> dict[str, Any]:
@@ -126,17 +76,17 @@ def bulk(*events: dict[str, Any]) -> dict[str, Any]:
 def test_a_participant_connects_waits_and_is_in(site: Site) -> None:
     assert site.post(0, event(1, "eventsink_started")) == 200
     assert site.post(1, event(2, "participant_connected", **CONNECTED)) == 200
-    site.room("812345678", 0, 0, 0)
+    room(site, "812345678", 0, 0, 0)
     known = {"uuid": CONNECTED["uuid"], "connect_time": START + 1}
     update = event(3, "participant_updated", **known, service_type="waiting_room")
     assert site.post(0, update, wire.basic("sink", "wrong")) == 401
     assert site.post(0, b"{not JSON") == 400
     site.post(1, update)
-    site.room("812345678", 0, 0, 1)
-    assert site.live(0)["tenants"] == {"acme": {"participants": 0, "hosts": 0, "waiting": 1}}
+    room(site, "812345678", 0, 0, 1)
+    assert live(site, 0)["tenants"] == {"acme": {"participants": 0, "hosts": 0, "waiting": 1}}
     site.post(0, event(4, "participant_updated", **known, service_type="conference"))
-    site.room("812345678", 1, 1, 0)
-    site.eventually(1, lambda told: told["tenants"]["acme"]["participants"])
+    room(site, "812345678", 1, 1, 0)
+    eventually(site, 1, lambda told: told["tenants"]["acme"]["participants"])
 
 
 def test_bulk_twice_counts_once_and_a_gap_is_stale(site: Site) -> None:
@@ -144,17 +94,17 @@ def test_bulk_twice_counts_once_and_a_gap_is_stale(site: Site) -> None:
     present = {"service_type": "conference", "connect_time": START, "conference": "gap"}
     first = [event(n, "participant_connected", node, uuid=f"g{n}", **present) for n in (1, 2)]
     assert [site.post(n, bulk(*first)) for n in range(2)] == [200, 200]
-    site.room("gap", 2, 0, 0)
+    room(site, "gap", 2, 0, 0)
     site.post(0, event(5, "participant_connected", node, uuid="g5", **present))
-    site.room("gap", 3, 0, 0)
-    site.eventually(True, lambda told: told["stale"])
+    room(site, "gap", 3, 0, 0)
+    eventually(site, True, lambda told: told["stale"])
     told = site.servers[0].operator("/plugins/live/stale").json["stale"]
     assert node in [one["node"] for one in told]
     end = {"conference": "gap", "uuid": "late"}
     site.post(1, event(9, "participant_disconnected", node, **end))
     site.post(0, event(8, "participant_connected", node, **present | end))
     site.post(1, event(10, "participant_disconnected", node, conference="gap", uuid="g5"))
-    site.room("gap", 2, 0, 0)
+    room(site, "gap", 2, 0, 0)
 
 
 def test_a_person_counts_once_and_in_one_room(site: Site) -> None:
@@ -164,15 +114,15 @@ def test_a_person_counts_once_and_in_one_room(site: Site) -> None:
     web = {**present, "conference": "one", "protocol": "WebRTC", "uuid": "web"}
     site.post(0, event(1, "participant_connected", node, **api))
     site.post(1, event(2, "participant_connected", node, **web))
-    site.room("one", 1, 0, 0)
+    room(site, "one", 1, 0, 0)
     for number, name in enumerate((node, other)):
         site.post(number, event(3, "conference_started", name, name="two"))
     site.post(0, event(4, "participant_connected", node, **{**web, "conference": "two"}))
-    site.room("one", 0, 0, 0)
-    site.room("two", 1, 0, 0)
+    room(site, "one", 0, 0, 0)
+    room(site, "two", 1, 0, 0)
     site.post(1, event(5, "conference_ended", other, name="two"))
     site.post(0, event(5, "participant_updated", node, uuid="web", role="chair"))
-    site.room("two", 1, 1, 0)
+    room(site, "two", 1, 1, 0)
 
 
 def test_a_whole_platform_is_counted_while_it_is_asked(site: Site) -> None:
@@ -183,9 +133,9 @@ def test_a_whole_platform_is_counted_while_it_is_asked(site: Site) -> None:
     for person in people[1::3]:
         platform.move(person, "breakout")
     for number, request in enumerate(platform.requests):
-        server = site.servers[number % len(site.servers)]
+        server = site.server(number)
         assert server.ask(str(url_of(request))).status == 200
     for number, body in enumerate(platform.deliver(repeat=0.2, delay=9, bulk=20).bodies):
         assert site.post(number, body) == 200
     for name, expected in platform.truth().items():
-        site.room(name, *expected)
+        room(site, name, *expected)
