@@ -1,6 +1,5 @@
 """The console of several servers, whose lines are in a database."""
 
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +13,7 @@ from pexpolicy.config.loader import load
 from tests.audit.places import chained
 from tests.support import postgresql
 from tests.support.audit_lines import encoded, line
-from tests.support.live_console import LiveConsole, running_console
-from tests.support.waiting import HANG_S
+from tests.support.live_console import running_console
 
 COUNT = 40
 
@@ -40,15 +38,6 @@ def ship(config: Path, chain: HashChain, name: str, *numbers: int) -> None:
             pass
 
 
-def eventually(console: LiveConsole, path: str, text: str) -> str:
-    """Return a page as soon as it holds a text."""
-    until = time.monotonic() + HANG_S
-    while text not in (page := console.get(path).text) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert text in page
-    return page
-
-
 def test_the_lines_of_several_servers_are_found_by_their_server(
     tmp_path: Path, server: postgresql.Server
 ) -> None:
@@ -62,7 +51,7 @@ def test_the_lines_of_several_servers_are_found_by_their_server(
         ship(config, chain, name, *range(start, COUNT, 2))
     with running_console(config) as running:
         console = running.log_in()
-        page = eventually(console, "/decisions", f"{COUNT} lines, the newest first")
+        page = console.eventually("/decisions", f"{COUNT} lines, the newest first")
         rows = page[page.index("<tbody") :]
         servers = [part[:8] for part in rows.split("<td>policy-")[1:]]
         assert [one[0] for one in servers] == ["2", "1"] * (COUNT // 2)
@@ -72,7 +61,7 @@ def test_the_lines_of_several_servers_are_found_by_their_server(
         assert "<td>policy-1</td>" not in only
         # A line of a server that was away is older than those that are known.
         ship(config, chains["policy-1"], "policy-1", -300)
-        eventually(console, "/decisions", f"{COUNT + 1} lines, the newest first")
+        console.eventually("/decisions", f"{COUNT + 1} lines, the newest first")
         assert "Room -300" in console.get("/decisions?until=2023-11-15T11:55&zone=UTC").text
         console.post("/audit/verify")
-        assert "no fault" in eventually(console, "/audit", f"in {COUNT + 1} lines, verified")
+        assert "no fault" in console.eventually("/audit", f"in {COUNT + 1} lines, verified")

@@ -30,7 +30,7 @@ from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter, bucket_bound, bucket_of, segments
 from tests.support import audit_lines
 from tests.support.audit_lines import EPOCH, append, line
-from tests.support.waiting import HANG_S
+from tests.support.waiting import wait_until
 
 MEGABYTE = 1 << 20
 KNOWN_ID = audit_lines.decision_id(EPOCH, 7)
@@ -547,8 +547,7 @@ def test_a_link_that_another_user_has_planted_is_not_written_to(tmp_path: Path, 
     (tmp_path / "index" / name).symlink_to(tmp_path / "victim")
     index = Index(tmp_path / "index", tmp_path / "audit.jsonl")
     index.open()
-    while not (index.state.problem or index.state.lines):
-        time.sleep(0.01)
+    wait_until(lambda: index.state.problem or index.state.lines)
     index.close()
     assert (tmp_path / "victim").read_text() == "all"
 
@@ -558,12 +557,9 @@ def test_one_console_at_a_time_writes_an_index(tmp_path: Path) -> None:
     first, second = (Index(tmp_path / "index", tmp_path / "audit.jsonl") for _ in range(2))
     first.open()
     try:
-        until = time.monotonic() + HANG_S
-        while not first.state.lines and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: first.state.lines)
         second.open()
-        while not second.state.problem and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: second.state.problem)
         assert "another console with this folder" in second.state.problem
         assert first.state.problem == ""
     finally:

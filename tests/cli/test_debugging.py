@@ -14,7 +14,7 @@ from tests.cli.test_main import invoked, written
 from tests.server.test_plugin_logs import answers
 from tests.support import live_server, wire
 from tests.support.server_process import free_port
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 PLUGIN = """
 import asyncio
@@ -116,8 +116,7 @@ def test_a_server_that_debugs_logs_each_failure_with_its_full_traceback(tmp_path
         stderr.open("w") as file,
         subprocess.Popen([*command, "--port", str(port), "--admin-port", "0"], stderr=file) as run,
     ):
-        while not answers(port):
-            time.sleep(0.05)
+        wait_until(lambda: answers(port))
         for _ in range(3):
             wire.ask_blocking(port, wire.SERVICE)
         run.terminate()
@@ -131,17 +130,7 @@ def test_a_server_that_debugs_logs_each_failure_with_its_full_traceback(tmp_path
 def test_the_answer_of_a_hook_that_was_stopped_is_used(tmp_path: Path) -> None:
     path = configured(tmp_path, hook="breakpoint()")
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "pexpolicy",
-        "serve",
-        "--debug",
-        "-c",
-        path,
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "pexpolicy", "serve", "-c", path, "--debug"]
     control, terminal = pty.openpty()
     shown = ""
 
@@ -156,7 +145,7 @@ def test_the_answer_of_a_hook_that_was_stopped_is_used(tmp_path: Path) -> None:
     with (
         ThreadPoolExecutor() as pool,
         subprocess.Popen(
-            [*command, "--admin-port", "0"],
+            [*command, "--port", str(port), "--admin-port", "0"],
             stdin=terminal,
             stdout=subprocess.DEVNULL,
             stderr=terminal,

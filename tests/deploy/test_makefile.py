@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,13 @@ import pytest
 from tests.support import changed
 from tests.support.paths import ROOT
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S, wait_until
 
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 TARGETS = set(TARGET.findall((ROOT / "Makefile").read_text()))
 EXPERIMENTS = set(TARGET.findall((ROOT / "lab/Makefile").read_text()))
 NAMED = re.compile(r"(?:`|^|^ *- run: )make (-C lab )?([a-z][a-z-]*)\b(?! [a-z])", re.MULTILINE)
 """A target at the begin of code or of a line."""
-ENDED_S = 30.0
-"""Seconds until a console that has lost its server has to be gone, on a busy machine."""
 
 
 def consoles(marker: str) -> list[int]:
@@ -53,14 +51,13 @@ def test_no_console_outlives_the_server_of_make_run(tmp_path: Path, arguments: s
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
-            timeout=60,
+            timeout=HANG_S,
         )
-    ends = time.monotonic() + ENDED_S
-    while (left := consoles(str(config))) and time.monotonic() < ends:
-        time.sleep(0.1)
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    assert left == []
+    try:
+        wait_until(lambda: not consoles(str(config)))
+    finally:
+        for process in consoles(str(config)):
+            os.kill(process, signal.SIGKILL)
     assert (done.returncode == 0) is (arguments == "--help")
 
 

@@ -61,7 +61,7 @@ def status(server: Running, **updates: int) -> Any:
     def is_counted() -> bool:
         told.append(server.operator("/status").json["events"])
         counts = told[-1]["counts"].get("participant_updated")
-        return told[-1]["waiting"] == 0 and counts == updates
+        return (told[-1]["waiting"], counts) == (0, updates)
 
     wait_until(is_counted)
     return told[-1]

@@ -6,15 +6,14 @@ import io
 import json
 import os
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 import pytest
 
 from pexpolicy import log
 from pexpolicy.log import StandardError
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 
 @pytest.fixture
@@ -45,6 +44,17 @@ def read_all(reader: int) -> str:
         content += piece
 
 
+def collected(reader: int) -> Callable[[], str]:
+    """Return what reads more at each call, and returns all so far."""
+    parts: list[str] = []
+
+    def content() -> str:
+        parts.append(read_all(reader))
+        return "".join(parts)
+
+    return content
+
+
 def test_a_stalled_reader_delays_no_writer_and_what_does_not_fit_is_counted(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,12 +68,9 @@ def test_a_stalled_reader_delays_no_writer_and_what_does_not_fit_is_counted(
         for _ in range(5000):
             output.write(text, "noisy")
         output.write("the server has room of its own")
-        content = ""
-        deadline = time.monotonic() + HANG_S
-        while "room of its own" not in content and time.monotonic() < deadline:
-            content += read_all(reader)
-            time.sleep(0.01)
-    lines = (content + read_all(reader)).splitlines()
+        content = collected(reader)
+        wait_until(lambda: "room of its own" in content())
+    lines = content().splitlines()
     lines.remove("the server has room of its own")
     left_out = [ast.literal_eval(line[9:])["noisy"] for line in lines if line != text]
     assert sum(left_out) > 2000
@@ -132,15 +139,12 @@ def test_a_pipe_that_another_process_made_non_blocking_loses_nothing(
     flags = fcntl.fcntl(stream, fcntl.F_GETFL)
     fcntl.fcntl(stream, fcntl.F_SETFL, flags | os.O_NONBLOCK)
     output = StandardError(stream, report)
-    content = ""
+    content = collected(reader)
     with output.background():
         for _ in range(2000):
             output.write("x" * 99, "noisy")
-        deadline = time.monotonic() + HANG_S
-        while content.count("\n") < 2000 and time.monotonic() < deadline:
-            content += read_all(reader)
-            time.sleep(0.005)
-    assert content.count("x" * 99 + "\n") == 2000
+        wait_until(lambda: content().count("\n") >= 2000)
+    assert content().count("x" * 99 + "\n") == 2000
 
 
 def test_a_closed_stream_raises_nothing() -> None:

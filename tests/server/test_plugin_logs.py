@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,12 +75,12 @@ def answers(port: int) -> bool:
 
 def written(path: Path, found: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     """Return the lines of JSON in a file once they are complete."""
-    deadline = time.monotonic() + HANG_S
-    while True:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line[0] == "{"]
-        if found(lines) or time.monotonic() > deadline:
-            return lines
-        time.sleep(0.05)
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text().splitlines() if line[0] == "{"]
+
+    wait_until(lambda: found(lines()))
+    return lines()
 
 
 @pytest.mark.parametrize(

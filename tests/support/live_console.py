@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.roles import Role
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class LiveConsole:
     def get(self, path: str, **headers: str) -> Page:
         """Send a GET request as the user who is logged in; follow no redirect."""
         return self.send("GET", path, None, headers)
+
+    def eventually(self, path: str, text: str) -> str:
+        """Return a page as soon as it holds a text."""
+        wait_until(lambda: text in self.get(path).text)
+        return self.get(path).text
 
     def post(
         self,

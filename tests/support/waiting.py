@@ -1,6 +1,7 @@
 """Waiting for a condition, with a limit that only ends a test that hangs."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,9 +19,12 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the event loop run until `condition` holds."""
+    """Let the event loop run until `condition`, which may be a coroutine function, holds."""
     async with asyncio.timeout(HANG_S):
-        while not condition():  # noqa: ASYNC110 - most conditions have no event
+        while True:
+            holds = condition()
+            if await holds if inspect.isawaitable(holds) else holds:
+                return
             await asyncio.sleep(0.005)
 
 

@@ -18,7 +18,7 @@ from pexpolicy_rooms.plugin import Rooms
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_sources.file import FileSettings, FileSource
 from pexpolicy_sources.sql import SqlSettings, SqlSource
-from tests.support.waiting import HANG_S
+from tests.support.waiting import until
 
 QUERY = "SELECT * FROM rooms"
 CLINIC = ("Clinic@Example.com clinic", "Clinic", "0482", 1, None)
@@ -66,9 +66,7 @@ async def test_a_room_of_the_source_is_found_by_each_alias(database: Path) -> No
 async def test_changes_arrive_and_the_last_rooms_stay_without_the_source(database: Path) -> None:
     async with serving(database, every=0.05) as ask:
         fill(database, ("new", "New", None, 2, "2020-01-01T00:00:00Z"), ("b", "B", None, 1, None))
-        async with asyncio.timeout(HANG_S):
-            while await ask("b") is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until(lambda: ask("b"))
         assert await ask("clinic") is None
         assert await ask("new") is None, "its time is over"
         os.unlink(database)  # noqa: PTH108
@@ -85,9 +83,7 @@ async def test_a_refresh_logs_which_rooms_have_changed(
     caplog.set_level("INFO")
     async with source, Rooms(settings).lifespan():
         fill(database, CLINIC, ("a", "A", "4711", 1, None), ("c", "C", None, 1, None))
-        async with asyncio.timeout(HANG_S):
-            while not caplog.messages:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until(lambda: caplog.messages)
         await asyncio.sleep(0.1)
     changes = "'added C; removed B; changed A'"
     assert caplog.messages == [f"rooms of the source have changed changes={changes}"]

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pexpolicy import Alias
 from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError, http
 from pexpolicy_sources.http import HttpSettings, HttpSource, UrlTemplate
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 SECRET = "canary/of:the secret"
 
@@ -267,17 +267,18 @@ async def test_replies_of_another_form_and_size_are_refused(service: Service) ->
 async def test_answers_are_stale_while_the_service_is_frozen(service: Service) -> None:
     async with source(service, refresh_after=0, timeout=0.1) as made:
         lookup = by_alias(made)
-        async with asyncio.timeout(HANG_S):
-            while not len(lookup):
-                with suppress(SourceUnavailableError):
-                    await lookup.ask(alias="clinic@example.com")
+
+        async def is_fresh() -> bool:
+            with suppress(SourceUnavailableError):
+                return (await lookup.ask(alias="clinic@example.com")).age == 0.0
+            return False
+
+        await until(is_fresh)
         service.gate.clear()
         for _ in range(20):
             assert (await lookup.ask(alias="clinic@example.com")).age > 0.0
         service.gate.set()
-        async with asyncio.timeout(HANG_S):
-            while (await lookup.ask(alias="clinic@example.com")).age:  # noqa: ASYNC110 - it recovers
-                await asyncio.sleep(0.1)
+        await until(is_fresh)
 
 
 @given(text=st.text(st.characters(codec="utf-8")) | st.sampled_from(["..", ".", "../../admin"]))

@@ -17,7 +17,7 @@ from pexpolicy_sources.ldap import LdapQuery, LdapSettings, LdapSource
 from tests.support import programs, slapd
 from tests.support.outages import stale_while_down
 from tests.support.secret_canaries import PIN, find_canaries
-from tests.support.waiting import HANG_S
+from tests.support.waiting import until
 
 pytestmark = programs.needs_compiled("python-ldap")
 
@@ -287,6 +287,4 @@ async def test_closing_leaves_neither_threads_nor_connections(directory: slapd.S
         async with source(directory, timeout=0.1) as made:
             with pytest.raises(SourceUnavailableError):
                 await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
-    async with asyncio.timeout(HANG_S):
-        while threading.active_count() > before or directory.connections():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await until(lambda: threading.active_count() <= before and not directory.connections())
