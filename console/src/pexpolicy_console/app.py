@@ -33,6 +33,7 @@ from pexpolicy_console.pages import (
 )
 from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.roles import Role
+from pexpolicy_console.server_client import ServerStatus
 from pexpolicy_console.template_filters import FILTERS, shown
 
 _log = logging.getLogger(__name__)
@@ -109,16 +110,29 @@ async def _context(request: web.Request) -> dict[str, Any]:
     """Return what each template may use."""
     session = request.get(SESSION)
     console = request.config_dict[CONSOLE]
+    if session is not None:
+        await console.server.look()
     return {
         "is_operator": session is not None and session.role >= Role.OPERATOR,
         "is_admin": session is not None and session.role >= Role.ADMIN,
         "hides_names": session is not None and hides_names(request),
         "label": console.config.settings.console.label,
         "navigation": [] if session is None else _navigation(session.role),
+        "badges": _badges(console.server.last),
         "now": datetime.now(UTC),
+        "server_client": console.server,
         "path": request.path,
         "session": session,
     }
+
+
+def _badges(status: ServerStatus | None) -> dict[str, int]:
+    """Return how many parts of a page need attention, by its path."""
+    if status is None:
+        return {}
+    plugins = sum(bool(one.breaker_open or one.has_stuck_calls) for one in status.plugins)
+    refused = sum(not node.calls and bool(node.last_refused) for node in status.nodes)
+    return {"/plugins": plugins, "/nodes": refused}
 
 
 def _navigation(role: Role) -> list[tuple[str, list[Page]]]:

@@ -15,6 +15,8 @@ from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
 
 TIMEOUT = aiohttp.ClientTimeout(total=4.0)
+LOOK_S = 0.5
+"""For the header of a page, which is shown all the same."""
 MAX_AGE_S = 1.0
 """Age up to which the document is not fetched again."""
 
@@ -121,6 +123,13 @@ class ServerClient:
         self._fetched = -MAX_AGE_S
         self._known: tuple[ServerStatus | None, str] = None, ""
         self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[Any] | None = None
+        self.last: ServerStatus | None = None
+        """The last document."""
+        self.answered: float | None = None
+        """When that came, in seconds since 1970."""
+        self.silent_since: float | None = None
+        """When the server did not answer for the first time since then."""
 
     @property
     def url(self) -> str:
@@ -132,15 +141,24 @@ class ServerClient:
         async with self._lock:
             if time.monotonic() - self._fetched >= MAX_AGE_S:
                 self._known = await self._fetch()
-                if self._known[0] is not None:
-                    self._fetched = time.monotonic()
+                self._fetched = time.monotonic()
+                found, _ = self._known
+                if found is not None:
+                    self.last, self.answered, self.silent_since = found, time.time(), None
+                elif self._config.settings.admin.enabled:
+                    self.silent_since = self.silent_since or time.time()
             return self._known
 
     @property
-    def degraded(self) -> list[str]:
-        """What the server said last that is to be repaired."""
-        known, _ = self._known
-        return [] if known is None else known.degraded
+    def problem(self) -> str:
+        """Why the server has not answered, as far as that is known."""
+        return self._known[1] if self.silent_since is not None else ""
+
+    async def look(self) -> None:
+        """Ask for the status, but wait for it for a moment only."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self.status())
+        await asyncio.wait([self._asking], timeout=LOOK_S)
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""

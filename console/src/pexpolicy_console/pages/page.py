@@ -36,7 +36,6 @@ def render(
     request: web.Request, template: str, status: int = 200, **values: Any
 ) -> web.StreamResponse:
     """Return a page from a template, with the ``values`` that it uses."""
-    values["degraded"] = console_of(request).server.degraded
     response = aiohttp_jinja2.render_template(template, request, values, status=status)
     response.enable_compression()
     return response

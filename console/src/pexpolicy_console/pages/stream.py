@@ -1,4 +1,4 @@
-"""The stream of new decisions, as server-sent events from the index."""
+"""What an open page asks for: new decisions, as server-sent events, and the state of the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pexpolicy_console.index.reader import Hit, IndexReader
 from pexpolicy_console.login.pages import session_cookie
 from pexpolicy_console.login.sessions import is_current
 from pexpolicy_console.pages.decisions import row_of
-from pexpolicy_console.pages.page import Page, record_view
+from pexpolicy_console.pages.page import Page, record_view, render
 
 TICK_S = 0.25
 """Between two searches for new lines."""
@@ -99,4 +99,9 @@ def _is_open(request: web.Request) -> bool:
     )
 
 
-PAGES = (Page("/decisions/stream", stream),)
+async def fresh(request: web.Request) -> web.StreamResponse:
+    """Show what the header of each page says of the server."""
+    return render(request, "fresh.html")
+
+
+PAGES = (Page("/decisions/stream", stream), Page("/fresh", fresh))

@@ -90,16 +90,131 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (isSelected && stop.closest("tr")) stop.closest("tr").classList.add("current");
 });
 
-// A part that cannot be loaded again is old.
+document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
+
+// Fresh or honest: the header says as of when the page is. A page with data-refresh loads itself
+// again, one with a stream says that it is live; others offer it.
+const POLL_MS = 5000;
+const refreshes = Number(document.body.dataset.refresh || 0) * 1000 || (document.querySelector("[hx-trigger^=every]") ? POLL_MS : 0);
+const loaded = new Date();
+let isStreaming = false;
+let seen = document.getElementById("status") ? loaded : null;
+function icon(name) {
+  const drawn = document.querySelector(`#icon-${name}`);
+  return drawn ? drawn.innerHTML : "";
+}
+function sayFresh(html) {
+  const fresh = document.querySelector(".fresh");
+  if (fresh && fresh.innerHTML !== html) fresh.innerHTML = html;
+}
+function showFresh() {
+  const status = document.getElementById("status");
+  if (!status || status.dataset.state === "stopped" || status.dataset.state === "ended") return;
+  const policy = status.dataset.policy;
+  if (isStreaming || refreshes) {
+    sayFresh(`<span class="dot"></span> <span><b>Live</b> <time>${localTime.format(isStreaming ? new Date() : seen)}</time></span>`);
+  } else if (policy && policyAtLoad && policy !== policyAtLoad) {
+    sayFresh(`${icon("failed")} <span>As of <time>${localTime.format(loaded)}</time>, before the policy changed</span> <a href="">Refresh</a>`);
+  } else {
+    sayFresh(`${icon("waiting")} <span>As of <time>${localTime.format(loaded)}</time></span> <a href="">Refresh</a>`);
+  }
+}
+function setStreaming(streaming) {
+  isStreaming = streaming;
+  showFresh();
+}
+const policyAtLoad = seen ? document.getElementById("status").dataset.policy : "";
+
+// What was typed is kept over a login, in this tab.
+const KEPT = "typed";
+function fieldsOf(root) {
+  return [...root.querySelectorAll("main input[name]:not([type=password]):not([type=hidden]), main textarea[name], main select[name]")];
+}
+function keepTyped() {
+  const typed = fieldsOf(document).map((field) => [field.name, field.type === "checkbox" ? field.checked : field.value]);
+  sessionStorage.setItem(KEPT, JSON.stringify({ path: location.pathname + location.search, typed }));
+}
+function restoreTyped() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) || "null");
+  if (!kept || !seen) return;
+  sessionStorage.removeItem(KEPT);
+  if (!kept.ended || kept.path !== location.pathname + location.search) return;
+  for (const [name, value] of kept.typed) {
+    const field = fieldsOf(document).find((one) => one.name === name);
+    if (field && typeof value === "boolean") field.checked = value;
+    else if (field) field.value = value;
+  }
+}
+function endSession() {
+  const status = document.getElementById("status");
+  const here = encodeURIComponent(location.pathname + location.search);
+  status.dataset.state = "ended";
+  sayFresh(`${icon("failed")} <a href="/login?to=${here}"><b>Log in again</b></a> <span>as of <time>${localTime.format(seen)}</time></span>`);
+  document.querySelector(".fresh a").onclick = () => { keepTyped(); markEnded(); };
+}
+function markEnded() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) || "null");
+  if (kept) sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, ended: true }));
+}
+if (seen) document.addEventListener("submit", (event) => { if (event.target.closest("main") && event.target.method === "post") keepTyped(); });
+// A form that was sent after the session had ended leads to the login.
+else markEnded();
+
 function sayOld() {
   if (document.querySelector(".old")) return;
   const text = document.createElement("p");
-  text.className = "bad old";
+  text.className = "banner trouble old";
   text.setAttribute("role", "alert");
-  text.textContent = `Not up to date since ${localTime.format(new Date())}: the console does not answer.`;
-  document.querySelector("h1").after(text);
+  text.textContent = `Not up to date since ${localTime.format(seen || new Date())}: the console does not answer.`;
+  document.getElementById("main").prepend(text);
+}
+function sayAnswers() {
+  document.querySelectorAll(".old").forEach((text) => text.remove());
 }
 for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) document.addEventListener(name, sayOld);
-document.addEventListener("htmx:afterOnLoad", () => document.querySelectorAll(".old").forEach((text) => text.remove()));
+document.addEventListener("htmx:afterOnLoad", sayAnswers);
 
-document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
+function put(found, id) {
+  const former = document.getElementById(id);
+  const next = found.getElementById(id);
+  if (!former || !next) return;
+  showLocalTimes(next);
+  if (former.outerHTML !== next.outerHTML) former.replaceWith(document.adoptNode(next));
+}
+// The page loads itself again, and keeps the focus and what is open.
+function putMain(found) {
+  const main = document.getElementById("main");
+  const next = found.getElementById("main");
+  if (!next || main.querySelector("dialog[open], form :focus")) return;
+  const open = new Set([...main.querySelectorAll("details[open]")].map((one) => one.querySelector("summary").textContent.trim()));
+  const at = stops(main).indexOf(document.activeElement);
+  for (const details of next.querySelectorAll("details")) if (open.has(details.querySelector("summary").textContent.trim())) details.open = true;
+  showLocalTimes(next);
+  main.replaceChildren(...document.adoptNode(next).childNodes);
+  if (at >= 0 && stops(main)[at]) stops(main)[at].focus({ preventScroll: true });
+}
+let asked = Date.now();
+async function poll() {
+  if (document.visibilityState !== "visible" || document.getElementById("status").dataset.state === "ended") return;
+  const whole = Number(document.body.dataset.refresh || 0) * 1000;
+  const wants = whole && Date.now() - asked >= whole;
+  try {
+    const reply = await fetch(wants ? location.href : "/fresh", { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout(8000) });
+    if (reply.status === 401) { endSession(); return; }
+    if (!reply.ok) throw new Error(String(reply.status));
+    const found = new DOMParser().parseFromString(await reply.text(), "text/html");
+    put(found, "status");
+    put(found, "band");
+    if (wants) { putMain(found); asked = Date.now(); }
+    if (wants || !whole) seen = new Date();
+    sayAnswers();
+    showFresh();
+  } catch { sayOld(); }
+}
+if (seen) {
+  restoreTyped();
+  showFresh();
+  setInterval(poll, POLL_MS);
+  setInterval(() => { if (isStreaming) showFresh(); }, 1000);
+  document.addEventListener("visibilitychange", poll);
+}

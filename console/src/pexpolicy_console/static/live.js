@@ -88,6 +88,7 @@ class Live {
   }
 
   say(text) {
+    setStreaming(text === "live");
     if (this.state.textContent !== text) this.state.textContent = text;
   }
 }
