@@ -178,7 +178,7 @@ class Redaction:
         """
         if type(decision) in _SHAPED:
             return self._shaped(endpoint, decision)
-        return self._masked_result(decision) or (msgspec.Raw(decision.result), [])
+        return self.masked(decision) or (msgspec.Raw(decision.result), [])
 
     def outcome(
         self, outcome: Outcome, plugins: Collection[str] | None = None
@@ -193,11 +193,6 @@ class Redaction:
             removed = [*removed, *dropped]
         return _written_steps(outcome, self), result, annotations, removed
 
-    def masked_fields(self, decision: Decision) -> Mapping[str, Any] | None:
-        """Return the fields of a decision without its secrets; ``None`` if nothing is removed."""
-        masked = self._masked_result(decision)
-        return None if masked is None else masked[0]
-
     def _shaped(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
         shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
         if isinstance(shaped, Fragment):
@@ -208,7 +203,7 @@ class Redaction:
         (entry,) = contract_of(Directory).nested
         return [self._masked(item, entry, removed) for item in shaped], list(dict.fromkeys(removed))
 
-    def _masked_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
+    def masked(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
         """Return the fields without secrets, and the removed names; ``None`` if none is removed.
 
         It is cached in the decision: most decisions are made when the policy is built, and sent or
@@ -392,7 +387,7 @@ def redact_changes(step: AdjustedStep, redaction: Redaction | None) -> Changes:
     Without a redaction nothing is.
     """
     before, after = (
-        None if redaction is None else redaction.masked_fields(decision)
+        None if redaction is None or not (found := redaction.masked(decision)) else found[0]
         for decision in (step.before, step.after)
     )
     return {

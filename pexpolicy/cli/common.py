@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +16,13 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from pexpolicy.builder import policy_from
+from pexpolicy.config.files import reading
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
+from pexpolicy.fleet.last_good import last_good, state_folder
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.text import printable, printable_lines
@@ -105,17 +109,26 @@ def file_user(config: Path, name: str | None) -> FileUser:
         raise click.BadParameter(str(error), param_hint="--as") from None
 
 
-def load_or_exit(path: Path, hint: str) -> Settings:
-    """Load the configuration of a running server, without secrets that this user cannot read.
-
-    On errors print all of them and ``hint``, and exit with 78.
+def usable(path: Path) -> Settings | ConfigError:
+    """Return what can be used of the configuration of a server: the keys without errors, or of a
+    file that is no TOML what is kept of it, as the server does.
     """
+    if (made := FileUser.that_serves(path).state_folder) is not None:
+        os.environ.setdefault("STATE_DIRECTORY", str(made))  # as its unit does
     try:
         return load(path)
     except ConfigError as error:
-        if error.salvaged is None:
-            fail(error, hint)
-        return error.salvaged
+        if error.salvaged is None and (found := last_good(state_folder(path, None), path)):
+            with suppress(ConfigError), reading(found[1]):
+                return load(path)
+        return error.salvaged or error
+
+
+def load_or_exit(path: Path, hint: str) -> Settings:
+    """Return the same, or print all errors and ``hint``, and exit with 78."""
+    if isinstance(found := usable(path), ConfigError):
+        fail(found, hint)
+    return found
 
 
 def fail(error: ConfigError, hint: str = "") -> NoReturn:

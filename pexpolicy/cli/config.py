@@ -21,11 +21,11 @@ from pexpolicy.cli.common import (
     print_table,
     refuse,
     screen,
+    usable,
     warn,
 )
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.files import EncodingError, decode_text, read_file, write_own
-from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import schema as documents
@@ -76,12 +76,8 @@ def schema(name: str) -> None:
 
 def _state_of(config: Path) -> tuple[Path, Settings | None]:
     """Return the state folder of the server, and the settings as far as they can be read."""
-    if (made := FileUser.that_serves(config).state_folder) is not None:
-        os.environ.setdefault("STATE_DIRECTORY", str(made))  # as its unit does
-    try:
-        settings: Settings | None = load(config)
-    except ConfigError as error:
-        settings = error.salvaged
+    found = usable(config)
+    settings = None if isinstance(found, ConfigError) else found
     return last_good.state_folder(config, settings), settings
 
 

@@ -31,11 +31,11 @@ from pexpolicy.cli.common import (
     print_table,
     refuse,
     screen,
+    usable,
     warn,
 )
 from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask
 from pexpolicy.config.files import missing_hint
-from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.fleet.members import NOT_OURS, TIMEOUT_S, ask_all, document_of
 from pexpolicy.server.reload_triggers import ask_for_reload
@@ -88,13 +88,10 @@ def status(
     if fleet:
         hint = "the servers to ask are fleet.servers"
         sys.exit(show_fleet(load_or_exit(config, hint), wait or 0.0, expect, as_json=as_json))
-    settings: Settings | None = None
-    try:
-        settings = load(config)
-    except ConfigError as error:
-        settings = error.salvaged  # which may hold the token
-        if settings is None and url is None:
-            fail(error, WITHOUT_CONFIG)
+    found = usable(config)
+    if isinstance(found, ConfigError) and url is None:
+        fail(found, WITHOUT_CONFIG)
+    settings = None if isinstance(found, ConfigError) else found  # which may hold the token
     address = url or (admin_url(settings) if settings is not None else "")
     try:
         document = fetch_status(address, settings, own=url is None)

@@ -15,6 +15,7 @@ from yarl import URL
 
 from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.builder import policy_from, starting_policy
+from pexpolicy.cli.common import load_or_exit
 from pexpolicy.cli.main import main
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.fleet import last_good
@@ -298,6 +299,9 @@ def test_a_server_starts_from_them_says_so_everywhere_and_recovers(tmp_path: Pat
         assert last["changes"] == ["rooms: added Sales"]
         wait_until(lambda: history(config)[0].policy_hash == result.policy_hash)
     assert any("the last good files are used" in one for one in log)
+    # A file that is no TOML names no admin listener, but what the server runs with does.
+    config.write_text(f"{config.read_text()}\nbroken")
+    assert "rooms" in load_or_exit(config, "").plugins
 
 
 def test_a_worker_that_starts_later_decides_as_the_others(tmp_path: Path) -> None:
