@@ -66,9 +66,8 @@ def build_policy(
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
         names = _names(settings, sources, problems := [*problems])
-        if names is not None and hasattr(names.source, "objects") and settings.events is not None:
-            named = [*settings.events.sources]
-            live.platforms = {named[0] if len(named) == 1 else "default": names.source}
+        platforms = _platforms(settings, names)
+        live.platforms = platforms if settings.events is not None else {}
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
@@ -106,7 +105,7 @@ def build_policy(
     )
     chains, background = _chains(settings, context, names, plugins)
     policy = Policy(settings, tuple(plugins), sources, told, chains, background, context)
-    policy.inputs, policy.names = inputs, names
+    policy.inputs, policy.names, policy.platforms = inputs, names, platforms
     return policy
 
 
@@ -118,6 +117,14 @@ def _names(settings: Settings, sources: SourceLease, problems: list[Problem]) ->
     except ValueError as error:
         problems.append(Problem(("infinity", "source"), str(error)))
     return ObjectNames(table.names, source) if table.names or source else None
+
+
+def _platforms(settings: Settings, names: ObjectNames | None) -> Mapping[str, Any]:
+    """Return the drivers of the Management API by the source of events."""
+    if names is None or not hasattr(names.source, "command"):
+        return {}
+    sources = ["default"] if settings.events is None else [*settings.events.sources]
+    return {sources[0] if len(sources) == 1 else "default": names.source}
 
 
 def _chains(

@@ -101,6 +101,8 @@ class Policy:
     """What it was built from."""
     names: ObjectNames | None = None
     """The names of Infinity, if any are known."""
+    platforms: Mapping[str, Any]
+    """The drivers of the Management API by the source of events."""
 
     def __init__(
         self,

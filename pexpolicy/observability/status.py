@@ -102,6 +102,7 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
         },
         "names": _names(policy.names),
+        "commands": [name for name, one in policy.platforms.items() if one.has_commands],
         "refused": counted.by_last_label(metrics.REFUSED),
         "plugins": [
             {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}

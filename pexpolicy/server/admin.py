@@ -50,6 +50,9 @@ LIMITS = ConnectionLimits(total=64, per_peer=64)
 """Limits of this listener, which nodes never call."""
 ACTIVATE = "/activate/"
 """What the policy hash of a kept configuration follows."""
+DISCONNECT = "/disconnect/"
+"""What the id of a participant follows."""
+ACTIONS = (ACTIVATE, DISCONNECT)
 _HASH = re.compile("[0-9a-f]{16}")
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::\d*)?")
 FOREIGN_HOST_TEXT = (
@@ -80,12 +83,14 @@ class AdminApp:
         answer = self._pages.get(path)
         if answer is None and path.startswith(PREFIX):
             answer = self._ask_plugin
-        elif answer is None and path.startswith(ACTIVATE):
+        elif answer is None and path.startswith(ACTIONS):
             if request.method != hdrs.METH_POST:
                 return not_allowed(hdrs.METH_POST)
-            answer = self._activate
+            answer = self._activate if path.startswith(ACTIVATE) else self._disconnect
         elif answer is None:
-            paths = "\n".join((*self._pages, f"{PREFIX}NAME/", f"{ACTIVATE}HASH"))
+            paths = "\n".join(
+                (*self._pages, f"{PREFIX}NAME/", f"{ACTIVATE}HASH", f"{DISCONNECT}ID")
+            )
             text = f"the paths of this listener:\n{paths}\n"
             return PrerenderedResponse(404, TEXT, text.encode())
         elif request.method not in READABLE:
@@ -100,7 +105,7 @@ class AdminApp:
         peer = cast("PolicyProtocol", request.protocol).connection.peer
         note, path = self._app.refusals.note, request.rel_url.raw_path
         token = None if settings.admin_token is None else settings.admin_token.get_secret_value()
-        if token is None and path.startswith(ACTIVATE):
+        if token is None and path.startswith(ACTIONS):
             # Other users of this machine may not.
             token = await run_in_thread(lambda: own_token(settings), "pexpolicy-key")
         if token is None:
@@ -160,6 +165,17 @@ class AdminApp:
         is_done = all(one is not None and one.done for one in results)
         found = {"results": msgspec.to_builtins(results)}
         return _json(found, (200 if is_done else 409) if results else 503)
+
+    async def _disconnect(self, request: web.Request) -> web.StreamResponse:
+        """End the call of a participant by a command of its platform."""
+        participant = unquote(request.rel_url.raw_path.removeprefix(DISCONNECT))
+        policy, author = self._app.generation.policy, printable(request.query.get("author", ""))
+        source = request.query.get("source", "") or next(iter(policy.platforms), "")
+        if (platform := policy.platforms.get(source)) is None:
+            return _json({"result": "[infinity] source names no platform with commands"}, 409)
+        result = await platform.command("participant/disconnect", participant_id=participant)
+        self._app.log.warning("disconnected", participant=participant, author=author, result=result)
+        return _json({"result": result}, {"done": 200, "gone": 404}.get(result, 502))
 
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
         telemetry = self._app.telemetry

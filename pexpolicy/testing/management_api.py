@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pexpolicy.testing.simulator import Simulator
+from pexpolicy.testing.simulator import Person, Simulator
 
 Fault = Literal[
     "unauthorized", "forbidden", "busy", "slow", "html", "redirect", "broken", "totals", "twice"
@@ -42,6 +42,8 @@ class ManagementApi:
     """
 
     user, password = "reader", "of the platform"
+    commander = "commander"
+    """The user with the same password who may run ``commands``."""
     page = 1000
     """The most objects of one page."""
 
@@ -52,6 +54,8 @@ class ManagementApi:
         self.retry_after: str | None = "1"
         self.slow_s = 10.0
         self.paths: list[str] = []
+        self.commands = {"participant/disconnect", "conference/disconnect"}
+        """Those that are in the schema."""
 
     def add(self, resource: str, *objects: Mapping[str, Any]) -> list[str]:
         """Add objects of ``configuration``; return their addresses, for references to them."""
@@ -69,6 +73,9 @@ class ManagementApi:
         """Serve it on a free port of 127.0.0.1; yield its URL."""
         app = web.Application()
         app.router.add_get(_ROOT + "/{api}/v1/{resource}/", self._handle)
+        path = _ROOT + "/command/v1/{kind}/{name}/"
+        app.router.add_get(path + "schema/", self._command)
+        app.router.add_post(path, self._command)
         async with TestServer(app, shutdown_timeout=0.1) as server:
             yield str(server.make_url("")).rstrip("/")
 
@@ -95,17 +102,36 @@ class ManagementApi:
     def _conferences(self) -> list[Object]:
         names = {person.service: person for person in self.platform.people if person.service}
         return [
-            {"id": str(uuid5(NAMESPACE_URL, name)), "name": name, "is_started": True}
+            {"id": _ids("conference", person)[0], "name": name, "is_started": True}
             | {"service_type": person.stage, "tag": person.legs[0]["service_tag"]}
             for name, person in names.items()
         ]
+
+    async def _command(self, request: web.Request) -> web.StreamResponse:
+        """Answer for the schema of a command, or run it."""
+        self.paths.append(request.raw_path)
+        kind, name = (request.match_info[one] for one in ("kind", "name"))
+        if not self._admits(request, self.commander):
+            return web.Response(status=403)
+        if f"{kind}/{name}" not in self.commands:
+            return web.Response(status=404)
+        if request.method == "GET":
+            return web.json_response({"fields": {f"{kind}_id": {"type": "string"}}})
+        wanted = (await request.json())[f"{kind}_id"]
+        found = [one for one in self.platform.people if one.service and wanted in _ids(kind, one)]
+        for person in found:
+            self.platform.leave(person)
+        return web.json_response({"status": "success"}, status=202 if found else 404)
+
+    def _admits(self, request: web.Request, user: str) -> bool:
+        login = base64.b64encode(f"{user}:{self.password}".encode()).decode()
+        return request.headers.get("Authorization") == f"Basic {login}"
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.raw_path)
         api, resource = request.match_info["api"], request.match_info["resource"]
         fault = self.faults.get(resource, self.faults.get("*", ""))
-        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-        if request.headers.get("Authorization") != f"Basic {login}":
+        if not self._admits(request, self.user):
             fault = "unauthorized"
         if fault == "slow":
             await asyncio.sleep(self.slow_s)
@@ -134,3 +160,10 @@ class ManagementApi:
         meta: Object = {"limit": limit, "offset": offset, "total_count": total}
         meta |= {"next": more, "previous": before}
         return web.json_response({"meta": meta, "objects": rows[first:end]})
+
+
+def _ids(kind: str, person: Person) -> list[str]:
+    """Return the ids of the participants of a person, or of the conference."""
+    if kind == "conference":
+        return [str(uuid5(NAMESPACE_URL, person.service))]
+    return [leg["uuid"] for leg in person.legs]

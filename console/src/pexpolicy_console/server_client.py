@@ -6,17 +6,20 @@ import asyncio
 import time
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
-from pexpolicy.cli.for_console import admin_url
+from pexpolicy.cli.for_console import admin_url, own_token
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
 
 TIMEOUT = aiohttp.ClientTimeout(total=4.0)
 LOOK_S = 0.5
 """For the header of a page, which is shown all the same."""
+COMMAND_TIMEOUT = aiohttp.ClientTimeout(total=90.0)
+"""The API of Infinity may take 30 seconds for each of two requests."""
 MAX_AGE_S = 1.0
 """Age up to which the document is not fetched again."""
 
@@ -112,6 +115,8 @@ class ServerStatus(_Part, frozen=True):
     names: dict[str, Any] | None = None
     """The names that are unknown to Infinity."""
     nodes: list[NodeState] = []
+    commands: list[str] = []
+    """The sources of events whose platform has commands."""
 
 
 class ServerClient:
@@ -148,6 +153,21 @@ class ServerClient:
                 elif self._config.settings.admin.enabled:
                     self.silent_since = self.silent_since or time.time()
             return self._known
+
+    async def disconnect(self, participant: str, author: str) -> str:
+        """End the call of a participant; return ``done``, ``gone``, or why it goes on."""
+        settings, token = self._config.settings, self._config.settings.admin_token
+        known = own_token(settings) if token is None else token.get_secret_value()
+        url = f"{self.url}/disconnect/{quote(participant, safe='')}?author={quote(author)}"
+        options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {known}"}, "ssl": False}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=COMMAND_TIMEOUT, trust_env=False) as session,
+                session.post(url, allow_redirects=False, **options) as response,
+            ):
+                return str(msgspec.json.decode(await response.read())["result"])
+        except (aiohttp.ClientError, OSError, msgspec.DecodeError, LookupError, TypeError) as error:
+            return f"the server does not answer: {describe_network_error(error)}"
 
     @property
     def problem(self) -> str:

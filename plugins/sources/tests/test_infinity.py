@@ -276,6 +276,7 @@ def _decoded(text: str) -> bytes:
         ({"user": None}, "write user and password_file"),
         ({"client_id": "c"}, "write user and password_file"),
         ({"audience": "mgr"}, "audience belongs to client_id"),
+        ({"command_user": "c"}, "go together"),
         ({"url": "https://mgr.example.com/?x"}, "leave out"),
     ],
 )
@@ -384,3 +385,30 @@ async def test_a_resource_that_there_is_not_is_refused(secret: Path) -> None:
     async with ManagementApi().serving() as url, source(url, secret) as made:
         with pytest.raises(QueryError, match="404"):
             await made.objects("nothing")
+
+
+async def test_a_command_is_used_only_if_the_schema_of_the_node_has_it(secret: Path) -> None:
+    calls = Simulator(random.Random(7))
+    people = [calls.join(name, "sip", tag="t=acme") for name in ("red", "red", "blue")]
+    api, keys = ManagementApi(calls), {"command_user": "commander"}
+    keys["command_password_file"] = str(secret)
+    async with api.serving() as url, source(url, secret) as made:
+        assert "no account for commands" in await made.command("participant/disconnect")
+    api.commands = {"participant/disconnect"}
+    async with api.serving() as url, source(url, secret, **keys) as made:
+        assert await made.end_conferences("red", "t=acme") == [
+            "this Infinity has no command conference/disconnect"
+        ]
+        api.commands.add("conference/disconnect")
+        ids = [people[2].uuid, people[2].uuid, "unknown"]
+        results = [await made.command("participant/disconnect", participant_id=one) for one in ids]
+        assert results == ["done", "gone", "gone"]
+        assert await made.end_conferences("red", "t=other") == []
+        assert await made.end_conferences("red", "t=acme") == ["done"]
+        assert await made.end_conferences("red", "t=acme") == []
+    assert not any(calls.truth()["red"])
+    schemas = [path for path in api.paths if "participant" in path and "schema" in path]
+    assert len(schemas) == 1
+    keys["command_user"] = "reader"
+    async with api.serving() as url, source(url, secret, **keys) as made:
+        assert "HTTP 403" in await made.command("participant/disconnect", participant_id="x")

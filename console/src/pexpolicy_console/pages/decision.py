@@ -59,7 +59,28 @@ def _call_of(reader: IndexReader, decision_id: str) -> tuple[Hit | None, list[Hi
     return hit, [] if hit is None or hit.event is None else reader.same_call(hit)
 
 
-async def decision(request: web.Request) -> web.StreamResponse:
+async def disconnect(request: web.Request) -> web.StreamResponse:
+    """End the call of the participant of a decision, and show what became of it."""
+    decision_id = request.match_info["decision_id"]
+    console = console_of(request)
+    try:
+        hit = await console.index.ask(lambda reader: reader.decision(decision_id))
+    except IndexUnavailable as error:
+        raise web.HTTPServiceUnavailable(text=str(error)) from None
+    if (participant := _participant(hit)) is None:
+        raise web.HTTPNotFound
+    record(request, "disconnect", decision_id=decision_id, participant=participant)
+    result = await console.server.disconnect(participant, request[SESSION].user)
+    return await decision(request, result)
+
+
+def _participant(hit: Hit | None) -> str | None:
+    parameters = (hit.event or {}).get("request") if hit is not None else None
+    found = _texts((parameters or {}).get("participant_uuid"))
+    return found[0] if found else None
+
+
+async def decision(request: web.Request, disconnected: str = "") -> web.StreamResponse:
     """Show one decision."""
     decision_id = request.match_info["decision_id"]
     index = console_of(request).index
@@ -77,6 +98,8 @@ async def decision(request: web.Request) -> web.StreamResponse:
             text = f"{text[:-1]} yet: the index is {size(index.state.behind_bytes)} behind."
         return render(request, "error.html", 503 if problem else 404, problem=text)
     event, parameters = hit.event, hit.event.get("request") or {}
+    role, status = request[SESSION].role, console_of(request).server.last
+    has_commands = status is not None and status.commands and _participant(hit)
     return render(
         request,
         "decision.html",
@@ -91,7 +114,12 @@ async def decision(request: web.Request) -> web.StreamResponse:
         annotations=_annotations(event.get("annotations")),
         row=row_of(hit),
         same=[(row_of(one), one.at - hit.at) for one in same],
-        may_try=request[SESSION].role >= Role.OPERATOR,
+        may_try=role >= Role.OPERATOR,
+        may_disconnect=role >= Role.ADMIN and has_commands,
+        disconnected={
+            "done": "The participant was disconnected.",
+            "gone": "The participant is not there any more.",
+        }.get(disconnected, disconnected),
         line=json.dumps(event, indent=2, ensure_ascii=False),
     )
 
@@ -130,4 +158,5 @@ def _annotations(value: Any) -> dict[str, dict[str, Any]]:
 PAGES = (
     Page("/decisions/{decision_id}", decision),
     Page("/decisions/{decision_id}/lines", download, "", Role.OPERATOR),
+    Page("/decisions/{decision_id}/disconnect", disconnect, "", Role.ADMIN, hdrs.METH_POST),
 )

@@ -79,6 +79,10 @@ class InfinitySettings(PluginSettings):
     """Its private key, in PEM or as a JSON Web Key."""
     audience: str | None = None
     """The ``aud`` of its tokens, if it is not the name of the Management Node in ``url``."""
+    command_user: str | None = Field(None, min_length=1, pattern=r"^[^:\x00-\x1f]+$")
+    """Another account, which may run commands: disconnect people, and end conferences."""
+    command_password: Secret | None = None
+    """Its password."""
     ca_file: ConfigPath | None = None
     """Certificates to trust instead of those of the system."""
     every: float = Field(600.0, ge=1.0)
@@ -94,6 +98,8 @@ class InfinitySettings(PluginSettings):
         if given not in (["user", "password"], ["client_id", "client_key"]):
             ways = "user and password_file, or client_id and client_key_file of an OAuth 2.0 client"
             raise ValueError(f"write {ways}")
+        if (self.command_user is None) != (self.command_password is None):
+            raise ValueError("command_user and command_password_file go together")
         if self.audience is not None and self.client_id is None:
             raise ValueError("audience belongs to client_id")
         if not is_encrypted(self.url):
@@ -163,6 +169,7 @@ class InfinitySource:
         self._turn = asyncio.Lock()
         self._sent: deque[float] = deque(maxlen=settings.requests_per_minute)
         self._failures, self._paused_until, self._problem = 0, 0.0, ""
+        self._known_commands: set[str] = set()
         file = None if settings.cache is None else CacheFile(settings.cache, dict[str, NameList])
         self._names: Refreshed[dict[str, NameList]] = Refreshed(
             self._fetch_names,
@@ -331,11 +338,60 @@ class InfinitySource:
             self._login.forget(token)  # it may have been revoked before its end
         return reply
 
-    async def _send(self, session: aiohttp.ClientSession, target: str, login: str) -> Reply:
+    async def _send(
+        self,
+        session: aiohttp.ClientSession,
+        target: str,
+        login: str,
+        method: str = "GET",
+        **body: Any,
+    ) -> Reply:
         """Send a request once less than ``requests_per_minute`` were sent in a minute."""
         if len(self._sent) == self._sent.maxlen and (wait := self._sent[0] + 60 - self.clock()) > 0:
             await self.sleep(wait)
         self._sent.append(self.clock())
         headers = {"Accept": "application/json", "Authorization": login}
         url = URL(self._base + target, encoded=True)
-        return await fetch(session, "GET", url, REQUEST_S, MAX_BYTES, headers=headers)
+        return await fetch(session, method, url, REQUEST_S, MAX_BYTES, headers=headers, **body)
+
+    # ---- commands
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether there is an account for them."""
+        return self.settings.command_user is not None
+
+    async def command(self, name: str, **body: str) -> str:
+        """Run a command of the node, such as ``participant/disconnect``.
+
+        Return ``done``, ``gone`` for what is not there any more, or why it did not run.
+        """
+        if self._session is None or not self.has_commands:
+            return (
+                "there is no account for commands: write command_user in its table [sources.NAME]"
+            )
+        login = basic(self.settings.command_user or "", revealed(self.settings.command_password))
+        path = f"/api/admin/command/v1/{name}/"
+        async with self._turn:
+            if name not in self._known_commands:
+                target = f"{path}schema/?format=json"
+                schema = await self._send(self._session, target, login)
+                if schema.status != HTTPStatus.OK:
+                    is_missing = schema.status == HTTPStatus.NOT_FOUND
+                    text = f"the schema of {name} cannot be read: {schema.failure or schema.line}"
+                    return f"this Infinity has no command {name}" if is_missing else text
+                self._known_commands.add(name)
+            reply = await self._send(self._session, path, login, "POST", json=body)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return "gone"
+        is_done = HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
+        return "done" if is_done else f"{name}: {reply.failure or reply.line}"
+
+    async def end_conferences(self, name: str, tag: str) -> list[str]:
+        """End the conferences of a name and tag; return of each what ``command`` does.
+
+        Raises ``SourceError`` if they cannot be looked for.
+        """
+        found = await self.objects("conference", "status", name=name)
+        ids = [str(one["id"]) for one in found if (one.get("name"), one.get("tag")) == (name, tag)]
+        return [await self.command("conference/disconnect", conference_id=one) for one in ids]
