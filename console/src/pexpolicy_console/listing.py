@@ -73,8 +73,8 @@ class Listing:
         return {"rooms": shown, "total": len(known), "matching": len(found)}
 
     def _room(self, plugin: str, entry: Any, redaction: Redaction) -> dict[str, Any]:
-        masked = redaction.masked_fields(entry.service)
-        facts = dict(entry.service.set_fields() if masked is None else masked)
+        masked = redaction.masked(entry.service)
+        facts = dict(entry.service.set_fields() if masked is None else masked[0])
         alias, place = entry.alias, self._place_of_decision(entry.service)
         if redaction.personal is not None:
             alias = redaction.personal(alias) or REMOVED
