@@ -102,7 +102,7 @@ class LiveValues:
         self.read: Callable[[Any, str], int | bool | None] | None = None
         """Returns the value for a request by its name, such as ``tenant``; the plugin sets it."""
         self.report: Callable[..., Awaitable[list[Mapping[str, Any]]]] | None = None
-        """Returns the present counts of each of a kind, ``"service"`` or ``"tenant"``, by name."""
+        """Returns the present counts of services by their names."""
         self.limits: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None
         """Returns the limits of a tenant, and what of them is used; another plugin sets it."""
         self.platforms: Mapping[str, Any] = {}

@@ -376,8 +376,9 @@ async def test_lists_have_parts_times_states_and_series(site: Site) -> None:
     ):
         part = (await site.api("GET", f"meetings?{query}")).json
         assert [one["id"] for one in part["items"]] == expected, query
-    refused = await site.api("GET", "meetings?limit=0&state=x")
+    refused = await site.api("GET", "meetings?limit=0&state=x&cursor=none&from=today")
     assert refused.status == 422
+    assert sorted(refused.pointers) == [f"/query/{n}" for n in ("cursor", "from", "limit", "state")]
     assert (await site.api("DELETE", "meetings?series=board")).json == {"cancelled": 3}
     assert (await site.api("GET", "meetings?state=cancelled")).json["items"][0]["id"] == "day-1"
     assert [one["action"] for one in site.changes[-3:]] == ["meeting_cancelled"] * 3

@@ -237,25 +237,3 @@ async def test_meetings_are_deleted_after_their_time(start: Any) -> None:
         servers.now += 1
         await servers.plugin().store.sweep()
         assert await servers.call(ALIAS) == ""
-
-
-async def test_a_list_has_pages(start: Any) -> None:
-    async with start() as servers:
-        for number in range(5):
-            day = f"2030-06-0{number + 1}"
-            times = {"start": f"{day}T08:00:00Z", "end": f"{day}T09:00:00Z"}
-            series = "even" if number % 2 == 0 else None
-            await servers.put(meeting_id=f"m-{number}", series=series, **times)
-        store, found, cursor = servers.plugin().store, [], ""
-        while cursor is not None:
-            page = await store.listed("acme", limit=2, cursor=cursor)
-            found += [one.id for one in page.items]
-            cursor = page.next
-        assert found == [f"m-{number}" for number in range(5)]
-        even = await store.listed("acme", series="even", since=at("2030-06-02T00:00:00Z"))
-        assert [one.id for one in even.items] == ["m-2", "m-4"]
-        scheduled = await store.listed("acme", state="scheduled")
-        assert [one.id for one in scheduled.items] == ["m-1", "m-2", "m-3", "m-4"]
-        assert (await store.listed("bolt")).items == []
-        with pytest.raises(ValueError, match=r"JSON|padding|base64"):
-            await store.listed("acme", cursor="no cursor")

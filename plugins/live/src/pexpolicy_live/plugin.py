@@ -231,11 +231,11 @@ class Live(Plugin[LiveSettings]):
         )
         return int(getattr(counts, "participants" if name == "service" else name))
 
-    async def _report(self, kind: str, *names: str) -> list[Mapping[str, Any]]:
-        """Return the counts of services or tenants, read now if that is possible."""
+    async def _report(self, *names: str) -> list[Mapping[str, Any]]:
+        """Return the counts of services, read now if that is possible."""
         with suppress(SharedUnavailableError):
             await self.read()
-        known = self._presence.services if kind == "service" else self._presence.tenants
+        known = self._presence.services
         rest = {"as_of": self._as_of, "stale": self.is_stale}
         return [{**msgspec.structs.asdict(known.get(name) or Counts()), **rest} for name in names]
 

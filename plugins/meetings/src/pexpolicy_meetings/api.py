@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import re
 import secrets
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import hdrs, web
@@ -21,11 +19,11 @@ from msgspec.structs import replace
 from pexpolicy import SharedUnavailableError, record_change
 from pexpolicy.matching import live_values
 from pexpolicy_meetings.meeting import (
+    MAX_LATE_S,
     Fault,
     Invitation,
     Meeting,
     MeetingBody,
-    State,
     body_of,
     parsed,
     parsed_invitation,
@@ -33,32 +31,23 @@ from pexpolicy_meetings.meeting import (
     shown,
     shown_invitation,
 )
-from pexpolicy_meetings.openapi import (
-    MEETINGS,
-    OPERATIONS,
-    PREFIX,
-    Operation,
-    description,
-)
+from pexpolicy_meetings.openapi import MEETINGS, OPERATIONS, PREFIX, Operation, description
 from pexpolicy_meetings.problems import (
-    ID,
     JSON,
     Refusal,
     check_conditions,
     document_of,
     id_of,
     patch_of,
-    positive,
-    series_of,
-    time_of,
-    unprocessable,
+    query_of,
 )
-from pexpolicy_meetings.settings import TenantOf, TokenTable
+from pexpolicy_meetings.settings import TenantOf
 from pexpolicy_meetings.store import (
+    FIRST,
     IdempotencyKey,
     MeetingStore,
+    Place,
     Stored,
-    cursor_of,
     made_invitation,
 )
 
@@ -72,14 +61,10 @@ UNSTORED: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
 """Answers may have PINs."""
 OPERATOR = "[admin]"
 """The token in the audit for a request at the admin listener; no token has this name."""
-STATES = get_args(State)
 CALENDAR = "text/calendar"
 MAX_OCTETS = 75
 """Octets of a line; a longer one is folded."""
 _SPECIAL = re.compile(r"([\\;,])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_START: str | None = ""
-"""The cursor of the first part of a list."""
 _KEY = re.compile(r'"([ -!#-~]{1,255})"|([!#-~]{1,255})')
 """An Idempotency-Key: a string of RFC 8941, or as most clients send it."""
 
@@ -106,41 +91,16 @@ Edited = Meeting | list[Fault]
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Tokens:
-    """The tokens of all tenants."""
-
-    def __init__(self, tenants: Mapping[str, TenantOf]) -> None:
-        self._known: dict[str, tuple[TenantOf, TokenTable]] = {
-            table.sha256: (tenant, table) for tenant in tenants.values() for table in tenant.tokens
-        }
-
-    def caller(self, header: str, now: float) -> Caller:
-        """Return whose token a request has; raises ``Refusal``."""
-        scheme, _, token = header.partition(" ")
-        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
-        found = self._known.get(digest)
-        # The look-up takes longer for nothing that a client can choose: it sends no digest.
-        if (
-            found is None
-            or scheme.lower() != "bearer"
-            or not hmac.compare_digest(digest, found[1].sha256)
-            or (found[1].expires is not None and found[1].expires.timestamp() <= now)
-        ):
-            raise Refusal(HTTPStatus.UNAUTHORIZED)
-        return Caller(found[0], found[1].name, frozenset(found[1].scopes))
-
-
 class Api:
     """Answers the requests of booking systems."""
 
     def __init__(
-        self,
-        tenants: Mapping[str, TenantOf],
-        store: MeetingStore,
-        clock: Callable[[], float],
+        self, tenants: Mapping[str, TenantOf], store: MeetingStore, clock: Callable[[], float]
     ) -> None:
         self._tenants = tenants
-        self._tokens = Tokens(tenants)
+        self._tokens = {
+            table.sha256: (tenant, table) for tenant in tenants.values() for table in tenant.tokens
+        }
         self._store = store
         self._live_values = live_values()
         self._clock = clock
@@ -172,28 +132,35 @@ class Api:
         return _answering(work)
 
     def _caller(self, request: web.Request, operation: Operation) -> Caller:
-        header = request.headers.get(hdrs.AUTHORIZATION, "")
-        caller = self._tokens.caller(header, self._clock())
-        if operation.scope not in caller.scopes:
+        """Return whose token a request has."""
+        scheme, _, sent = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        # The look-up takes longer for nothing that a client can choose: it sends no digest.
+        digest = hashlib.sha256(sent.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        tenant, token = self._tokens.get(digest, (None, None))
+        if tenant is None or token is None or scheme.lower() != "bearer":
+            raise Refusal(HTTPStatus.UNAUTHORIZED)
+        if token.expires is not None and token.expires.timestamp() <= self._clock():
+            raise Refusal(HTTPStatus.UNAUTHORIZED)
+        if operation.scope not in token.scopes:
             raise Refusal(HTTPStatus.FORBIDDEN, f"the token has no scope {operation.scope}")
-        return caller
+        return Caller(tenant, token.name, frozenset(token.scopes))
 
     def _operator(self, request: web.Request, operation: Operation) -> Caller:
         """Return an operator, who is shown PINs on request, which is recorded."""
-        tenant = self._tenants.get(request.match_info["tenant"])
-        if tenant is None:
+        scopes = {operation.scope, *[PINS] * (request.query.get("pins") == "true")}
+        return self._operator_of(request.match_info["tenant"], *scopes)
+
+    def _operator_of(self, tenant: str, *scopes: str) -> Caller:
+        if tenant not in self._tenants:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is no such tenant")
-        scopes = {operation.scope}
-        if request.query.get("pins") == "true":
-            scopes.add(PINS)
-        return Caller(tenant, OPERATOR, frozenset(scopes))
+        return Caller(self._tenants[tenant], OPERATOR, frozenset(scopes))
 
     async def _all(self, request: web.Request) -> web.StreamResponse:
         """Show the meetings of all tenants that are not over, without PINs, by tenant."""
         items: list[dict[str, Any]] = []
-        for name, tenant in sorted(self._tenants.items()):
-            caller = Caller(tenant, OPERATOR, frozenset())
-            found, _ = await self._part(request, caller, MAX_PAGE)
+        query = {"from": self._clock() - MAX_LATE_S, **query_of(request), "limit": MAX_PAGE}
+        for name in request.query.getall("tenant", sorted(self._tenants)):
+            found, _ = await self._part(query, self._operator_of(name))
             items += ({"tenant": name, **one} for one in found if one["state"] != "ended")
         return _json({"items": items})
 
@@ -235,8 +202,7 @@ class Api:
         return await self._shown(meeting, caller)
 
     async def _list_meetings(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        limit = positive(request.query.get("limit"), PAGE, MAX_PAGE, "limit")
-        items, following = await self._part(request, caller, limit)
+        items, following = await self._part(query_of(request), caller)
         return _json({"items": items, "next": following})
 
     async def _patch_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -257,24 +223,21 @@ class Api:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _delete_series(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        series = series_of(request)
-        if not series:
-            raise unprocessable("/query/series", "is missing")
-        cancelled, cursor = 0, _START
+        series, cancelled = query_of(request).get("series"), 0
+        if series is None:
+            faults = [Fault("/query/series", "is missing")]
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
 
         def edit(before: Meeting | None) -> Edited:
             if before is None or before.cancelled_at is not None or before.series != series:
                 raise Refusal(HTTPStatus.NOT_FOUND)
             return replace(before, cancelled_at=self._clock())
 
-        while cursor is not None:
-            page = await self._store.listed(caller.tenant.name, series=series, cursor=cursor)
-            for one in page.items:
-                if one.cancelled_at is None:
-                    with suppress(Refusal):
-                        await self._changed(request, caller, one.id, edit, "cancelled")
-                        cancelled += 1
-            cursor = page.next
+        async for one in self._each(caller, series=series):
+            if one.cancelled_at is None:
+                with suppress(Refusal):
+                    await self._changed(request, caller, one.id, edit, "cancelled")
+                    cancelled += 1
         return _json({"cancelled": cancelled})
 
     async def _end_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -344,32 +307,24 @@ class Api:
 
     async def _live_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         meeting = await self._found(request, caller)
-        (counts,) = await self._counts("service", meeting.name)
+        (counts,) = await self._counts(meeting.name)
         return _json(counts)
 
     async def _live(self, _: web.Request, caller: Caller) -> web.StreamResponse:
         """Add the counts of the meetings that are open."""
-        (total,) = await self._counts("tenant", caller.tenant.name)
-        numbers: Counter[str] = Counter()
-        cursor = _START
-        while cursor is not None:
-            page = await self._store.listed(
-                caller.tenant.name, state="open", limit=MAX_PAGE, cursor=cursor
-            )
-            for counts in await self._counts("service", *(one.name for one in page.items)):
-                numbers.update({name: counts[name] for name in COUNTED})
-            cursor = page.next
-        return _json({**total, **{name: numbers[name] for name in COUNTED}})
+        names = [one.name async for one in self._each(caller, state="open")]
+        counts = await self._counts("", *names)
+        return _json({**counts[0], **{key: sum(one[key] for one in counts) for key in COUNTED}})
 
     async def _limits(self, _: web.Request, caller: Caller) -> web.StreamResponse:
         if self._live_values.limits is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "the plugin limits is not active")
         return _json(await self._live_values.limits(caller.tenant.name))
 
-    async def _counts(self, kind: str, *names: str) -> list[Mapping[str, Any]]:
+    async def _counts(self, *names: str) -> list[Mapping[str, Any]]:
         if self._live_values.report is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "the plugin live is not active")
-        return await self._live_values.report(kind, *names)
+        return await self._live_values.report(*names)
 
     async def _people(self, meetings: Iterable[Meeting]) -> dict[str, int]:
         """Return how many people are in which meeting that is open, by its id."""
@@ -377,7 +332,7 @@ class Api:
         found = [one for one in meetings if one.state(now) == "open"]
         if not found or self._live_values.report is None:
             return {}
-        counts = await self._counts("service", *(one.name for one in found))
+        counts = await self._counts(*(one.name for one in found))
         pairs = zip(found, counts, strict=True)
         return {one.id: counted["participants"] for one, counted in pairs}
 
@@ -431,31 +386,29 @@ class Api:
             headers[hdrs.LOCATION] = _place(meeting.id)
         return _json(document, HTTPStatus.CREATED if is_new else HTTPStatus.OK, headers)
 
+    async def _each(self, caller: Caller, **which: Any) -> AsyncIterator[Meeting]:
+        """Yield all meetings of a tenant of a state or series."""
+        after: Place | None = FIRST
+        while after is not None:
+            limits: dict[str, Any] = {"limit": MAX_PAGE, "after": after}
+            page = await self._store.listed(caller.tenant.name, **limits, **which)
+            for one in page.items:
+                yield one
+            after = page.next
+
     async def _part(
-        self, request: web.Request, caller: Caller, limit: int
+        self, query: Mapping[str, Any], caller: Caller
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Return some meetings of a list, and the cursor of the next ones."""
-        query, faults = request.query, list[Fault]()
-        since, until = time_of(query, "from", faults), time_of(query, "to", faults)
         state = query.get("state")
-        if state is not None and state not in STATES:
-            faults.append(Fault("/query/state", f"has to be one of {', '.join(STATES)}"))
-        cursor = query.get("cursor", "")
-        try:
-            if cursor and not ID.fullmatch(cursor_of(cursor)[1]):
-                raise ValueError  # noqa: TRY301 - as for one that cannot be decoded
-        except ValueError:
-            faults.append(Fault("/query/cursor", "is not what next of a list was"))
-        if faults:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
         page = await self._store.listed(
             caller.tenant.name,
-            since=0.0 if since is None else since,
-            until=1e12 if until is None else until,
+            since=query.get("from", 0.0),
+            until=query.get("to", 1e12),
             state=state,
-            series=series_of(request),
-            limit=limit,
-            cursor=cursor,
+            series=query.get("series", ""),
+            limit=query.get("limit", PAGE),
+            after=query.get("cursor", FIRST),
         )
         people, now = await self._people(page.items), self._clock()
         items = []
@@ -466,10 +419,10 @@ class Api:
                 with_pins = caller.sees_pins and not caller.is_operator
                 document = shown(one, now, count, with_pins=with_pins)
                 items.append(document | ({"people": count} if caller.is_operator else {}))
-        return items, page.next
+        return items, page.next and f"{page.next[0]}_{page.next[1]}"
 
     async def _openapi(self) -> web.StreamResponse:
-        self._document = self._document or msgspec.json.encode(description())
+        self._document = self._document or description()
         return web.Response(body=self._document, content_type=JSON)
 
 
@@ -534,18 +487,15 @@ def _record(caller: Caller, action: str, **facts: object) -> None:
 
 def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
     """Return one VEVENT; with ``has_pins`` it has the PIN of guests, never that of hosts."""
-    return "".join(
-        f"{_folded(line)}\r\n" for line in _calendar_lines(meeting, domain, has_pins=has_pins)
-    )
+    lines = _calendar_lines(meeting, domain, has_pins=has_pins)
+    return "".join(f"{_folded(line)}\r\n" for line in lines)
 
 
 def _calendar_lines(meeting: Meeting, domain: str, *, has_pins: bool) -> Iterator[str]:
     updated, created = meeting.updated, meeting.created
     end = meeting.end if meeting.ended_at is None else min(meeting.end, meeting.ended_at)
-    address = f"sip:{meeting.aliases[0]}" if meeting.aliases else ""
-    text = [f"Join: {address}"] if address else []
-    if has_pins and meeting.guest_pin:
-        text.append(f"PIN: {meeting.guest_pin}")
+    address = f"sip:{meeting.aliases[0]}"
+    text = f"Join: {address}" + f"\nPIN: {meeting.guest_pin}" * bool(has_pins and meeting.guest_pin)
     yield from ("BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//pexpolicy//meetings//EN")
     yield from ("BEGIN:VEVENT", f"UID:{meeting.id}@{domain}")
     # A later version replaces an earlier one.
@@ -554,12 +504,10 @@ def _calendar_lines(meeting: Meeting, domain: str, *, has_pins: bool) -> Iterato
     yield f"DTSTART:{_calendar_time(meeting.start)}"
     yield f"DTEND:{_calendar_time(max(end, meeting.start))}"
     yield f"SUMMARY:{_calendar_text(meeting.title)}"
-    if address:
-        yield f"LOCATION:{_calendar_text(address)}"
-    if text:
-        yield f"DESCRIPTION:{_calendar_text(chr(10).join(text))}"
+    yield f"LOCATION:{_calendar_text(address)}"
+    yield f"DESCRIPTION:{_calendar_text(text)}"
     if meeting.owner_email:
-        yield f"ORGANIZER:mailto:{_CONTROLS.sub('', meeting.owner_email)}"
+        yield f"ORGANIZER:mailto:{meeting.owner_email}"
     yield f"STATUS:{'CANCELLED' if meeting.cancelled_at is not None else 'CONFIRMED'}"
     yield from ("END:VEVENT", "END:VCALENDAR")
 
@@ -569,16 +517,11 @@ def _calendar_time(seconds: float) -> str:
 
 
 def _calendar_text(text: str) -> str:
-    return _CONTROLS.sub("", _SPECIAL.sub(r"\\\1", text).replace("\n", "\\n"))
+    return _SPECIAL.sub(r"\\\1", text).replace("\n", "\\n")
 
 
 def _folded(line: str) -> str:
-    """Return a line in pieces of at most ``MAX_OCTETS``, never within a character."""
-    pieces, piece, size = [], "", 0
-    for character in line:
-        octets = len(character.encode())
-        if size + octets > MAX_OCTETS:
-            pieces.append(piece)
-            piece, size = " ", 1
-        piece, size = piece + character, size + octets
-    return "\r\n".join((*pieces, piece))
+    """Return a line in pieces of at most 75 octets; a character has up to four."""
+    if len(line.encode()) <= MAX_OCTETS:
+        return line
+    return "\r\n ".join(line[at : at + 18] for at in range(0, len(line), 18))

@@ -45,31 +45,23 @@ def token(config: Path, tenant: str, name: str) -> None:
     It is printed this once: the configuration has its SHA-256 only.
     """
     made = secrets.token_urlsafe(32)
-    table: dict[str, Any] = {
-        "name": name,
-        "sha256": hashlib.sha256(made.encode()).hexdigest(),
-        "scopes": [*get_args(Scope)],
-    }
+    digest = hashlib.sha256(made.encode()).hexdigest()
+    table: dict[str, Any] = {"name": name, "sha256": digest, "scopes": [*get_args(Scope)]}
     try:
         TokenTable.model_validate(table)
     except ValueError:
         refuse(f"{name!r} is no name of a token: write letters, digits and ._- only, up to 64")
-    known = _tables(config).get(tenant)
-    if known is None:
-        warn(f"{config}: there is no [plugins.meetings.settings.tenants.{tenant}]")
-    line = ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+    plugin = load_or_exit(config, "").plugins.get("meetings") if config.exists() else None
+    known = plugin.settings.get("tenants", {}).get(tenant) if plugin is not None else None
     place = f"[plugins.meetings.settings.tenants.{tenant}]"
+    if known is None:
+        warn(f"{config}: there is no {place}")
+    row = f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in table.items())} }}"
     is_further = bool(known and known.get("tokens"))
-    what = f"Add to tokens in {place}" if is_further else f"Paste into {place}"
-    row = f"{{ {line} }}," if is_further else f"tokens = [{{ {line} }}]"
-    click.echo(f"{made}\n\nThe token is shown this once. {what}, and reload:\n\n{row}")
-
-
-def _tables(config: Path) -> Mapping[str, Any]:
-    """Return the tables of the tenants, as they are written."""
-    table = load_or_exit(config, "").plugins.get("meetings") if config.exists() else None
-    found: Mapping[str, Any] = table.settings.get("tenants", {}) if table is not None else {}
-    return found
+    what, row = (
+        ("Add to tokens in", f"{row},") if is_further else ("Paste into", f"tokens = [{row}]")
+    )
+    click.echo(f"{made}\n\nThe token is shown this once. {what} {place}, and reload:\n\n{row}")
 
 
 @meetings.command(
@@ -80,19 +72,12 @@ def _tables(config: Path) -> Mapping[str, Any]:
 @click.argument("tenant", default="")
 def list_(config: Path, tenant: str, as_json: bool) -> None:  # noqa: FBT001 - an option
     """List meetings that are not over, of TENANT or of all."""
-    found = _asked(config, f"{_of(tenant)}/meetings" if tenant else "/meetings")
+    found = _asked(config, f"/meetings?tenant={quote(tenant)}" if tenant else "/meetings")
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    rows = [_row({"tenant": tenant, **one}) for one in found["items"]]
-    print_table(screen(), COLUMNS, rows)
-    if found.get("next"):
-        warn("there are more: ask the API for them", "note")
-
-
-def _row(meeting: Mapping[str, Any]) -> tuple[str, ...]:
-    shown = {**meeting, "alias": next(iter(meeting.get("aliases", ())), "")}
-    return tuple(str(shown.get(name, "")) for name in COLUMNS)
+    rows = [{**one, "alias": one["aliases"][0]} for one in found["items"]]
+    print_table(screen(), COLUMNS, [tuple(str(one[name]) for name in COLUMNS) for one in rows])
 
 
 @meetings.command(epilog=examples("pexpolicy meetings show acme crm-7"))
@@ -102,7 +87,7 @@ def _row(meeting: Mapping[str, Any]) -> tuple[str, ...]:
 @click.argument("meeting")
 def show(config: Path, tenant: str, meeting: str, as_json: bool) -> None:  # noqa: FBT001
     """Show a MEETING of TENANT with its PINs, which the audit records."""
-    _print(_asked(config, f"{_one(tenant, meeting)}?pins=true"), as_json=as_json)
+    _print(_asked(config, f"{_of(tenant, meeting)}?pins=true"), as_json=as_json)
 
 
 @meetings.command(
@@ -119,7 +104,7 @@ def show(config: Path, tenant: str, meeting: str, as_json: bool) -> None:  # noq
 def add(config: Path, tenant: str, title: str, start: str, end: str, *, as_json: bool) -> None:
     """Create a meeting of TENANT from START to END, with an alias and PINs that are made."""
     body = {"title": title, "start": start, "end": end}
-    _print(_asked(config, f"{_of(tenant)}/meetings?pins=true", body), as_json=as_json)
+    _print(_asked(config, f"{_of(tenant)}?pins=true", body), as_json=as_json)
 
 
 @meetings.command(epilog=examples("pexpolicy meetings end acme crm-7"))
@@ -129,15 +114,11 @@ def add(config: Path, tenant: str, title: str, start: str, end: str, *, as_json:
 @click.argument("meeting")
 def end(config: Path, tenant: str, meeting: str, as_json: bool) -> None:  # noqa: FBT001
     """Close a MEETING of TENANT now: nobody is admitted any more."""
-    _print(_asked(config, f"{_one(tenant, meeting)}/end", {}), as_json=as_json)
+    _print(_asked(config, _of(tenant, meeting, "end"), {}), as_json=as_json)
 
 
-def _of(tenant: str) -> str:
-    return f"/tenants/{quote(tenant, safe='')}"
-
-
-def _one(tenant: str, meeting: str) -> str:
-    return f"{_of(tenant)}/meetings/{quote(meeting, safe='')}"
+def _of(tenant: str, *steps: str) -> str:
+    return "/".join(["/tenants", *(quote(one, safe="") for one in (tenant, "meetings", *steps))])
 
 
 def _asked(config: Path, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -167,10 +148,9 @@ def _print(meeting: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(meeting, indent=2, ensure_ascii=False))
         return
-    rows = [(name, _text(value)) for name, value in meeting.items() if value not in ("", None, [])]
+    rows = [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in meeting.items()
+        if value not in ("", None, [])
+    ]
     print_table(screen(), ("field", "value"), rows)
-
-
-def _text(value: object) -> str:
-    is_plain = isinstance(value, str | int | float)
-    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)

@@ -41,6 +41,7 @@ Id = Annotated[
 ]
 Text = Annotated[str, Meta(max_length=250)]
 Minutes = Annotated[int, Meta(ge=0, le=180)]
+MAX_LATE_S = 180 * 60.0
 Pin = Annotated[
     str, Meta(pattern=r"^[0-9]{4,20}\Z", description="a PIN as text, of 4 to 20 digits")
 ]
@@ -64,11 +65,8 @@ CostCentre = Annotated[
 Fields = Annotated[
     dict[str, Any], Meta(max_length=100, description="an object of at most 100 fields")
 ]
-_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
-)
 _PLACE = re.compile(r"`\$(\S*)`")
 
 
@@ -83,13 +81,7 @@ class Fault(msgspec.Struct, frozen=True):
     """403 for an alias that the tenant may not use."""
 
 
-class MeetingBody(msgspec.Struct, kw_only=True):
-    """What a booking system sends for a meeting."""
-
-    start: str
-    """RFC 3339, with an offset to UTC."""
-    end: str
-    """RFC 3339, at most 31 days after the start."""
+class _Common(msgspec.Struct, frozen=True, kw_only=True):
     title: Text = ""
     early_minutes: Minutes = 30
     """Minutes before the start from which people are admitted."""
@@ -97,12 +89,6 @@ class MeetingBody(msgspec.Struct, kw_only=True):
     """Minutes after the end until which people are admitted."""
     lobby: Lobby = "host"
     """`none`: all are hosts. `host`: guests wait for a host. `locked`: hosts admit each guest."""
-    host_pin: Pin | None = None
-    """Made, if left out."""
-    guest_pin: Pin | None = None
-    """Of the same length, and unequal. Made, if left out; none with `lobby` `none`."""
-    aliases: Annotated[list[AliasText], Meta(min_length=1, max_length=10)] | None = None
-    """Made, if left out."""
     owner_email: Email | None = None
     cost_centre: CostCentre = ""
     """In the service tag."""
@@ -114,6 +100,21 @@ class MeetingBody(msgspec.Struct, kw_only=True):
     service: Fields = {}
     """Further fields of the conference, such as `ivr_theme_name`."""
     at_end: Literal["close", "disconnect"] = "close"
+
+
+class MeetingBody(_Common, frozen=True, kw_only=True):
+    """What a booking system sends for a meeting."""
+
+    start: str
+    """RFC 3339, with an offset to UTC."""
+    end: str
+    """RFC 3339, at most 31 days after the start."""
+    host_pin: Pin | None = None
+    """Made, if left out."""
+    guest_pin: Pin | None = None
+    """Of the same length, and unequal. Made, if left out; none with `lobby` `none`."""
+    aliases: Annotated[list[AliasText], Meta(min_length=1, max_length=10)] | None = None
+    """Made, if left out."""
 
 
 class InvitationBody(msgspec.Struct, kw_only=True):
@@ -145,28 +146,17 @@ class Invitation(msgspec.Struct, frozen=True, kw_only=True):
         return not is_spent or self.spent_at is None or now < self.spent_at + RECONNECT_S
 
 
-class Meeting(msgspec.Struct, frozen=True, kw_only=True):
+class Meeting(_Common, frozen=True, kw_only=True):
     """A meeting as it is stored. Times in seconds since 1970."""
 
     tenant: str
     id: str
     start: float
     end: float
-    title: str = ""
-    early_minutes: int = 30
-    late_minutes: int = 60
-    lobby: Lobby = "host"
     host_pin: str = ""
     guest_pin: str = ""
     aliases: tuple[str, ...] = ()
     """In their normal form; the user part of the first is the name of the service."""
-    owner_email: str | None = None
-    cost_centre: str = ""
-    participant_limit: int | None = None
-    private: bool = False
-    series: str | None = None
-    service: dict[str, Any] = {}
-    at_end: Literal["close", "disconnect"] = "close"
     invitations: tuple[Invitation, ...] = ()
     ended_at: float | None = None
     """When it was ended before its time."""
@@ -221,10 +211,6 @@ class Meeting(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether an alias, which may be bare, leads to it."""
         return any(is_same(alias, one) for one in self.aliases)
 
-    def is_as(self, other: Meeting) -> bool:
-        """Return whether two have the same fields of a request."""
-        return body_of(self) == body_of(other) and self.tenant == other.tenant
-
 
 def is_same(called: str, alias: str) -> bool:
     """Return whether a call to an alias means another one: any may be dialed by its user part."""
@@ -273,7 +259,7 @@ def parsed(
     empty: the store makes them. So is what no request can set.
     """
     faults: list[Fault] = []
-    if not _ID.fullmatch(meeting_id):
+    if not ID.fullmatch(meeting_id):
         faults.append(Fault("/id", f"the id of a meeting must be {_wanted(Id)}"))
     if not isinstance(body, Mapping):
         return [*faults, Fault("", "must be a JSON object")]
@@ -390,21 +376,13 @@ def _unshown(at: str, value: object, depth: int = 0) -> Iterator[Fault]:
 
 def read_time(at: str, written: str, faults: list[Fault]) -> float | None:
     """Return a time in seconds since 1970, or add a fault; without an offset, as that of UTC."""
-    found = _TIME.fullmatch(written)
-    if found is None:
-        faults.append(Fault(at, "must be a time with an offset, such as 2030-06-01T10:00:00+02:00"))
-        return None
-    day, minutes, seconds, offset = found.groups()
-    if offset is None:
-        faults.append(Fault(at, "has no offset to UTC: write Z, or such as +02:00, at its end"))
-    if seconds == "60":
-        faults.append(Fault(at, "is a leap second: write the second before or after"))
-        return None
-    zone = "+00:00" if offset in (None, "Z", "z") else offset
     try:
-        return datetime.fromisoformat(f"{day}T{minutes}{seconds}{zone}").timestamp()
+        found = datetime.fromisoformat(written.upper()).replace(microsecond=0)
+        if found.tzinfo is None:
+            faults.append(Fault(at, "has no offset to UTC: write Z, or such as +02:00, at its end"))
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        faults.append(Fault(at, "is not a time of the calendar"))
+        faults.append(Fault(at, "must be a time with an offset, such as 2030-06-01T10:00:00+02:00"))
         return None
 
 
@@ -416,12 +394,11 @@ def _check_times(fields: Mapping[str, Any], now: float, faults: list[Fault]) -> 
     ]
     faults += far
     start, end = fields.get("start"), fields.get("end")
-    if far or start is None or end is None:
-        return
-    if end <= start:
-        faults.append(Fault("/end", "is not after the start"))
-    elif end - start > MAX_DAYS * DAY_S:
-        faults.append(Fault("/end", f"is more than {MAX_DAYS} days after the start"))
+    if not far and start is not None and end is not None:
+        if end <= start:
+            faults.append(Fault("/end", "is not after the start"))
+        elif end - start > MAX_DAYS * DAY_S:
+            faults.append(Fault("/end", f"is more than {MAX_DAYS} days after the start"))
 
 
 def _check_pins(fields: Mapping[str, Any], least: int, faults: list[Fault]) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from pexpolicy import __version__
 from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy_meetings.meeting import Id, InvitationBody, MeetingBody, Role, State
-from pexpolicy_meetings.problems import CONTENT_TYPE, JSON, MERGE_PATCH, Error, Problem
+from pexpolicy_meetings.problems import CONTENT_TYPE, JSON, MERGE_PATCH, QUERY, Error, Problem
 
 PREFIX = "/api/v1"
 MEETINGS = "/meetings"
 MEETING = "/meetings/{id}"
 INVITATIONS = f"{MEETING}/invitations"
 INVITATION = INVITATIONS + "/{invitation}"
-ID = r"^[A-Za-z0-9._~-]{1,128}$"
+_STRING = {"type": "string"}
 REF = "#/components/schemas/{name}"
 CREATED, OK, NONE = HTTPStatus.CREATED, HTTPStatus.OK, HTTPStatus.NO_CONTENT
 
@@ -125,32 +126,22 @@ class Cancelled(msgspec.Struct):
     cancelled: int
 
 
-_STRING: dict[str, Any] = {"type": "string"}
-_PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "id": ("path", _STRING | {"pattern": ID}, "The id of the booking system."),
-    "invitation": ("path", _STRING | {"pattern": ID}, "The id of the invitation."),
-    "If-Match": ("header", _STRING, "Change only this version: an ETag, or `*`."),
-    "If-None-Match": ("header", _STRING, "`*`: create only. With GET, the known ETag."),
-    "Idempotency-Key": (
-        "header",
-        _STRING | {"pattern": '^"[ -!#-~]{1,255}"$'},
-        "A repeated request with it creates nothing, for 24 hours.",
-    ),
-    "from": ("query", _STRING | {"format": "date-time"}, "Meetings that end after it."),
-    "to": ("query", _STRING | {"format": "date-time"}, "Meetings that start before it."),
-    "state": (
-        "query",
-        {"enum": [*get_args(State)]},
-        "Meetings in this state; without it, all but cancelled ones.",
-    ),
-    "series": ("query", _STRING | {"pattern": ID}, "Meetings of this series."),
-    "limit": (
-        "query",
-        {"type": "integer", "minimum": 1, "maximum": 500, "default": 100},
-        "Meetings at once.",
-    ),
-    "cursor": ("query", _STRING, "What `next` of the list before was."),
+_TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+_KEY = Annotated[str, Meta(pattern='^"[ -!#-~]{1,255}"$')]
+_PARAMETERS: dict[str, tuple[str, Any, str]] = {
+    "id": ("path", Id, "The id of the booking system."),
+    "invitation": ("path", Id, "The id of the invitation."),
+    "If-Match": ("header", str, "Change only this version: an ETag, or `*`."),
+    "If-None-Match": ("header", str, "`*`: create only."),
+    "Idempotency-Key": ("header", _KEY, "With the same one, nothing is created for 24 hours."),
+    "from": ("query", _TIME, "Meetings that end after it."),
+    "to": ("query", _TIME, "Meetings that start before it."),
+    "state": ("query", QUERY["state"], "Without it, all but cancelled ones."),
+    "series": ("query", QUERY["series"], "Meetings of this series."),
+    "limit": ("query", QUERY["limit"], "Meetings at once; 100 by default."),
+    "cursor": ("query", str, "What `next` of the list before was."),
 }
+"""Place, type and meaning by name."""
 
 
 class MeetingFields(msgspec.Struct, kw_only=True):
@@ -207,17 +198,15 @@ def _schemas() -> dict[str, Any]:
     body, fields = found["MeetingBody"], found["MeetingFields"]
     fields["properties"] = {**body["properties"], **fields["properties"]}
     fields["required"] += ["start", "end"]
-    # The end of a text, as JSON Schema has it.
-    without: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(found).replace(rb"\\Z", b"$"))
-    return without
+    return found
 
 
-def description() -> dict[str, Any]:
+def description() -> bytes:
     """Return the document."""
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
         paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one)
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "pexpolicy meetings", "version": __version__},
         "paths": paths,
@@ -226,6 +215,8 @@ def description() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+    # The end of a text, as JSON Schema has it.
+    return msgspec.json.encode(document).replace(rb"\\Z", b"$")
 
 
 def _operation(one: Operation) -> dict[str, Any]:
@@ -251,15 +242,10 @@ def _operation(one: Operation) -> dict[str, Any]:
 
 
 def _parameter(name: str, one: Operation) -> dict[str, Any]:
-    place, schema, text = _PARAMETERS[name]
-    is_required = place == "path" or (name, one.name) == ("series", "delete_series")
-    return {
-        "name": name,
-        "in": place,
-        "required": is_required,
-        "schema": schema,
-        "description": text,
-    }
+    place, kind, text = _PARAMETERS[name]
+    required = place == "path" or (name, one.name) == ("series", "delete_series")
+    about = {"name": name, "in": place, "required": required, "description": text}
+    return {**about, "schema": msgspec.json.schema(kind)}
 
 
 def _response(status: HTTPStatus, one: Operation) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 
 from pexpolicy import SettingsError
 from pexpolicy.background.shared_state import SharedState
+from pexpolicy.config.files import write_own
 
 KEY_FILE = "meetings.key"
 """In the state folder."""
@@ -88,7 +90,7 @@ class Pins:
         return str(number if number != int(other) else (number + 1) % size).zfill(len(other))
 
 
-def made_pin(length: int, *, other: str, aliases: list[str], days: tuple[float, float]) -> str:
+def made_pin(length: int, *, other: str, aliases: Iterable[str], days: tuple[float, float]) -> str:
     """Return a random PIN that is neither the other one, a part of an alias nor a date.
 
     ``days`` are start and end of the meeting, in seconds since 1970.
@@ -111,17 +113,11 @@ def _dates(days: tuple[float, float]) -> frozenset[str]:
 
 def _made_once(path: Path) -> str:
     """Return the content of a file, which is made if there is none; workers do so at a time."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            draft.unlink()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        write_own(draft, secrets.token_hex(32).encode(), sync=True)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
     return path.read_text()

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import hdrs, web
+from msgspec import Meta
 
-from pexpolicy_meetings.meeting import Fault, Meeting, read_time
+from pexpolicy.conformance.check_reply import NotJSONError, strict_json
+from pexpolicy.models.validation import wanted
+from pexpolicy_meetings.meeting import ID, Fault, Id, Meeting, State, read_time
 
 CONTENT_TYPE = "application/problem+json"
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+QUERY: dict[str, Any] = {
+    "from": str,
+    "to": str,
+    "state": State,
+    "series": Id,
+    "limit": Annotated[int, Meta(ge=1, le=500)],
+    "cursor": str,
+}
+"""The types of the values of a query."""
 
 
 class Error(msgspec.Struct):
@@ -71,48 +80,11 @@ async def document_of(request: web.Request, *types: str) -> Any:
         headers = {"Accept-Patch" if request.method == hdrs.METH_PATCH else "Accept": accepted}
         detail = f"Content-Type has to be {' or '.join(types)}"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers=headers)
-    body = await request.read()
     try:
-        document = json.loads(
-            body.decode(),
-            object_pairs_hook=_without_repetition,
-            parse_constant=_finite,
-            parse_float=_finite,
-        )
-        # Half of a surrogate pair cannot be stored.
-        json.dumps(document, ensure_ascii=False).encode()
-    except _RepeatedKey as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
-    except (ValueError, RecursionError):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON (RFC 8259)") from None
-    return document
-
-
-class _RepeatedKey(ValueError):
-    """An object has a key twice."""
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _RepeatedKey("an object in the body has a key twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def positive(text: str | None, default: int, most: int, name: str) -> int:
-    """Return a number of the query from 1 to ``most``; raises ``Refusal``."""
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
-        raise unprocessable(f"/query/{name}", f"has to be a number from 1 to {most}")
-    return int(text)
+        return strict_json(await request.read())
+    except NotJSONError:  # its text repeats a key of the body
+        detail = "the body is not JSON (RFC 8259), or has a key twice in an object"
+        raise Refusal(HTTPStatus.BAD_REQUEST, detail) from None
 
 
 def id_of(request: web.Request) -> str:
@@ -123,33 +95,37 @@ def id_of(request: web.Request) -> str:
     return found
 
 
-def series_of(request: web.Request) -> str:
-    """Return the series in the query, or nothing; raises ``Refusal`` for one that cannot be."""
-    found = request.query.get("series")
-    if found is not None and not ID.fullmatch(found):
-        raise unprocessable("/query/series", "is no name of a series")
-    return found or ""
+def query_of(request: web.Request) -> dict[str, Any]:
+    """Return the values of a query that are not empty, with times in seconds since 1970.
 
-
-def unprocessable(pointer: str, text: str) -> Refusal:
-    """Return the refusal for one value."""
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=[Fault(pointer, text)])
-
-
-def time_of(query: Mapping[str, str], name: str, faults: list[Fault]) -> float | None:
-    """Return a time of the query in seconds since 1970, or add a fault."""
-    written = query.get(name)
-    if written is None:
-        return None
-    # A plus sign in a query is a blank, unless it is written as %2B.
-    return read_time(f"/query/{name}", re.sub(r" (\d\d:\d\d)$", r"+\1", written), faults)
+    Raises ``Refusal``.
+    """
+    found, faults = dict[str, Any](), list[Fault]()
+    given = {name: written for name, written in request.query.items() if written}
+    for name in QUERY.keys() & given.keys():
+        written, at = given[name], f"/query/{name}"
+        try:
+            found[name] = msgspec.convert(written, QUERY[name], strict=False)
+            if name in ("from", "to"):
+                # A plus sign in a query is a blank, unless it is written as %2B.
+                found[name] = read_time(at, re.sub(r" (\d\d:\d\d)$", r"+\1", written), faults)
+            elif name == "cursor":
+                start, _, meeting_id = written.partition("_")
+                found[name] = float(start), msgspec.convert(meeting_id, Id)
+        except (ValueError, msgspec.ValidationError):
+            text = "what next of a list was" if name == "cursor" else wanted(QUERY[name])
+            faults.append(Fault(at, f"must be {text}"))
+    if faults:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
+    return found
 
 
 async def patch_of(request: web.Request) -> dict[str, Any]:
     """Return the merge patch of a request; raises ``Refusal``."""
     patch = await document_of(request, MERGE_PATCH, JSON)
     if not isinstance(patch, dict):
-        raise unprocessable("", "must be a JSON object")
+        faults = [Fault("", "must be a JSON object")]
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
     return patch
 
 

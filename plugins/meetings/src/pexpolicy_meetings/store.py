@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from pexpolicy import SharedUnavailableError
 from pexpolicy.background.shared import SharedTables
@@ -33,17 +32,27 @@ MAX_ATTEMPTS = 20
 INVITATION_DIGITS = 12
 """Random digits of the alias of an invitation, at least: it may stand for a PIN."""
 SWEPT_AT_ONCE = 500
-MAX_LISTED = 500
-_TIME = "double precision NOT NULL"
+Place = tuple[float, str]
+"""Start and id of the meeting after which a page of a list begins."""
+FIRST = (-1.0, "")
+_TIME = "double precision"
+_COLUMNS = {
+    **dict.fromkeys(("tenant", "id"), "text"),
+    **dict.fromkeys(("opens", "closes", "starts", "ends", "ended", "expires"), _TIME),
+    **dict.fromkeys(("version", "value", "series"), "text"),
+    "cancelled": "bigint",
+}
 _TABLES = {
-    "pexpolicy_meetings": "tenant $text, id $text, version $text NOT NULL, value $text NOT NULL,"
-    f" starts {_TIME}, ends {_TIME}, opens {_TIME}, closes {_TIME}, ended {_TIME},"
-    f" cancelled bigint NOT NULL, series $text NOT NULL, expires {_TIME}, PRIMARY KEY (tenant, id)",
+    "pexpolicy_meetings": ", ".join(
+        f"{name} {'$text' if kind == 'text' else kind} NOT NULL" for name, kind in _COLUMNS.items()
+    )
+    + ", PRIMARY KEY (tenant, id)",
     "pexpolicy_meetings_aliases": "tenant $text, id $text, alias $text, name $text NOT NULL,"
-    f" opens {_TIME}, closes {_TIME}, holds bigint NOT NULL, PRIMARY KEY (tenant, id, alias)",
+    f" opens {_TIME} NOT NULL, closes {_TIME} NOT NULL, holds bigint NOT NULL,"
+    " PRIMARY KEY (tenant, id, alias)",
     "pexpolicy_meetings_locks": "name $text PRIMARY KEY",
     "pexpolicy_meetings_keys": "tenant $text, key $text, digest $text NOT NULL, id $text NOT NULL,"
-    f" expires {_TIME}, PRIMARY KEY (tenant, key)",
+    f" expires {_TIME} NOT NULL, PRIMARY KEY (tenant, key)",
 }
 _INDEXES = {
     "pexpolicy_meetings_start": "pexpolicy_meetings (tenant, starts, id)",
@@ -67,23 +76,14 @@ _TAKEN = (
     " AND a.opens < CAST($4 AS double precision) AND a.closes > CAST($3 AS double precision)"
     " AND NOT (a.tenant = $1 AND a.id = $2) AND a.name IN ({})"
 )
-_COLUMNS = (
-    "tenant, id, opens, closes, version, value, starts, ends, ended, cancelled, series, expires"
-)
-_REPLACED = _COLUMNS.removeprefix("tenant, id, ").split(", ")
-_TYPES = dict.fromkeys(
-    ("opens", "closes", "starts", "ends", "ended", "expires"), "double precision"
-)
-_VALUES = ", ".join(
-    f"CAST(${number} AS {'bigint' if name == 'cancelled' else _TYPES.get(name, 'text')})"
-    for number, name in enumerate(_COLUMNS.split(", "), 1)
-)
+_VALUES = ", ".join(f"CAST(${n} AS {kind})" for n, kind in enumerate(_COLUMNS.values(), 1))
 _PUT = (
-    f"INSERT INTO pexpolicy_meetings ({_COLUMNS}) SELECT {_VALUES} WHERE NOT EXISTS ({_TAKEN})"
-    " AND NOT EXISTS (SELECT 1 FROM pexpolicy_meetings_keys k WHERE k.tenant = $1"
+    f"INSERT INTO pexpolicy_meetings ({', '.join(_COLUMNS)}) SELECT {_VALUES}"
+    f" WHERE NOT EXISTS ({_TAKEN}) AND NOT EXISTS"
+    " (SELECT 1 FROM pexpolicy_meetings_keys k WHERE k.tenant = $1"
     " AND k.key = CAST($14 AS text) AND k.expires > CAST($15 AS double precision))"
     " ON CONFLICT (tenant, id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
+    + ", ".join(f"{name} = excluded.{name}" for name in [*_COLUMNS][2:])
     + " WHERE pexpolicy_meetings.version = CAST($13 AS text) RETURNING 1"
 )
 _WRITTEN = "FROM pexpolicy_meetings WHERE tenant = $1 AND id = $2 AND version = $3"
@@ -140,15 +140,12 @@ _SWEEP = (
     "DELETE FROM pexpolicy_meetings WHERE (tenant, id) IN (SELECT tenant, id FROM"
     " pexpolicy_meetings WHERE expires <= $1 LIMIT CAST($2 AS bigint)) RETURNING 1"
 )
-_ORPHANS = (
-    (
-        "DELETE FROM pexpolicy_meetings_aliases WHERE (tenant, id) NOT IN"
-        " (SELECT tenant, id FROM pexpolicy_meetings)"
-    ),
-    (
-        "DELETE FROM pexpolicy_meetings_locks WHERE name NOT IN"
-        " (SELECT name FROM pexpolicy_meetings_aliases)"
-    ),
+_ORPHANS = tuple(
+    "DELETE FROM pexpolicy_meetings_{} WHERE {} NOT IN (SELECT {} FROM {})".format(*one)
+    for one in (
+        ("aliases", "(tenant, id)", "tenant, id", "pexpolicy_meetings"),
+        ("locks", "name", "name", "pexpolicy_meetings_aliases"),
+    )
 )
 
 
@@ -164,8 +161,8 @@ class Page(NamedTuple):
     """Some meetings of a tenant, in the order of their start."""
 
     items: list[Meeting]
-    next: str | None
-    """The cursor of the next page."""
+    next: Place | None
+    """Where the next page begins."""
 
 
 class IdempotencyKey(NamedTuple):
@@ -223,20 +220,17 @@ class MeetingStore:
         state: str | None = None,
         series: str = "",
         limit: int = 100,
-        cursor: str = "",
+        after: Place = FIRST,
     ) -> Page:
         """Return a page of meetings that are at least partly within a time.
 
-        ``state`` ``open`` and ``running`` have the same ones. Raises ``ValueError`` for a cursor
-        that is none.
+        ``state`` ``open`` and ``running`` have the same ones.
         """
-        at = cursor_of(cursor) if cursor else (-1.0, "")
-        limit = min(limit, MAX_LISTED)
         sql = _LIST.format(_STATES[state] if state else "$6 IS NOT NULL")
-        arguments = tenant, since, until, *at, self._clock(), series, limit + 1
+        arguments = tenant, since, until, *after, self._clock(), series, limit + 1
         found = list(self._meetings(await self._tables.read(sql, *arguments)))
         last = found[limit - 1] if len(found) > limit else None
-        return Page(found[:limit], None if last is None else _cursor(last))
+        return Page(found[:limit], None if last is None else (last.start, last.id))
 
     async def closed(self, since: float) -> list[Meeting]:
         """Return the meetings of all tenants that have closed or were cancelled since a time."""
@@ -245,14 +239,7 @@ class MeetingStore:
 
     def _meetings(self, rows: Rows) -> Iterator[Meeting]:
         for value, version in rows:
-            sealed = self._decode(value)
-            about = f"{sealed.tenant}\n{sealed.id}"
-            opened = {
-                name: self._pins.unseal(getattr(sealed, name), about)
-                for name in ("host_pin", "guest_pin")
-                if getattr(sealed, name)
-            }
-            yield msgspec.structs.replace(sealed, version=version, **opened)
+            yield replace(_with_pins(self._decode(value), self._pins.unseal), version=version)
 
     # ---- changing
 
@@ -286,7 +273,7 @@ class MeetingStore:
             answer = None
             if before is not None and self.participants(before.name):
                 answer = before.answer or service_of(before, tenant)
-            made = msgspec.structs.replace(
+            made = replace(
                 self._completed(after, tenant),
                 answer=answer,
                 created=now if is_new else after.created,
@@ -304,16 +291,13 @@ class MeetingStore:
 
     def _completed(self, meeting: Meeting, tenant: TenantOf) -> Meeting:
         """Return a meeting with the aliases and PINs that it does not have yet."""
-        aliases = meeting.aliases or (made_alias(tenant),)
+        aliases, days = meeting.aliases or (made_alias(tenant),), (meeting.start, meeting.end)
         host, guest = meeting.host_pin, meeting.guest_pin
-        days = meeting.start, meeting.end
         length = len(host or guest) or max(LENGTH, tenant.infinity.min_pin_length)
-        users = [*aliases]
-        if not host:
-            host = made_pin(length, other=guest, aliases=users, days=days)
+        host = host or made_pin(length, other=guest, aliases=aliases, days=days)
         if not guest and meeting.lobby != "none":
-            guest = made_pin(length, other=host, aliases=users, days=days)
-        return msgspec.structs.replace(meeting, aliases=aliases, host_pin=host, guest_pin=guest)
+            guest = made_pin(length, other=host, aliases=aliases, days=days)
+        return replace(meeting, aliases=aliases, host_pin=host, guest_pin=guest)
 
     async def _write(self, meeting: Meeting, expected: str, key: IdempotencyKey | None) -> bool:
         tenant, meeting_id, version = meeting.tenant, meeting.id, meeting.version
@@ -337,23 +321,13 @@ class MeetingStore:
         return bool(rows[1]) or self._tables.is_dry
 
     def _row(self, meeting: Meeting) -> tuple[Any, ...]:
-        about = f"{meeting.tenant}\n{meeting.id}"
-        sealed = {
-            name: self._pins.seal(getattr(meeting, name), about)
-            for name in ("host_pin", "guest_pin")
-            if getattr(meeting, name)
-        }
-        value = msgspec.json.encode(msgspec.structs.replace(meeting, **sealed)).decode()
-        ends = max(meeting.closes, meeting.end, meeting.cancelled_at or 0.0)
+        value = msgspec.json.encode(_with_pins(meeting, self._pins.seal)).decode()
+        opens, closes, cancelled = meeting.opens, meeting.closes, meeting.cancelled_at
+        kept = max(closes, meeting.end, cancelled or 0.0) + self._retention
         return (
-            *(meeting.tenant, meeting.id, meeting.opens, meeting.closes, meeting.version, value),
-            *(
-                meeting.start,
-                meeting.end,
-                meeting.cancelled_at or meeting.closes,
-                int(meeting.cancelled_at is not None),
-            ),
-            *(meeting.series or "", ends + self._retention),
+            *(meeting.tenant, meeting.id),
+            *(opens, closes, meeting.start, meeting.end, cancelled or closes, kept),
+            *(meeting.version, value, meeting.series or "", int(cancelled is not None)),
         )
 
     async def _taken(self, meeting: Meeting) -> set[str]:
@@ -401,16 +375,21 @@ class MeetingStore:
         await self._tables.write(keys, *((sql, ()) for sql in _ORPHANS))
 
 
+def _with_pins(meeting: Meeting, change: Callable[[str, str], str]) -> Meeting:
+    """Return a meeting with its PINs sealed, or unsealed."""
+    about, pins = f"{meeting.tenant}\n{meeting.id}", (meeting.host_pin, meeting.guest_pin)
+    host, guest = (pin and change(pin, about) for pin in pins)
+    return replace(meeting, host_pin=host, guest_pin=guest)
+
+
 def _conflicts(after: Meeting, before: Meeting | None, taken: set[str]) -> Iterable[Fault]:
     """Yield a fault for each alias that others have, except for those that were just made."""
-    text = "is in use at that time"
-    for number, alias in enumerate(after.aliases):
+    known = before.invitations if before is not None else ()
+    named = [(pointer("aliases", n), one) for n, one in enumerate(after.aliases)]
+    named += [(pointer("invitations", n, "alias"), one.alias) for n, one in enumerate(known)]
+    for at, alias in named:
         if _name(alias) in taken:
-            yield Fault(pointer("aliases", number), text, 409)
-    kept = before.invitations if before is not None else ()
-    for number, invitation in enumerate(kept):
-        if _name(invitation.alias) in taken:
-            yield Fault(pointer("invitations", number, "alias"), text, 409)
+            yield Fault(at, "is in use at that time", 409)
 
 
 def made_alias(tenant: TenantOf, least: int = 0) -> str:
@@ -455,17 +434,3 @@ def _distance(meeting: Meeting, now: float) -> tuple[float, bool, float]:
     if not meeting.is_held:
         return abs(meeting.opens - now), True, -meeting.opens
     return max(meeting.opens - now, now - meeting.closes, 0.0), False, -meeting.opens
-
-
-def _cursor(meeting: Meeting) -> str:
-    text = msgspec.json.encode((meeting.start, meeting.id))
-    return base64.urlsafe_b64encode(text).decode().rstrip("=")
-
-
-def cursor_of(text: str) -> tuple[float, str]:
-    """Return the place of a cursor; raises ``ValueError``."""
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=tuple[float, str])
-    except (binascii.Error, msgspec.MsgspecError) as error:
-        raise ValueError(str(error)) from None
