@@ -47,7 +47,7 @@ FAULT = "internal fault"
 """5xx: a fault of the server; standard error has the traceback."""
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
 """401 of the admin listener: no token, or another than that of `[admin]`; `path` is the place. That
-of `[api]`: no valid token of the plugin.
+of `[api]`, or 429: no valid token of the plugin.
 """
 FOREIGN_HOST = "foreign host"
 """421 of the admin listener without a token: a foreign host name, or a page of a browser."""

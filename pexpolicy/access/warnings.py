@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.util import find_spec
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -279,11 +279,7 @@ def preflight_problems(
             text = f"{table.host} {reachable} token; add token_env or token_file"
             yield Problem(("admin", "host"), text)
             break
-    port = settings.server.port if ports[0] is None else ports[0]
-    is_taken = admin.enabled and port == (admin.port if ports[1] is None else ports[1]) != 0
-    if is_taken and _overlap(address, admin.host) and wrong.isdisjoint(("server", "admin")):
-        yield Problem(("admin", "port"), f"{port} is already server.port; choose another")
-    yield from _api_problems(settings, address, port)
+    yield from _listener_problems(settings, address, ports)
     own = os.path.normpath(settings.path)
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
@@ -301,20 +297,25 @@ def preflight_problems(
         yield Problem(("fleet", "ca_file"), error.problems[0].text)
 
 
-def _api_problems(settings: Settings, address: str, port: int) -> Iterator[Problem]:
-    """Yield why the listener of ``[api]`` must not listen."""
-    api, admin = settings.api, settings.admin
-    if api is None:
-        return
-    if settings.tls is None and not is_loopback(api.host) and "tls" not in settings.wrong:
-        text = (
-            f"{api.host} is reachable from other machines: add [tls], or tokens are sent in clear"
-        )
-        yield Problem(("api", "host"), text)
-    others = [("server", address, port), *[("admin", admin.host, admin.port)] * admin.enabled]
-    for name, host, number in others:
-        if api.port == number != 0 and _overlap(host, api.host) and name not in settings.wrong:
-            yield Problem(("api", "port"), f"{number} is already {name}.port; choose another")
+def _listener_problems(
+    settings: Settings, address: str, ports: tuple[int | None, int | None]
+) -> Iterator[Problem]:
+    """Yield which listeners have the port of another one, and where tokens are sent in clear."""
+    listeners = [("server", address, settings.server.port if ports[0] is None else ports[0])]
+    if (admin := settings.admin).enabled:
+        listeners.append(("admin", admin.host, admin.port if ports[1] is None else ports[1]))
+    if (api := settings.api) is not None:
+        listeners.append(("api", api.host, api.port))
+        if settings.tls is None and not is_loopback(api.host) and "tls" not in settings.wrong:
+            text = "is reachable from other machines: add [tls], or tokens are sent in clear"
+            yield Problem(("api", "host"), f"{api.host} {text}")
+    for (first, one, port), (second, other, number) in combinations(listeners, 2):
+        if (
+            port == number != 0
+            and _overlap(one, other)
+            and settings.wrong.isdisjoint((first, second))
+        ):
+            yield Problem((second, "port"), f"{port} is already {first}.port; choose another")
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -73,7 +73,6 @@ class PluginSettings(BaseModel):
         json_schema_extra=lambda schema, model: model._without_secrets(schema),  # noqa: SLF001
     )
 
-    _extras: Extras = PrivateAttr(NO_EXTRAS)
     _plugin_timeout: float = PrivateAttr(1.0)
     _config_folder: Path = PrivateAttr(Path())
     _tenants: Any = PrivateAttr(None)
@@ -118,7 +117,6 @@ class PluginSettings(BaseModel):
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
         context = info.context or {}
-        self._extras = context.get("extras", NO_EXTRAS)
         self._plugin_timeout = context.get("timeout", self._plugin_timeout)
         self._config_folder = Path(context.get("root", ""))
         self._tenants = context.get("tenants")
@@ -139,7 +137,7 @@ class PluginSettings(BaseModel):
     @property
     def extras(self) -> Extras:
         """Extra fields and values of ``[infinity]``, for decisions made from these settings."""
-        return self._extras
+        return NO_EXTRAS if self._infinity is None else self._infinity.extras
 
     @property
     def plugin_timeout(self) -> float:

@@ -64,8 +64,9 @@ def using_wall_clock(clock: WallClock) -> AbstractContextManager[None]:
     return using(_WALL_CLOCK, clock)
 
 
-_CHANGES: ContextVar[list[dict[str, object]] | None] = ContextVar("pexpolicy_changes", default=None)
-"""Of the request that a route of a plugin answers."""
+Changes = list[dict[str, object]]
+CHANGES: ContextVar[Changes | None] = ContextVar("pexpolicy_changes", default=None)
+"""Those of the request that a route of a plugin answers; how else would its handler say them?"""
 
 
 def record_change(**facts: object) -> None:
@@ -75,16 +76,8 @@ def record_change(**facts: object) -> None:
 
         record_change(action="room_closed", room=room)
     """
-    changes = _CHANGES.get()
-    if changes is not None:
+    if (changes := CHANGES.get()) is not None:
         changes.append(facts)
-
-
-def collecting_changes() -> list[dict[str, object]]:
-    """Return the list to which ``record_change`` adds from now on, in this task."""
-    changes: list[dict[str, object]] = []
-    _CHANGES.set(changes)
-    return changes
 
 
 LIVE = "live"

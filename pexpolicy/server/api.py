@@ -27,7 +27,9 @@ from pexpolicy.server.http.protocol import PolicyProtocol, PrerenderedResponse, 
 from pexpolicy.server.other_listeners import MAX_BODY, PluginCaller
 
 PROBLEM = "application/problem+json"
-CHALLENGE = b"\r\nWWW-Authenticate: Bearer"
+MAX_FAILURES = 20
+"""Wrong tokens of an address in ten minutes, after which it is asked to wait for ``RETRY_S``."""
+RETRY_S = 60
 LIMITS = ConnectionLimits(total=512, per_peer=128)
 """Limits of this listener, which nodes never call."""
 
@@ -66,10 +68,12 @@ class ApiApp:
         """Return the response to a wrong token, each time later; none is no guess."""
         path = request.rel_url.raw_path
         self._app.refusals.note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
+        now = asyncio.get_running_loop().time()
         if hdrs.AUTHORIZATION in request.headers:
-            now = asyncio.get_running_loop().time()
             await self._throttle.delay(self._throttle.record_failure(peer, now))
-        return _problem(HTTPStatus.UNAUTHORIZED, CHALLENGE)
+        if self._throttle.failures(peer, now) > MAX_FAILURES:
+            return _problem(HTTPStatus.TOO_MANY_REQUESTS, b"\r\nRetry-After: %d" % RETRY_S)
+        return _problem(HTTPStatus.UNAUTHORIZED, b"\r\nWWW-Authenticate: Bearer")
 
     def close(self) -> None:
         """Release delayed replies, and log the failures that were left out."""

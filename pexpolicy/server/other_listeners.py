@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error, describe_network_error
-from pexpolicy.models.context import HOOK_CONTEXT, collecting_changes
+from pexpolicy.models.context import CHANGES, HOOK_CONTEXT, Changes
 from pexpolicy.models.outcome import TIMED_OUT
 from pexpolicy.plugins.binding import PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S, Generation
@@ -112,7 +113,7 @@ class PluginCaller:
         name, now = routes.plugin, asyncio.get_running_loop().time
         protocol = cast("PolicyProtocol", request.protocol)
         protocol.flush()
-        work = _RouteCall(request, routes, generation, (name, self._hook), withheld)
+        work = _RouteCall(request, routes.app, generation, (name, self._hook), withheld)
         generation.in_flight += 1
         try:
             in_time = await generation.policy.run(work, TIMEOUT_S)
@@ -131,36 +132,30 @@ class PluginCaller:
         return _failure(500, f"{name} failed: see the log")
 
 
+@dataclass(eq=False)
 class _RouteCall:
     """The work of one request: the handler of the plugin, and the writing of its response."""
 
-    def __init__(
-        self,
-        request: web.Request,
-        routes: PluginRoutes,
-        generation: Generation,
-        names: tuple[str, str],
-        withheld: int | None,
-    ) -> None:
-        self.names = names
-        self.response: web.StreamResponse | None = None
-        self.error: BaseException | None = None
-        self._request = request
-        self._app = routes.app
-        self._generation = generation
-        self._withheld = withheld
+    request: web.Request
+    app: web.Application
+    generation: Generation
+    names: tuple[str, str]
+    withheld: int | None
+    response: web.StreamResponse | None = None
+    error: BaseException | None = None
 
     async def run(self) -> None:
         HOOK_CONTEXT.set((self.names, None))
         try:
-            self.response = await self._respond(collecting_changes())
+            self.response = await self._respond()
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             self.error = error
 
-    async def _respond(self, changes: Sequence[Mapping[str, object]]) -> web.StreamResponse:
-        request = self._request
+    async def _respond(self) -> web.StreamResponse:
+        request, changes = self.request, Changes()
+        CHANGES.set(changes)
         try:
-            response = await self._app._handle(request)  # noqa: SLF001 - it has no public way
+            response = await self.app._handle(request)  # noqa: SLF001 - it has no public way
         except web.HTTPException as raised:
             response = raised
         if not isinstance(response, web.StreamResponse):
@@ -170,7 +165,7 @@ class _RouteCall:
         if not response.prepared:
             if request.writer.output_size > 0:
                 raise TypeError("the handler returned another response than the one it has sent")
-            if response.status == self._withheld:
+            if response.status == self.withheld:
                 return response
             response.headers.setdefault(hdrs.SERVER, SERVER)
         # Written here and not by aiohttp, where a failure would be one of the server.
@@ -180,8 +175,8 @@ class _RouteCall:
 
     async def _record(self, facts: Mapping[str, object]) -> None:
         """Write the line of a change before its reply; it was made, so nothing undoes it."""
-        peer = cast("PolicyProtocol", self._request.protocol).connection.peer
-        audit, policy_hash = self._generation.audit, self._generation.policy.policy_hash
+        peer = cast("PolicyProtocol", self.request.protocol).connection.peer
+        audit, policy_hash = self.generation.audit, self.generation.policy.policy_hash
         recorded = audit.changed(self.names[0], peer, policy_hash, facts)
         if recorded is not None:
             await recorded

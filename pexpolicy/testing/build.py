@@ -35,7 +35,6 @@ Subject = object
 """What to test: a plugin class; a pair of a class and its settings; an instance; several of them in
 a list, or in a mapping by name; the ``Path`` of a configuration file; or a serving ``Policy``."""
 
-TEST_CLOCK = "PEXPOLICY_TEST_CLOCK"
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -61,16 +60,12 @@ class EnvironmentClock(DryRunClock):
 
     def __call__(self) -> float:
         """Return seconds since 1970; raises ``ValueError`` for a variable with anything else."""
-        written = os.environ.get(TEST_CLOCK, "").strip()
+        written = os.environ.get("PEXPOLICY_TEST_CLOCK")
         if self.at is not None or not written:
             return super().__call__()
-        if "/" in written:
-            written = Path(written).read_text("ascii").strip()
-        if re.fullmatch(r"\d+(\.\d+)?", written):
-            return float(written)
-        moment = seconds_of(datetime.fromisoformat(written))
-        assert moment is not None
-        return moment
+        text = (Path(written).read_text("ascii") if "/" in written else written).strip()
+        is_number = re.fullmatch(r"\d+(\.\d+)?", text)
+        return float(text) if is_number else datetime.fromisoformat(text).timestamp()
 
 
 @asynccontextmanager

@@ -132,6 +132,17 @@ async def test_wrong_tokens_are_slowed_and_recorded_and_right_ones_are_not() -> 
     assert {line["reason"] for line in lines} == {"wrong token"}
 
 
+async def test_an_address_that_guesses_on_is_asked_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pexpolicy.server.api.MAX_FAILURES", 1)
+    async with serving() as api:
+        for token, expected in (("a", 401), ("b", 429), ("right", 201)):
+            sent = {"Authorization": f"Bearer {token}"}
+            status, headers, _ = await api.ask("PUT", "/api/v1/rooms/a", headers=sent)
+            assert (status, "Retry-After" in headers) == (expected, expected == 429)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [(1 << 16, 201), ((1 << 16) + 1, 413), (10 << 20, 413)]
 )

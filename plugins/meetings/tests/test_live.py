@@ -106,7 +106,7 @@ async def test_a_meeting_disconnects_its_own_conference(start: Any) -> None:
         await servers.put(at_end="disconnect")
         for time, expected in (("09:59:59", []), ("10:00:00", ["u-1"]), ("10:01:00", ["u-1"])):
             servers.now = at(time)
-            await servers.plugin()._ending.run()
+            await servers.plugin().ending.run(servers.now)
             assert ended == expected
 
 

@@ -38,7 +38,6 @@ from pexpolicy_meetings.problems import (
     check_conditions,
     document_of,
     id_of,
-    patch_of,
     query_of,
 )
 from pexpolicy_meetings.settings import TenantOf
@@ -81,10 +80,9 @@ class Caller(NamedTuple):
         """Whether answers have PINs."""
         return PINS in self.scopes
 
-    @property
-    def is_operator(self) -> bool:
-        """Whether it is an operator."""
-        return self.token == OPERATOR
+    def named(self, meeting: Meeting) -> dict[str, str]:
+        """Return who asks for which meeting, for the audit, which has no PINs and titles."""
+        return {"tenant": self.tenant.name, "token": self.token, "meeting": meeting.id}
 
 
 Edited = Meeting | list[Fault]
@@ -104,7 +102,6 @@ class Api:
         self._store = store
         self._live_values = live_values()
         self._clock = clock
-        self._document = b""
 
     def routes(self) -> Iterator[web.RouteDef]:
         """Return the routes on the listener of ``[api]``."""
@@ -167,7 +164,7 @@ class Api:
     # ---- meetings
 
     async def _put_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        meeting_id, body = request.match_info["id"], await document_of(request, JSON)
+        meeting_id, body = request.match_info["id"], await document_of(request)
 
         def edit(before: Meeting | None) -> Edited:
             known = before if before is not None and before.cancelled_at is None else None
@@ -176,7 +173,7 @@ class Api:
         return await self._changed(request, caller, meeting_id, edit, "replaced")
 
     async def _post_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        meeting_id, body = secrets.token_hex(8), await document_of(request, JSON)
+        meeting_id, body = secrets.token_hex(8), await document_of(request)
         key = None
         if (header := request.headers.get(IDEMPOTENCY_KEY)) is not None:
             found = _KEY.fullmatch(header.strip())
@@ -192,8 +189,8 @@ class Api:
 
     async def _get_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         meeting = await self._found(request, caller)
-        if caller.is_operator and caller.sees_pins:
-            _record(caller, "pins_shown", meeting=meeting.id)
+        if caller.token == OPERATOR and caller.sees_pins:
+            record_change(action="pins_shown", **caller.named(meeting))
         if CALENDAR in request.headers.get(hdrs.ACCEPT, ""):
             domain = caller.tenant.domain or caller.tenant.name
             text = calendar_of(meeting, domain, has_pins=caller.sees_pins)
@@ -206,7 +203,7 @@ class Api:
         return _json({"items": items, "next": following})
 
     async def _patch_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        patch = await patch_of(request)
+        patch = await document_of(request)
 
         def edit(before: Meeting | None) -> Edited:
             return patched(_present(before), patch, caller.tenant, self._clock())
@@ -256,7 +253,7 @@ class Api:
     # ---- invitations
 
     async def _invite(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        body = await document_of(request, JSON)
+        body = await document_of(request)
         made: list[Invitation] = []
 
         def edit(before: Meeting | None) -> Edited:
@@ -268,7 +265,7 @@ class Api:
             if not isinstance(found, Invitation):
                 return found
             made[:] = [found]
-            return replace(meeting, invitations=(*meeting.invitations, found))
+            return meeting.with_invitation(None, found)
 
         meeting_id = id_of(request)
         await self._changed(request, caller, meeting_id, edit, "invited")
@@ -276,19 +273,17 @@ class Api:
         return _json(shown_invitation(made[0]), HTTPStatus.CREATED, headers={hdrs.LOCATION: place})
 
     async def _patch_invitation(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        patch = await patch_of(request)
+        patch = await document_of(request)
         made: list[Invitation] = []
 
         def edit(before: Meeting | None) -> Edited:
             meeting = _present(before)
-            number, invitation = _invitation(request, meeting)
+            invitation = _invitation(request, meeting)
             found = parsed_invitation(patch, invitation)
             if not isinstance(found, Invitation):
                 return found
             made[:] = [found]
-            others = list(meeting.invitations)
-            others[number] = found
-            return replace(meeting, invitations=tuple(others))
+            return meeting.with_invitation(invitation, found)
 
         await self._changed(request, caller, id_of(request), edit, "invitation_patched")
         return _json(shown_invitation(made[0]))
@@ -296,9 +291,7 @@ class Api:
     async def _revoke(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         def edit(before: Meeting | None) -> Edited:
             meeting = _present(before)
-            number, _ = _invitation(request, meeting)
-            others = meeting.invitations[:number] + meeting.invitations[number + 1 :]
-            return replace(meeting, invitations=others)
+            return meeting.with_invitation(_invitation(request, meeting), None)
 
         await self._changed(request, caller, id_of(request), edit, "invitation_revoked")
         return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -371,7 +364,7 @@ class Api:
         if not is_repeated and (before is None or before.etag != meeting.etag):
             done = "created" if before is None and action == "replaced" else action
             changed = _changed_names(before, meeting)
-            _record(caller, f"meeting_{done}", meeting=meeting.id, changed=changed)
+            record_change(action=f"meeting_{done}", **caller.named(meeting), changed=changed)
         is_new = before is None and action in ("created", "replaced")
         return await self._shown(meeting, caller, is_new=is_new)
 
@@ -391,17 +384,16 @@ class Api:
         after: Place | None = FIRST
         while after is not None:
             limits: dict[str, Any] = {"limit": MAX_PAGE, "after": after}
-            page = await self._store.listed(caller.tenant.name, **limits, **which)
-            for one in page.items:
+            found, after = await self._store.listed(caller.tenant.name, **limits, **which)
+            for one in found:
                 yield one
-            after = page.next
 
     async def _part(
         self, query: Mapping[str, Any], caller: Caller
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Return some meetings of a list, and the cursor of the next ones."""
         state = query.get("state")
-        page = await self._store.listed(
+        meetings, following = await self._store.listed(
             caller.tenant.name,
             since=query.get("from", 0.0),
             until=query.get("to", 1e12),
@@ -410,20 +402,19 @@ class Api:
             limit=query.get("limit", PAGE),
             after=query.get("cursor", FIRST),
         )
-        people, now = await self._people(page.items), self._clock()
+        people, now = await self._people(meetings), self._clock()
         items = []
-        for one in page.items:
+        for one in meetings:
             count = people.get(one.id, 0)
             found = one.state(now, count)
             if found == state or (state is None and found != "cancelled"):
-                with_pins = caller.sees_pins and not caller.is_operator
+                with_pins = caller.sees_pins and caller.token != OPERATOR
                 document = shown(one, now, count, with_pins=with_pins)
-                items.append(document | ({"people": count} if caller.is_operator else {}))
-        return items, page.next and f"{page.next[0]}_{page.next[1]}"
+                items.append(document | ({"people": count} if caller.token == OPERATOR else {}))
+        return items, following and f"{following[0]}_{following[1]}"
 
     async def _openapi(self) -> web.StreamResponse:
-        self._document = self._document or description()
-        return web.Response(body=self._document, content_type=JSON)
+        return web.Response(body=description(), content_type=JSON)
 
 
 def _answering(work: Route) -> Route:
@@ -462,10 +453,10 @@ def _present(meeting: Meeting | None) -> Meeting:
     return meeting
 
 
-def _invitation(request: web.Request, meeting: Meeting) -> tuple[int, Invitation]:
-    for number, one in enumerate(meeting.invitations):
+def _invitation(request: web.Request, meeting: Meeting) -> Invitation:
+    for one in meeting.invitations:
         if one.id == request.match_info["invitation"]:
-            return number, one
+            return one
     raise Refusal(HTTPStatus.NOT_FOUND)
 
 
@@ -477,39 +468,31 @@ def _changed_names(before: Meeting | None, after: Meeting) -> list[str]:
     return [name for name in names if getattr(before, name) != getattr(after, name)]
 
 
-def _record(caller: Caller, action: str, **facts: object) -> None:
-    """Record a change or a look at PINs, without PINs and titles."""
-    record_change(action=action, tenant=caller.tenant.name, token=caller.token, **facts)
-
-
 # ---- text/calendar (RFC 5545), for the text of an invitation
 
 
 def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
     """Return one VEVENT; with ``has_pins`` it has the PIN of guests, never that of hosts."""
-    lines = _calendar_lines(meeting, domain, has_pins=has_pins)
-    return "".join(f"{_folded(line)}\r\n" for line in lines)
-
-
-def _calendar_lines(meeting: Meeting, domain: str, *, has_pins: bool) -> Iterator[str]:
-    updated, created = meeting.updated, meeting.created
     end = meeting.end if meeting.ended_at is None else min(meeting.end, meeting.ended_at)
-    address = f"sip:{meeting.aliases[0]}"
-    text = f"Join: {address}" + f"\nPIN: {meeting.guest_pin}" * bool(has_pins and meeting.guest_pin)
-    yield from ("BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//pexpolicy//meetings//EN")
-    yield from ("BEGIN:VEVENT", f"UID:{meeting.id}@{domain}")
-    # A later version replaces an earlier one.
-    yield f"SEQUENCE:{max(int(updated - created), 0)}"
-    yield f"DTSTAMP:{_calendar_time(updated)}"
-    yield f"DTSTART:{_calendar_time(meeting.start)}"
-    yield f"DTEND:{_calendar_time(max(end, meeting.start))}"
-    yield f"SUMMARY:{_calendar_text(meeting.title)}"
-    yield f"LOCATION:{_calendar_text(address)}"
-    yield f"DESCRIPTION:{_calendar_text(text)}"
-    if meeting.owner_email:
-        yield f"ORGANIZER:mailto:{meeting.owner_email}"
-    yield f"STATUS:{'CANCELLED' if meeting.cancelled_at is not None else 'CONFIRMED'}"
-    yield from ("END:VEVENT", "END:VCALENDAR")
+    address, pin = f"sip:{meeting.aliases[0]}", meeting.guest_pin if has_pins else ""
+    text = f"Join: {address}" + (f"\nPIN: {pin}" if pin else "")
+    owner = meeting.owner_email
+    lines = (
+        *("BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//pexpolicy//meetings//EN"),
+        *("BEGIN:VEVENT", f"UID:{meeting.id}@{domain}"),
+        # A later version replaces an earlier one.
+        f"SEQUENCE:{max(int(meeting.updated - meeting.created), 0)}",
+        f"DTSTAMP:{_calendar_time(meeting.updated)}",
+        f"DTSTART:{_calendar_time(meeting.start)}",
+        f"DTEND:{_calendar_time(max(end, meeting.start))}",
+        f"SUMMARY:{_calendar_text(meeting.title)}",
+        f"LOCATION:{_calendar_text(address)}",
+        f"DESCRIPTION:{_calendar_text(text)}",
+        *([f"ORGANIZER:mailto:{owner}"] if owner else []),
+        f"STATUS:{'CONFIRMED' if meeting.cancelled_at is None else 'CANCELLED'}",
+        *("END:VEVENT", "END:VCALENDAR"),
+    )
+    return "".join(f"{_folded(line)}\r\n" for line in lines)
 
 
 def _calendar_time(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from pexpolicy.models.alias import Alias, why_never_called
 from pexpolicy.models.validation import wanted
@@ -36,36 +37,21 @@ READ_ONLY = ("state", "created", "updated", "etag", "invitations", "links")
 Lobby = Literal["none", "host", "locked"]
 State = Literal["scheduled", "open", "running", "ended", "cancelled"]
 Role = Literal["host", "guest"]
-Id = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9._~-]{1,128}\Z", description="1 to 128 of A-Z a-z 0-9 . _ ~ -")
-]
+ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_DIGITS, _EMAIL = "of 4 to 20 digits", "an e-mail address of at most 100 characters"
+_CODE = "text of at most 100 characters without & and blanks"
+_TIME = "a time with an offset, such as 2030-06-01T10:00:00+02:00"
+_IDS, _OBJECT = "1 to 128 of A-Z a-z 0-9 . _ ~ -", "an object of at most 100 fields"
+Id = Annotated[str, Meta(pattern=f"^{ID.pattern}\\Z", description=_IDS)]
 Text = Annotated[str, Meta(max_length=250)]
 Minutes = Annotated[int, Meta(ge=0, le=180)]
 MAX_LATE_S = 180 * 60.0
-Pin = Annotated[
-    str, Meta(pattern=r"^[0-9]{4,20}\Z", description="a PIN as text, of 4 to 20 digits")
-]
+Pin = Annotated[str, Meta(pattern=r"^[0-9]{4,20}\Z", description=f"a PIN as text, {_DIGITS}")]
+Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z", max_length=100, description=_EMAIL)]
+CostCentre = Annotated[str, Meta(pattern=r"^[^&\s]*\Z", max_length=100, description=_CODE)]
+Fields = Annotated[dict[str, Any], Meta(max_length=100, description=_OBJECT)]
 AliasText = Annotated[str, Meta(min_length=1, max_length=250)]
-Email = Annotated[
-    str,
-    Meta(
-        pattern=r"^[^@\s]+@[^@\s]+\Z",
-        max_length=100,
-        description="an e-mail address of at most 100 characters",
-    ),
-]
-CostCentre = Annotated[
-    str,
-    Meta(
-        pattern=r"^[^&\s]*\Z",
-        max_length=100,
-        description="text of at most 100 characters without & and blanks",
-    ),
-]
-Fields = Annotated[
-    dict[str, Any], Meta(max_length=100, description="an object of at most 100 fields")
-]
-ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+Time = Annotated[str, Meta(description=_TIME, extra_json_schema={"format": "date-time"})]
 _UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLACE = re.compile(r"`\$(\S*)`")
 
@@ -79,6 +65,9 @@ class Fault(msgspec.Struct, frozen=True):
     """Without what was sent, as that may be a PIN."""
     status: int = 422
     """403 for an alias that the tenant may not use."""
+
+
+NO_OBJECT = Fault("", "must be a JSON object")
 
 
 class _Common(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,10 +94,9 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 class MeetingBody(_Common, frozen=True, kw_only=True):
     """What a booking system sends for a meeting."""
 
-    start: str
-    """RFC 3339, with an offset to UTC."""
-    end: str
-    """RFC 3339, at most 31 days after the start."""
+    start: Time
+    end: Time
+    """At most 31 days after the start."""
     host_pin: Pin | None = None
     """Made, if left out."""
     guest_pin: Pin | None = None
@@ -117,7 +105,7 @@ class MeetingBody(_Common, frozen=True, kw_only=True):
     """Made, if left out."""
 
 
-class InvitationBody(msgspec.Struct, kw_only=True):
+class InvitationBody(msgspec.Struct, frozen=True, kw_only=True):
     """What a booking system sends for an invitation of one person."""
 
     name: Text = ""
@@ -125,14 +113,11 @@ class InvitationBody(msgspec.Struct, kw_only=True):
     uses: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
-class Invitation(msgspec.Struct, frozen=True, kw_only=True):
+class Invitation(InvitationBody, frozen=True, kw_only=True):
     """An alias of its own for one person."""
 
     id: str
     alias: str
-    name: str = ""
-    role: Role = "guest"
-    uses: int = 1
     used: int = 0
     """How many people were in the meeting by it, as events say."""
     spent_at: float | None = None
@@ -207,6 +192,12 @@ class Meeting(_Common, frozen=True, kw_only=True):
         """Return the invitation with an alias, which may be bare."""
         return next((one for one in self.invitations if is_same(alias, one.alias)), None)
 
+    def with_invitation(self, before: Invitation | None, after: Invitation | None) -> Meeting:
+        """Return it with an invitation changed; ``None`` before one that is new, or after it."""
+        known = [after if one is before else one for one in self.invitations]
+        known += [after] * (before is None)
+        return replace(self, invitations=tuple(one for one in known if one is not None))
+
     def has_alias(self, alias: str) -> bool:
         """Return whether an alias, which may be bare, leads to it."""
         return any(is_same(alias, one) for one in self.aliases)
@@ -238,12 +229,10 @@ def merge_patch(target: object, patch: object) -> Any:
     return merged
 
 
-def patched(
-    meeting: Meeting, patch: Mapping[str, Any], tenant: TenantOf, now: float
-) -> Meeting | list[Fault]:
+def patched(meeting: Meeting, patch: object, tenant: TenantOf, now: float) -> Meeting | list[Fault]:
     """Return a meeting with the changes of a merge patch, or all that is wrong with them."""
-    if faults := list(_unshown("", patch)):
-        return faults[:MAX_FAULTS]
+    if not isinstance(patch, Mapping) or (faults := [*_unshown("", patch)][:MAX_FAULTS]):
+        return faults if isinstance(patch, Mapping) else [NO_OBJECT]
     before = body_of(meeting)
     if patch.get("lobby") == "none":
         before.pop("guest_pin", None)
@@ -260,9 +249,9 @@ def parsed(
     """
     faults: list[Fault] = []
     if not ID.fullmatch(meeting_id):
-        faults.append(Fault("/id", f"the id of a meeting must be {_wanted(Id)}"))
+        faults.append(Fault("/id", f"the id of a meeting must be {_IDS}"))
     if not isinstance(body, Mapping):
-        return [*faults, Fault("", "must be a JSON object")]
+        return [*faults, NO_OBJECT]
     given = dict(body)
     if given.pop("id", meeting_id) != meeting_id:
         faults.append(Fault("/id", "is not the id in the path"))
@@ -305,10 +294,10 @@ def _fit(pin: str, other: str | None) -> bool:
 def parsed_invitation(body: object, base: Invitation) -> Invitation | list[Fault]:
     """Return an invitation with the fields of a request, or all that is wrong with them."""
     if not isinstance(body, Mapping):
-        return [Fault("", "must be a JSON object")]
+        return [NO_OBJECT]
     faults: list[Fault] = []
     fields = typed(body, InvitationBody, faults)
-    return faults or msgspec.structs.replace(base, **fields)
+    return faults or replace(base, **fields)
 
 
 def typed(
@@ -335,7 +324,8 @@ def typed(
             except msgspec.ValidationError as error:
                 inner = _PLACE.search(str(error))
                 steps = re.findall(r"\w+", inner[1]) if inner else []
-                faults.append(Fault(pointer(name, *steps), f"must be {_wanted(hints[name])}"))
+                text = f"must be {wanted(hints[name]).removesuffix(' or null')}"
+                faults.append(Fault(pointer(name, *steps), text))
     faults += (
         Fault(pointer(field.name), "is missing")
         for field in msgspec.structs.fields(model)
@@ -352,11 +342,6 @@ def _hints(model: type[msgspec.Struct]) -> dict[str, Any]:
 def pointer(*steps: str | int) -> str:
     """Return a JSON pointer (RFC 6901)."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
-
-
-def _wanted(hint: Any) -> str:
-    """Describe a type, as what an operator of a booking system writes."""
-    return wanted(hint).replace(" or null", "")
 
 
 def _unshown(at: str, value: object, depth: int = 0) -> Iterator[Fault]:
@@ -382,7 +367,7 @@ def read_time(at: str, written: str, faults: list[Fault]) -> float | None:
             faults.append(Fault(at, "has no offset to UTC: write Z, or such as +02:00, at its end"))
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        faults.append(Fault(at, "must be a time with an offset, such as 2030-06-01T10:00:00+02:00"))
+        faults.append(Fault(at, f"must be {_TIME}"))
         return None
 
 
@@ -465,9 +450,9 @@ def shown(
 
 def shown_invitation(invitation: Invitation) -> dict[str, Any]:
     """Return an invitation as the API and people see it."""
+    found: dict[str, Any] = msgspec.structs.asdict(invitation)
+    del found["people"]
     spent = invitation.spent_at
-    fields = ("id", "name", "role", "alias", "uses", "used")
-    found = {name: getattr(invitation, name) for name in fields}
     return {**found, "spent_at": None if spent is None else rfc3339(spent)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from msgspec import Meta
 
 from pexpolicy import __version__
 from pexpolicy.models.attribute_docs import attribute_docs
-from pexpolicy_meetings.meeting import Id, InvitationBody, MeetingBody, Role, State
+from pexpolicy_meetings.meeting import Id, InvitationBody, MeetingBody, State, Time
 from pexpolicy_meetings.problems import CONTENT_TYPE, JSON, MERGE_PATCH, QUERY, Error, Problem
 
 PREFIX = "/api/v1"
@@ -29,82 +30,63 @@ class Operation(NamedTuple):
     name: str
     method: str
     path: str
-    scope: str
-    """What a token has to have; empty for an operation without a token."""
     summary: str
-    results: tuple[HTTPStatus, ...]
-    result: str
+    result: str = ""
     """The model of the result, if it has any."""
-    parameters: tuple[str, ...] = ()
+    status: HTTPStatus = HTTPStatus.OK
     body: str = ""
     """The model of the body, if there is any."""
+    parameters: tuple[str, ...] = ()
+    """In addition to those in the path, and ``If-Match``."""
 
     @property
-    def body_types(self) -> tuple[str, ...]:
-        """The types of the body."""
-        return (MERGE_PATCH, JSON) if self.method == "PATCH" else (JSON,)
+    def scope(self) -> str:
+        """What a token has to have; empty for an operation without a token."""
+        if self.method != "GET":
+            return _WRITE
+        return {"Live": _LIVE, "Limits": _LIVE, "Any": ""}.get(self.result, "meetings:read")
+
+    @property
+    def has_meeting(self) -> bool:
+        """Whether it is one of a meeting."""
+        return "{id}" in self.path
 
     @property
     def refusals(self) -> set[int]:
         """The statuses of requests that are refused."""
-        is_write, has_meeting = self.scope == _WRITE, "{id}" in self.path
+        is_write = self.scope == _WRITE
         return {
-            *(401, 403, 503) * bool(self.scope),
+            *(401, 403, 429, 503) * bool(self.scope),
             *(400, 413, 415) * bool(self.body),
-            *(422,) * bool(self.body or (self.parameters and not has_meeting)),
-            *(404,) * ((has_meeting and self.method != "PUT") or self.scope == _LIVE),
-            *(409,) * (is_write and (has_meeting or bool(self.body))),
-            *(412,) * (is_write and has_meeting),
+            *(422,) * bool(self.body or (self.parameters and not self.has_meeting)),
+            *(404,) * ((self.has_meeting and self.method != "PUT") or self.scope == _LIVE),
+            *(409,) * (is_write and (self.has_meeting or bool(self.body))),
+            *(412,) * (is_write and self.has_meeting),
         }
 
 
-_WRITE, _READ, _LIVE = "meetings:write", "meetings:read", "live:read"
-_MATCH = ("If-Match",)
-_LISTED = ("from", "to", "state", "series", "limit", "cursor")
-_FIELDS, _BODY, _INVITATION = "MeetingFields", "MeetingBody", "InvitationBody"
-_MADE, _DONE = (CREATED,), (OK,)
-_CREATE, _REPLACE = "Create a meeting with an id of ours", "Create or replace a meeting"
-_TOTAL = "Count who is in the meetings of the tenant"
+_WRITE, _LIVE = "meetings:write", "live:read"
+_FIELDS, _BODY, _INVITED, _INVITE = "MeetingFields", "MeetingBody", "Invited", "InvitationBody"
+_NEW, _KEYED = ("If-None-Match",), ("Idempotency-Key",)
 OPERATIONS = tuple(
     Operation(*row)
     for row in (
-        (
-            *("put_meeting", "PUT", MEETING, _WRITE, _REPLACE),
-            *((CREATED, OK), _FIELDS, ("If-Match", "If-None-Match"), _BODY),
-        ),
-        (
-            *("post_meeting", "POST", MEETINGS, _WRITE, _CREATE),
-            *(_MADE, _FIELDS, ("Idempotency-Key",), _BODY),
-        ),
-        ("get_meeting", "GET", MEETING, _READ, "Show a meeting", _DONE, _FIELDS),
-        (
-            *("list_meetings", "GET", MEETINGS, _READ, "List meetings in the order of their start"),
-            *(_DONE, "MeetingList", _LISTED),
-        ),
-        (
-            *("patch_meeting", "PATCH", MEETING, _WRITE, "Change some fields (RFC 7396)"),
-            *(_DONE, _FIELDS, _MATCH, f"{_BODY}Patch"),
-        ),
-        ("delete_meeting", "DELETE", MEETING, _WRITE, "Cancel a meeting", (NONE,), "", _MATCH),
-        (
-            *("delete_series", "DELETE", MEETINGS, _WRITE, "Cancel the meetings of a series"),
-            *(_DONE, "Cancelled", ("series",)),
-        ),
-        ("end_meeting", "POST", f"{MEETING}/end", _WRITE, "Close it now", _DONE, _FIELDS, _MATCH),
-        ("new_pins", "POST", f"{MEETING}/new-pins", _WRITE, "Change PINs", _DONE, _FIELDS, _MATCH),
-        (
-            *("invite", "POST", INVITATIONS, _WRITE, "Make an alias for one person"),
-            *(_MADE, "InvitationFields", _MATCH, _INVITATION),
-        ),
-        (
-            *("patch_invitation", "PATCH", INVITATION, _WRITE, "Change an invitation (RFC 7396)"),
-            *(_DONE, "InvitationFields", _MATCH, f"{_INVITATION}Patch"),
-        ),
-        ("revoke", "DELETE", INVITATION, _WRITE, "Withdraw an invitation", (NONE,), "", _MATCH),
-        ("live_meeting", "GET", f"{MEETING}/live", _LIVE, "Count who is in it", _DONE, "Live"),
-        ("live", "GET", "/live", _LIVE, _TOTAL, _DONE, "Live"),
-        ("limits", "GET", "/limits", _LIVE, "Show limits, and their use", _DONE, "Limits"),
-        ("openapi", "GET", "/openapi.json", "", "Describe this API", _DONE, "Any"),
+        ("put_meeting", "PUT", MEETING, "Create or replace a meeting", _FIELDS, OK, _BODY, _NEW),
+        ("post_meeting", "POST", MEETINGS, "Create a meeting", _FIELDS, CREATED, _BODY, _KEYED),
+        ("get_meeting", "GET", MEETING, "Show a meeting", _FIELDS),
+        ("list_meetings", "GET", MEETINGS, "List by start", "MeetingList", OK, "", tuple(QUERY)),
+        ("patch_meeting", "PATCH", MEETING, "Change fields (RFC 7396)", _FIELDS, OK, _BODY),
+        ("delete_meeting", "DELETE", MEETING, "Cancel a meeting", "", NONE),
+        ("delete_series", "DELETE", MEETINGS, "Cancel all", "Cancelled", OK, "", ("series",)),
+        ("end_meeting", "POST", f"{MEETING}/end", "Close it now", _FIELDS),
+        ("new_pins", "POST", f"{MEETING}/new-pins", "Change the PINs", _FIELDS),
+        ("invite", "POST", INVITATIONS, "Make an alias for one person", _INVITED, CREATED, _INVITE),
+        ("patch_invitation", "PATCH", INVITATION, "Change it (RFC 7396)", _INVITED, OK, _INVITE),
+        ("revoke", "DELETE", INVITATION, "Withdraw an invitation", "", NONE),
+        ("live_meeting", "GET", f"{MEETING}/live", "Count who is in it", "Live"),
+        ("live", "GET", "/live", "Count who is in the meetings of the tenant", "Live"),
+        ("limits", "GET", "/limits", "Show limits, and their use", "Limits"),
+        ("openapi", "GET", "/openapi.json", "Describe this API", "Any"),
     )
 )
 
@@ -126,7 +108,6 @@ class Cancelled(msgspec.Struct):
     cancelled: int
 
 
-_TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _KEY = Annotated[str, Meta(pattern='^"[ -!#-~]{1,255}"$')]
 _PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "id": ("path", Id, "The id of the booking system."),
@@ -134,39 +115,36 @@ _PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "If-Match": ("header", str, "Change only this version: an ETag, or `*`."),
     "If-None-Match": ("header", str, "`*`: create only."),
     "Idempotency-Key": ("header", _KEY, "With the same one, nothing is created for 24 hours."),
-    "from": ("query", _TIME, "Meetings that end after it."),
-    "to": ("query", _TIME, "Meetings that start before it."),
-    "state": ("query", QUERY["state"], "Without it, all but cancelled ones."),
-    "series": ("query", QUERY["series"], "Meetings of this series."),
+    "from": ("query", Time, "Meetings that end after it."),
+    "to": ("query", Time, "Meetings that start before it."),
+    "state": ("query", State, "Without it, all but cancelled ones."),
+    "series": ("query", Id, "Meetings of this series."),
     "limit": ("query", QUERY["limit"], "Meetings at once; 100 by default."),
     "cursor": ("query", str, "What `next` of the list before was."),
 }
 """Place, type and meaning by name."""
 
 
-class MeetingFields(msgspec.Struct, kw_only=True):
-    """What an answer has in addition to the fields of a request; PINs only with ``pins:read``."""
+class Invited(InvitationBody, frozen=True, kw_only=True):
+    """An invitation."""
+
+    id: str
+    alias: str
+    """For this person alone."""
+    used: int
+    """How many people were in the meeting by it."""
+    spent_at: str | None
+
+
+class MeetingFields(MeetingBody, frozen=True, kw_only=True):
+    """A meeting; its PINs only with ``pins:read``."""
 
     id: Id
-    invitations: list[InvitationFields]
+    invitations: list[Invited]
     state: State
     created: str
     updated: str
     etag: str
-
-
-class InvitationFields(msgspec.Struct, kw_only=True):
-    """An invitation."""
-
-    id: str
-    name: str
-    role: Role
-    alias: str
-    """For this person alone."""
-    uses: int
-    used: int
-    """How many people were in the meeting by it."""
-    spent_at: str | None
 
 
 class MeetingList(msgspec.Struct):
@@ -177,12 +155,10 @@ class MeetingList(msgspec.Struct):
     """The cursor of the next part."""
 
 
-_MODELS = (MeetingBody, InvitationBody, MeetingFields, InvitationFields, MeetingList)
-
-
 def _schemas() -> dict[str, Any]:
     """Return the JSON schemas of the models by name."""
-    models = (*_MODELS, Live, Cancelled, Problem, Error)
+    models: tuple[type, ...] = (MeetingBody, InvitationBody, MeetingFields, Invited, MeetingList)
+    models += (Live, Cancelled, Problem, Error)
     _, found = msgspec.json.schema_components(models, ref_template=REF)
     for model in models:
         docs = attribute_docs(model)
@@ -193,14 +169,10 @@ def _schemas() -> dict[str, Any]:
         found[name]["additionalProperties"] = False
         patch = {key: value for key, value in found[name].items() if key != "required"}
         found[f"{name}Patch"] = {**patch, "title": f"{name}Patch"}
-    for name in ("start", "end"):
-        found["MeetingBody"]["properties"][name]["format"] = "date-time"
-    body, fields = found["MeetingBody"], found["MeetingFields"]
-    fields["properties"] = {**body["properties"], **fields["properties"]}
-    fields["required"] += ["start", "end"]
     return found
 
 
+@cache
 def description() -> bytes:
     """Return the document."""
     paths: dict[str, dict[str, Any]] = {}
@@ -220,18 +192,22 @@ def description() -> bytes:
 
 
 def _operation(one: Operation) -> dict[str, Any]:
-    in_path = [name for name in ("id", "invitation") if f"{{{name}}}" in one.path]
+    named = [name for name in ("id", "invitation") if f"{{{name}}}" in one.path]
+    named += ["If-Match"] * (one.has_meeting and one.scope == _WRITE)
+    results = {*[CREATED] * (one.method == "PUT"), one.status}
     found: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
-        "parameters": [_parameter(name, one) for name in (*in_path, *one.parameters)],
+        "parameters": [_parameter(name, one) for name in (*named, *one.parameters)],
         "security": [{"token": []}] if one.scope else [],
-        "responses": {str(int(status)): _response(status, one) for status in one.results},
+        "responses": {str(int(status)): _response(status, one) for status in results},
     }
     if one.scope:
         found["description"] = f"Needs the scope `{one.scope}`."
     if one.body:
-        content = {kind: {"schema": _ref(one.body)} for kind in one.body_types}
+        is_patch = one.method == "PATCH"
+        schema = {"schema": _ref(f"{one.body}Patch" if is_patch else one.body)}
+        content = {JSON: schema, **({MERGE_PATCH: schema} if is_patch else {})}
         found["requestBody"] = {"required": True, "content": content}
     for status in sorted(one.refusals):
         content = {CONTENT_TYPE: {"schema": _ref("Problem")}}

@@ -48,20 +48,13 @@ class Pins:
         if self._given is not None:
             secret = self._given.get_secret_value()
         elif state.is_remote:
-            raise SettingsError(
-                "is missing: servers that share a database need one", key="key_file"
-            )
-        elif state.folder is None or state.is_dry:
-            made = state.folder / KEY_FILE if state.folder is not None else None
-            secret = made.read_text() if made and made.exists() else secrets.token_hex(32)
+            text = "is missing: servers that share a database need one"
+            raise SettingsError(text, key="key_file")
+        elif state.folder is None or (state.is_dry and not (state.folder / KEY_FILE).exists()):
+            secret = secrets.token_hex(32)
         else:
             secret = _made_once(state.folder / KEY_FILE)
         self._key = hashlib.sha256(b"pexpolicy meetings\n" + secret.strip().encode()).digest()
-
-    @property
-    def check(self) -> str:
-        """Identifies the key, without telling anything of it."""
-        return self.digest("check")
 
     def seal(self, pin: str, about: str) -> str:
         """Return a PIN encrypted, so that only ``unseal`` with the same ``about`` returns it."""
@@ -75,9 +68,8 @@ class Pins:
             data = base64.b64decode(sealed, validate=True)
             return AESGCM(self._key).decrypt(data[:NONCE], data[NONCE:], about.encode()).decode()
         except (InvalidTag, ValueError):
-            raise WrongKeyError(
-                "the PINs in the database were encrypted with another key"
-            ) from None
+            text = "the PINs in the database were encrypted with another key"
+            raise WrongKeyError(text) from None
 
     def digest(self, text: str) -> str:
         """Return a digest that nobody without the key can compare with guesses."""

@@ -1,14 +1,15 @@
-"""Plugin class of ``meetings``: what a call to a meeting gets, and what events tell of it."""
+"""Plugin class of ``meetings``: what calls to a meeting get, what events tell of it, its end."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
-import msgspec
+import aiohttp
 from aiohttp import web
+from msgspec.structs import replace
 from typing_extensions import override
 
 from pexpolicy import (
@@ -22,29 +23,83 @@ from pexpolicy import (
     SharedUnavailableError,
     Store,
     Tenants,
+    get_logger,
     metrics,
     schedule,
     wall_clock,
 )
+from pexpolicy.config.outgoing import HttpSettings
 from pexpolicy.config.schema.plugins import TenantTable
+from pexpolicy.conformance.replies import client_session
 from pexpolicy.events import Event, ParticipantEvent
 from pexpolicy.matching import live_values
 from pexpolicy_meetings.api import Api
-from pexpolicy_meetings.ending import EVERY_S, Ending
-from pexpolicy_meetings.meeting import DAY_S, Invitation, Meeting, rfc3339, service_of
+from pexpolicy_meetings.meeting import DAY_S, Invitation, Meeting, rfc3339, service_of, service_tag
 from pexpolicy_meetings.pins import Pins
-from pexpolicy_meetings.settings import MeetingsSettings, known_tenants
+from pexpolicy_meetings.settings import MeetingsSettings, TenantOf, known_tenants
 from pexpolicy_meetings.store import MeetingStore
 
 UNKNOWN = metrics.counter("unknown", "Calls to aliases of tenants that no meeting has.")
 SWEEP_S = 3600.0
 MAX_KNOWN = 10_000
-"""Aliases whose meetings are remembered, for when the database does not answer."""
+V = TypeVar("V")
 MAX_PEOPLE = 16
 """People of one invitation who are remembered."""
 PRESENT = ("conference", "lecture")
 """Service types of somebody who is in a meeting."""
+EVERY_S = 15.0
+TRIED_S = 300.0
+"""Seconds after the end of a meeting in which its conference is looked for."""
+STATUS = "/api/admin/status/v1/conference/"
+COMMAND = "/api/admin/command/v1/conference/disconnect/"
 ROLES = {"host": "chair", "guest": "guest"}
+
+
+class Ending:
+    """Ends the conferences of meetings that have closed, if ``at_end`` is ``disconnect``."""
+
+    def __init__(
+        self, settings: HttpSettings, store: MeetingStore, tenants: Mapping[str, TenantOf]
+    ) -> None:
+        self._settings = settings
+        self._tls = settings.tls()
+        self._store = store
+        self._tenants = tenants
+        self._done: set[str] = set()
+        """The versions of closed meetings whose conference was found to be over."""
+        self._log = get_logger()
+
+    async def run(self, now: float) -> None:
+        """Disconnect the conferences of meetings that have closed; failures are tried again."""
+        closed = await self._store.closed(now - TRIED_S)
+        due = [one for one in closed if one.at_end == "disconnect" and one.tenant in self._tenants]
+        self._done &= {one.version for one in due}
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        headers = self._settings.authorization()
+        connector = aiohttp.TCPConnector(limit=1, ssl=self._tls)
+        async with client_session(connector, timeout, headers=headers) as session:
+            for meeting in due:
+                if meeting.version not in self._done and await self._end(session, meeting):
+                    self._done.add(meeting.version)
+
+    async def _end(self, session: aiohttp.ClientSession, meeting: Meeting) -> bool:
+        """Disconnect the conference of a meeting; return whether none is left."""
+        base = self._settings.url.rstrip("/")
+        query = {"name": meeting.name, "limit": "100"}
+        async with session.get(base + STATUS, params=query, allow_redirects=False) as response:
+            response.raise_for_status()
+            found = (await response.json()).get("objects", [])
+        # The next meeting of that name may have begun.
+        tag = service_tag(meeting, self._tenants[meeting.tenant])
+        running = [one["id"] for one in found if one["name"] == meeting.name and one["tag"] == tag]
+        for conference in running:
+            body = {"conference_id": conference}
+            async with session.post(base + COMMAND, json=body, allow_redirects=False) as response:
+                if response.status != 404:  # noqa: PLR2004 - it has ended meanwhile
+                    response.raise_for_status()
+            self._log.info("meeting disconnected", tenant=meeting.tenant, meeting=meeting.id)
+        # Without live nobody tells who is in it: it is looked for until the time is over.
+        return not running and self._store.participants(meeting.name) == 0
 
 
 class Meetings(Plugin[MeetingsSettings]):
@@ -68,15 +123,16 @@ class Meetings(Plugin[MeetingsSettings]):
         self._present = Store("present", str, ttl=DAY_S)
         """The meeting whose people are in the service of a name, by its tag."""
         self._known: OrderedDict[str, list[Meeting]] = OrderedDict()
-        self._tags: dict[str, str] = {}
+        """By alias, for when the database does not answer."""
+        self._tags: OrderedDict[str, str] = OrderedDict()
         self._api = Api(self.tenants, self.store, self.clock)
         self._invited_calls = Store("invited", tuple[str, str], ttl=DAY_S)
         """Alias and person of the calls to invitations, by ``uuid``."""
         self._calls_seen: OrderedDict[str, tuple[str, str] | None] = OrderedDict()
         schedule(self.store.sweep, every=SWEEP_S, once_per="fleet", name="sweep")
         if settings.infinity is not None:
-            self._ending = Ending(settings.infinity, self.store, self.tenants, self.clock)
-            schedule(self._ending.run, every=EVERY_S, once_per="fleet", name="end")
+            self.ending = Ending(settings.infinity, self.store, self.tenants)
+            schedule(self._end, every=EVERY_S, once_per="fleet", name="end")
 
     @override
     def api_routes(self) -> Iterable[web.RouteDef]:
@@ -93,6 +149,9 @@ class Meetings(Plugin[MeetingsSettings]):
         """Read the key of the PINs."""
         await self.store.open()
         yield
+
+    async def _end(self) -> None:
+        await self.ending.run(self.clock())
 
     # ---- calls
 
@@ -127,8 +186,7 @@ class Meetings(Plugin[MeetingsSettings]):
         alias = request.local_alias
         if request.call_direction == "dial_out" or request.breakout_uuid is not None:
             return None
-        meetings = await self._meetings(alias, request)
-        if not meetings:
+        if not (meetings := await self._meetings(alias, request)):
             return None
         meeting, properties = meetings[0], dict[str, Any]()
         role: str | None = request.preauthenticated_role
@@ -155,18 +213,13 @@ class Meetings(Plugin[MeetingsSettings]):
                 raise
             request.annotate(**{"meetings.stale": True})
             return self._known[alias]
-        known = [one for one in found if one.tenant in self.tenants]
         self._known.pop(alias, None)
-        if known:
-            self._known[alias] = known
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
-        return known
+        known = [one for one in found if one.tenant in self.tenants]
+        return _keep(self._known, alias, known) if known else known
 
     def _is_ours(self, alias: Alias) -> bool:
-        if not alias.user:
-            return False
-        found = self._bare.of(alias) if alias.bare else self._all.of(alias)
+        tenants = self._bare if alias.bare else self._all
+        found = tenants.of(alias) if alias.user else None
         return found is not None and (alias.bare or found in self.tenants)
 
     @staticmethod
@@ -177,8 +230,7 @@ class Meetings(Plugin[MeetingsSettings]):
         self, meeting: Meeting, invitation: Invitation | None, others: Sequence[Meeting]
     ) -> str:
         """Return why a meeting admits nobody now; empty if it does."""
-        now = self.clock()
-        state = meeting.state(now)
+        state = meeting.state(now := self.clock())
         if state == "scheduled":
             return f"opens at {rfc3339(meeting.opens)}"
         if state in ("ended", "cancelled"):
@@ -198,12 +250,8 @@ class Meetings(Plugin[MeetingsSettings]):
         if meeting.answer is not None and self.store.participants(meeting.name):
             return meeting.answer
         if meeting.answer is not None:
-
-            def edit(found: Meeting | None) -> Meeting | None:
-                return None if found is None else msgspec.structs.replace(found, answer=None)
-
             with suppress(SharedUnavailableError):
-                await self.store.change(tenant, meeting.id, edit, keeps_etag=True)
+                await self.store.change(tenant, meeting.id, _without_answer, keeps_etag=True)
         return service_of(meeting, tenant)
 
     def _pins_of(
@@ -251,10 +299,7 @@ class Meetings(Plugin[MeetingsSettings]):
         if any(self._invitation(one, alias) for one in found):
             call = str(alias), event.conversation_id or uuid
             await self._invited_calls.put(uuid, call)
-        self._calls_seen[uuid] = call
-        if len(self._calls_seen) > MAX_KNOWN:
-            self._calls_seen.popitem(last=False)
-        return call
+        return _keep(self._calls_seen, uuid, call)
 
     async def _note(self, name: str, tag: str) -> None:
         """Note which meeting has its people in the service of a name."""
@@ -264,10 +309,8 @@ class Meetings(Plugin[MeetingsSettings]):
             return
         key = f"{tenant}\n{parts[0][2:]}"
         if self._tags.get(name) != key:
-            if len(self._tags) >= MAX_KNOWN:
-                self._tags.clear()
             await self._present.put(name, key)
-            self._tags[name] = key
+            _keep(self._tags, name, key)
 
     async def _count(
         self, alias: str, person: str, event: ParticipantEvent, *, is_end: bool
@@ -279,15 +322,10 @@ class Meetings(Plugin[MeetingsSettings]):
             at = min(event.time, self.clock())
 
             def edit(meeting: Meeting | None, at: float = at) -> Meeting | None:
-                if meeting is None:
-                    return None
-                changed = tuple(
-                    _used(one, person, at, is_end=is_end)
-                    if one is meeting.invitation(alias)
-                    else one
-                    for one in meeting.invitations
-                )
-                return msgspec.structs.replace(meeting, invitations=changed)
+                known = None if meeting is None else meeting.invitation(alias)
+                if meeting is None or known is None:
+                    return meeting
+                return meeting.with_invitation(known, _used(known, person, at, is_end=is_end))
 
             await self.store.change(self.tenants[found.tenant], found.id, edit, keeps_etag=True)
             return
@@ -296,6 +334,18 @@ class Meetings(Plugin[MeetingsSettings]):
     def status(self) -> Mapping[str, object]:
         """Return how many tenants have meetings, and how many aliases are remembered."""
         return {"tenants": len(self.tenants), "remembered": len(self._known)}
+
+
+def _keep(table: OrderedDict[str, V], key: str, value: V) -> V:
+    """Remember a value; the oldest of more than ``MAX_KNOWN`` is forgotten."""
+    table[key] = value
+    if len(table) > MAX_KNOWN:
+        table.popitem(last=False)
+    return value
+
+
+def _without_answer(meeting: Meeting | None) -> Meeting | None:
+    return meeting and replace(meeting, answer=None)
 
 
 def _key(meeting: Meeting) -> str:
@@ -309,7 +359,7 @@ def _used(invitation: Invitation, person: str, at: float, *, is_end: bool) -> In
     if is_known != is_end or (is_end and last is not None and at <= last):
         return invitation
     used = invitation.used if is_end else min(invitation.used + 1, invitation.uses)
-    return msgspec.structs.replace(
+    return replace(
         invitation,
         used=used,
         spent_at=at if last is None else max(last, at),

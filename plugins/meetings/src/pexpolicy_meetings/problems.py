@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -13,14 +14,14 @@ from msgspec import Meta
 
 from pexpolicy.conformance.check_reply import NotJSONError, strict_json
 from pexpolicy.models.validation import wanted
-from pexpolicy_meetings.meeting import ID, Fault, Id, Meeting, State, read_time
+from pexpolicy_meetings.meeting import ID, Fault, Id, Meeting, State, Time, read_time
 
 CONTENT_TYPE = "application/problem+json"
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 QUERY: dict[str, Any] = {
-    "from": str,
-    "to": str,
+    "from": Time,
+    "to": Time,
     "state": State,
     "series": Id,
     "limit": Annotated[int, Meta(ge=1, le=500)],
@@ -47,37 +48,29 @@ class Problem(msgspec.Struct, omit_defaults=True):
     errors: list[Error] = []
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
     """A request is refused with a status; neither text nor faults repeat a value of the client."""
 
-    def __init__(
-        self,
-        status: HTTPStatus,
-        detail: str = "",
-        faults: Sequence[Fault] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.faults = faults
-        self.headers = headers
+    status: HTTPStatus
+    detail: str = ""
+    faults: Sequence[Fault] = ()
+    headers: Mapping[str, str] | None = None
 
     def response(self) -> web.Response:
         """Return the response."""
         errors = [Error(one.pointer, one.message) for one in self.faults]
         problem = Problem("about:blank", self.status.phrase, self.status, self.detail, errors)
-        body = msgspec.json.encode(problem)
-        return web.Response(
-            status=self.status, body=body, content_type=CONTENT_TYPE, headers=self.headers
-        )
+        given: Any = {"body": msgspec.json.encode(problem), "content_type": CONTENT_TYPE}
+        return web.Response(status=self.status, headers=self.headers, **given)
 
 
-async def document_of(request: web.Request, *types: str) -> Any:
-    """Return the JSON of a body, of one of these types; raises ``Refusal``."""
+async def document_of(request: web.Request) -> Any:
+    """Return the JSON of a body; raises ``Refusal``."""
+    is_patch = request.method == hdrs.METH_PATCH
+    types = (MERGE_PATCH, JSON) if is_patch else (JSON,)
     if request.content_type not in types:
-        accepted = ", ".join(types)
-        headers = {"Accept-Patch" if request.method == hdrs.METH_PATCH else "Accept": accepted}
+        headers = {"Accept-Patch" if is_patch else "Accept": ", ".join(types)}
         detail = f"Content-Type has to be {' or '.join(types)}"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers=headers)
     try:
@@ -118,15 +111,6 @@ def query_of(request: web.Request) -> dict[str, Any]:
     if faults:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
     return found
-
-
-async def patch_of(request: web.Request) -> dict[str, Any]:
-    """Return the merge patch of a request; raises ``Refusal``."""
-    patch = await document_of(request, MERGE_PATCH, JSON)
-    if not isinstance(patch, dict):
-        faults = [Fault("", "must be a JSON object")]
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
-    return patch
 
 
 def check_conditions(request: web.Request, meeting: Meeting | None) -> None:

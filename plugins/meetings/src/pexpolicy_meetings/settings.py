@@ -27,14 +27,12 @@ MIN_KEY = 32
 """Characters of the key of the PINs, at least."""
 MIN_RANDOM = 5
 """Random digits of an alias that is made, at least."""
-OWN_FIELDS = frozenset(
-    (
-        *("name", "service_tag", "service_type", "description", "pin", "guest_pin"),
-        *("allow_guests", "locked", "participant_limit", "primary_owner_email_address"),
-        *("breakout", "breakout_uuid", "breakout_name", "breakout_description", "end_time"),
-        *("breakout_guests_allowed_to_leave", "end_action", "breakout_uuids"),
-    )
-)
+OWN_FIELDS = {
+    *("name", "service_tag", "service_type", "description", "pin", "guest_pin", "end_time"),
+    *("allow_guests", "locked", "participant_limit", "primary_owner_email_address", "end_action"),
+    *("breakout", "breakout_uuid", "breakout_name", "breakout_description", "breakout_uuids"),
+    "breakout_guests_allowed_to_leave",
+}
 """Fields of a service that follow from those of a meeting, or that no tenant may set."""
 
 
@@ -127,9 +125,7 @@ def known_tenants(settings: MeetingsSettings) -> tuple[Tenants, dict[str, Tenant
         below = [Problem(("tenants", *one.key), one.text) for one in error.problems]
         raise SettingsError(problems=below) from None
     infinity = settings.infinity_of_config or InfinityTable()
-    found = {
-        name: TenantOf(name, table, tenants, infinity) for name, table in settings.tenants.items()
-    }
+    found = {name: TenantOf(name, one, tenants, infinity) for name, one in settings.tenants.items()}
     problems: list[Problem] = []
     digests: dict[str, str] = {}
     for name, table in settings.tenants.items():
@@ -148,10 +144,8 @@ def known_tenants(settings: MeetingsSettings) -> tuple[Tenants, dict[str, Tenant
             digests[token.sha256] = f"{name}/{token.name}"
         if len({token.name for token in table.tokens}) < len(table.tokens):
             problems.append(Problem((*key, "tokens"), "two have one name"))
-        problems += [
-            Problem((*key, "defaults", *place), text)
-            for place, text in service_problems(table.defaults, infinity)
-        ]
+        for place, text in service_problems(table.defaults, infinity):
+            problems.append(Problem((*key, "defaults", *place), text))
     if problems:
         raise SettingsError(problems=problems)
     return tenants, found

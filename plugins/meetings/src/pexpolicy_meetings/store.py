@@ -157,14 +157,6 @@ class Stored(NamedTuple):
     """``None`` for a new one, and for one that was cancelled before."""
 
 
-class Page(NamedTuple):
-    """Some meetings of a tenant, in the order of their start."""
-
-    items: list[Meeting]
-    next: Place | None
-    """Where the next page begins."""
-
-
 class IdempotencyKey(NamedTuple):
     """The key of a request that creates a meeting, and the text of its body."""
 
@@ -221,8 +213,8 @@ class MeetingStore:
         series: str = "",
         limit: int = 100,
         after: Place = FIRST,
-    ) -> Page:
-        """Return a page of meetings that are at least partly within a time.
+    ) -> tuple[list[Meeting], Place | None]:
+        """Return meetings that are at least partly within a time, and where the next ones begin.
 
         ``state`` ``open`` and ``running`` have the same ones.
         """
@@ -230,7 +222,7 @@ class MeetingStore:
         arguments = tenant, since, until, *after, self._clock(), series, limit + 1
         found = list(self._meetings(await self._tables.read(sql, *arguments)))
         last = found[limit - 1] if len(found) > limit else None
-        return Page(found[:limit], None if last is None else (last.start, last.id))
+        return found[:limit], None if last is None else (last.start, last.id)
 
     async def closed(self, since: float) -> list[Meeting]:
         """Return the meetings of all tenants that have closed or were cancelled since a time."""
@@ -332,9 +324,7 @@ class MeetingStore:
 
     async def _taken(self, meeting: Meeting) -> set[str]:
         """Return the user parts of aliases that other meetings have at that time."""
-        if not meeting.is_held:
-            return set()
-        names = _names(meeting)
+        names = _names(meeting) if meeting.is_held else []
         at = meeting.tenant, meeting.id, meeting.opens, meeting.closes
         rows = await self._tables.read(_TAKEN.format(_numbered(5, len(names))), *at, *names)
         return {name for (name,) in rows}
