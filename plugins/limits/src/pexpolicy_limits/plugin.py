@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from aiohttp import web
 from typing_extensions import override
 
 from pexpolicy import (
@@ -254,6 +255,16 @@ class Limits(Plugin[LimitsSettings]):
                 one["peak"] = max(await self._peaks.get(key) or 0, one["now"] or 0)
             found[kind] = {**one, "refused": await self._refused.count(key)}
         return found
+
+    @override
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Serve the limits of each tenant, and their use, as JSON."""
+        yield web.get("/", self._show)
+
+    async def _show(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {"tenants": {n: await self._report(n) for n in self.settings.tenants}}
+        )
 
     @override
     async def status(self) -> Mapping[str, object]:

@@ -1,0 +1,164 @@
+"""The pages Servers, Live and limits, and Meetings: what the admin listener says now."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aiohttp import hdrs, web
+
+from pexpolicy_console.context import console_of
+from pexpolicy_console.forms import form_of
+from pexpolicy_console.pages.page import Page, record, record_view, render
+from pexpolicy_console.roles import Role
+
+COMPARED = ("version", "plugins", "policy_hash", "bundle")
+"""What all servers of a fleet have to have in common."""
+MAX_SERVICES = 20
+DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+
+
+def compared(servers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return servers with the names of what is unusual in ``odd``, those first."""
+    known = [one for one in servers if not one["silent"]]
+    usual = {
+        key: Counter(str(one[key]) for one in known).most_common(1)[0][0]
+        for key in COMPARED
+        if known
+    }
+    rows = []
+    for one in servers:
+        odd = {key for key in usual if not one["silent"] and str(one[key]) != usual[key]}
+        rows.append({**one, "odd": odd, "is_odd": bool(odd or one["silent"] or one["refused"])})
+    return sorted(rows, key=lambda one: (not one["is_odd"], one["instance"] or one["url"]))
+
+
+async def servers(request: web.Request) -> web.StreamResponse:
+    """Show whether the servers of the policy decide alike, and where they differ."""
+    found, problem = await console_of(request).server.ask("/fleet")
+    rows = compared(found["servers"]) if found else []
+    return render(
+        request,
+        "servers.html",
+        servers=rows,
+        policies=len({one["policy_hash"] for one in rows if one["policy_hash"]}),
+        differences=found["differences"] if found else [],
+        problem=problem,
+        at=time.time(),
+    )
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """Show how many people are in which service, and how full each tenant is."""
+    server = console_of(request).server
+    counts, problem = await server.ask("/plugins/live/")
+    stale, _ = await server.ask("/plugins/live/stale")
+    limits, _ = await server.ask("/plugins/limits/")
+    tenants = counts["tenants"] if counts else {}
+    limited = limits["tenants"] if limits else {}
+    rows = [
+        _tenant(name, tenants.get(name, {}), limited.get(name, {})) for name in tenants | limited
+    ]
+    services = sorted(counts["services"].items(), key=_people) if counts else []
+    total: Counter[str] = Counter()
+    for _, one in services:
+        total.update(one)
+    return render(
+        request,
+        "live.html",
+        problem=problem,
+        counts=counts,
+        causes=stale["stale"] if stale else [],
+        total=total,
+        refused=sum(row["refused"] for row in rows),
+        has_limits=bool(limits),
+        tenants=sorted(rows, key=lambda row: (-row["fill"], row["name"])),
+        services=services[:MAX_SERVICES],
+        left_out=max(len(services) - MAX_SERVICES, 0),
+    )
+
+
+def _people(item: tuple[str, Mapping[str, int]]) -> tuple[int, str]:
+    return -item[1]["participants"], item[0]
+
+
+def _tenant(name: str, now: Mapping[str, int], limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a tenant; ``fill`` is 1 where its limit is reached."""
+    people = limits.get("participants") or {}
+    count = people.get("now", now.get("participants", 0))
+    soft, hard = people.get("soft"), people.get("hard")
+    most = hard or soft
+    state = "within" if most else ""
+    if hard and count >= hard:
+        state = "full"
+    elif soft and count >= soft:
+        state = "over the soft limit"
+    return {
+        "name": name,
+        "now": count,
+        "soft": soft,
+        "hard": hard,
+        "state": state,
+        "fill": count / most if most else 0.0,
+        "meetings": (limits.get("meetings") or {}).get("now"),
+        "waiting": now.get("waiting"),
+        "peak": people.get("peak"),
+        "refused": sum(int(one.get("refused") or 0) for one in limits.values()),
+    }
+
+
+async def meetings(
+    request: web.Request, pins: Mapping[str, Any] | None = None
+) -> web.StreamResponse:
+    """Show the meetings of a day, and after a click the PINs of one."""
+    day = request.query.get("day", "today")
+    now = datetime.now(UTC)
+    start = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(DAYS.get(day, 0))
+    end = start + timedelta(1)
+    period = urlencode({"from": start.isoformat(), "to": end.isoformat()})
+    found, problem = await console_of(request).server.ask(f"/plugins/meetings/meetings?{period}")
+    record_view(request, day=day)
+    rows = [_meeting(one, start) for one in found["items"]] if found else []
+    return render(
+        request,
+        "meetings.html",
+        day=day,
+        days=DAYS,
+        problem=problem,
+        meetings=sorted(rows, key=lambda one: str(one["start"])),
+        running=sum(one["state"] == "running" for one in rows),
+        now_at=100 * (now - start) / timedelta(1),
+        pins=pins,
+    )
+
+
+def _meeting(found: dict[str, Any], day: datetime) -> dict[str, Any]:
+    """Return a meeting with its place on the axis of a day, in percent."""
+    places = []
+    for name in ("start", "end"):
+        share = (datetime.fromisoformat(found[name]) - day) / timedelta(1)
+        places.append(100 * min(max(share, 0.0), 1.0))
+    width = max(places[1] - places[0], 0.5)
+    return {"title": "", "name": "", "people": 0, **found, "left": places[0], "width": width}
+
+
+async def pins(request: web.Request) -> web.StreamResponse:
+    """Show the PINs of one meeting, which is recorded here and in the audit."""
+    form = form_of(request)
+    tenant, meeting = form.get("tenant", ""), form.get("id", "")
+    record(request, "pins_shown", tenant=tenant, meeting=meeting)
+    path = f"/plugins/meetings/tenants/{quote(tenant, safe='')}/meetings/{quote(meeting, safe='')}"
+    found, problem = await console_of(request).server.ask(f"{path}?pins=true")
+    return await meetings(request, {"id": meeting, "problem": problem, **(found or {})})
+
+
+PAGES = (
+    Page("/servers", servers, "Servers"),
+    Page("/live", live, "Live and limits", plugin="live"),
+    Page("/meetings", meetings, "Meetings", Role.OPERATOR, plugin="meetings"),
+    Page("/meetings", pins, "", Role.ADMIN, hdrs.METH_POST),
+)
