@@ -51,8 +51,8 @@ PATHS = {
     "plugins": "/plugins",
     "plugin": "/plugins/rules",
     "nodes": "/nodes",
-    "configuration": "/configuration",
-    "reload": "/configuration/reload",
+    "configuration": "/changes",
+    "reload": "/changes/reload",
     "audit": "/audit",
     "not-found": "/no-such-page",
 }
@@ -97,7 +97,7 @@ def break_file(running: company.Company) -> None:
     """Leave an error in the configuration, and wait until the server has refused it."""
     config = running.config
     config.write_text(config.read_text().replace("priority = 15", 'priority = "soon"', 1))
-    while "Problems of the last reload" not in running.console.get("/configuration").text:
+    while "Problems of the last reload" not in running.console.get("/changes").text:
         time.sleep(0.2)
 
 
@@ -182,7 +182,7 @@ def main() -> int:
         browser.chromium() as chromium,
         company.running(Path(folder)) as running,
     ):
-        running.console.log_in().get("/configuration")  # so it knows what was in force
+        running.console.log_in().get("/changes")  # so it knows what was in force
         pages = {**PATHS, **prepare(running)}
         for theme in THEMES:
             context = logged_in(chromium, running, theme)
@@ -202,7 +202,7 @@ def main() -> int:
         for theme in THEMES:
             context = logged_in(chromium, running, theme)
             page = context.new_page()
-            for name, path in (("overview-broken", "/"), ("broken", "/configuration")):
+            for name, path in (("overview-broken", "/"), ("broken", "/changes")):
                 take(page, name, theme, path)
             context.close()
     sys.stdout.write(f"{len(list(TARGET.glob('*.png')))} screenshots in {TARGET}\n")

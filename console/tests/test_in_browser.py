@@ -25,8 +25,8 @@ PATHS = (
     "/plugins",
     "/plugins/rules",
     "/nodes",
-    "/configuration",
-    "/configuration/reload",
+    "/changes",
+    "/changes/reload",
     "/audit",
 )
 SECRETS = ("482913", "170356", "551204")
@@ -118,7 +118,7 @@ def test_pages_without_a_server_and_without_calls_are_accessible(
             complaints += [f"{path}: {text}" for text in browser.violations(page)]
             if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
                 complaints.append(f"{path} is wider than {NARROW['width']} pixels")
-        page.goto("/configuration")
+        page.goto("/changes")
         assert "Unknown while the server does not answer" in page.inner_text("main")
         context.close()
     assert not complaints
@@ -206,12 +206,12 @@ def test_a_page_is_readable_without_script(setup: Setup) -> None:
 def test_roles_reach_their_pages_only(setup: Setup) -> None:
     console = setup.company.console
     for role, forbidden in (
-        ("viewer", ("/try", "/who", "/audit/download", "/configuration/reload")),
-        ("operator", ("/configuration/reload",)),
+        ("viewer", ("/try", "/who", "/audit/download", "/changes/reload", "/changes/back")),
+        ("operator", ("/changes/reload", "/changes/back")),
     ):
         console.log_in(role)
         assert [console.get(path).status for path in forbidden] == [403] * len(forbidden)
-        assert console.post("/configuration/reload").status == 403
+        assert console.post("/changes/reload").status == 403
     console.log_in("viewer")
     assert console.post("/audit/verify").status == 403
 
@@ -220,10 +220,10 @@ def test_an_admin_reloads_after_a_confirmation_that_says_what_changes(setup: Set
     config = setup.company.config
     context = setup.context("admin")
     page = context.new_page()
-    page.goto("/configuration")
+    page.goto("/changes")
     assert "the same as in force" in page.inner_text("main")
     config.write_text(config.read_text().replace('"Engineering"', '"Research"'))
-    page.goto("/configuration")
+    page.goto("/changes")
     page.get_by_role("link", name="Reload").click()
     page.get_by_role("button", name="Reload now").click()
     page.wait_for_selector("[role=status]")
@@ -239,11 +239,12 @@ def test_the_page_names_what_the_last_reload_changed(setup: Setup) -> None:
     context = setup.context("admin")
     page = context.new_page()
     for _ in range(300):
-        page.goto("/configuration")
-        if "Changed by the last reload" in page.inner_text("main"):
+        page.goto("/changes")
+        if "Assembly" in page.inner_text("main"):
             break
         page.wait_for_timeout(100)
-    assert "Assembly" in page.inner_text("main")
+    row = page.locator("#change").get_by_role("row").filter(has_text="Assembly")
+    assert "Town hall" in row.inner_text()
     context.close()
 
 

@@ -64,7 +64,7 @@ def test_of_many_errors_the_first_are_shown(console: LiveConsole) -> None:
     right = console.config.read_text()
     console.config.write_text(right + "".join(f"[unknown{n}]\n" for n in range(COUNT)))
     try:
-        page = console.get("/configuration").text
+        page = console.get("/changes").text
     finally:
         console.config.write_text(right)
     assert len(re.findall('<li class="bad', page)) == 50

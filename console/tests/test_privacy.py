@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.live_console import LiveConsole, running_console
 from tests.support.server_process import free_port
+from tests.support.waiting import wait_until
 
 CONFIG = """
 [audit]
@@ -45,7 +46,7 @@ def with_more(config: Path, more: str) -> None:
 
 def test_errors_that_name_people_are_counted_for_viewers(console: LiveConsole) -> None:
     with_more(console.config, 'nam = "x"')
-    for path in ("/configuration", "/rooms", "/rules"):
+    for path in ("/changes", "/rooms", "/rules"):
         assert "alice@example.com" in console.log_in("operator").get(path).text, path
         page = console.log_in("viewer").get(path).text
         assert ("alice" in page, "1 not shown to viewers" in page) == (False, True), path
@@ -57,7 +58,7 @@ def test_failures_are_shown_where_requests_are_tried(console: LiveConsole) -> No
     reply = console.get("/who?alias=x")
     assert (reply.status, "alice@example.com" in reply.text) == (200, True)
     reply = console.post("/try", {"request": "x", "parameters": "nothing"})
-    alert = reply.text.partition('role="alert"')[2].partition("</div>")[0]
+    alert = reply.text.rpartition('role="alert"')[2].partition("</div>")[0]
     assert (reply.status, "has no value" in alert, "--set" in alert) == (200, True, False)
 
 
@@ -77,7 +78,7 @@ def test_privacy_applies_as_soon_as_it_is_written(console: LiveConsole) -> None:
     text = console.config.read_text()
     for personal, hides in (("clear", False), ("dropped", True), ("droped", True)):
         console.config.write_text(text.replace('"dropped"', f'"{personal}"'))
-        page = console.log_in("viewer").get("/configuration").text
+        page = console.log_in("viewer").get("/changes").text
         assert ("alice@example.com" in page) != hides, personal
     console.config.write_text(text)
 
@@ -121,9 +122,10 @@ def test_texts_of_the_server_that_name_people_are_hidden_from_viewers(console: L
     with ThreadingHTTPServer(("127.0.0.1", port), _Admin) as server:
         threading.Thread(target=server.serve_forever).start()
         try:
+            wait_until(lambda: "alice: wrong" in console.log_in("operator").get("/changes").text)
             for role, hides in (("operator", False), ("viewer", True)):
                 console.log_in(role)
-                for path in ("/configuration", "/plugins", "/plugins/rooms"):
+                for path in ("/changes", "/plugins", "/plugins/rooms"):
                     assert ("alice" in console.get(path).text) != hides, (role, path)
                 page = console.get("/plugins").text
                 assert "Names of Infinity" in page

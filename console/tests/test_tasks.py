@@ -113,7 +113,7 @@ def test_what_the_edited_file_would_change(user: User) -> None:
     before = rules.read_text()
     rules.write_text(before.replace('"friendly-scanner", ', ""))
     try:
-        user.open("Configuration")
+        user.open("Changes")
         user.click(user.page.get_by_role("button", name="Replay the last day"))
         changes = user.page.get_by_label("Changed answers")
         changes.wait_for()
@@ -128,7 +128,7 @@ def test_what_a_file_that_is_not_in_force_would_change(user: User) -> None:
     config = user.company.config
     following = config.with_name("next.toml")
     following.write_text(config.read_text().replace('name = "Board"', 'name = "Boardroom"'))
-    user.open("Configuration")
+    user.open("Changes")
     choice = user.page.locator("[name=file]")
     names = ["config.toml", "bookings.toml", "next.toml"]
     expect(choice.locator("option")).to_have_text(names)

@@ -24,7 +24,7 @@ VECTORS = (
     "<style>@import '//evil.example/x.css';</style>",
     "<math><mtext><table><mglyph><style><img src=x onerror={0}>",
     "<template><img src=x onerror={0}></template>",
-    "<div hx-get=/configuration/reload hx-trigger=load>x</div>",
+    "<div hx-get=/changes/reload hx-trigger=load>x</div>",
     "<div data-hx-on:load={0}>x</div>",
     "{{{{7*7}}}}{{% raw %}}",
     "${{7*7}}#{{7*7}}",

@@ -18,13 +18,13 @@ from tests.support.waiting import HANG_S
 
 PASSWORD = "canary-console-3Tz8"
 MORE = '\n[[console.users]]\nuser = "vera"\nrole = "admin"\npassword_file = "vera"\n'
-POSTS = ("/logout", "/audit/verify", "/try", "/configuration/reload")
+POSTS = ("/logout", "/audit/verify", "/try", "/changes/reload", "/changes/back", "/changes/replay")
 PROTECTED = (
     *("/", "/decisions", "/decisions/stream", "/try", "/who", "/rooms", "/rules", "/plugins"),
-    *("/plugins/rules", "/nodes", "/configuration", "/configuration/reload", "/audit"),
+    *("/plugins/rules", "/nodes", "/changes", "/changes/reload", "/audit"),
     *("/audit/download", "/audit/verify", "/logout"),
 )
-OF_OPERATORS = ("/try", "/who", "/audit/download", "/audit/verify", "/configuration/reload")
+OF_OPERATORS = ("/try", "/who", "/audit/download", "/audit/verify", "/changes/reload")
 CONFUSIONS: Sequence[Callable[[str], str]] = (
     lambda path: path,
     lambda path: f"/{path}",
@@ -223,7 +223,7 @@ def paths(console: LiveConsole) -> Count:
             is_open = b"<title>Log in" in reply or b"text/css" in reply
             if cookie:
                 is_open |= b"<title>Overview" in reply or b"<title>Decisions" in reply
-                is_open |= b"<title>Audit" in reply or b"<title>Configuration" in reply
+                is_open |= b"<title>Audit" in reply or b"<title>Changes" in reply
             is_found = 200 <= status(reply) < 300 and not is_open and status(reply) != 204
             count.add(is_found, f"{method} {confused} {'viewer' if cookie else ''}: {reply[:60]!r}")
     return count
@@ -232,7 +232,7 @@ def paths(console: LiveConsole) -> Count:
 def headers(console: LiveConsole) -> Count:
     """Send headers that name a user, an address, a path or a method."""
     count = Count("forged headers")
-    for path, spoofed in itertools.product(("/", "/audit/download", "/configuration"), SPOOFED):
+    for path, spoofed in itertools.product(("/", "/audit/download", "/changes"), SPOOFED):
         lines = [f"{name}: {value}" for name, value in spoofed.items()]
         reply = raw(
             console, "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {console.netloc}", *lines])

@@ -109,7 +109,7 @@ PATHS = (
         "/who?alias=board@example.com",
     ),
     *("/who?alias=town-hall@example.com", "/rooms", "/rules", "/plugins", "/plugins/rooms"),
-    *("/plugins/upstream", "/plugins/webhook", "/nodes", "/configuration", "/configuration/reload"),
+    *("/plugins/upstream", "/plugins/webhook", "/nodes", "/changes", "/changes/reload"),
     *("/audit", "/audit/download", "/login", "/no-such-page", "/static/console.js", "/login/oidc"),
     *("/decisions?alias=board", "/decisions?slower=x", "/plugins/no-such"),
 )
@@ -175,7 +175,7 @@ def _shown(server: live_server.Running, console: LiveConsole) -> Iterator[tuple[
     for alias in ("board@example.com", "town-hall@example.com", *(one[11:] for one in decided)):
         for everything in ({}, {"ask_all": "on"}):
             yield f"try {alias}", console.post("/try", {"request": alias, **everything}).body
-    yield "reload", console.post("/configuration/reload").body
+    yield "reload", console.post("/changes/reload").body
     yield "verify", console.post("/audit/verify").body
     for file in console.folder.rglob("*"):
         if file.is_file():

@@ -26,6 +26,7 @@ from pexpolicy.config.loader import load
 from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.settings import Document
 from pexpolicy.config.tenants import Tenants
+from pexpolicy.fleet.last_good import Activation, copy_of, history, last_good
 from pexpolicy.fleet.policy_hash import own_token
 from pexpolicy.models.context import DryRunClock, at_time
 from pexpolicy.models.request import parameters_of

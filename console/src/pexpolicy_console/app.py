@@ -21,10 +21,11 @@ from pexpolicy_console.guard import Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.pages import (
     audit,
-    configuration,
+    changes,
     decision,
     decisions,
     listings,
+    live,
     nodes,
     overview,
     plugins,
@@ -50,13 +51,14 @@ PAGES: tuple[Page, ...] = (
     *listings.PAGES,
     *plugins.PAGES,
     *nodes.PAGES,
-    *configuration.PAGES,
+    *changes.PAGES,
+    *live.PAGES,
     *audit.PAGES,
 )
 """The pages, in any order: the navigation has its own."""
 NAVIGATION = {
     "Calls": ("Overview", "Decisions", "Live and limits", "Meetings"),
-    "Policy": ("Changes", "Configuration", "Rules", "Rooms", "Plugins"),
+    "Policy": ("Changes", "Rules", "Rooms", "Plugins"),
     "Ask": ("Try a request", "Who gets what"),
     "Platform": ("Servers", "Nodes", "Audit"),
 }
@@ -117,8 +119,8 @@ async def _context(request: web.Request) -> dict[str, Any]:
         "is_admin": session is not None and session.role >= Role.ADMIN,
         "hides_names": session is not None and hides_names(request),
         "label": console.config.settings.console.label,
-        "navigation": [] if session is None else _navigation(session.role),
-        "badges": _badges(console.server.last),
+        "navigation": [] if session is None else _navigation(session.role, console.server.last),
+        "badges": _badges(console.server.last) | {"/servers": console.server.odd_servers},
         "now": datetime.now(UTC),
         "server_client": console.server,
         "path": request.path,
@@ -135,9 +137,14 @@ def _badges(status: ServerStatus | None) -> dict[str, int]:
     return {"/plugins": plugins, "/nodes": refused}
 
 
-def _navigation(role: Role) -> list[tuple[str, list[Page]]]:
+def _navigation(role: Role, status: ServerStatus | None) -> list[tuple[str, list[Page]]]:
     """Return the groups of pages that a user of a role may open."""
-    pages = {page.title: page for page in PAGES if page.title and page.role <= role}
+    active = {"", *(one.name for one in status.plugins)} if status is not None else {""}
+    pages = {
+        page.title: page
+        for page in PAGES
+        if page.title and page.role <= role and page.plugin in active
+    }
     return [
         (group, [pages[title] for title in titles if title in pages])
         for group, titles in NAVIGATION.items()

@@ -124,8 +124,8 @@ class Job:
         self._task: asyncio.Task[None] | None = None
         self.progress: Mapping[str, Any] = PROGRESS
         """How far the job is that runs."""
-        self.file = config
-        """The configuration that is asked."""
+        self.name_of_config = config.name
+        """The configuration that is asked: its file, or the policy hash of a kept one."""
         self.started: float | None = None
         """When the running or last job was started; ``None`` before the first."""
         self.last: dict[str, Any] | None = None
@@ -142,8 +142,13 @@ class Job:
         """Start a job, unless one runs."""
         if not self.is_running:
             self.started, self.last, self.problems = time.time(), None, []
-            self.file = self._config.with_name(arguments.get("file", self._config.name))
+            asked = arguments.get("kept") or arguments.get("file")
+            self.name_of_config = asked or self._config.name
             self._task = asyncio.create_task(self._run(arguments))
+
+    def forget(self) -> None:
+        """Forget the last job: its result was used."""
+        self.started, self.last, self.problems = None, None, []
 
     async def cancel(self) -> None:
         """End the job that runs, without a result."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from http import HTTPStatus
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
 
-from pexpolicy.cli.for_console import admin_url, own_token
+from pexpolicy.cli.for_console import ReloadResult, admin_url, own_token
+from pexpolicy.config.outgoing import revealed
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
 
-TIMEOUT = aiohttp.ClientTimeout(total=4.0)
 LOOK_S = 0.5
 """For the header of a page, which is shown all the same."""
-COMMAND_TIMEOUT = aiohttp.ClientTimeout(total=90.0)
-"""The API of Infinity may take 30 seconds for each of two requests."""
+TIMEOUTS = {"GET": aiohttp.ClientTimeout(total=6.0), "POST": aiohttp.ClientTimeout(total=180.0)}
+"""The servers of a fleet are asked for 5 s, and the build of a configuration may take longer."""
+ANSWERS = {"GET": (200,), "POST": (200, 404, 409, 502)}
+"""Statuses of a document; one of what was asked for says what became of it."""
+Document = TypeVar("Document")
+Results = list[ReloadResult | None]
+FLEET_S = 10.0
+"""Time between two looks at the other servers, longer than one takes."""
 MAX_AGE_S = 1.0
 """Age up to which the document is not fetched again."""
 
@@ -39,6 +44,7 @@ class ConfigStatus(_Part, frozen=True):
     problems: list[str] = []
     restart_required: list[str] = []
     changes: list[str] = []
+    state_dir: str = ""
 
 
 class AuditStatus(_Part, frozen=True):
@@ -119,6 +125,14 @@ class ServerStatus(_Part, frozen=True):
     """The sources of events whose platform has commands."""
 
 
+class _Activated(_Part, frozen=True):
+    results: Results
+
+
+class _Disconnected(_Part, frozen=True):
+    result: str
+
+
 class ServerClient:
     """Asks the admin listener of a configuration, or the one on ``port``."""
 
@@ -135,6 +149,10 @@ class ServerClient:
         """When that came, in seconds since 1970."""
         self.silent_since: float | None = None
         """When the server did not answer for the first time since then."""
+        self._comparing: asyncio.Task[None] | None = None
+        self._compared = -FLEET_S
+        self.odd_servers = 0
+        """Servers of the fleet that are silent or have refused a change."""
 
     @property
     def url(self) -> str:
@@ -156,18 +174,9 @@ class ServerClient:
 
     async def disconnect(self, participant: str, author: str) -> str:
         """End the call of a participant; return ``done``, ``gone``, or why it goes on."""
-        settings, token = self._config.settings, self._config.settings.admin_token
-        known = own_token(settings) if token is None else token.get_secret_value()
-        url = f"{self.url}/disconnect/{quote(participant, safe='')}?author={quote(author)}"
-        options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {known}"}, "ssl": False}
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=COMMAND_TIMEOUT, trust_env=False) as session,
-                session.post(url, allow_redirects=False, **options) as response,
-            ):
-                return str(msgspec.json.decode(await response.read())["result"])
-        except (aiohttp.ClientError, OSError, msgspec.DecodeError, LookupError, TypeError) as error:
-            return f"the server does not answer: {describe_network_error(error)}"
+        path = f"/disconnect/{quote(participant, safe='')}?{urlencode({'author': author})}"
+        found, problem = await self._ask(path, _Disconnected, "POST")
+        return problem if found is None else found.result
 
     @property
     def problem(self) -> str:
@@ -178,28 +187,57 @@ class ServerClient:
         """Ask for the status, but wait for it for a moment only."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self.status())
+        is_due = time.monotonic() - self._compared >= FLEET_S
+        if self._config.settings.fleet.servers and is_due:
+            self._compared = time.monotonic()
+            self._comparing = asyncio.create_task(self._compare())
         await asyncio.wait([self._asking], timeout=LOOK_S)
+
+    async def _compare(self) -> None:
+        found, _ = await self.ask("/fleet")
+        if found is not None:
+            odd = [one for one in found["servers"] if one["silent"] or one["refused"]]
+            self.odd_servers = len(odd)
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""
         self._fetched = -MAX_AGE_S
 
+    async def ask(self, path: str) -> tuple[Any, str]:
+        """Return the JSON of a path; ``None`` and why if there is none."""
+        return await self._ask(path, Any)
+
+    async def activate(self, policy_hash: str, author: str) -> tuple[Results, str]:
+        """Go back to a kept configuration; return what the processes of the server did, and why
+        nothing was done.
+        """
+        path = f"/activate/{policy_hash}?{urlencode({'author': author})}"
+        found, problem = await self._ask(path, _Activated, "POST")
+        return ([] if found is None else found.results), problem
+
     async def _fetch(self) -> tuple[ServerStatus | None, str]:
+        return await self._ask("/status", ServerStatus)
+
+    async def _ask(
+        self, path: str, kind: type[Document], method: str = "GET"
+    ) -> tuple[Document | None, str]:
         settings = self._config.settings
         if not settings.admin.enabled:
             return None, "admin.enabled is false, so the server has no status"
-        token = settings.admin_token
-        headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
-        url = f"{self.url}/status"
+        token = revealed(settings.admin_token) or (own_token(settings) if method == "POST" else "")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"{self.url}{path}"
         try:
             # A proxy of the environment is for other networks, and would receive the token.
             async with (
-                aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False) as session,
-                session.get(url, headers=headers, allow_redirects=False, ssl=False) as response,
+                aiohttp.ClientSession(timeout=TIMEOUTS[method], trust_env=False) as session,
+                session.request(
+                    method, url, headers=headers, allow_redirects=False, ssl=False
+                ) as response,
             ):
-                if response.status != HTTPStatus.OK:
-                    return None, f"{url} answers {response.status}"
-                return msgspec.json.decode(await response.read(), type=ServerStatus), ""
+                if response.status not in ANSWERS[method]:
+                    return None, f"{url.partition('?')[0]} answers {response.status}"
+                return msgspec.json.decode(await response.read(), type=kind), ""
         except msgspec.DecodeError as error:
             return None, f"{self.url} is not the admin listener of a pexpolicy server: {error}"
         except (aiohttp.ClientError, OSError) as error:

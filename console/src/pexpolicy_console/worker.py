@@ -25,6 +25,7 @@ import msgspec
 from pexpolicy import Alias
 from pexpolicy.audit.reader import file_and_rotated, raw_lines
 from pexpolicy.cli.for_console import (
+    Activation,
     BuildContext,
     DryRunClock,
     Job,
@@ -36,6 +37,7 @@ from pexpolicy.cli.for_console import (
     doubts,
     faults_in_database,
     grouped,
+    last_good,
     parse_at,
     paths_of,
     policy_from,
@@ -43,7 +45,7 @@ from pexpolicy.cli.for_console import (
     requested,
     run_replay,
 )
-from pexpolicy.config.files import stat_files
+from pexpolicy.config.files import reading, stat_files
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
@@ -52,6 +54,7 @@ from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
 from pexpolicy.isolation.child import Channel, ChildError, parent_socket
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.differences import difference
 from pexpolicy_console.listing import Listing
 
 LOOKED_UP = tuple(name for name in ENDPOINTS if name != "media_location")
@@ -148,6 +151,7 @@ class DryRunWorker:
             "rooms": self._rooms,
             "rules": self._rules,
             "check": self._check,
+            "difference": self._difference,
         }
         try:
             return {"answer": await questions[question](**arguments)}
@@ -209,6 +213,13 @@ class DryRunWorker:
             "changes": await self._disk.changes(active_hash),
         }
 
+    async def _difference(
+        self, folder: str, before: dict[str, Any], after: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Compare two configurations that were kept."""
+        sides = (msgspec.convert(one, Activation) for one in (before, after))
+        return difference(Path(folder), *sides)
+
     async def close(self) -> None:
         """Close the policy."""
         await self._disk.close()
@@ -249,8 +260,12 @@ Tell = Callable[[dict[str, Any]], None]
 """Is told how far a job is."""
 
 
-def replay(config: Path, tell: Tell, since: float, file: str) -> dict[str, Any]:
-    """Replay the audit of a configuration on a file of its folder."""
+def replay(
+    config: Path, tell: Tell, since: float, file: str = "", kept: str = "", folder: str = ""
+) -> dict[str, Any]:
+    """Replay the audit of a configuration on a file of its folder, or on the files that are
+    ``kept`` in the ``folder`` by their policy hash.
+    """
     audit = ConfigFile(config).audit
     if audit is None:
         raise InvalidRequestError("the audit goes to standard output: there is no file of calls")
@@ -264,8 +279,12 @@ def replay(config: Path, tell: Tell, since: float, file: str) -> dict[str, Any]:
             progress = {"records": records, "share": share, "changed": counts.changed}
             tell({"progress": progress})
 
-    job = Job(config.with_name(file), since=since)
-    done = run_replay(files_since(audit, since), job, with_rotated=False, progress=on_progress)
+    found = last_good(Path(folder), config, kept) if kept else None
+    if kept and found is None:
+        raise InvalidRequestError(f"{kept} is not kept any more")
+    job = Job(config.with_name(file or config.name), since=since)
+    with reading(None if found is None else found[1]):
+        done = run_replay(files_since(audit, since), job, with_rotated=False, progress=on_progress)
     result = replay_as_json(done)
     groups = result["groups"]
     left_out = max(len(groups) - MAX_GROUPS, 0)

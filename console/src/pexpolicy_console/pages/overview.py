@@ -70,7 +70,7 @@ def attention(status: ServerStatus, *, hides_names: bool = False) -> list[Notice
     found = [Notice(f"not ready: {reason}") for reason in status.not_ready_reasons]
     if not status.config.last_reload_successful:
         problems = "see Configuration" if hides_names else "; ".join(status.config.problems)
-        found.append(Notice(f"the last reload was refused: {problems}", "/configuration"))
+        found.append(Notice(f"the last reload was refused: {problems}", "/changes"))
     audit = status.audit
     if audit.lost or (audit.status and audit.status != "healthy"):
         text = f"audit {audit.status}, {audit.lost} lines lost: {audit.problem or ''}"

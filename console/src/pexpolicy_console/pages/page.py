@@ -30,6 +30,8 @@ class Page:
     title: str = ""
     role: Role = Role.VIEWER
     method: str = hdrs.METH_GET
+    plugin: str = ""
+    """The plugin that has to be active."""
 
 
 def render(
