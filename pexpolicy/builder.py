@@ -62,12 +62,11 @@ def build_policy(
     root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
-    live = LiveValues()
+    live = LiveValues(has_events=settings.events is not None)
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
         names = _names(settings, sources, problems := [*problems])
-        platforms = _platforms(settings, names)
-        live.platforms = platforms if settings.events is not None else {}
+        platforms = live.platforms = _platforms(settings, names)
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]

@@ -89,7 +89,9 @@ class LiveValues:
     ``live.``, and for other plugins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_events: bool = True) -> None:
+        self.has_events = has_events
+        """Whether events are received."""
         self.used: set[str] = set()
         """The keys of the conditions."""
         self.read: Callable[[Any, str], int | bool | None] | None = None

@@ -40,11 +40,14 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
         settings["key_file"] = "key"
 
     @asynccontextmanager
-    async def started(plugins: dict[str, Any] | None = None, **more: Any) -> AsyncIterator[Servers]:
+    async def started(
+        plugins: dict[str, Any] | None = None, tables: dict[str, Any] | None = None, **more: Any
+    ) -> AsyncIterator[Servers]:
         meetings = {"settings": {**settings, **more}, "on_error": "reject"}
         document = {
             "shared": {"timeout": 4.5, **shared},
             "plugins": {"meetings": meetings, **(plugins or {})},
+            **(tables or {}),
         }
         checked = from_document(document, tmp_path / "config.toml")
         servers = Servers()

@@ -1,12 +1,13 @@
 """Meetings while people are in them: answers that stay, the meeting before, and the end."""
 
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
+from pexpolicy.testing import ManagementApi, Simulator
 from pexpolicy_live import Live
 from pexpolicy_meetings.meeting import Fault
 from pexpolicy_meetings.store import Stored
@@ -85,29 +86,25 @@ async def test_a_room_has_its_name_alone(start: Any, room: str) -> None:
         assert isinstance(await servers.put(aliases=["81@acme.example.com"]), Stored)
 
 
-async def test_a_meeting_disconnects_its_own_conference(start: Any) -> None:
-    ended: list[str] = []
-    running = [{"id": "u-1", "name": "812345678", "tag": "t=acme&m=crm-7"}]
-    other = {"id": "u-2", "name": "812345678", "tag": "t=acme&m=crm-8"}
-
-    async def status(request: web.Request) -> web.Response:
-        assert request.query["name"] == "812345678"
-        return web.json_response({"objects": [*running, other]})
-
-    async def disconnect(request: web.Request) -> web.Response:
-        ended.append((await request.json())["conference_id"])
-        running.clear()
-        return web.json_response({"status": "success"}, status=202)
-
-    app = web.Application()
-    app.router.add_get("/api/admin/status/v1/conference/", status)
-    app.router.add_post("/api/admin/command/v1/conference/disconnect/", disconnect)
-    async with TestServer(app) as node, start(infinity={"url": str(node.make_url("/"))}) as servers:
-        await servers.put(at_end="disconnect")
-        for time, expected in (("09:59:59", []), ("10:00:00", ["u-1"]), ("10:01:00", ["u-1"])):
-            servers.now = at(time)
-            await servers.plugin().ending.run(servers.now)
-            assert ended == expected
+async def test_a_meeting_disconnects_its_own_conference(start: Any, tmp_path: Path) -> None:
+    calls = Simulator(random.Random(1))
+    own, api = calls.join("812345678", "sip", tag="t=acme&m=crm-7"), ManagementApi(calls)
+    (tmp_path / "of-api").write_text(api.password)
+    login = {"user": "reader", "password_file": "of-api"}
+    login |= {"command_user": "commander", "command_password_file": "of-api"}
+    async with api.serving() as url:
+        source = {"driver": "infinity", "url": url, **login}
+        tables = {"sources": {"mgr": source}, "infinity": {"source": "mgr"}}
+        async with start(tables=tables) as servers:
+            await servers.put(at_end="disconnect")
+            for time, is_in in (("09:59:59", True), ("10:00:00", False)):
+                servers.now = at(time)
+                await servers.plugin().end()
+                assert bool(own.service) == is_in
+            after = calls.join("812345678", "sip", tag="t=acme&m=crm-8")
+            servers.now = at("10:01:00")
+            await servers.plugin().end()
+            assert after.service
 
 
 async def test_a_meeting_can_end_early_and_open_again(start: Any) -> None:

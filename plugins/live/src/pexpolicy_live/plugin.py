@@ -77,7 +77,7 @@ class Live(Plugin[LiveSettings]):
         values = live_values()
         values.read, values.report = self._value, self._report
         inbox, runs = Inbox(), Store("repairs", float)
-        for name, api in values.platforms.items():
+        for name, api in values.platforms.items() if values.has_events else ():
             known = self._known, self._stale_since, self._tenant_of
             made = Repair(name, api, *known, inbox, runs)
             schedule(made.run_if_due, every=TICK_S, once_per="fleet", name=f"repair {name}")

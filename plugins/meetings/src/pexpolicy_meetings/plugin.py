@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-import aiohttp
 from aiohttp import web
 from msgspec.structs import replace
 from typing_extensions import override
@@ -28,78 +27,27 @@ from pexpolicy import (
     schedule,
     wall_clock,
 )
-from pexpolicy.config.outgoing import HttpSettings
 from pexpolicy.config.schema.plugins import TenantTable
-from pexpolicy.conformance.replies import client_session
 from pexpolicy.events import Event, ParticipantEvent
 from pexpolicy.matching import live_values
 from pexpolicy_meetings.api import Api
 from pexpolicy_meetings.meeting import DAY_S, Invitation, Meeting, rfc3339, service_of, service_tag
 from pexpolicy_meetings.pins import Pins
-from pexpolicy_meetings.settings import MeetingsSettings, TenantOf, known_tenants
+from pexpolicy_meetings.settings import MeetingsSettings, known_tenants
 from pexpolicy_meetings.store import MeetingStore
 
 UNKNOWN = metrics.counter("unknown", "Calls to aliases of tenants that no meeting has.")
 SWEEP_S = 3600.0
+END_S = 15.0
+TRIED_S = 300.0
+"""Seconds after the end of a meeting in which its conference is looked for."""
 MAX_KNOWN = 10_000
 V = TypeVar("V")
 MAX_PEOPLE = 16
 """People of one invitation who are remembered."""
 PRESENT = ("conference", "lecture")
 """Service types of somebody who is in a meeting."""
-EVERY_S = 15.0
-TRIED_S = 300.0
-"""Seconds after the end of a meeting in which its conference is looked for."""
-STATUS = "/api/admin/status/v1/conference/"
-COMMAND = "/api/admin/command/v1/conference/disconnect/"
 ROLES = {"host": "chair", "guest": "guest"}
-
-
-class Ending:
-    """Ends the conferences of meetings that have closed, if ``at_end`` is ``disconnect``."""
-
-    def __init__(
-        self, settings: HttpSettings, store: MeetingStore, tenants: Mapping[str, TenantOf]
-    ) -> None:
-        self._settings = settings
-        self._tls = settings.tls()
-        self._store = store
-        self._tenants = tenants
-        self._done: set[str] = set()
-        """The versions of closed meetings whose conference was found to be over."""
-        self._log = get_logger()
-
-    async def run(self, now: float) -> None:
-        """Disconnect the conferences of meetings that have closed; failures are tried again."""
-        closed = await self._store.closed(now - TRIED_S)
-        due = [one for one in closed if one.at_end == "disconnect" and one.tenant in self._tenants]
-        self._done &= {one.version for one in due}
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
-        headers = self._settings.authorization()
-        connector = aiohttp.TCPConnector(limit=1, ssl=self._tls)
-        async with client_session(connector, timeout, headers=headers) as session:
-            for meeting in due:
-                if meeting.version not in self._done and await self._end(session, meeting):
-                    self._done.add(meeting.version)
-
-    async def _end(self, session: aiohttp.ClientSession, meeting: Meeting) -> bool:
-        """Disconnect the conference of a meeting; return whether none is left."""
-        base = self._settings.url.rstrip("/")
-        query = {"name": meeting.name, "limit": "100"}
-        async with session.get(base + STATUS, params=query, allow_redirects=False) as response:
-            response.raise_for_status()
-            found = (await response.json()).get("objects", [])
-        # The next meeting of that name may have begun.
-        tag = service_tag(meeting, self._tenants[meeting.tenant])
-        running = [one["id"] for one in found if one["name"] == meeting.name and one["tag"] == tag]
-        for conference in running:
-            body = {"conference_id": conference}
-            async with session.post(base + COMMAND, json=body, allow_redirects=False) as response:
-                if response.status != 404:  # noqa: PLR2004 - it has ended meanwhile
-                    response.raise_for_status()
-            self._log.info("meeting disconnected", tenant=meeting.tenant, meeting=meeting.id)
-        # Without live nobody tells who is in it: it is looked for until the time is over.
-        return not running and self._store.participants(meeting.name) == 0
 
 
 class Meetings(Plugin[MeetingsSettings]):
@@ -130,9 +78,12 @@ class Meetings(Plugin[MeetingsSettings]):
         """Alias and person of the calls to invitations, by ``uuid``."""
         self._calls_seen: OrderedDict[str, tuple[str, str] | None] = OrderedDict()
         schedule(self.store.sweep, every=SWEEP_S, once_per="fleet", name="sweep")
-        if settings.infinity is not None:
-            self.ending = Ending(settings.infinity, self.store, self.tenants)
-            schedule(self._end, every=EVERY_S, once_per="fleet", name="end")
+        found = live_values().platforms.values()
+        self._platforms = [one for one in found if one.has_commands]
+        self._ended: set[str] = set()
+        """The versions of closed meetings whose conference was found to be over."""
+        if self._platforms:
+            schedule(self.end, every=END_S, once_per="fleet", name="end")
 
     @override
     def api_routes(self) -> Iterable[web.RouteDef]:
@@ -150,8 +101,26 @@ class Meetings(Plugin[MeetingsSettings]):
         await self.store.open()
         yield
 
-    async def _end(self) -> None:
-        await self.ending.run(self.clock())
+    async def end(self) -> None:
+        """End the conferences of meetings that have closed, where ``at_end`` is ``disconnect``."""
+        closed = await self.store.closed(self.clock() - TRIED_S)
+        due = [one for one in closed if one.at_end == "disconnect" and one.tenant in self.tenants]
+        self._ended &= {one.version for one in due}
+        for meeting in due:
+            if meeting.version not in self._ended and await self._end(meeting):
+                self._ended.add(meeting.version)
+
+    async def _end(self, meeting: Meeting) -> bool:
+        """End the conference of a meeting; return whether none is left."""
+        # The next meeting of that name may have begun.
+        tag, results = service_tag(meeting, self.tenants[meeting.tenant]), list[str]()
+        for platform in self._platforms:
+            results += await platform.end_conferences(meeting.name, tag)
+        for result in results:
+            more = {"tenant": meeting.tenant, "meeting": meeting.id, "result": result}
+            get_logger().info("meeting ended", **more)
+        # Without live nobody tells who is in it: it is looked for until the time is over.
+        return not results and self.store.participants(meeting.name) == 0
 
     # ---- calls
 

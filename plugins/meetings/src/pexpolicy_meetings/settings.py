@@ -16,7 +16,6 @@ from pexpolicy import (
     SettingsError,
     Tenants,
 )
-from pexpolicy.config.outgoing import HttpSettings
 from pexpolicy.config.schema.plugins import InfinityTable, TenantTable
 from pexpolicy.endpoints.object_names import ObjectNames
 
@@ -72,10 +71,6 @@ class MeetingsSettings(PluginSettings):
     key: Secret | None = None
     """The key with which PINs are encrypted in the database, at least 32 characters. Without it,
     SQLite has one in the state folder; PostgreSQL needs it on each server.
-    """
-    infinity: HttpSettings | None = None
-    """The Management Node, with an account that may end conferences: meetings whose `at_end` is
-    `disconnect` end there.
     """
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Days after its end, or after it was cancelled, that a meeting is deleted."""
