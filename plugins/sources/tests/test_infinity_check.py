@@ -39,12 +39,18 @@ user = "reader"
 [infinity]
 source = "mgr"
 locations = ["Oslo"]
+[[plugins.rules.settings.rules]]
+name = "Avatars of others"
+endpoint = "service_configuration"
+when.local_alias = "nobody@example.com"
+then.action = "reject"
 [plugins.rooms.settings.rooms."clinic@example.com"]
 name = "Clinic"
 service_tag = ""
 pin = "048215"
 ivr_theme_name = "Acme"
 """
+SINK = "http://127.0.0.1:8123/api/pexip/events/v1"
 Change = Callable[[ManagementApi], object]
 
 
@@ -60,13 +66,15 @@ def right() -> ManagementApi:
         "enable_service_lookup": True, "enable_participant_lookup": False,
     })  # fmt: skip
     (sink,) = api.add("event_sink", {
-        "name": "sink", "url": "http://127.0.0.1:8123/api/pexip/events/v1", "username": "",
+        "name": "sink", "url": SINK, "username": "",
     })  # fmt: skip
     api.add("system_location", {"name": "Oslo", "policy_server": profile, "event_sinks": [sink]})
     (room,) = api.add("conference", {"name": "Local", "pin": "", "aliases": []})
     api.add("conference_alias", {"alias": "local@example.com", "conference": room})
     api.add("worker_vm", {"name": "node", "address": "10.44.0.9"})
     api.add("device", {"alias": "desk@example.com"})
+    api.add("gateway_routing_rule", {"name": "out", "match_string": ".*@other", "enable": True})
+    api.add("gateway_routing_rule", {"match_string": "("}, {"match_string": ".*", "enable": False})
     api.add("global", {"min_pin_length": 6})
     api.objects["status/alarm"] = []
     return api
@@ -129,6 +137,19 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
             changed("policy_server", enable_service_lookup=False, enable_avatar_lookup=True),
             "profile",
             "rooms is never asked",
+        ),
+        (changed("policy_server", enable_internal_service_policy=True), "profile", "may change"),
+        (added("event_sink", name="b", url=SINK), "events", "no location has it"),
+        (
+            changed("event_sink", url="https://127.0.0.1:8123/x", verify_tls_certificate=False),
+            "events",
+            "verify_tls_certificate is off",
+        ),
+        (changed("device", alias="Clinic@example.com"), "alias", "answers calls to it"),
+        (
+            added("gateway_routing_rule", name="all", match_string=".*@example\\.com"),
+            "alias",
+            "1 of our aliases, such as clinic@example.com",
         ),
         (changed("system_location", policy_server=None), "location", "no policy profile"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sys
 from collections import defaultdict
@@ -52,11 +53,19 @@ LOOKUPS = {
     "registration_alias": "enable_registration_lookup",
 }
 """The switch of a policy profile for each request."""
+CHANGES = {
+    "service_configuration": ("enable_internal_service_policy",),
+    "participant_properties": ("enable_internal_participant_policy",),
+    "media_location": ("enable_internal_media_location_policy",),
+    "participant_avatar": ("prefer_local_avatar_configuration",),
+}
+"""Switches by which Infinity changes or replaces the answer to a request."""
 READ: dict[str, Api] = dict.fromkeys(
     ("policy_server", "event_sink", "system_location", "conference", "conference_alias", "device"),
     "configuration",
 )
-READ |= {"worker_vm": "configuration", "global": "configuration", "alarm": "status"}
+READ |= dict.fromkeys(("gateway_routing_rule", "worker_vm", "global"), "configuration")
+READ |= {"alarm": "status"}
 COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
 """Fields that a room of Infinity and a service of ours share."""
 PEOPLE = {f"participant_{what}" for what in ("connected", "updated", "disconnected")}
@@ -125,6 +134,7 @@ class Check:
             "events": self._of_events(),
             "node": self._of_nodes(),
             "name": self._of_names(),
+            "alias": self._of_gateways(),
         }.items():
             found += (Finding(name, *row) for row in rows)
         for others in (self._of_rooms(), self._of_devices()):
@@ -157,15 +167,23 @@ class Check:
             asked = [kind for kind, switch in LOOKUPS.items() if profile.get(switch)]
             yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
             for kind, switch in LOOKUPS.items() if asked else ():
-                links = self._policy.chains[kind].links
-                plugins = ", ".join(dict.fromkeys(link.plugin for link in links))
+                plugins = self._plugins(kind)
                 if plugins and switch in profile and kind not in asked:
                     yield "warning", name, f"{switch} is off: {plugins} is never asked for {kind}"
                 if not plugins and kind in asked:
                     yield "note", name, f"{switch} is on, and no plugin answers {kind}"
-            for key in (key for key in profile if profile[key] is True):
-                if key.startswith(("enable_internal_", "prefer_local_")):
-                    yield "note", name, f"{key} is on: Infinity may change answers"
+                for key in CHANGES.get(kind, ()) if plugins and kind in asked else ():
+                    if profile.get(key):
+                        yield "warning", name, f"{key} is on: Infinity may change our answers"
+
+    def _plugins(self, kind: str) -> str:
+        """Return the plugins that may answer a request, by their rules if they have any."""
+        found = dict.fromkeys(link.plugin for link in self._policy.chains[kind].links)
+        for plugin in self._policy.plugins:
+            rules = getattr(plugin.instance, "rule_summaries", None)
+            if rules is not None and not any(kind in one.endpoints for one in rules()):
+                found.pop(plugin.name, None)
+        return ", ".join(found)
 
     def _of_address(self, row: Row, more: str) -> Found:
         """Yield whether a URL is right; that of an event sink ends in ``more``."""
@@ -284,6 +302,19 @@ class Check:
             least, ours = row.get("min_pin_length"), declared.min_pin_length
             if isinstance(least, int) and least > ours:
                 yield "warning", "min_pin_length", f"is {least}, and {ours} under [infinity]"
+
+    def _of_gateways(self) -> Found:
+        """Yield the rules of Infinity that match aliases of our rooms."""
+        plugins = [one.instance for one in self._policy.plugins]
+        ours = [one.alias for plugin in plugins for one in getattr(plugin, "room_entries", tuple)()]
+        for rule in self._objects["gateway_routing_rule"]:
+            with suppress(re.error):
+                matches = re.compile(str(rule.get("match_string")), re.IGNORECASE).fullmatch
+                found = [alias for alias in ours if matches(alias)]
+                if found and rule.get("enable") is not False:
+                    text = f"matches {len(found)} of our aliases, such as {found[0]}"
+                    text += ": it is used where we do not answer"
+                    yield "warning", str(rule.get("name")), text
 
     def _aliases(self) -> Iterator[tuple[Row, set[str]]]:
         """Yield the rooms of Infinity with their aliases."""
