@@ -16,6 +16,7 @@ from pexpolicy.audit.reader import recent_peers
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.audit.verify import Verification
+from pexpolicy.background.shared import shared_state
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.audit import faults_in_database, parse_time, paths_of
 from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import threading
@@ -17,6 +18,8 @@ from pexpolicy.config.files import open_own
 MAX_BYTES = 1 << 26
 """Size of the file from which on it is renamed to ``.1``, and the older one is removed."""
 
+MAX_READ = 1 << 20
+"""Bytes of each file that are read for the page."""
 _LOGIN = re.compile(rb'"event":"login","user":"(?:[^"\\]|\\.)*","peer":"([^"\\]{2,64})"')
 
 
@@ -54,6 +57,19 @@ class ActionLog:
         except OSError as error:
             msg = f"The console's own audit cannot be written: {error.strerror or error}."
             raise ActionLogError(msg) from error
+
+    def recent(self, user: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the last lines, or those of a user, the latest first; raises ``OSError``."""
+        found: list[dict[str, Any]] = []
+        for path in (self.path, self.path.with_name("actions.jsonl.1")):
+            with suppress(FileNotFoundError), os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - MAX_READ, 0))
+                for line in reversed(file.read().splitlines()):
+                    with suppress(ValueError):  # the first one may be cut
+                        one = json.loads(line)
+                        if user in ("", one["user"]):
+                            found.append(one)
+        return found[:limit]
 
     def recent_logins(self) -> set[str]:
         """Return the addresses of the last logins."""

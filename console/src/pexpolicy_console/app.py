@@ -21,6 +21,7 @@ from pexpolicy_console.guard import Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.pages import (
     audit,
+    blocks,
     changes,
     decision,
     decisions,
@@ -51,6 +52,7 @@ PAGES: tuple[Page, ...] = (
     *listings.PAGES,
     *plugins.PAGES,
     *nodes.PAGES,
+    *blocks.PAGES,
     *changes.PAGES,
     *live.PAGES,
     *audit.PAGES,
@@ -58,7 +60,7 @@ PAGES: tuple[Page, ...] = (
 """The pages, in any order: the navigation has its own."""
 NAVIGATION = {
     "Calls": ("Overview", "Decisions", "Live and limits", "Meetings"),
-    "Policy": ("Changes", "Rules", "Rooms", "Plugins"),
+    "Policy": ("Changes", "Rules", "Rooms", "Plugins", "Blocked"),
     "Ask": ("Try a request", "Who gets what"),
     "Platform": ("Servers", "Nodes", "Audit"),
 }

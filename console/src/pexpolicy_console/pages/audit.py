@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from aiohttp import hdrs, web
 
 from pexpolicy.audit.reader import file_and_rotated, open_file, raw_lines
-from pexpolicy_console.context import console_of
+from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.index.audit_files import UNREADABLE
-from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.periods import moment
 from pexpolicy_console.roles import Role
 
@@ -81,6 +81,11 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
     console = console_of(request)
     path = console.config.audit
     server, server_problem = await console.server.status()
+    accesses: list[dict[str, Any]] | None = None
+    user = request.query.get("user", "")
+    if request[SESSION].role >= Role.ADMIN:
+        record_view(request, access_log=user or "all")
+        accesses = await asyncio.to_thread(console.actions.recent, user)
     files = [] if path is None else await asyncio.to_thread(files_of, path)
     return render(
         request,
@@ -94,6 +99,8 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
         files=files,
         total=sum(file.size for file in files),
         verification=console.verification,
+        accesses=accesses,
+        user=user,
         since=request.query.get("since", "today"),
         until=request.query.get("until", ""),
     )
