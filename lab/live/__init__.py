@@ -1,0 +1,1 @@
+"""Live counts and limits while all is killed, frozen or flooded, and what they cost."""
