@@ -153,14 +153,7 @@ class Nodes:
         connection.close()
 
 
-async def run(
-    folder: Path,
-    kind: str,
-    clients: int,
-    seconds: float,
-    *,
-    auth: bool,
-) -> Finding:
+async def run(folder: Path, kind: str, clients: int, seconds: float, *, auth: bool) -> Finding:
     """Run one flood against a server in a folder, and compare the answers with its audit."""
     finding = Finding(kind, f"{clients} clients")
     credentials = f'[auth]\nuser = "pexip"\npassword_hash = "{PasswordHash.create("s3cret")}"\n'

@@ -330,11 +330,7 @@ async def run(
 
 
 def _configured(
-    folder: Path,
-    database: postgresql.Server,
-    web: WebServer,
-    ldap: slapd.Server,
-    max_age: float,
+    folder: Path, database: postgresql.Server, web: WebServer, ldap: slapd.Server, max_age: float
 ) -> Path:
     """Write the configuration and its files."""
     (folder / "plugins").mkdir()

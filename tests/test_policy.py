@@ -75,10 +75,7 @@ async def test_a_plugin_that_does_not_open_keeps_the_policy_from_serving() -> No
 
 async def test_a_plugin_that_does_not_close_keeps_no_other_one_open(serving: Serve) -> None:
     events: list[str] = []
-    classes = {
-        "a": opening("a", events),
-        "b": opening("b", events, fails="closed"),
-    }
+    classes = {"a": opening("a", events), "b": opening("b", events, fails="closed")}
     async with serving(classes) as server:
         await server.ask(wire.SERVICE)
         log = server.log

@@ -44,10 +44,7 @@ def test_what_is_left_out_is_named_in_the_last_lines_and_fails_ci(
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_missing_program_is_installed_without_starting_its_server(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    fails: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
 ) -> None:
     server, policy, log = (tmp_path / name for name in ("server", "policy", "log"))
     apt = tmp_path / "bin" / "apt-get"

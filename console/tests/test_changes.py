@@ -70,9 +70,7 @@ def test_values_are_compared_and_secrets_are_not_shown(
 
 
 @pytest.fixture
-def running(
-    tmp_path: Path,
-) -> Iterator[tuple[live_server.Running, live_console.LiveConsole]]:
+def running(tmp_path: Path) -> Iterator[tuple[live_server.Running, live_console.LiveConsole]]:
     """A server that has reloaded once, with its console."""
     config = tmp_path / "config.toml"
     config.write_text(CONFIG.format(port=free_port()))

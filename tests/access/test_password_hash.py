@@ -12,11 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.access import credentials
-from pexpolicy.access.credentials import (
-    Credentials,
-    VerificationPool,
-    VerificationQueueFull,
-)
+from pexpolicy.access.credentials import Credentials, VerificationPool, VerificationQueueFull
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.credentials import Credential, PasswordHash, PasswordHashError

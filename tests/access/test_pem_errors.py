@@ -20,12 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from pexpolicy.access.certificates import (
-    CertificateError,
-    CertificateFiles,
-    Certificates,
-    load,
-)
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
 from tests.support import certificates
 from tests.support.fake_plugins import Log
 

@@ -16,14 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access.refusals import (
-    BURST,
-    INTERVAL_S,
-    RATE,
-    SINGLE_LINES,
-    Budget,
-    RefusalLog,
-)
+from pexpolicy.access.refusals import BURST, INTERVAL_S, RATE, SINGLE_LINES, Budget, RefusalLog
 from tests.support import live_server, wire
 from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S

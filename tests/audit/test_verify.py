@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import open_audit
@@ -129,11 +126,7 @@ CHANGES: dict[str, tuple[Callable[[list[list[bytes]]], list[list[bytes]]], bool,
         True,
         True,
     ),
-    "a chain is added": (
-        lambda c: [*c, [forged(body(1), b"", b"%016d" % 1, 1)]],
-        False,
-        True,
-    ),
+    "a chain is added": (lambda c: [*c, [forged(body(1), b"", b"%016d" % 1, 1)]], False, True),
 }
 """Changes to four chains, and whether each is found without the public key, and with it."""
 

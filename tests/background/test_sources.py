@@ -94,11 +94,7 @@ async def test_a_driver_makes_metrics_below_the_name_of_its_source(lines: Lines)
 
 
 async def test_sources_are_opened_in_order_of_use_and_closed_in_reverse(lines: Lines) -> None:
-    sources = {
-        "unused": people("unused"),
-        "other": people("other"),
-        "people": people(),
-    }
+    sources = {"unused": people("unused"), "other": people("other"), "people": people()}
     made = policy(sources, {"first": "people", "second": "other"})
     assert [str(warning) for warning in made.warnings if "sources" in warning.key] == [
         "sources.unused: no plugin uses it"

@@ -123,8 +123,7 @@ def test_the_address_of_the_client_is_set_as_well(config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "alias",
-    ["sip:+4722334455@example.com;transport=tls;user=phone", "tel:+47-22;ext=1;isub=2;a=3"],
+    "alias", ["sip:+4722334455@example.com;transport=tls;user=phone", "tel:+47-22;ext=1;isub=2;a=3"]
 )
 def test_an_alias_may_have_several_parameters(config: str, alias: str) -> None:
     assert explained("-c", config, alias)["request"]["local_alias"] == alias

@@ -21,11 +21,7 @@ from tests.support.server_process import free_port
 
 NODES = ("--node", "10.44.0.0/16", "--node", "2001:db8::/32,10.45.1.7")
 TLS = ("--test-certificate", "policy.example.com")
-OPTIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    ((), NODES),
-    ((), TLS),
-    ((), ("--systemd",)),
-)
+OPTIONS: tuple[tuple[tuple[str, ...], ...], ...] = (((), NODES), ((), TLS), ((), ("--systemd",)))
 COMBINATIONS = [*itertools.product(*OPTIONS)]
 
 

@@ -145,11 +145,7 @@ SOURCE: dict[str, Any] = {
     "jobs": {},
     "failures": [],
 }
-REPORT = {
-    "Scanner": {"hits": 3, "last_hit": None},
-    HIDDEN: HIDDEN,
-    "text": "\x1b[2J",
-}
+REPORT = {"Scanner": {"hits": 3, "last_hit": None}, HIDDEN: HIDDEN, "text": "\x1b[2J"}
 
 
 def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:

@@ -53,10 +53,7 @@ def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
     ("settings", "expected"),
     [
         ({}, ["plugins.strict.settings.room: is missing"]),
-        (
-            {"room": 1},
-            ["plugins.strict.settings.room: should be text, not 1; write it in quotes"],
-        ),
+        ({"room": 1}, ["plugins.strict.settings.room: should be text, not 1; write it in quotes"]),
         (
             {"room": "a", "nmber": 2},
             ["plugins.strict.settings.nmber: unknown key; did you mean 'number'?"],
@@ -67,10 +64,7 @@ def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
         ),
         (
             {"room": "twice wrong"},
-            [
-                "plugins.strict.settings.nested.a: is odd",
-                "plugins.strict.settings.room: cannot be",
-            ],
+            ["plugins.strict.settings.nested.a: is odd", "plugins.strict.settings.room: cannot be"],
         ),
     ],
 )
@@ -83,12 +77,7 @@ def test_mistakes_in_the_settings_of_a_plugin_are_named_the_same_way(
 
 
 def test_the_errors_of_all_plugins_are_reported_at_once() -> None:
-    tables = {
-        "strict": {"settings": {}},
-        "stric": {},
-        "other": {"settings": {"a": 1}},
-        "fine": {},
-    }
+    tables = {"strict": {"settings": {}}, "stric": {}, "other": {"settings": {"a": 1}}, "fine": {}}
     classes = {"strict": Strict, "other": plugin(lifespan=always(None)), "fine": Strict}
     found = built(tables, classes)
     assert any("plugins.stric: " in text and "'strict'" in text for text in found)

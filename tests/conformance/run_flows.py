@@ -6,11 +6,7 @@ from pexpolicy.conformance.runner import FLOWS, ConformanceTest, StepResult
 
 
 async def run_flows(
-    url: str,
-    flows: tuple[str, ...] = (),
-    *,
-    limit: float = 5.0,
-    authorization: str | None = None,
+    url: str, flows: tuple[str, ...] = (), *, limit: float = 5.0, authorization: str | None = None
 ) -> list[StepResult]:
     chosen = [flow for flow in FLOWS if not flows or flow.name in flows]
     async with connected(url, limit=limit, authorization=authorization) as wire:

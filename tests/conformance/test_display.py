@@ -31,8 +31,7 @@ def test_the_same_finding_is_shown_once_with_its_number_of_times(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "levels"),
-    [(1.0, set()), (3.0, {Level.WARNING}), (6.0, {Level.CONTRACT})],
+    ("seconds", "levels"), [(1.0, set()), (3.0, {Level.WARNING}), (6.0, {Level.CONTRACT})]
 )
 def test_a_slow_reply_is_doubtful_and_a_late_one_is_wrong(
     seconds: float, levels: set[Level]

@@ -215,10 +215,7 @@ def test_an_unrequested_coding_is_not_decoded(coding: str) -> None:
 @pytest.mark.parametrize("coding", ["", "utf-8", "UTF-8", "none", "identity, utf-8"])
 def test_what_is_no_coding_changes_no_body_and_is_reported(coding: str) -> None:
     reply = Reply(
-        0.1,
-        200,
-        {**JSON, "Content-Encoding": coding},
-        json.dumps(success(result=ROOM)).encode(),
+        0.1, 200, {**JSON, "Content-Encoding": coding}, json.dumps(success(result=ROOM)).encode()
     )
     request = make_request("service_configuration")
     assert read("service_configuration", request, reply).decision is not None

@@ -6,16 +6,7 @@ import pytest
 from aiohttp import web
 
 from pexpolicy.conformance.findings import Level, Topic
-from tests.conformance.answers import (
-    body,
-    dialled,
-    entry,
-    envelope,
-    jpeg,
-    result,
-    status,
-    when,
-)
+from tests.conformance.answers import body, dialled, entry, envelope, jpeg, result, status, when
 from tests.conformance.fault import FLOWS_OF
 from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (

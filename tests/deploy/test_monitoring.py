@@ -16,11 +16,7 @@ from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, NOT_ANSWERED
 from pexpolicy.observability.metrics import CALL_BOUNDS, LEFT_BOUNDS, METRICS
-from pexpolicy.observability.telemetry import (
-    CALL_OUTCOMES,
-    INTERNAL,
-    UNRECORDED,
-)
+from pexpolicy.observability.telemetry import CALL_OUTCOMES, INTERNAL, UNRECORDED
 from pexpolicy.plugins.metrics import Definition
 from tests.support import doc_pages, live_server, wire
 from tests.support.paths import ROOT

@@ -230,8 +230,7 @@ async def test_a_service_is_asked_by_a_client_that_lifespan_opened(
 
 @samples.covers(HOW_TO, "Pictures")
 @pytest.mark.parametrize(
-    ("alias", "found"),
-    [("sip:Alice@example.com", True), ("../faces/alice@example.com", False)],
+    ("alias", "found"), [("sip:Alice@example.com", True), ("../faces/alice@example.com", False)]
 )
 def test_a_picture_is_looked_up_and_made_to_fit(alias: str, found: bool) -> None:
     Path("faces").mkdir()

@@ -57,9 +57,7 @@ async def test_data_is_refreshed_and_kept_while_the_service_is_down(tmp_path: Pa
 
 
 @samples.covers(PAGE, "Tasks of your own")
-async def test_a_task_that_a_lifespan_starts_is_supervised(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_task_that_a_lifespan_starts_is_supervised(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = asyncio.Queue[bytes]()
 
     async def announce(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

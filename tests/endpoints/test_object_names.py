@@ -79,9 +79,7 @@ def test_a_name_is_checked_where_another_decision_had_a_field_of_this_name() -> 
         names.check(MediaLocation(location="Bergen"))
 
 
-async def test_names_of_a_kind_that_is_not_declared_are_not_checked(
-    serving: Serve,
-) -> None:
+async def test_names_of_a_kind_that_is_not_declared_are_not_checked(serving: Serve) -> None:
     classes = {"toy": plugin(media_location=always(MediaLocation(location="Anywhere")))}
     for infinity in ({}, {"themes": ["Blue"]}):
         async with serving(classes, infinity=infinity) as server:

@@ -21,13 +21,7 @@ from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.isolation.messages import WorkerError
-from tests.support.isolated import (
-    PluginFolder,
-    children,
-    descriptors,
-    request,
-    service,
-)
+from tests.support.isolated import PluginFolder, children, descriptors, request, service
 from tests.support.processes import is_running, wait_for_end
 from tests.support.waiting import HANG_S, until
 

@@ -164,10 +164,7 @@ def test_a_negated_pattern_captures_nothing() -> None:
         ({"idp_attributes": {"a": {"values": "most", "equals": "x"}}}, "idp_attributes.a.values"),
         ({"time": {"zone": "Europe/Olso"}}, "did you mean 'Europe/Oslo'?"),
         ({"time": {"zone": "UTC"}}, "time: is empty; add between"),
-        (
-            {"time": {"zone": "UTC", "between": ["8:00", "17"]}},
-            "'8:00' is not a time of day",
-        ),
+        ({"time": {"zone": "UTC", "between": ["8:00", "17"]}}, "'8:00' is not a time of day"),
         (
             {"time": {"zone": "UTC", "between": ["08:00", "08:00"]}},
             "takes two different local times",

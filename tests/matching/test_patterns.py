@@ -9,14 +9,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.matching import (
-    Index,
-    Pattern,
-    PatternError,
-    Replacement,
-    When,
-    compile_when,
-)
+from pexpolicy.matching import Index, Pattern, PatternError, Replacement, When, compile_when
 from pexpolicy.matching.patterns import MAX_PROGRAM, glob, log_once
 
 MAX_MATCH_S = 0.005
@@ -162,10 +155,7 @@ def test_a_small_pattern_takes_eight_kilobytes() -> None:
         ("(", "missing"),
         ("a{1001}", "is too large"),
         ("(a{500}){500}", "too large"),
-        (
-            "a{900}b{900}c{900}",
-            "is too large",
-        ),
+        ("a{900}b{900}c{900}", "is too large"),
         ("\ud800", "UTF-8"),
     ],
 )

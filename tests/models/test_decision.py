@@ -317,8 +317,7 @@ def test_entries_without_a_user_name_get_an_empty_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "unknown",
-    [{f"x{n}": n for n in range(101)}, {"x": ["a" * 200] * 100}, {"x": "a" * 251}],
+    "unknown", [{f"x{n}": n for n in range(101)}, {"x": ["a" * 200] * 100}, {"x": "a" * 251}]
 )
 def test_unknown_fields_have_a_limit(unknown: dict[str, Any]) -> None:
     with pytest.raises(DecisionError):

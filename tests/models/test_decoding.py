@@ -89,9 +89,7 @@ async def test_whatever_is_quoted_arrives_as_it_was(serving: Serve, text: str) -
         assert in_path.result["username"] == text
 
 
-async def test_an_encoded_letter_before_the_alias_does_not_change_the_alias(
-    serving: Serve,
-) -> None:
+async def test_an_encoded_letter_before_the_alias_does_not_change_the_alias(serving: Serve) -> None:
     async with serving(echoing()) as server:
         reply = await server.ask("/policy/v1/%72egistrations/alice")
         assert reply.status == 404 or reply.result["username"] == "alice"

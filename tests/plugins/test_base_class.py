@@ -202,10 +202,7 @@ def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
     assert (f"did you mean {meant!r}?" if meant else "begin the name") in text
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["room", "load", "open_door", "_media_locations", "adjust_theme"],
-)
+@pytest.mark.parametrize("name", ["room", "load", "open_door", "_media_locations", "adjust_theme"])
 def test_other_methods_are_the_plugins_own(name: str) -> None:
     async def method(self: object) -> None:
         return None

@@ -119,10 +119,7 @@ def changes(tmp_path: Path, before: str, after: str) -> list[str]:
         (
             "[plugins.rules]",
             OTHERS + "[plugins.rules]",
-            [
-                ADDED,
-                "configuration: changed privacy.key_env, privacy.personal, privacy_key",
-            ],
+            [ADDED, "configuration: changed privacy.key_env, privacy.personal, privacy_key"],
         ),
     ],
 )

@@ -41,10 +41,7 @@ class Rooms(Plugin[PluginSettings]):
     """Keeps a room, for a client with the right token."""
 
     def api_routes(self) -> list[web.RouteDef]:
-        return [
-            web.put("/api/v1/rooms/{id}", self._put),
-            web.get("/api/v1/rooms/{id}", self._fail),
-        ]
+        return [web.put("/api/v1/rooms/{id}", self._put), web.get("/api/v1/rooms/{id}", self._fail)]
 
     async def _put(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != "Bearer right":
@@ -74,10 +71,7 @@ class Api:
 @asynccontextmanager
 async def serving() -> AsyncIterator[Api]:
     with capture_audit() as lines:
-        async with (
-            server(Rooms, config={"api": {}}) as running,
-            aiohttp.ClientSession() as http,
-        ):
+        async with server(Rooms, config={"api": {}}) as running, aiohttp.ClientSession() as http:
             yield Api(http, running.api_url, lines)
 
 
@@ -132,9 +126,7 @@ async def test_wrong_tokens_are_slowed_and_recorded_and_right_ones_are_not() -> 
     assert {line["reason"] for line in lines} == {"wrong token"}
 
 
-async def test_an_address_that_guesses_on_is_asked_to_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_address_that_guesses_on_is_asked_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pexpolicy.server.api.MAX_FAILURES", 1)
     async with serving() as api:
         for token, expected in (("a", 401), ("b", 429), ("right", 201)):

@@ -80,11 +80,7 @@ def row(about: str, steps: str, **expected: Any) -> Row:
 KEPT = {"ivr_theme_name": "Oslo", "name": "Board"}
 IMMEDIATE = {
     "waiting": {},
-    "immediate": {
-        "Decides": "DecidesNow",
-        "Adjusts": "AdjustsNow",
-        "Restricts": "RestrictsNow",
-    },
+    "immediate": {"Decides": "DecidesNow", "Adjusts": "AdjustsNow", "Restricts": "RestrictsNow"},
     "immediate adjusters": {"Adjusts": "AdjustsNow"},
 }
 """The kinds of plugins instead of those that may wait, and so have tasks of their own."""

@@ -81,11 +81,7 @@ def write_revocations(
 
 def tls(folder: Path, **options: object) -> Mapping[str, object]:
     """Return the ``[tls]`` table for the pair in a folder."""
-    return {
-        "certificate": str(folder / "server.pem"),
-        "key": str(folder / "server.key"),
-        **options,
-    }
+    return {"certificate": str(folder / "server.pem"), "key": str(folder / "server.key"), **options}
 
 
 def client_context(of: str = "trusted by nodes") -> ssl.SSLContext:

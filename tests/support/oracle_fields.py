@@ -205,7 +205,7 @@ AUTOMATIC_PARTICIPANT = record(
         "role": one_of("chair guest"),
         "call_type": one_of("video video-only audio"),
         "keep_conference_alive": one_of(
-            "keep_conference_alive keep_conference_alive_if_multiple keep_conference_alive_never",
+            "keep_conference_alive keep_conference_alive_if_multiple keep_conference_alive_never"
         ),
         "routing": one_of("manual routing_rule"),
         "streaming": boolean,

@@ -48,11 +48,7 @@ ROWS: list[tuple[str, str, Check]] = [
     ("allow_guests", "CLM", boolean),
     ("pin guest_pin", "CLM", pin),
     ("host_identity_provider_group guest_identity_provider_group", "CLM", text()),
-    (
-        "non_idp_participants",
-        "CLM",
-        one_of("disallow_all allow_if_trusted", mark=DOCUMENTED),
-    ),
+    ("non_idp_participants", "CLM", one_of("disallow_all allow_if_trusted", mark=DOCUMENTED)),
     ("automatic_participants", "CL", list_of(AUTOMATIC_PARTICIPANT)),
     ("breakout_rooms denoise_enabled softmute_enabled", "CL", boolean),
     ("guests_can_present locked mute_all_guests", "CL", boolean),
@@ -77,11 +73,7 @@ ROWS: list[tuple[str, str, Check]] = [
     ("pinning_config", "CL", text()),
     ("primary_owner_email_address", "CL", text(100, DOCUMENTED)),
     ("local_alias remote_alias dtmf_sequence", "G", text()),
-    (
-        "outgoing_protocol",
-        "G",
-        one_of("h323 sip mssip rtmp gms teams", mark=DOCUMENTED),
-    ),
+    ("outgoing_protocol", "G", one_of("h323 sip mssip rtmp gms teams", mark=DOCUMENTED)),
     (
         "called_device_type",
         "G",

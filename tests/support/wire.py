@@ -98,11 +98,7 @@ async def send(port: int, content: bytes, **connecting: Any) -> Reply:
 
 
 def ask_blocking(
-    port: int,
-    target: str | bytes,
-    *,
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
+    port: int, target: str | bytes, *, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> Reply:
     """Send one request without an event loop."""
     received = b""

@@ -163,10 +163,7 @@ def bomb() -> bytes:
     [
         (lambda: web.Response(body=bytes(MAX_BYTES + 1)), "longer than 10485760 bytes"),
         (lambda: web.Response(text="<html>sign in</html>"), "not a picture"),
-        (
-            lambda: web.Response(body=bomb(), headers={"Content-Encoding": "gzip"}),
-            "not a picture",
-        ),
+        (lambda: web.Response(body=bomb(), headers={"Content-Encoding": "gzip"}), "not a picture"),
         (lambda: web.Response(body=picture((2100, 2000), kind="PNG")), "too large"),
     ],
     ids=["large", "html", "gzip", "bomb"],

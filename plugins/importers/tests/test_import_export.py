@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 from pexpolicy.cli.main import main
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy_importers import csv_files
-from pexpolicy_importers.django_policy import (
-    find_domains,
-    find_rooms,
-    merge_domains,
-    merge_rooms,
-)
+from pexpolicy_importers.django_policy import find_domains, find_rooms, merge_domains, merge_rooms
 from pexpolicy_importers.toml_merge import ImportFailed
 from tests.support.paths import ROOT
 
@@ -376,11 +371,7 @@ RULE = {"name": "x", "endpoint": ["media_location"], "then": {"action": "continu
             "[plugins.rooms.settings]\nrooms = { x = { name = 'X' } }\n",
             "write each below a line",
         ),
-        (
-            merge_domains,
-            '[plugins.domains.settings]\nallowed = "@a.org"\n',
-            "not a list of dom",
-        ),
+        (merge_domains, '[plugins.domains.settings]\nallowed = "@a.org"\n', "not a list of dom"),
         (merge_domains, "[plugins.domains.settings]\nallowed = [5]\n", "not a list of dom"),
         (csv_files.merge, "rules = 3\n", "is not a rule file"),
         (csv_files.merge, "rules = [\n", "is not valid TOML"),

@@ -77,17 +77,11 @@ def test_the_rooms_of_a_configuration_are_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("room", "says"),
     [
-        (
-            'name = "A"\npin = { derive = "sha256", secret_file = "k" }',
-            "a.pin: is calculated",
-        ),
+        ('name = "A"\npin = { derive = "sha256", secret_file = "k" }', "a.pin: is calculated"),
         ('name = "A"\naliases = ["b c"]', "rooms.a.aliases: holds a blank"),
         ("pin = '1234'", "rooms.a.name: is missing"),
         ('name = "A"\ndescription = ""', "it would be read back differently"),
-        (
-            'name = "A"\npin = "1234"\ndescription = " b"',
-            "rooms.a.description: has blanks",
-        ),
+        ('name = "A"\npin = "1234"\ndescription = " b"', "rooms.a.description: has blanks"),
         ("", "rooms.a.name: is missing"),
     ],
 )

@@ -97,10 +97,7 @@ def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
             '{"mappings": [{"subnet": "::/0", "location": "a", "overflow_locations": "b"}]}',
             "overflow_locations is no list of texts, or empty",
         ),
-        (
-            '{"mappings": [{"subnet": "::/0", "location": ["a"]}]}',
-            "location is no text",
-        ),
+        ('{"mappings": [{"subnet": "::/0", "location": ["a"]}]}', "location is no text"),
         ('{"mappings": []}', "has no subnets"),
     ],
 )

@@ -123,9 +123,7 @@ async def test_halves_of_the_events_in_two_processes_are_one_truth(
     ],
 )
 async def test_who_counts(
-    processes: list[Process],
-    events: list[dict[str, Any]],
-    expected: tuple[int, int, int] | None,
+    processes: list[Process], events: list[dict[str, Any]], expected: tuple[int, int, int] | None
 ) -> None:
     await processes[0].get(*events)
     if expected is None:

@@ -14,12 +14,7 @@ from pexpolicy import Alias, Continue, Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, subject
 from pexpolicy.testing import Policy, decide, make_policy
-from pexpolicy_local_policy.export import (
-    Expressions,
-    NotExportedError,
-    export,
-    python_pattern,
-)
+from pexpolicy_local_policy.export import Expressions, NotExportedError, export, python_pattern
 from pexpolicy_local_policy.lint import lint
 from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.variables import ENDPOINT_OF, Kind, from_request
@@ -68,7 +63,7 @@ def when(chosen: random.Random, depth: int = 2) -> dict[str, Any]:
     )
     words = ("meet", "cisco", "ss", "e", "k", "example.com", "a")
     text: dict[str, Any] = {
-        chosen.choice(("prefix", "suffix", "contains", "not_contains")): chosen.sample(words, 2),
+        chosen.choice(("prefix", "suffix", "contains", "not_contains")): chosen.sample(words, 2)
     }
     texts = (
         text,

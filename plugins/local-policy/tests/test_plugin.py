@@ -86,9 +86,7 @@ async def test_a_script_decides_as_on_a_node(tmp_path: Path) -> None:
     assert {reply["decided_by"] for reply in (lobby, broken, short)} == {"default"}
 
 
-async def test_an_endless_script_ends_in_time_and_the_next_call_is_answered(
-    tmp_path: Path,
-) -> None:
+async def test_an_endless_script_ends_in_time_and_the_next_call_is_answered(tmp_path: Path) -> None:
     # On a busy machine a call may be late while another process is started.
     endless, *later = await asked(
         config(tmp_path, {"service_configuration": SERVICE}, timeout=2.0),

@@ -30,10 +30,7 @@ A, B = ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Bergen")
     ],
 )
 def test_doubtful_entries_are_named(
-    build: Callable[..., Any],
-    entries: list[tuple[str, str]],
-    more: dict[str, Any],
-    keys: list[str],
+    build: Callable[..., Any], entries: list[tuple[str, str]], more: dict[str, Any], keys: list[str]
 ) -> None:
     subnets = [{"subnet": subnet, "location": location} for subnet, location in entries]
     found = build({"subnets": subnets, **more}).warnings()

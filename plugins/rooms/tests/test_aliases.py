@@ -105,8 +105,7 @@ def test_these_aliases_meet_these_rooms(build: Build, alias: str, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    "alias",
-    ["engineering@example.org", "4712345678", "board", "engineer", "lobby2", "<lobby>"],
+    "alias", ["engineering@example.org", "4712345678", "board", "engineer", "lobby2", "<lobby>"]
 )
 def test_these_aliases_meet_no_room_and_are_left_to_infinity(build: Build, alias: str) -> None:
     asked = build({"rooms": TABLE}).ask(alias)

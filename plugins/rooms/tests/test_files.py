@@ -185,10 +185,7 @@ def test_pins_come_from_a_file_of_their_own(
 
 @pytest.mark.parametrize(
     ("recipe", "pin"),
-    [
-        ({"digits": 7}, "3998472"),
-        ({"digits": 10, "order": "text-secret"}, "7470125694"),
-    ],
+    [({"digits": 7}, "3998472"), ({"digits": 10, "order": "text-secret"}, "7470125694")],
 )
 def test_calculated_pins_are_those_of_pex_hash(
     build: Build, folder: Path, recipe: dict[str, Any], pin: str

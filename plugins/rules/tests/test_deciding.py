@@ -79,12 +79,7 @@ JOIN = make_request(
             make_request("registration_alias"),
             '"username":"desk"',
         ),
-        (
-            "registration_alias",
-            "reject",
-            make_request("registration_alias"),
-            '"action":"reject"',
-        ),
+        ("registration_alias", "reject", make_request("registration_alias"), '"action":"reject"'),
     ],
 )
 def test_each_endpoint_gets_its_kind_of_decision(

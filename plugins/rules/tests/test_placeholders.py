@@ -95,11 +95,7 @@ def test_a_value_that_makes_the_decision_unsound_is_an_invalid_step() -> None:
 def test_a_placeholder_that_means_nothing_is_refused(
     problems: Problems, text: str, message: str
 ) -> None:
-    rule = {
-        "name": "x",
-        "endpoint": "service_configuration",
-        "then": {"result": {"name": text}},
-    }
+    rule = {"name": "x", "endpoint": "service_configuration", "then": {"result": {"name": text}}}
     (text,) = problems({"rules": [rule]})
     assert text.startswith("rules[0].then.result.name: ")
     assert message in text

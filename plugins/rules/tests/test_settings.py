@@ -60,16 +60,10 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         ({"rules": [*rule()["rules"], *rule()["rules"]]}, "rules[1].name: there is a rule called"),
         ({"files": ["*.toml"]}, "files: there is no file *.toml"),
         ({"rule": []}, "rule: unknown key; did you mean 'rules'?"),
-        (
-            rule({"new_alias": "sip:a@b"}),
-            "new_alias has no effect without an action; write",
-        ),
+        (rule({"new_alias": "sip:a@b"}), "new_alias has no effect without an action; write"),
         (rule({"reject_reason": "no"}), 'write action = "reject"'),
         (rule({"image": 5}, "participant_avatar"), "rules[0].then.image: "),
-        (
-            rule({"image": "text.png"}, "participant_avatar"),
-            "text.png: the bytes are not a pic",
-        ),
+        (rule({"image": "text.png"}, "participant_avatar"), "text.png: the bytes are not a pic"),
         (rule({"image": "pipe.png"}, "participant_avatar"), "cannot be read: it is not a regular"),
     ],
 )
@@ -126,10 +120,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "[[rules]]\nname = first\n",
-            "floor.toml line 2: is not valid TOML: Invalid value",
-        ),
+        ("[[rules]]\nname = first\n", "floor.toml line 2: is not valid TOML: Invalid value"),
         ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; write"),
         ("rules = 3\n", "floor.toml line 1: must be tables: write each table below"),
         ("[[rules]]\n", "floor.toml line 1: name: is missing"),

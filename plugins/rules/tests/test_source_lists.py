@@ -176,11 +176,7 @@ async def test_a_source_that_is_gone_fails_the_step_and_comes_back(database: Pat
 @pytest.mark.parametrize(
     ("table", "when", "problem"),
     [
-        (
-            SNAPSHOT,
-            {"vendor": {"in_source": "caller"}},
-            "there is no list 'caller'",
-        ),
+        (SNAPSHOT, {"vendor": {"in_source": "caller"}}, "there is no list 'caller'"),
         ({**BY_KEY, "every": 5}, {}, "every is for a list of all rows, and by_key asks for each"),
         (
             {**BY_KEY, "query": "SELECT :other, :value"},

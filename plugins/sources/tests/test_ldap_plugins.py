@@ -7,12 +7,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy import (
-    Continue,
-    DirectoryInformationRequest,
-    Request,
-    ServiceConfigurationRequest,
-)
+from pexpolicy import Continue, DirectoryInformationRequest, Request, ServiceConfigurationRequest
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_directory.plugin import PhoneBook
 from pexpolicy_rooms.plugin import Rooms

@@ -4,15 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.support import (
-    doc_pages,
-    live_server,
-    paths,
-    programs,
-    secret_canaries,
-    slapd,
-    wire,
-)
+from tests.support import doc_pages, live_server, paths, programs, secret_canaries, slapd, wire
 from tests.support.waiting import wait_until
 
 README = paths.ROOT / "plugins" / "sources" / "README.md"

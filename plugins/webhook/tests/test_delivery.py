@@ -301,8 +301,7 @@ def test_mistakes_are_named_with_their_key(settings: dict[str, Any], text: str) 
 
 
 @pytest.mark.parametrize(
-    ("secret", "text"),
-    [("short", "shorter than 16 bytes"), ("whsec_%%%", "is not base64")],
+    ("secret", "text"), [("short", "shorter than 16 bytes"), ("whsec_%%%", "is not base64")]
 )
 def test_a_weak_secret_is_refused(secret: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_SECRET", secret)
@@ -313,9 +312,7 @@ def test_a_weak_secret_is_refused(secret: str, text: str, monkeypatch: pytest.Mo
 
 def test_check_warns_of_what_can_be_read_and_forged() -> None:
     config = {
-        "plugins": {
-            "webhook": {"settings": {"url": "http://events.example", "spool": "spool"}},
-        }
+        "plugins": {"webhook": {"settings": {"url": "http://events.example", "spool": "spool"}}}
     }
     policy = make_policy(Webhook, config=config)
     texts = " ".join(str(warning) for warning in policy.warnings)
