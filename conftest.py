@@ -1,8 +1,12 @@
-"""Settings of Hypothesis and of the garbage collector for all tests."""
+"""Settings of Hypothesis and of the garbage collector for all tests, and their PostgreSQL."""
 
 import gc
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
+
+from tests.support import postgresql
 
 # The machine may be busy, so the duration of an example is no criterion. A third of the usual
 # number of examples keeps a run of all tests short; lab/ has those of hours.
@@ -35,3 +39,20 @@ def pytest_runtest_logfinish() -> None:
     """
     gc.unfreeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgresql.Server]:
+    """A server for all tests."""
+    with postgresql.Server.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> postgresql.Server | None:
+    """The place of shared state: a database without tables, or ``None`` for SQLite."""
+    if request.param == "sqlite":
+        return None
+    server: postgresql.Server = request.getfixturevalue("postgres")
+    server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return server

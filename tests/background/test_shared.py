@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import mark_dry_run
 from pexpolicy.testing import make_request
 from tests.support import postgresql
+from tests.support.waiting import until
 
 Made = Callable[[SharedItem], Any]
 FEW = 3
@@ -34,22 +35,13 @@ class Window(pydantic.BaseModel):
     opens: int
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[postgresql.Server]:
-    with postgresql.Server.running() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., SharedState]:
+@pytest.fixture
+def make(engine: postgresql.Server | None, tmp_path: Path) -> Callable[..., SharedState]:
     """Make a state of one engine, which is empty at first."""
-    if request.param == "postgresql":
-        server: postgresql.Server = request.getfixturevalue("postgres")
-        server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     def made(*, is_dry: bool = False, timeout: float = 5.0) -> SharedState:
-        if request.param == "postgresql":
-            return PostgresqlState(server.url, postgresql.PASSWORD, timeout, is_dry=is_dry)
+        if engine is not None:
+            return PostgresqlState(engine.url, postgresql.PASSWORD, timeout, is_dry=is_dry)
         return SqliteState(tmp_path / "shared.sqlite", timeout, is_dry=is_dry)
 
     return made
@@ -70,12 +62,6 @@ def pair(states: list[SharedState], kind: type[Any], *arguments: Any) -> list[An
     for item, state in zip(items, states, strict=True):
         item.bind("toy", state)
     return items
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10.0):
-        while not await condition():  # noqa: ASYNC110 - the clock is that of the engine
-            await asyncio.sleep(0.01)
 
 
 async def test_fifty_at_once_get_no_more_than_the_places(states: list[SharedState]) -> None:

@@ -69,20 +69,12 @@ expect = { action = "continue" }
 CALL = "/policy/v1/service/configuration?local_alias=sip:room@{host}&remote_alias=caller-{n}"
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[postgresql.Server]:
-    with postgresql.Server.running() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Running]]:
+@pytest.fixture
+def servers(engine: postgresql.Server | None, tmp_path: Path) -> Iterator[list[Running]]:
     """Start one server with two workers, or two servers with one database."""
     shared, count = "", 1
-    if request.param == "postgresql":
-        server: postgresql.Server = request.getfixturevalue("postgres")
-        server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        shared, count = f"{shared_table(server)}timeout = 4.0\n", 2
+    if engine is not None:
+        shared, count = f"{shared_table(engine)}timeout = 4.0\n", 2
     with ExitStack() as stack:
         started = []
         for number in range(count):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -48,19 +48,13 @@ class Process:
         return found.participants, found.hosts, found.waiting
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[postgresql.Server]:
-    with postgresql.Server.running() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Process]]:
+@pytest.fixture
+async def processes(
+    engine: postgresql.Server | None, tmp_path: Path
+) -> AsyncIterator[list[Process]]:
     states: list[SharedState] = [SqliteState(tmp_path / "shared.sqlite", 5.0) for _ in range(2)]
-    if request.param == "postgresql":
-        database: postgresql.Server = request.getfixturevalue("postgres")
-        database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        states = [PostgresqlState(database.url, postgresql.PASSWORD, 5.0) for _ in range(2)]
+    if engine is not None:
+        states = [PostgresqlState(engine.url, postgresql.PASSWORD, 5.0) for _ in range(2)]
     yield [Process(state) for state in states]
     for state in states:
         await state.close()

@@ -1,13 +1,12 @@
 """Two servers with the plugin, which share one PostgreSQL, or the SQLite of two workers."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import BuildContext
 from pexpolicy_meetings.settings import MeetingsSettings, TenantOf, known_tenants
@@ -20,23 +19,15 @@ def acme() -> TenantOf:
     return known_tenants(MeetingsSettings(tenants=TENANTS))[1]["acme"]
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[postgresql.Server]:
-    with postgresql.Server.running() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+@pytest.fixture
+def start(engine: postgresql.Server | None, tmp_path: Path) -> Callable[..., Any]:
     """Returns a context with two servers."""
     shared: dict[str, Any] = {}
     settings: dict[str, Any] = {"tenants": TENANTS}
-    if request.param == "postgresql":
-        server: postgresql.Server = request.getfixturevalue("postgres")
-        server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    if engine is not None:
         (tmp_path / "password").write_text(postgresql.PASSWORD)
         (tmp_path / "key").write_text("0123456789abcdef" * 4)
-        shared = {"driver": "postgresql", "url": server.url, "password_file": "password"}
+        shared = {"driver": "postgresql", "url": engine.url, "password_file": "password"}
         settings["key_file"] = "key"
 
     @asynccontextmanager
@@ -52,13 +43,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
         checked = from_document(document, tmp_path / "config.toml")
         servers = Servers()
         context = BuildContext(wall_clock=lambda: servers.now)
-        available = installed.plugins()
-        servers.policies = [
-            build_policy(checked, available=available, context=context) for _ in range(2)
-        ]
-        async with AsyncExitStack() as stack:
-            for policy in servers.policies:
-                await stack.enter_async_context(policy.serving(in_server=True))
+        async with installed.serving_twice(checked, context) as servers.policies:
             yield servers
 
     return started
