@@ -27,6 +27,9 @@ PATHS = (
     "/nodes",
     "/changes",
     "/changes/reload",
+    "/servers",
+    "/blocks",
+    "/blocks?kind=caller&alias=alice@example.com",
     "/audit",
 )
 SECRETS = ("482913", "170356", "551204")

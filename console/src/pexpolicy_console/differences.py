@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -32,15 +33,31 @@ _NAMES = ("name", "alias", "aliases", "user", "id")
 
 
 class Value(NamedTuple):
-    """A value as it is written: ``item`` is the rule or row that it is of, ``place`` the line."""
+    """A value as it is written; ``item`` is the rule or row that it is of."""
 
     item: str
     key: str
     content: Any
     place: str
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its name, or that of the kind of its item, is one of secrets."""
+        text = f"{self.item.partition(' ')[0]} {self.key}"
+        return _SECRET.search(text.replace("_", " ")) is not None
 
-Values = Mapping[tuple[str, str], Value]
+    @property
+    def shown(self) -> str:
+        """What is shown of it."""
+        content = self.content
+        if isinstance(content, list) and all(isinstance(one, str) for one in content):
+            content = ", ".join(content)
+        text = without_password(without_stream_key(short(content)))
+        return SECRET if self.is_secret else text[:MAX_VALUE]
+
+
+Values = dict[str, dict[str, Value]]
+"""By item and key."""
 
 
 def difference(folder: Path, before: Activation, after: Activation) -> dict[str, Any]:
@@ -51,11 +68,9 @@ def difference(folder: Path, before: Activation, after: Activation) -> dict[str,
     rows: list[dict[str, Any]] = []
     if before.version != after.version:
         rows.append(_row("pexpolicy", "version", "", before.version, after.version))
-    names = before.files.keys() | after.files.keys()
-    for name in sorted(names):
+    for name in sorted(before.files.keys() | after.files.keys()):
         if before.files.get(name) != after.files.get(name):
-            old, new = (_content(folder, one, name) for one in (before, after))
-            rows += _changes(Path(name), old, new)
+            rows += _changes(Path(name), *(_content(folder, one, name) for one in (before, after)))
     for name in sorted(before.secrets.keys() | after.secrets.keys()):
         if before.secrets.get(name) != after.secrets.get(name):
             rows.append(_row(PurePath(name).name, "", "", SECRET, "changed"))
@@ -75,29 +90,24 @@ def _content(folder: Path, kept: Activation, name: str) -> str | None:
 
 def _changes(path: Path, old: str | None, new: str | None) -> Iterator[dict[str, Any]]:
     was, now = (_values(path, text or "") for text in (old, new))
-    if was is None or now is None or not (was or now):
+    if not (was or now):
         states = ["missing" if text is None else "there" for text in (old, new)]
         yield _row(path.name, "", "", *(states if None in (old, new) else ("", "changed")))
-        return
-    gone = {one.item for one in was.values()} - {one.item for one in now.values()}
-    added = {one.item for one in now.values()} - {one.item for one in was.values()}
-    for values, items, is_new in ((was, gone, False), (now, added, True)):
-        for item in sorted(items - {""}):
-            mine = [one for one in values.values() if one.item == item]
-            text = ", ".join(f"{one.key} {_shown(one)}" for one in mine)[:MAX_VALUE]
-            yield _row(item, "", mine[0].place, *((None, text) if is_new else (text, None)))
-    for place in dict.fromkeys((*was, *now)):
-        before, after = was.get(place), now.get(place)
-        one = after or before
-        assert one is not None
-        if one.item in (gone | added) - {""} or (
-            before is not None and after is not None and before.content == after.content
-        ):
+    for item in dict.fromkeys((*was, *now)):
+        before, after = was.get(item, {}), now.get(item, {})
+        if item and not (before and after):
+            values = [*before.values(), *after.values()]
+            text = ", ".join(f"{one.key} {one.shown}" for one in values)[:MAX_VALUE]
+            yield _row(item, "", values[0].place, *((text, None) if before else (None, text)))
             continue
-        sides = [None if side is None else _shown(side) for side in (before, after)]
-        if _is_secret(one) and None not in sides:
-            sides[1] = "changed"
-        yield _row(one.item, one.key, one.place, *sides)
+        for key in dict.fromkeys((*before, *after)):
+            sides = before.get(key), after.get(key)
+            one = sides[1] or sides[0]
+            if one is not None and (None in sides or sides[0].content != sides[1].content):  # type: ignore[union-attr]
+                texts = [None if side is None else side.shown for side in sides]
+                if one.is_secret and None not in texts:
+                    texts[1] = "changed"
+                yield _row(item, key, one.place, *texts)
 
 
 def _row(where: str, key: str, place: str, before: str | None, after: str | None) -> dict[str, Any]:
@@ -105,33 +115,17 @@ def _row(where: str, key: str, place: str, before: str | None, after: str | None
     return {"where": where, "key": key, "place": place, "before": before, "after": after}
 
 
-def _is_secret(value: Value) -> bool:
-    kind, _, _ = value.item.partition(" ")
-    return _SECRET.search(f"{kind} {value.key}".replace("_", " ")) is not None
-
-
-def _shown(value: Value) -> str:
-    if _is_secret(value):
-        return SECRET
-    content = value.content
-    if isinstance(content, list) and all(isinstance(one, str) for one in content):
-        content = ", ".join(content)
-    return without_password(without_stream_key(short(content)))[:MAX_VALUE]
-
-
-def _values(path: Path, text: str) -> Values | None:
-    """Return the values in a file; ``None`` for one of another kind."""
-    try:
+def _values(path: Path, text: str) -> Values:
+    """Return the values in a file; nothing for one of another kind."""
+    found: Values = {}
+    with suppress(ValueError, csv.Error):
         if path.suffix == ".toml":
-            places = Places(text)
-            found = _flat(tomllib.loads(text), (), "", "", path.name, places)
-        elif path.suffix == ".csv":
-            found = _cells(path, text)
+            values = _flat(tomllib.loads(text), (), "", "", path.name, Places(text))
         else:
-            return None
-        return {(one.item, one.key): one for one in found}
-    except (ValueError, csv.Error):
-        return None
+            values = _cells(path, text) if path.suffix == ".csv" else iter(())
+        for one in values:
+            found.setdefault(one.item, {})[one.key] = one
+    return found
 
 
 def _flat(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Any
 
 import aiohttp
 import msgspec
 
-from pexpolicy.cli.for_console import ReloadResult, admin_url, own_token
+from pexpolicy.cli.for_console import admin_url, own_token
 from pexpolicy.config.outgoing import revealed
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
@@ -21,8 +20,6 @@ TIMEOUTS = {"GET": aiohttp.ClientTimeout(total=6.0), "POST": aiohttp.ClientTimeo
 """The servers of a fleet are asked for 5 s, and the build of a configuration may take longer."""
 ANSWERS = {"GET": (200,), "POST": (200, 404, 409, 502)}
 """Statuses of a document; one of what was asked for says what became of it."""
-Document = TypeVar("Document")
-Results = list[ReloadResult | None]
 FLEET_S = 10.0
 """Time between two looks at the other servers, longer than one takes."""
 MAX_AGE_S = 1.0
@@ -125,14 +122,6 @@ class ServerStatus(_Part, frozen=True):
     """The sources of events whose platform has commands."""
 
 
-class _Activated(_Part, frozen=True):
-    results: Results
-
-
-class _Disconnected(_Part, frozen=True):
-    result: str
-
-
 class ServerClient:
     """Asks the admin listener of a configuration, or the one on ``port``."""
 
@@ -163,7 +152,7 @@ class ServerClient:
         """Return the status of the server; ``None`` and why if it does not answer."""
         async with self._lock:
             if time.monotonic() - self._fetched >= MAX_AGE_S:
-                self._known = await self._fetch()
+                self._known = await self.ask("/status", ServerStatus)
                 self._fetched = time.monotonic()
                 found, _ = self._known
                 if found is not None:
@@ -171,12 +160,6 @@ class ServerClient:
                 elif self._config.settings.admin.enabled:
                     self.silent_since = self.silent_since or time.time()
             return self._known
-
-    async def disconnect(self, participant: str, author: str) -> str:
-        """End the call of a participant; return ``done``, ``gone``, or why it goes on."""
-        path = f"/disconnect/{quote(participant, safe='')}?{urlencode({'author': author})}"
-        found, problem = await self._ask(path, _Disconnected, "POST")
-        return problem if found is None else found.result
 
     @property
     def problem(self) -> str:
@@ -196,47 +179,33 @@ class ServerClient:
     async def _compare(self) -> None:
         found, _ = await self.ask("/fleet")
         if found is not None:
-            odd = [one for one in found["servers"] if one["silent"] or one["refused"]]
-            self.odd_servers = len(odd)
+            self.odd_servers = sum(bool(s["silent"] or s["refused"]) for s in found["servers"])
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""
         self._fetched = -MAX_AGE_S
 
-    async def ask(self, path: str) -> tuple[Any, str]:
-        """Return the JSON of a path; ``None`` and why if there is none."""
-        return await self._ask(path, Any)
-
-    async def activate(self, policy_hash: str, author: str) -> tuple[Results, str]:
-        """Go back to a kept configuration; return what the processes of the server did, and why
-        nothing was done.
+    async def ask(self, path: str, kind: Any = Any, author: str = "") -> tuple[Any, str]:
+        """Return the document of a path, or what became of the action there that ``author`` asks
+        for; ``None`` and why if there is none.
         """
-        path = f"/activate/{policy_hash}?{urlencode({'author': author})}"
-        found, problem = await self._ask(path, _Activated, "POST")
-        return ([] if found is None else found.results), problem
-
-    async def _fetch(self) -> tuple[ServerStatus | None, str]:
-        return await self._ask("/status", ServerStatus)
-
-    async def _ask(
-        self, path: str, kind: type[Document], method: str = "GET"
-    ) -> tuple[Document | None, str]:
-        settings = self._config.settings
+        settings, method = self._config.settings, "POST" if author else "GET"
         if not settings.admin.enabled:
             return None, "admin.enabled is false, so the server has no status"
-        token = revealed(settings.admin_token) or (own_token(settings) if method == "POST" else "")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        token = revealed(settings.admin_token) or (own_token(settings) if author else "")
+        options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {token}"} if token else {}}
+        options["params"] = {"author": author} if author else None
         url = f"{self.url}{path}"
         try:
             # A proxy of the environment is for other networks, and would receive the token.
             async with (
                 aiohttp.ClientSession(timeout=TIMEOUTS[method], trust_env=False) as session,
                 session.request(
-                    method, url, headers=headers, allow_redirects=False, ssl=False
+                    method, url, allow_redirects=False, ssl=False, **options
                 ) as response,
             ):
                 if response.status not in ANSWERS[method]:
-                    return None, f"{url.partition('?')[0]} answers {response.status}"
+                    return None, f"{url} answers {response.status}"
                 return msgspec.json.decode(await response.read(), type=kind), ""
         except msgspec.DecodeError as error:
             return None, f"{self.url} is not the admin listener of a pexpolicy server: {error}"

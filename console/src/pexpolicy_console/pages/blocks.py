@@ -18,7 +18,6 @@ from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.forms import form_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import IndexReader
 from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.roles import Role
 
@@ -48,36 +47,25 @@ def key_of(form: Mapping[str, str]) -> str:
     return f"{kind}/{alias}" if kind in KINDS and alias.user else ""
 
 
-async def blocks(request: web.Request) -> web.StreamResponse:
+async def blocks(request: web.Request, problem: str = "") -> web.StreamResponse:
     """List what is blocked; of an alias in the query, show what a block would have rejected."""
-    return await _page(request)
-
-
-def _last_day(key: str, reader: IndexReader) -> dict[str, int]:
-    kind, _, alias = key.partition("/")
-    query = Query.of({kind: alias, "since": "24h", "event": "decision"})
-    _, counters = reader.counts(query)
-    return {result: counters["result"][result] for result in ("accepted", "refused", "failed")}
-
-
-async def _page(request: web.Request, problem: str = "") -> web.StreamResponse:
     console, key = console_of(request), key_of(request.query)
-    rows: list[tuple[str, Entry]] = []
-    last_day, problems = None, [problem] if problem else []
+    rows, last_day, problems = list[tuple[str, Entry]](), None, [problem] if problem else []
     record_view(request, blocks=key or "all")
     try:
         async with _opened(request) as store:
             rows = await store.items(limit=MAX_BLOCKS)
         if key:
-            last_day = await console.index.ask(lambda reader: _last_day(key, reader))
+            kind, _, alias = key.partition("/")
+            query = Query.of({kind: alias, "since": "24h", "event": "decision"})
+            last_day = (await console.index.ask(lambda reader: reader.counts(query)))[1]["result"]
     except (SharedUnavailableError, IndexUnavailable) as error:
         problems.append(str(error))
-    await console.server.status()
-    last = console.server.last
+    status, _ = await console.server.status()
     return render(
         request,
         "blocks.html",
-        is_active=last is not None and any(one.name == PLUGIN for one in last.plugins),
+        is_active=status is not None and any(one.name == PLUGIN for one in status.plugins),
         rows=[(*name.split("/", 1), entry) for name, entry in rows],
         kinds=KINDS,
         wanted=key.split("/", 1) if key else None,
@@ -86,38 +74,26 @@ async def _page(request: web.Request, problem: str = "") -> web.StreamResponse:
     )
 
 
-async def block(request: web.Request) -> web.StreamResponse:
-    """Block an alias for an hour."""
-    form, now = form_of(request), time.time()
-    key, why = key_of(form), " ".join(form.get("why", "").split())[:MAX_WHY]
-    if not key:
+async def change(request: web.Request) -> web.StreamResponse:
+    """Block an alias for an hour, or lift its block."""
+    form, now, lifts = form_of(request), time.time(), request.path.endswith("/lift")
+    if not (key := key_of(form)):
         raise web.HTTPBadRequest
-    record(request, "block", what=key, why=why)
+    why = " ".join(form.get("why", "").split())[:MAX_WHY]
+    record(request, "unblock" if lifts else "block", what=key, why=why)
     entry = {"since": now, "until": now + HOUR_S, "by": request[SESSION].user, "why": why}
-    return await _changed(request, key, entry)
-
-
-async def lift(request: web.Request) -> web.StreamResponse:
-    """End a block."""
-    if not (key := key_of(form_of(request))):
-        raise web.HTTPBadRequest
-    record(request, "unblock", what=key)
-    return await _changed(request, key, None)
-
-
-async def _changed(request: web.Request, key: str, entry: Entry | None) -> web.StreamResponse:
     try:
         async with _opened(request) as store:
-            if entry is not None and len(await store.items(limit=MAX_BLOCKS)) >= MAX_BLOCKS:
-                return await _page(request, f"{MAX_BLOCKS} are blocked: lift one first")
-            await store.put_all({key: entry})
+            if not lifts and len(await store.items(limit=MAX_BLOCKS)) >= MAX_BLOCKS:
+                return await blocks(request, f"{MAX_BLOCKS} are blocked: lift one first")
+            await store.put_all({key: None if lifts else entry})
     except SharedUnavailableError as error:
-        return await _page(request, f"nothing was changed: {error}")
+        return await blocks(request, f"nothing was changed: {error}")
     raise web.HTTPSeeOther("/blocks")
 
 
 PAGES = (
     Page("/blocks", blocks, "Blocked", Role.ADMIN, plugin=PLUGIN),
-    Page("/blocks", block, "", Role.ADMIN, hdrs.METH_POST),
-    Page("/blocks/lift", lift, "", Role.ADMIN, hdrs.METH_POST),
+    Page("/blocks", change, "", Role.ADMIN, hdrs.METH_POST),
+    Page("/blocks/lift", change, "", Role.ADMIN, hdrs.METH_POST),
 )

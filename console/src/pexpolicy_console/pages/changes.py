@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,7 +16,6 @@ import msgspec
 from aiohttp import hdrs, web
 
 from pexpolicy.cli.for_console import Activation, ReloadResult, ask_for_reload, history
-from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import SESSION, Console, console_of
 from pexpolicy_console.forms import form_of
 from pexpolicy_console.index.index import IndexUnavailable
@@ -28,12 +28,17 @@ from pexpolicy_console.roles import Role
 DAY_S = 86_400.0
 EVENTS = {"reload": 100, "start": 50, "end": 50}
 """How many lines of each kind are looked for."""
-KEPT_WITHIN_S = 60.0
-"""Between the line of a reload and the copy of its files, at most."""
-FIRST_CALL_WITHIN_S = 3600.0
-"""Between the copy of the files of a start and its first line, at most."""
+KEPT_WITHIN_S = {"reload": (0.0, 60.0), "start": (-3600.0, 0.0), "end": (1.0, 0.0)}
+"""From a line to the copy of the files, at least and at most; the first line comes after it."""
 REPLAY_COUNTS_S = 3600.0
 """A replay that is older does not count as one before an action."""
+Results = list[ReloadResult | None]
+
+
+class Activated(msgspec.Struct):
+    """What became of going back."""
+
+    results: Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,36 +78,23 @@ def changes_of(hits: Sequence[Hit], kept: Sequence[Activation], instance: str) -
     former = dict(zip((one.time for one in kept), kept[1:], strict=False))
     rest, found = list(kept), list[Change]()
     for hit in hits:
-        event, at = hit.event or {}, hit.at / 1000
+        event, at, mine = hit.event or {}, hit.at / 1000, None
         policy, server = str(event.get("policy_hash", "")), str(event.get("instance", ""))
-        kind = str(event.get("event"))
-        kind = kind if kind in EVENTS else "start"
-        mine = None
-        if server in ("", instance) and not event.get("error"):
-            first, last = (0, KEPT_WITHIN_S) if kind == "reload" else (-FIRST_CALL_WITHIN_S, 0)
-            near = (one for one in rest if first <= one.time - at <= last)
-            mine = next((one for one in near if one.policy_hash == policy), None)
+        error, changes = str(event.get("error") or ""), event.get("changes")
+        kind = event["event"] if event.get("event") in EVENTS else "start"
+        if server in ("", instance) and not error:
+            first, last = KEPT_WITHIN_S[kind]
+            near = [k for k in rest if k.policy_hash == policy and first <= k.time - at <= last]
+            mine = near[0] if near else None
         if mine is not None:
             rest.remove(mine)
-        changes = event.get("changes")
-        found.append(
-            Change(
-                at if mine is None or kind == "reload" else mine.time,
-                "refused" if event.get("error") else kind,
-                policy,
-                str((mine and mine.author) or event.get("author") or ""),
-                [str(one) for one in changes] if isinstance(changes, list) else [],
-                str(event.get("error") or ""),
-                str(event.get("back_to") or ""),
-                server,
-                mine,
-                former.get(mine.time) if mine is not None else None,
-            )
-        )
-    found += [
-        Change(one.time, "start", one.policy_hash, one.author, one.changes, kept=one)
-        for one in rest
-    ]
+            at = min(at, mine.time)
+        by = str((mine and mine.author) or event.get("author") or "")
+        texts = [str(one) for one in changes] if isinstance(changes, list) else []
+        files = mine, former.get(mine.time) if mine is not None else None
+        facts = policy, by, texts, error, str(event.get("back_to") or ""), server, *files
+        found.append(Change(at, "refused" if error else kind, *facts))
+    found += [Change(k.time, "start", k.policy_hash, k.author, k.changes, kept=k) for k in rest]
     return sorted(found, key=lambda one: -one.at)
 
 
@@ -116,46 +108,30 @@ def _around(at: float, now: float, reader: IndexReader) -> dict[str, Any]:
     seconds = min(DAY_S, now - at)
     bounds = [int(1000 * (at + n * seconds)) for n in (-1, 0, 1)]
     before, after = (one.get("", Tally()) for one in tallies(reader, "all", bounds))
-    return {"seconds": seconds, "before": before, "after": after, "bounds": bounds}
+    return {"seconds": seconds, "before": before, "after": after}
 
 
-class _Kept:
-    """What the server has kept, and where."""
-
-    def __init__(self, console: Console, state_dir: str) -> None:
-        self.folder = Path(state_dir) if state_dir else console.config.settings.state_dir
-        self.all: list[Activation] = []
-
-    async def read(self, config: Path) -> None:
-        """Read it; nothing is known where this user may not."""
-        self.all = await asyncio.to_thread(history, self.folder, config)
-
-    def of(self, policy_hash: str) -> Activation | None:
-        """Return the latest of a policy hash."""
-        return next((one for one in self.all if one.policy_hash == policy_hash), None)
-
-
-async def _kept(console: Console) -> _Kept:
+async def _kept(console: Console) -> tuple[Path, list[Activation]]:
+    """Return the state folder, and what is kept there, as far as this user may read it."""
     status, _ = await console.server.status()
-    kept = _Kept(console, "" if status is None else status.config.state_dir)
-    await kept.read(console.config.path)
-    return kept
+    known = "" if status is None else status.config.state_dir
+    folder = Path(known) if known else console.config.settings.state_dir
+    return folder, await asyncio.to_thread(history, folder, console.config.path)
+
+
+def _of(kept: Sequence[Activation], policy_hash: str) -> Activation | None:
+    return next((one for one in kept if one.policy_hash == policy_hash), None)
 
 
 async def _difference(
-    console: Console, kept: _Kept, before: Activation | None, after: Activation | None
+    request: web.Request, folder: Path, before: Activation | None, after: Activation | None
 ) -> dict[str, Any] | None:
     """Return what differs, with values; ``None`` where one of both was not kept."""
     if before is None or after is None:
         return None
     sides = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(after)}
-    try:
-        found: dict[str, Any] = await console.dry_runs.ask(
-            "difference", folder=str(kept.folder), **sides
-        )
-    except DryRunFailed as error:
-        return {"rows": [], "left_out": 0, "problems": error.failures}
-    return found
+    found, problems = await dry_run(request, "difference", folder=str(folder), **sides)
+    return found or {"rows": [], "left_out": 0, "problems": problems}
 
 
 async def changes(request: web.Request) -> web.StreamResponse:
@@ -163,25 +139,19 @@ async def changes(request: web.Request) -> web.StreamResponse:
     return await _page(request)
 
 
-async def confirm(request: web.Request) -> web.StreamResponse:
-    """Ask whether to reload, and show what that changes."""
-    return await _page(request, asks=True)
-
-
 async def reload(request: web.Request) -> web.StreamResponse:
     """Reload every server with this configuration, and show the results."""
-    record(request, "reload", path=str(console_of(request).config.path))
-    results: list[ReloadResult | None] = []
-    problem = ""
+    console, results, problem = console_of(request), Results(), ""
+    record(request, "reload", path=str(console.config.path))
     try:
-        path, user = console_of(request).config.path, request[SESSION].user
-        results = await asyncio.to_thread(ask_for_reload, path, user)
+        user = request[SESSION].user
+        results = await asyncio.to_thread(ask_for_reload, console.config.path, user)
         if not results:
             problem = "no server with this configuration runs on this machine as this user"
     except (OSError, ValueError) as error:
         problem = f"the server cannot be reached: {error}"
-    console_of(request).server.forget()
-    return await _page(request, results=results, problem=problem)
+    console.server.forget()
+    return await _page(request, results, problem)
 
 
 async def replay(request: web.Request) -> web.StreamResponse:
@@ -189,20 +159,18 @@ async def replay(request: web.Request) -> web.StreamResponse:
     console, form = console_of(request), form_of(request)
     name, kept, since = form.get("file", ""), form.get("kept", ""), time.time() - DAY_S
     if kept:
-        all_kept = await _kept(console)
-        if all_kept.of(kept) is None:
+        folder, known = await _kept(console)
+        if _of(known, kept) is None:
             raise web.HTTPNotFound
         record(request, "replay", policy_hash=kept)
-        console.replay.start(since=since, kept=kept, folder=str(all_kept.folder))
-        if "back" in form:
-            raise web.HTTPSeeOther(f"/changes/back?to={kept}")
-        raise web.HTTPSeeOther("/changes#replay")
-    if name and name not in await asyncio.to_thread(console.config.others):
-        raise web.HTTPNotFound
-    file = name or console.config.path.name
-    record(request, "replay", path=str(console.config.path.with_name(file)))
-    console.replay.start(since=since, file=file)
-    raise web.HTTPSeeOther("/changes#replay")
+        console.replay.start(since=since, kept=kept, folder=str(folder))
+    else:
+        if name and name not in await asyncio.to_thread(console.config.others):
+            raise web.HTTPNotFound
+        file = name or console.config.path.name
+        record(request, "replay", path=str(console.config.path.with_name(file)))
+        console.replay.start(since=since, file=file)
+    raise web.HTTPSeeOther(f"/changes/back?to={kept}" if "back" in form else "/changes#replay")
 
 
 async def cancel_replay(request: web.Request) -> web.StreamResponse:
@@ -210,13 +178,6 @@ async def cancel_replay(request: web.Request) -> web.StreamResponse:
     record(request, "replay_cancelled", of=console_of(request).replay.name_of_config)
     await console_of(request).replay.cancel()
     raise web.HTTPSeeOther("/changes#replay")
-
-
-async def replay_progress(request: web.Request) -> web.StreamResponse:
-    """Show the part of the page that tells of the replay."""
-    config, running = console_of(request).config, console_of(request).replay
-    others = await asyncio.to_thread(config.others)
-    return render(request, "replay.html", replay=running, config=config.path, others=others)
 
 
 def _is_replayed(console: Console, policy_hash: str) -> bool:
@@ -229,64 +190,57 @@ def _is_replayed(console: Console, policy_hash: str) -> bool:
 async def back(request: web.Request) -> web.StreamResponse:
     """Show what going back would change, and ask whether to do it."""
     console, to = console_of(request), request.query.get("to", "")
-    kept = await _kept(console)
-    status, problem = await console.server.status()
-    target = kept.of(to)
-    if target is None or console.config.settings.bundle is not None:
-        raise web.HTTPNotFound
+    folder, kept = await _kept(console)
+    status, _ = await console.server.status()
     active = "" if status is None else status.config.policy_hash
+    if (target := _of(kept, to)) is None or console.config.settings.bundle is not None:
+        raise web.HTTPNotFound
     return render(
         request,
         "back.html",
         target=target,
         active=active,
-        problem=problem,
         replay=console.replay,
         is_replayed=_is_replayed(console, to),
-        difference=await _difference(console, kept, kept.of(active), target),
+        difference=await _difference(request, folder, _of(kept, active), target),
     )
 
 
 async def go_back(request: web.Request) -> web.StreamResponse:
     """Let the server decide by kept files, once after each replay on them."""
     console, form = console_of(request), form_of(request)
-    to, why = form.get("to", ""), " ".join(form.get("why", "").split())
+    to, why, user = form.get("to", ""), form.get("why", ""), request[SESSION].user
     if not _is_replayed(console, to) or console.config.settings.bundle is not None:
         raise web.HTTPConflict
     console.replay.forget()
     record(request, "go_back", policy_hash=to, why=why)
-    author = f"{request[SESSION].user}: {why}" if why else request[SESSION].user
-    results, problem = await console.server.activate(to, author)
+    author = f"{user}: {why}" if why else user
+    found, problem = await console.server.ask(f"/activate/{to}", Activated, author)
     console.server.forget()
-    return await _page(request, results=results, problem=problem)
+    return await _page(request, found.results if found is not None else [], problem)
 
 
 async def _page(
-    request: web.Request,
-    *,
-    asks: bool = False,
-    results: Sequence[ReloadResult | None] | None = None,
-    problem: str = "",
+    request: web.Request, results: Sequence[ReloadResult | None] = (), problem: str = ""
 ) -> web.StreamResponse:
     console = console_of(request)
-    status, server_problem = await console.server.status()
+    status, _ = await console.server.status()
     active = None if status is None else status.config
     active_hash = "" if active is None else active.policy_hash
     disk, failures = await dry_run(request, "check", active_hash=active_hash)
-    kept, hits, around, index_problem = await _kept(console), list[Hit](), None, ""
-    settings = console.config.settings
+    (folder, kept), settings = await _kept(console), console.config.settings
+    hits, around, problems = list[Hit](), None, [problem]
     try:
         hits = await console.index.ask(_lines)
     except IndexUnavailable as error:
-        index_problem = str(error)
-    found = changes_of(hits, kept.all, settings.instance)
+        problems.append(str(error))
+    found = changes_of(hits, kept, settings.instance)
     chosen = _chosen(found, request.query.get("at", ""), request.query.get("policy", ""))
-    if chosen is not None and not index_problem:
-        around = await console.index.ask(partial(_around, chosen.at, time.time()))
-    former = None if chosen is None else chosen.former
-    back_to = former if chosen is not None and chosen.policy == active_hash else None
-    if chosen is not None and chosen.kept is not None and chosen.policy != active_hash:
-        back_to = chosen.kept
+    if chosen is not None:
+        with suppress(IndexUnavailable):
+            around = await console.index.ask(partial(_around, chosen.at, time.time()))
+    former, own = (chosen.former, chosen.kept) if chosen is not None else (None, None)
+    back_to = former if chosen is not None and chosen.policy == active_hash else own
     return render(
         request,
         "changes.html",
@@ -294,17 +248,15 @@ async def _page(
         disk=disk,
         is_same=bool(active_hash) and disk is not None and disk["policy_hash"] == active_hash,
         failures=failures,
-        server_problem=server_problem,
-        index_problem=index_problem,
-        asks=asks,
+        problems=problems,
+        asks=request.method in ("GET", "HEAD") and request.path == "/changes/reload",
         results=results,
-        problem=problem,
         config=console.config.path,
         others=await asyncio.to_thread(console.config.others),
         replay=console.replay,
         changes=found,
         chosen=chosen,
-        difference=chosen and await _difference(console, kept, former, chosen.kept),
+        difference=await _difference(request, folder, former, own),
         around=around,
         back_to=None if settings.bundle is not None else back_to,
     )
@@ -320,18 +272,11 @@ def _chosen(found: Sequence[Change], at: str, policy: str) -> Change | None:
     return None
 
 
-async def moved(_: web.Request) -> web.StreamResponse:
-    """Lead bookmarks of the former page here."""
-    raise web.HTTPSeeOther("/changes")
-
-
 PAGES = (
     Page("/changes", changes, "Changes"),
-    Page("/configuration", moved),
-    Page("/changes/replay", replay_progress, "", Role.OPERATOR),
     Page("/changes/replay", replay, "", Role.OPERATOR, hdrs.METH_POST),
     Page("/changes/replay/cancel", cancel_replay, "", Role.OPERATOR, hdrs.METH_POST),
-    Page("/changes/reload", confirm, "", Role.ADMIN),
+    Page("/changes/reload", changes, "", Role.ADMIN),
     Page("/changes/reload", reload, "", Role.ADMIN, hdrs.METH_POST),
     Page("/changes/back", back, "", Role.ADMIN),
     Page("/changes/back", go_back, "", Role.ADMIN, hdrs.METH_POST),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
@@ -70,8 +71,9 @@ async def disconnect(request: web.Request) -> web.StreamResponse:
     if (participant := _participant(hit)) is None:
         raise web.HTTPNotFound
     record(request, "disconnect", decision_id=decision_id, participant=participant)
-    result = await console.server.disconnect(participant, request[SESSION].user)
-    return await decision(request, result)
+    path, user = f"/disconnect/{quote(participant, safe='')}", request[SESSION].user
+    found, problem = await console.server.ask(path, author=user)
+    return await decision(request, problem if found is None else str(found["result"]))
 
 
 def _participant(hit: Hit | None) -> str | None:

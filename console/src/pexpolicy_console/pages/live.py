@@ -18,7 +18,6 @@ from pexpolicy_console.roles import Role
 
 COMPARED = ("version", "plugins", "policy_hash", "bundle")
 """What all servers of a fleet have to have in common."""
-MAX_SERVICES = 20
 DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
@@ -58,32 +57,19 @@ async def live(request: web.Request) -> web.StreamResponse:
     counts, problem = await server.ask("/plugins/live/")
     stale, _ = await server.ask("/plugins/live/stale")
     limits, _ = await server.ask("/plugins/limits/")
-    tenants = counts["tenants"] if counts else {}
-    limited = limits["tenants"] if limits else {}
-    rows = [
-        _tenant(name, tenants.get(name, {}), limited.get(name, {})) for name in tenants | limited
-    ]
-    services = sorted(counts["services"].items(), key=_people) if counts else []
-    total: Counter[str] = Counter()
-    for _, one in services:
-        total.update(one)
+    now, limited = (one["tenants"] if one else {} for one in (counts, limits))
+    rows = [_tenant(name, now.get(name, {}), limited.get(name, {})) for name in now | limited]
+    services = counts["services"].items() if counts else ()
     return render(
         request,
         "live.html",
         problem=problem,
         counts=counts,
         causes=stale["stale"] if stale else [],
-        total=total,
-        refused=sum(row["refused"] for row in rows),
         has_limits=bool(limits),
         tenants=sorted(rows, key=lambda row: (-row["fill"], row["name"])),
-        services=services[:MAX_SERVICES],
-        left_out=max(len(services) - MAX_SERVICES, 0),
+        services=sorted(services, key=lambda item: (-item[1]["participants"], item[0])),
     )
-
-
-def _people(item: tuple[str, Mapping[str, int]]) -> tuple[int, str]:
-    return -item[1]["participants"], item[0]
 
 
 def _tenant(name: str, now: Mapping[str, int], limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,18 +77,14 @@ def _tenant(name: str, now: Mapping[str, int], limits: Mapping[str, Any]) -> dic
     people = limits.get("participants") or {}
     count = people.get("now", now.get("participants", 0))
     soft, hard = people.get("soft"), people.get("hard")
-    most = hard or soft
-    state = "within" if most else ""
-    if hard and count >= hard:
-        state = "full"
-    elif soft and count >= soft:
-        state = "over the soft limit"
+    most, state = hard or soft, "over the soft limit" if soft and count >= soft else "within"
+    state = "full" if hard and count >= hard else state
     return {
         "name": name,
         "now": count,
         "soft": soft,
         "hard": hard,
-        "state": state,
+        "state": state if most else "",
         "fill": count / most if most else 0.0,
         "meetings": (limits.get("meetings") or {}).get("now"),
         "waiting": now.get("waiting"),
