@@ -222,6 +222,7 @@ class Policy:
         if self.context.state_in_memory and not in_server:
             # One for all, as plugins may declare several parts of the same tables.
             shared = [(plugin.name, item) for plugin in self.plugins for item in plugin.shared]
+            self.shared_state = shared[0][1].state if shared else None
             for name, item in shared:
                 if not item.is_open:
                     item.bind(name, shared[0][1].state)

@@ -31,6 +31,8 @@ from yarl import URL
 
 from pexpolicy.config.outgoing import revealed
 from pexpolicy.config.settings import ConfigError, PluginStartupError
+from pexpolicy.events.dispatch import EventDispatcher
+from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
@@ -155,7 +157,7 @@ class Server:
 async def server(
     plugins: Subject, *, config: Config | None = None, at: datetime | None = None
 ) -> AsyncIterator[Server]:
-    """Run a server with these plugins in this process, with its limits and its admin listener.
+    """Run a server with these plugins in this process, with its limits and other listeners.
 
     It listens on free ports of 127.0.0.1, without TLS. Raises ``ConfigError`` where a server would
     not start::
@@ -167,7 +169,9 @@ async def server(
     async with opened(plugins, config, at=at) as policy:
         settings, log = policy.settings, Log()
         generation = generation_of(policy, capturing_audit_log(settings))
-        service = PolicyApp(generation, log, settings.server.base_path)
+        receiver = EventReceiver(lambda: policy.shared_state, policy.context.wall_clock)
+        service = PolicyApp(generation, log, settings.server.base_path, events=receiver)
+        dispatcher = EventDispatcher(receiver, lambda: policy.event_observers, log)
         plain = settings.model_copy(update={"tls": None})
         with (
             bind("127.0.0.1", 0) as nodes,
@@ -175,6 +179,7 @@ async def server(
             bind("127.0.0.1", 0) if settings.api is not None else nullcontext() as programs,
         ):
             async with (
+                dispatcher.running() if settings.events is not None else nullcontext(),
                 admin_listener(service, operators),
                 api_listener(service, programs, plain),
                 Listener(service, nodes, settings=plain).open(0.0),

@@ -20,7 +20,8 @@ from pexpolicy.config.loader import from_document
 from pexpolicy.policy import BuildContext
 from pexpolicy.testing import Server, capture_audit, server
 from pexpolicy.testing.build import EnvironmentClock
-from tests.support import installed, postgresql
+from tests.support import installed, postgresql, wire
+from tests.support.waiting import until
 
 NOW = "2030-06-01T08:00:00Z"
 SCOPES = ["meetings:read", "meetings:write", "pins:read", "live:read"]
@@ -121,6 +122,33 @@ class Site(NamedTuple):
             found.pop("decision_id")
             return found
 
+    async def properties(self, alias: str) -> dict[str, Any]:
+        query = {"call_direction": "dial_in", "protocol": "sip", "local_alias": alias}
+        url = f"{next(self.servers).url}/policy/v1/participant/properties"
+        async with self.http.get(url, params=query) as reply:
+            return dict((await reply.json())["result"])
+
+    async def report(self, event: str, seq: int = 1, login: str = "sink:right", **data: Any) -> int:
+        """Send an event of one node to one server."""
+        body = {"node": "10.0.0.1", "seq": seq, "version": 2, "time": 1906531200.0 + seq}
+        return await self.send({**body, "event": event, "data": data}, login)
+
+    async def send(self, body: object, login: str = "sink:right") -> int:
+        url, auth = f"{next(self.servers).url}/events/v1", wire.basic(*login.split(":"))
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        async with self.http.post(url, data=data, headers=auth) as reply:
+            assert await reply.read() == b"" or reply.status != 200
+            return reply.status
+
+    async def counts(self, path: str = "meetings/crm-7/live", **expected: int) -> None:
+        """Wait until the counts are as expected."""
+
+        async def is_so() -> bool:
+            found = (await self.api("GET", path)).json
+            return all(found[name] == number for name, number in expected.items())
+
+        await until(is_so)
+
     def at(self, time: str) -> None:
         self.clock.write_text(time)
 
@@ -148,6 +176,17 @@ async def site(
         yield made
 
 
+@pytest.fixture
+async def counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: dict[str, Any]
+) -> AsyncIterator[Site]:
+    """The servers with the plugins that count people."""
+    acme = {"tag": "t=acme", "participants": {"hard": 2}}
+    others: Any = {"live": {}, "limits": {"settings": {"tenants": {"acme": acme}}}}
+    async with serving(tmp_path, monkeypatch, shared, **others) as made:
+        yield made
+
+
 @asynccontextmanager
 async def serving(
     folder: Path, monkeypatch: pytest.MonkeyPatch, shared: dict[str, Any], **others: Any
@@ -157,8 +196,10 @@ async def serving(
     monkeypatch.setenv("PEXPOLICY_TEST_CLOCK", str(clock))
     (folder / "key").write_text("0123456789abcdef" * 4)
     meetings = {"settings": {"tenants": TENANTS, "key_file": "key"}, "on_error": "reject"}
+    (folder / "sink").write_text("right")
     document = {
         "api": {},
+        "events": {"user": "sink", "password_file": "sink"},
         "shared": {"timeout": 4.5, **shared},
         "plugins": {"meetings": meetings, **others},
     }
@@ -308,6 +349,98 @@ async def test_invitation_has_an_alias_of_its_own(site: Site) -> None:
     assert "result" not in await site.call(f"sip:{made.json['alias']}")
 
 
+ANN = {"uuid": "u-1", "conference": "812345678", "call_direction": "in", "protocol": "SIP"}
+ANN |= {"service_tag": "t=acme&m=crm-7", "conversation_id": "c-1", "has_media": True}
+INSIDE = {"service_type": "conference", "connect_time": 1906531201.0}
+
+
+async def test_people_are_counted_once_they_are_in(counted: Site) -> None:
+    await counted.api("PUT", "meetings/crm-7", CRM_7)
+    assert await counted.report("eventsink_started") == 200
+    connecting = {**ANN, "service_type": "connecting", "connect_time": None}
+    assert await counted.report("participant_connected", 2, **connecting) == 200
+    waiting = {**ANN, "service_type": "waiting_room", "connect_time": 1906531201.0}
+    await counted.report("participant_updated", 3, **waiting)
+    await counted.counts(participants=0, waiting=1)
+    await counted.report("participant_updated", 4, **ANN, **INSIDE, role="chair")
+    await counted.counts(participants=1, waiting=0, hosts=1)
+    assert (await counted.api("GET", "meetings/crm-7")).json["state"] == "running"
+    assert await counted.report("participant_disconnected", 5, "sink:wrong", **ANN) == 401
+    assert await counted.send(b"no json") == 400
+    await counted.counts("live", participants=1)
+    assert (await counted.api("GET", "meetings/crm-7/live", token="BOLT")).status == 404
+    assert (await counted.api("GET", "live", token="BOLT")).json["participants"] == 0
+    assert (await counted.api("GET", "live", token="READER")).status == 403
+
+
+async def test_people_are_counted_once_each(counted: Site) -> None:
+    await counted.api("PUT", "meetings/crm-7", CRM_7)
+    inner = [
+        {"event": "participant_connected", "node": "10.0.0.1", "seq": seq, "version": 2}
+        | {"time": 1906531200.0 + seq, "data": {**ANN, **INSIDE, "uuid": uuid, **more}}
+        for seq, uuid, more in (
+            (5, "u-1", {"protocol": "API", "has_media": False}),
+            (6, "u-2", {"protocol": "WebRTC"}),
+        )
+    ]
+    bulk = {"event": "eventsink_bulk", "node": "127.0.0.1", "seq": 0, "version": 2}
+    for _ in range(2):
+        assert await counted.send({**bulk, "time": 1906531207.0, "data": inner}) == 200
+    left = {**ANN, "uuid": "u-3", "conversation_id": "c-3"}
+    await counted.report("participant_disconnected", 8, **left)
+    await counted.report("participant_connected", 7, **left, **INSIDE)
+    await counted.counts(participants=1)
+    await counted.report("conference_ended", 9, name="812345678", tag="t=acme&m=crm-7")
+    await counted.report("participant_updated", 10, **{**ANN, "uuid": "u-2"}, **INSIDE)
+    await counted.counts(participants=1)
+    moved = {**ANN, "uuid": "u-2", "conference": "other", "protocol": "WebRTC"}
+    await counted.report("participant_connected", 11, **moved, **INSIDE)
+    await counted.counts(participants=0)
+
+
+async def test_limits_hold_for_meetings(counted: Site) -> None:
+    await counted.api("PUT", "meetings/crm-7", CRM_7)
+    found = (await counted.api("GET", "limits")).json["participants"]
+    assert found == {"soft": None, "hard": 2, "now": 0, "peak": 0, "refused": 0}
+    for number in (1, 2):
+        person = {**ANN, **INSIDE, "uuid": f"u-{number}", "conversation_id": f"c-{number}"}
+        await counted.report("participant_connected", number, **person)
+    await counted.counts(participants=2)
+    reply = await counted.call("812345678")
+    assert (reply["action"], reply["reason"]) == ("reject", "limit of acme: 2 of 2")
+    await counted.counts("meetings/crm-7/live", participants=2)
+    assert (await counted.api("GET", "limits")).json["participants"]["refused"] == 1
+
+
+async def test_invitation_is_spent_once_the_person_was_in(counted: Site) -> None:
+    await counted.api("PUT", "meetings/crm-7", CRM_7)
+    body = {"name": "Ann", "role": "guest", "uses": 1}
+    made = (await counted.api("POST", "meetings/crm-7/invitations", body)).json
+    alias, place = f"sip:{made['alias']}", f"meetings/crm-7/invitations/{made['id']}"
+    for _ in range(2):  # a web join asks twice
+        result = (await counted.call(alias))["result"]
+        assert (result["name"], result["guest_pin"]) == ("812345678", "081500")
+        assert result["pin"] != "471100"
+    assert (await counted.properties(alias))["preauthenticated_role"] == "guest"
+    ann = {**ANN, "destination_alias": made["alias"]}
+    await counted.report("participant_connected", 1, **ann, service_type="connecting")
+    # It has what has changed only.
+    await counted.report("participant_updated", 2, uuid="u-1", call_direction="in", **INSIDE)
+    await counted.report("participant_disconnected", 3, **ann, service_type="conference")
+
+    async def used() -> int:
+        found = (await counted.api("GET", "meetings/crm-7")).json["invitations"]
+        return int(found[0]["used"] == 1 and found[0]["spent_at"] == "2030-06-01T08:00:00Z")
+
+    await until(used)
+    counted.at("2030-06-01T08:01:59Z")
+    assert (await counted.call(alias))["action"] == "continue"
+    counted.at("2030-06-01T08:02:04Z")
+    assert await counted.call(alias) == rejected("invitation used")
+    await counted.api("PATCH", place, {"uses": 2})
+    assert (await counted.call(alias))["action"] == "continue"
+
+
 # ---- what is not in them
 
 
@@ -395,21 +528,6 @@ async def test_calendar_has_the_pin_of_guests_only(site: Site) -> None:
     assert ("081500" in text, "471100" in text) == (True, False)
     assert all(len(line) <= 75 for line in found.body.split(b"\r\n"))
     assert "Review\\; " + "ü" * 60 in text.replace("\r\n ", "")
-
-
-async def test_counts_and_limits_are_those_of_the_other_plugins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    acme = {"tag": "t=acme", "participants": {"hard": 2}}
-    others: Any = {"live": {}, "limits": {"settings": {"tenants": {"acme": acme}}}}
-    async with serving(tmp_path, monkeypatch, {}, **others) as site:
-        await site.api("PUT", "meetings/crm-7", CRM_7)
-        for path in ("meetings/crm-7/live", "live"):
-            counts = (await site.api("GET", path)).json
-            assert counts.keys() == {"participants", "hosts", "waiting", "as_of", "stale"}
-            assert counts["participants"] == 0
-        found = (await site.api("GET", "limits")).json["participants"]
-        assert found == {"soft": None, "hard": 2, "now": 0, "peak": 0, "refused": 0}
 
 
 async def test_without_those_plugins_there_are_no_counts(site: Site) -> None:

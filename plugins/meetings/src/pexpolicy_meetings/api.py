@@ -153,12 +153,13 @@ class Api:
         return Caller(self._tenants[tenant], OPERATOR, frozenset(scopes))
 
     async def _all(self, request: web.Request) -> web.StreamResponse:
-        """Show the meetings of all tenants that are not over, without PINs, by tenant."""
-        items: list[dict[str, Any]] = []
+        """Show the meetings of a time, or those that are not over, without PINs, by tenant."""
+        items, is_past_shown = list[dict[str, Any]](), "from" in request.query
         query = {"from": self._clock() - MAX_LATE_S, **query_of(request), "limit": MAX_PAGE}
         for name in request.query.getall("tenant", sorted(self._tenants)):
             found, _ = await self._part(query, self._operator_of(name))
-            items += ({"tenant": name, **one} for one in found if one["state"] != "ended")
+            listed = (one for one in found if is_past_shown or one["state"] != "ended")
+            items += ({"tenant": name, **one} for one in listed)
         return _json({"items": items})
 
     # ---- meetings
