@@ -13,7 +13,7 @@ from pexpolicy.testing import ManagementApi, Simulator
 from pexpolicy.testing.simulator import NODES, Event, Protocol
 from pexpolicy_live.participants import Key, Participant, Row, key_of, merged
 from pexpolicy_live.presence import Presence
-from pexpolicy_live.repair import ENDED, Known, changes, listed
+from pexpolicy_live.repair import ENDED, changes, listed
 
 ROOMS = ["red", "green", "blue"]
 
@@ -111,10 +111,10 @@ def test_what_is_lost_is_stale(platform: Simulator, lose: float, reorder: int) -
         assert receiver.counts == platform.truth()
 
 
-def known(receiver: Receiver, told: Any = ()) -> Known:
+def known(receiver: Receiver, told: Any = ()) -> dict[str, Participant]:
     rows = ((uuid, receiver.rows.get(("participant", "default", uuid))) for uuid in told)
     ended = {uuid: row for uuid, row in rows if isinstance(row, Participant) and row.is_over}
-    return Known(receiver.presence.calls("default"), ended)
+    return ended | receiver.presence.calls("default")
 
 
 @given(
@@ -161,9 +161,9 @@ def test_what_the_api_lists_late_does_not_bring_back_who_has_left() -> None:
     platform.leave(person)
     for body in platform.events:
         receiver.receive(body)
-    both = Known({}, {}), known(receiver, told)
-    assert not [*changes(*both, told, platform.now + 5, lambda _, tag: tag)]
-    (added,) = changes(*both, told, platform.now + 60, lambda _, tag: tag)
+    after = known(receiver, told)
+    assert not [*changes({}, after, told, platform.now + 5, lambda _, tag: tag)]
+    (added,) = changes({}, after, told, platform.now + 60, lambda _, tag: tag)
     assert added[1]["data"]["uuid"] == person.uuid
 
 

@@ -4,18 +4,17 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from pexpolicy import Store
 from pexpolicy.background.shared_state import SqliteState
-from pexpolicy.events.receiver import Inbox
-from pexpolicy.testing import ManagementApi, Simulator
-from pexpolicy_live.repair import Known, Repair
+from pexpolicy.events import SourceStale
+from pexpolicy.models.context import DryRunClock
+from pexpolicy.testing import ManagementApi, Simulator, make_policy
+from pexpolicy_live import Live, plugin
 from tests.support import live_server, wire
 from tests.support.waiting import wait_until
 
@@ -77,34 +76,37 @@ async def test_a_gap_is_repaired_and_the_source_is_fresh_again(tmp_path: Path) -
     assert len([path for path in api.paths if "participant" in path]) == 1
 
 
-async def test_a_repair_is_due_at_the_start_after_a_gap_and_now_and_then(tmp_path: Path) -> None:
-    now, stale_since, asked = 1000.0, 0.0, []
+async def test_a_repair_is_due_at_the_start_after_a_gap_and_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
 
     class Api:
         async def objects(self, resource: str, api: str) -> list[dict[str, Any]]:
-            asked.append(now)
-            if now == 1060:
+            asked.append(clock.at or 0.0)
+            if clock.at == 1060:
                 raise OSError("the API is down")
             return []
 
-    async def snapshot(source: str, uuids: Iterable[str]) -> Known:
-        return Known({}, {})
-
-    state = SqliteState(tmp_path / "shared.sqlite", 5.0)
-    inbox, runs = Inbox(), Store("repairs", float)
-    calls = lambda _: stale_since, lambda *_: None
-    repair = Repair("default", Api(), snapshot, *calls, inbox, runs)
-    repair.clock = lambda: now
-    repair.sleep = lambda _: asyncio.sleep(0)
-    for item in (inbox, runs):
+    clock, state = DryRunClock(), SqliteState(tmp_path / "shared.sqlite", 5.0)
+    monkeypatch.setattr(plugin, "SETTLE_S", 0.0)
+    (built,) = make_policy(Live).plugins
+    for item in built.shared:
         item.bind("live", state)
+    live = cast("Live", built.instance)
+    live._clock = clock
+    where: dict[str, Any] = {"source": "default", "node": "n", "event": "source_stale", "seq": 0}
     for now in range(1000, 3000, 10):
-        stale_since = 1005.0 if 1010 <= now < 1150 else 0.0
+        clock.at = float(now)
+        if now in (1010, 1150):
+            gap = SourceStale(**where, time=now, received=now, why="a", is_stale=now == 1010)
+            await live.on_events([gap])
+            await live.read()
         if now == 1060:
             with pytest.raises(OSError, match="down"):
-                await repair.run_if_due()
+                await live.repair_if_due("default", Api())
         else:
-            await repair.run_if_due()
+            await live.repair_if_due("default", Api())
     await state.close()
     assert asked[:3] == [1000, 1060, 1120]
     pauses = [later - before for before, later in pairwise(asked[2:])]

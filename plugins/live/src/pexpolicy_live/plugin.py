@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -25,11 +28,11 @@ from pexpolicy import (
     wall_clock,
 )
 from pexpolicy.events import Event
-from pexpolicy.events.receiver import Inbox
+from pexpolicy.events.receiver import Inbox, inbox_row
 from pexpolicy.matching import live_values
 from pexpolicy_live.participants import Key, Participant, Row, Stale, key_of, merged
 from pexpolicy_live.presence import Counts, Presence
-from pexpolicy_live.repair import TICK_S, Known, Repair
+from pexpolicy_live.repair import changes, fresh, listed
 from pexpolicy_live.table import PAGE, LiveTable
 
 READ_S = 1.0
@@ -45,10 +48,22 @@ MAX_CAUSES = 100
 SLICE = 25
 """Events or rows between which calls are answered."""
 
+TICK_S = 5.0
+"""Seconds between two looks whether a repair is due."""
+REPAIR_S = 600.0
+"""Seconds between two repairs, shortened at random by up to a fifth."""
+APART_S = 60.0
+"""The least seconds between two repairs, also after one that failed."""
+API_S = 30.0
+"""Seconds for all pages of the Management API."""
+SETTLE_S = 2.0
+"""Seconds for events on their way, after its answer."""
+
 PEOPLE = metrics.gauge("participants", "People in conferences.", ["tenant"], combine="max")
 WAITING = metrics.gauge("waiting", "People in waiting rooms.", ["tenant"], combine="max")
 STALE = metrics.gauge("stale_nodes", "Nodes of which events are missing.", combine="max")
 LAG = metrics.gauge("read_seconds", "When the counts were last read, since 1970.", combine="min")
+REPAIRED = metrics.counter("repaired", "Participants that a repair changed.", ["change"])
 ALL = "*"
 """The label of all together, with people of no tenant."""
 MAX_LABELS = 99
@@ -76,11 +91,11 @@ class Live(Plugin[LiveSettings]):
         self._labels: set[str] = set()
         values = live_values()
         values.read, values.report = self._value, self._report
-        inbox, runs = Inbox(), Store("repairs", float)
+        self._inbox, self._repairs = Inbox(), Store("repairs", float)
+        self._pause = REPAIR_S
         for name, api in values.platforms.items() if values.has_events else ():
-            known = self._known, self._stale_since, self._tenant_of
-            made = Repair(name, api, *known, inbox, runs)
-            schedule(made.run_if_due, every=TICK_S, once_per="fleet", name=f"repair {name}")
+            run = partial(self.repair_if_due, name, api)
+            schedule(run, every=TICK_S, once_per="fleet", name=f"repair {name}")
         schedule(self.read, every=READ_S, once_per="worker", name="read")
         schedule(self._table.sweep, every=SWEEP_S, name="sweep")
 
@@ -196,21 +211,39 @@ class Live(Plugin[LiveSettings]):
 
     # ---- the repair
 
-    async def _known(self, source: str, uuids: Iterable[str]) -> Known:
-        """Return who is in a platform now, and of some others those who were and are not."""
+    async def repair_if_due(self, source: str, api: Any) -> None:
+        """Repair at the start, after events were missing, and now and then; raise why not."""
+        now, of = self._clock(), f"{source}/"
+        runs = dict(await self._repairs.items(of))
+        tried, done = (runs.get(of + name, 0.0) for name in ("tried", "done"))
+        stale = (one.since for (name, _), one in self._presence.stale.items() if name == source)
+        is_due = max(stale, default=0.0) > done or not 0 <= now - done < self._pause
+        if is_due and not 0 <= now - tried < APART_S:
+            await self._repairs.put(f"{of}tried", now)
+            await self._repair(source, api)
+            await self._repairs.put(f"{of}done", now)
+            self._pause = REPAIR_S * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+
+    async def _repair(self, source: str, api: Any) -> None:
         await self.read()
-        keys: list[Key] = [("participant", source, uuid) for uuid in uuids]
-        ended = dict[str, Participant]()
+        before, began = self._presence.calls(source), self._clock()
+        async with asyncio.timeout(API_S):
+            told = await asyncio.to_thread(listed, await api.objects("participant", "status"))
+        await asyncio.sleep(SETTLE_S)
+        await self.read()
+        keys: list[Key] = [("participant", source, one) for one in told.keys() - before.keys()]
+        after = dict[str, Participant]()
         for at in range(0, len(keys), PAGE):
             _, rows = await self._table.found(keys[at : at + PAGE])
-            for key, row in rows.items():
-                if isinstance(row, Participant) and row.is_over:
-                    ended[key[-1]] = row
-        return Known(self._presence.calls(source), ended)
-
-    def _stale_since(self, source: str) -> float:
-        stale = self._presence.stale.items()
-        return max((one.since for (of, _), one in stale if of == source), default=0.0)
+            ended = ((key[-1], one) for key, one in rows.items() if isinstance(one, Participant))
+            after |= {uuid: one for uuid, one in ended if one.is_over}
+        after |= self._presence.calls(source)
+        found = changes(before, after, told, began, self._tenant_of)
+        made = await asyncio.to_thread(lambda: [*found])
+        bodies = map(msgspec.json.encode, (*(event for _, event in made), fresh(began)))
+        await self._inbox.put([inbox_row(source, body.decode()) for body in bodies])
+        for what, number in Counter(what for what, _ in made).items():
+            REPAIRED.inc(number, change=what)
 
     # ---- for rules, operators and the console
 

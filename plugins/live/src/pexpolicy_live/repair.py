@@ -6,50 +6,23 @@ those of the nodes, so all plugins get them.
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
-from pexpolicy import Store, metrics, wall_clock
 from pexpolicy.events import ParticipantEvent
-from pexpolicy.events.receiver import Inbox, inbox_row
 from pexpolicy.models.event import STALE, typed_event
 from pexpolicy_live.participants import KEPT_S, Participant, TenantOf
 
-TICK_S = 5.0
-"""Seconds between two looks whether a repair is due."""
-EVERY_S = 600.0
-"""Seconds between two repairs, shortened at random by up to a fifth."""
-APART_S = 60.0
-"""The least seconds between two repairs, also after one that failed."""
-API_S = 30.0
-"""Seconds for all pages of the API."""
-PAUSE_S = 2.0
-"""Seconds for events on their way, after the answer of the API."""
 SETTLED_S = 30.0
 """Seconds for which the API may still list a participant whose end was reported."""
 SEQ = 10**9
 """The number of its events: at the same time they win."""
 FIELDS = [name for name in ParticipantEvent.__annotations__ if name not in ("uuid", "call_id")]
 
-CHANGES = metrics.counter("repaired", "Participants that a repair changed.", ["change"])
 ADDED, CHANGED, ENDED = "added", "changed", "ended"
 Body = dict[str, Any]
 """An event, or the fields of one."""
-
-
-class Known(NamedTuple):
-    """What is known of the participants of a platform, by ``uuid``."""
-
-    inside: Mapping[str, Participant]
-    """Those in a service."""
-    ended: Mapping[str, Participant]
-    """Of those that the API lists, those whose end was reported."""
 
 
 def listed(rows: Iterable[Mapping[str, Any]]) -> dict[str, Body]:
@@ -67,29 +40,35 @@ def listed(rows: Iterable[Mapping[str, Any]]) -> dict[str, Body]:
 
 
 def changes(
-    before: Known, after: Known, told: Mapping[str, Body], began: float, tenant_of: TenantOf
+    before: Mapping[str, Participant],
+    after: Mapping[str, Participant],
+    told: Mapping[str, Body],
+    began: float,
+    tenant_of: TenantOf,
 ) -> Iterator[tuple[str, Body]]:
     """Yield events, each with what it changes, after which the API and what is known are equal.
 
-    ``before`` and ``after`` were known before the API was asked, at ``began``, and a while after
-    it; a participant of whom they differ is left to the events.
+    ``before`` are the participants who were in a service before the API was asked, at ``began``;
+    ``after`` those who are a while after it, and of others whom it lists those whose end was
+    reported. One of whom they differ is left to the events.
     """
-    for uuid in before.inside.keys() | told.keys():
-        row, ended, body = before.inside.get(uuid), after.ended.get(uuid), told.get(uuid)
-        if row != after.inside.get(uuid) or (ended and _reported(ended) > began - SETTLED_S):
+    for uuid in before.keys() | told.keys():
+        row, last, body = before.get(uuid), after.get(uuid), told.get(uuid)
+        is_settled = row is None and last is not None and _reported(last) <= began - SETTLED_S
+        if row != last and not (is_settled and last is not None and last.is_over):
             continue
-        what = CHANGED if body is not None else ENDED
+        time = max(began, 0.0 if last is None else _reported(last))
         if body is None:
             assert row is not None
-            body = {"uuid": uuid, "conference": row.room[0] if row.room else ""}
-        name = "participant_disconnected" if what is ENDED else "participant_updated"
-        time = max(began, 0.0, *(_reported(one) for one in (row, ended) if one is not None))
-        event = {**_envelope(name, time), "data": body}
-        is_old = row is not None and _reported(row) < began - KEPT_S / 2  # it would expire
+            gone = {"uuid": uuid, "conference": row.room[0] if row.room else ""}
+            yield ENDED, {**_envelope("participant_disconnected", time), "data": gone}
+            continue
+        event = {**_envelope("participant_updated", time), "data": body}
         if row is None:
             yield ADDED, event
-        elif what is ENDED or is_old or _differs(row, event, tenant_of):
-            yield what, event
+        # One that is not reported again would expire.
+        elif _reported(row) < began - KEPT_S / 2 or _differs(row, event, tenant_of):
+            yield CHANGED, event
 
 
 def _reported(row: Participant) -> float:
@@ -120,53 +99,6 @@ def _envelope(event: str, time: float) -> Body:
     return {"node": "", "seq": SEQ, "version": 2, "time": time, "event": event}
 
 
-class Repair:
-    """Repairs what is known of the platform ``source``, by its Management API.
-
-    ``snapshot`` returns what is known now; ``stale_since`` when events were last missing.
-    """
-
-    def __init__(
-        self,
-        source: str,
-        api: Any,
-        snapshot: Callable[[str, Iterable[str]], Awaitable[Known]],
-        stale_since: Callable[[str], float],
-        tenant_of: TenantOf,
-        inbox: Inbox,
-        runs: Store[float],
-    ) -> None:
-        self._source, self._api, self._inbox, self._runs = source, api, inbox, runs
-        self._snapshot, self._stale_since = snapshot, stale_since
-        self._tenant_of = tenant_of
-        self.clock: Callable[[], float] = wall_clock()
-        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-        self._pause = EVERY_S
-
-    async def run_if_due(self) -> None:
-        """Repair at the start, after events were missing, and now and then; raise why not."""
-        now, of = self.clock(), f"{self._source}/"
-        runs = dict(await self._runs.items(of))
-        tried, done = (runs.get(of + name, 0.0) for name in ("tried", "done"))
-        is_due = self._stale_since(self._source) > done or not 0 <= now - done < self._pause
-        if is_due and not 0 <= now - tried < APART_S:
-            await self._runs.put(f"{of}tried", now)
-            await self.run()
-            await self._runs.put(f"{of}done", now)
-            self._pause = EVERY_S * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
-
-    async def run(self) -> None:
-        """Repair now."""
-        before, began = await self._snapshot(self._source, ()), self.clock()
-        async with asyncio.timeout(API_S):
-            rows = await self._api.objects("participant", "status")
-        told = await asyncio.to_thread(listed, rows)
-        await self.sleep(PAUSE_S)
-        after = await self._snapshot(self._source, told.keys() - before.inside.keys())
-        found = changes(before, after, told, began, self._tenant_of)
-        made = await asyncio.to_thread(lambda: [*found])
-        fresh = {**_envelope(STALE, began), "data": {"is_stale": False}}
-        bodies = map(msgspec.json.encode, (*(event for _, event in made), fresh))
-        await self._inbox.put([inbox_row(self._source, body.decode()) for body in bodies])
-        for what, number in Counter(what for what, _ in made).items():
-            CHANGES.inc(number, change=what)
+def fresh(began: float) -> Body:
+    """Return the event after which a source is not stale by what was missing before."""
+    return {**_envelope(STALE, began), "data": {"is_stale": False}}
