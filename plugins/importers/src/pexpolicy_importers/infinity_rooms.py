@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ NAMED = {
 """The field and the resource of each name in a room; Infinity has an address there."""
 RATES = ("max_callrate_in", "max_callrate_out")
 """In kbit/s in Infinity, and in bit/s here."""
-Room = dict[str, Any]
-"""The ``aliases`` and fields of a room."""
 
 
 def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
@@ -42,62 +39,57 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
     if into.exists():
         raise ImportFailed(f"{into} is there already: rooms are imported once; name a new file")
     try:
-        from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
+        from pexpolicy_sources import infinity  # noqa: PLC0415 - another package
         from pexpolicy_sources.data_source import SourceError  # noqa: PLC0415 - the same
-        from pexpolicy_sources.infinity import InfinitySource  # noqa: PLC0415 - the same
     except ImportError:
-        raise ImportFailed("install the packages pexpolicy-rooms and pexpolicy-sources") from None
-    policy = build(config)
+        raise ImportFailed("install the package pexpolicy-sources") from None
+    policy, rooms, remarks = build(config), list[dict[str, Any]](), list[str]()
     source = policy.names.source if policy.names is not None else None
     try:
-        if not isinstance(source, InfinitySource):
+        if not isinstance(source, infinity.InfinitySource):
             text = f'{config}: [infinity] source names no source of driver = "infinity"'
             raise ImportFailed(text)
-        rooms, remarks = asyncio.run(_read(source))
+        names, rows, listed = asyncio.run(_read(source))
     except SourceError as error:
         raise ImportFailed(f"the Management API: {error}") from None
     finally:
         policy.close()
-    if into.suffix == ".toml":
-        text = "\n".join(block("[[rooms]]", room) for room in rooms)
-    else:
-        text = rooms_csv(
-            WrittenRoom(("rooms", number), room.pop("aliases"), room)
-            for number, room in enumerate(rooms)
-        )
+    for row, aliases in infinity.with_aliases(rows, listed):
+        try:
+            rooms.append({"aliases": aliases, **_fields(row, names, aliases)})
+            if row.get("automatic_participants"):
+                remarks.append(f"the room {row.get('name')}: add its automatic participants")
+        except ValueError as error:
+            remarks.append(f"the room {row.get('name')} is left out: {error}")
     try:
-        write_own(into, text.encode())
+        write_own(into, _text_of(rooms, into.suffix).encode())
     except OSError as error:
         raise ImportFailed(f"{into} cannot be written: {error.strerror}") from None
     return len(rooms), remarks
 
 
-async def _read(source: Any) -> tuple[list[Room], list[str]]:
+def _text_of(rooms: list[dict[str, Any]], suffix: str) -> str:
+    if suffix == ".toml":
+        return "\n".join(block("[[rooms]]", room) for room in rooms)
+    from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
+
+    return rooms_csv(
+        WrittenRoom(("rooms", number), room.pop("aliases"), room)
+        for number, room in enumerate(map(dict, rooms))
+    )
+
+
+async def _read(source: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """Return the names of objects by their address, the rooms and the aliases."""
     async with source:
         rows = await source.objects("conference")
-        listed = await source.objects("conference_alias")
         used = {r for field, r in NAMED.values() if any(row.get(field) for row in rows)}
         objects = [one for name in sorted(used) for one in await source.objects(name)]
-    names = {str(one.get("resource_uri")): one.get("name") for one in objects}
-    aliases: dict[str, list[str]] = defaultdict(list)
-    for one in listed:
-        aliases[str(one.get("conference"))].append(str(one.get("alias")))
-    rooms, remarks = list[Room](), list[str]()
-    for row in rows:
-        inner = [one.get("alias") for one in row.get("aliases") or () if isinstance(one, Mapping)]
-        ours = list(dict.fromkeys((*aliases[str(row.get("resource_uri"))], *map(str, inner))))
-        try:
-            fields = _fields(row, names, ours)
-        except ValueError as error:
-            remarks.append(f"the room {row.get('name')} is left out: {error}")
-            continue
-        if row.get("automatic_participants"):
-            remarks.append(f"the room {row.get('name')}: add its automatic participants")
-        rooms.append({"aliases": ours, **fields})
-    return rooms, remarks
+        names = {str(one.get("resource_uri")): one.get("name") for one in objects}
+        return names, rows, await source.objects("conference_alias")
 
 
-def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]) -> Room:
+def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]) -> dict[str, Any]:
     """Return the fields of a room; raise ``ValueError`` for one that it would lose."""
     if not aliases:
         raise ValueError("it has no alias")

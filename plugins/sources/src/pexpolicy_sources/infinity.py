@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Literal, Self
@@ -395,3 +395,25 @@ class InfinitySource:
         found = await self.objects("conference", "status", name=name)
         ids = [str(one["id"]) for one in found if (one.get("name"), one.get("tag")) == (name, tag)]
         return [await self.command("conference/disconnect", conference_id=one) for one in ids]
+
+
+def addresses(resource: str, value: Any) -> set[str]:
+    """Return the addresses of objects, or of those that a field names, embedded ones included."""
+    made = f"/api/admin/configuration/v1/{resource}/%s/"
+    return {
+        str(one.get("resource_uri") or made % one.get("id")) if isinstance(one, Mapping) else one
+        for one in (value if isinstance(value, list) else [value])
+        if one and isinstance(one, str | Mapping)
+    }
+
+
+def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, list[str]]]:
+    """Yield rooms with their aliases, those in the list of all and those in the room."""
+    found: dict[str, list[object]] = defaultdict(list)
+    for one in listed:
+        for address in addresses("conference", one.get("conference")):
+            found[address].append(one.get("alias"))
+    for room in rooms:
+        inner = [one.get("alias") for one in room.get("aliases") or () if isinstance(one, Mapping)]
+        own = (alias for address in addresses("conference", room) for alias in found[address])
+        yield room, [*dict.fromkeys(str(alias) for alias in (*own, *inner) if alias)]

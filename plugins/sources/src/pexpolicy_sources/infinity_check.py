@@ -42,7 +42,7 @@ from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy_sources.data_source import Row, SourceError
-from pexpolicy_sources.infinity import Api, InfinitySource
+from pexpolicy_sources.infinity import Api, InfinitySource, addresses, with_aliases
 
 LOOKUPS = {
     "service_configuration": "enable_service_lookup",
@@ -60,12 +60,8 @@ CHANGES = {
     "participant_avatar": ("prefer_local_avatar_configuration",),
 }
 """Switches by which Infinity changes or replaces the answer to a request."""
-READ: dict[str, Api] = dict.fromkeys(
-    ("policy_server", "event_sink", "system_location", "conference", "conference_alias", "device"),
-    "configuration",
-)
-READ |= dict.fromkeys(("gateway_routing_rule", "worker_vm", "global"), "configuration")
-READ |= {"alarm": "status"}
+READ = ["policy_server", "event_sink", "system_location", "conference", "conference_alias"]
+READ += ["device", "gateway_routing_rule", "worker_vm", "global", "alarm"]
 COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
 """Fields that a room of Infinity and a service of ours share."""
 PEOPLE = {f"participant_{what}" for what in ("connected", "updated", "disconnected")}
@@ -116,7 +112,8 @@ class Check:
     async def read(self, source: InfinitySource) -> None:
         """Read the platform; raises ``SourceError`` if nothing can be read."""
         await source.refresh_names()
-        for resource, api in READ.items():
+        for resource in READ:
+            api: Api = "status" if resource == "alarm" else "configuration"
             try:
                 self._objects[resource] = await source.objects(resource, api)
             except SourceError as error:
@@ -316,21 +313,10 @@ class Check:
                     text += ": it is used where we do not answer"
                     yield "warning", str(rule.get("name")), text
 
-    def _aliases(self) -> Iterator[tuple[Row, set[str]]]:
-        """Yield the rooms of Infinity with their aliases."""
-        found: dict[str, set[str]] = defaultdict(set)
-        for one in self._objects["conference_alias"]:
-            for address in addresses("conference", one.get("conference")):
-                found[address].add(str(one.get("alias")))
-        for room in self._objects["conference"]:
-            inner = [one for one in room.get("aliases") or () if isinstance(one, Mapping)]
-            aliases = {str(one["alias"]) for one in inner if one.get("alias")}
-            yield room, aliases.union(*(found[one] for one in addresses("conference", room)))
-
     async def _of_rooms(self) -> AsyncIterator[Finding]:
         """Ask our policy for each alias of Infinity; then compare the names of rooms."""
-        others = set[str]()
-        for room, aliases in self._aliases():
+        others, rooms = set[str](), self._objects["conference"]
+        for room, aliases in with_aliases(rooms, self._objects["conference_alias"]):
             answers = defaultdict[Any, list[str]](list)
             for alias in sorted(aliases):
                 if (outcome := await self._asked("service_configuration", alias)) is not None:
@@ -365,16 +351,6 @@ class Check:
             if outcome.decided_by != DEFAULT and not isinstance(outcome.decision, Continue):
                 return outcome
         return None
-
-
-def addresses(resource: str, value: Any) -> set[str]:
-    """Return the addresses of objects, or of those that a field names, embedded ones included."""
-    made = f"/api/admin/configuration/v1/{resource}/%s/"
-    return {
-        str(one.get("resource_uri") or made % one.get("id")) if isinstance(one, Mapping) else one
-        for one in (value if isinstance(value, list) else [value])
-        if one and isinstance(one, str | Mapping)
-    }
 
 
 def _compared(room: Row, outcome: Outcome) -> tuple[str, str]:
