@@ -12,7 +12,6 @@ from typing import Any, cast
 from pexpolicy import __version__
 from pexpolicy.access.warnings import access_warnings, core_paths, path_findings, port_findings
 from pexpolicy.background.sources import SourceLease, driver_of
-from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.fold import ADJUST, hooks_of
@@ -33,12 +32,11 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.binding import (
     Descriptions,
     bind_hook,
-    bind_observer,
     describe,
 )
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
-from pexpolicy.policy import BuildContext, Policy, release
+from pexpolicy.policy import BuildContext, Chains, Policy, release
 
 MAX_PLACES = 1000
 """Places of an unknown name that have a warning."""
@@ -62,7 +60,7 @@ def build_policy(
     root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
-    live = LiveValues(has_events=settings.events is not None)
+    live = LiveValues(settings.nodes.event_sources, has_events=settings.events is not None)
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
         names = _names(settings, sources, problems := [*problems])
@@ -102,8 +100,8 @@ def build_policy(
         *(port_findings(settings, file_user()) if file_user is not None else ()),
         *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
     )
-    chains, background = _chains(settings, context, names, plugins)
-    policy = Policy(settings, tuple(plugins), sources, told, chains, background, context)
+    chains = _chains(settings, context, names, plugins)
+    policy = Policy(settings, tuple(plugins), sources, told, *chains, context)
     policy.inputs, policy.names, policy.platforms = inputs, names, platforms
     return policy
 
@@ -128,12 +126,12 @@ def _platforms(settings: Settings, names: ObjectNames | None) -> Mapping[str, An
 
 def _chains(
     settings: Settings, context: BuildContext, names: ObjectNames | None, plugins: list[BuiltPlugin]
-) -> tuple[dict[str, Chain], BackgroundTasks]:
-    """Return the chain of each endpoint, and the work after a reply: shadow plugins, each in chains
-    of its own, and observers.
-    """
-    chains: dict[str, Chain] = {}
-    shadows: dict[str, list[Chain]] = {}
+) -> tuple[Chains, dict[str | None, Chains]]:
+    """Return the chains of all plugins, and those of each environment and of none."""
+    bound = {
+        name: [(p.table, [bind_hook(p, hook) for hook in hooks_of(name)]) for p in plugins]
+        for name in ENDPOINTS
+    }
 
     def made(
         endpoint: Endpoint[Any],
@@ -160,19 +158,27 @@ def _chains(
             merges=table.combine == "merge",
         )
 
-    for name, e in ENDPOINTS.items():
-        hooks = hooks_of(name)
-        bound = [(p.table, [bind_hook(p, hook) for hook in hooks]) for p in plugins]
-        used = zip(*(parts for table, parts in bound if table.mode == "decide"), strict=True)
-        chains[name] = made(e, settings.server.budget, *(tuple(used) or ((), (), ())))
-        shadows[name] = [
-            made(e, table.timeout, *([part] if i == kind else () for i in range(len(hooks))))
-            for kind in range(len(hooks))
-            for table, parts in bound
-            if table.mode == "shadow" and (part := parts[kind])
-        ]
-    observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
-    return chains, BackgroundTasks(shadows, observers, context.log, settings.policy_hash)
+    def of_tables(is_asked: Callable[[PluginTable], bool]) -> Chains:
+        deciding: dict[str, Chain] = {}
+        shadows: dict[str, list[Chain]] = {}
+        for name, e in ENDPOINTS.items():
+            asked = [(t, parts) for t, parts in bound[name] if is_asked(t)]
+            used = zip(*(parts for table, parts in asked if table.mode == "decide"), strict=True)
+            deciding[name] = made(e, settings.server.budget, *(tuple(used) or ((), (), ())))
+            shadows[name] = [
+                made(e, table.timeout, *([part] if i == kind else () for i in range(len(parts))))
+                for table, parts in asked
+                for kind, part in enumerate(parts)
+                if table.mode == "shadow" and part
+            ]
+        return Chains(deciding, shadows)
+
+    every = of_tables(lambda _: True)
+    chains: dict[str | None, Chains] = {
+        name: of_tables(partial(PluginTable.is_asked_in, environment=name))
+        for name in ((None, *settings.environments) if settings.environments else ())
+    }
+    return every, chains or {None: every}
 
 
 def policy_from(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ from pexpolicy.fleet.policy_hash import PolicyInputs
 from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
-from pexpolicy.models.request import Params, Request, mark_dry_run, set_decision_id
+from pexpolicy.models.request import Request, mark_dry_run, set_decision_id
 from pexpolicy.plugins.binding import Descriptions, bind_observer
 from pexpolicy.plugins.plugin import BuiltPlugin
 
@@ -49,6 +49,20 @@ class Answer(msgspec.Struct, frozen=True):
 
     outcome: Outcome
     reply: Reply
+
+
+class Chains:
+    """The chains of the plugins that are asked about some calls, by endpoint."""
+
+    def __init__(self, deciding: Mapping[str, Chain], shadows: Mapping[str, list[Chain]]) -> None:
+        self.deciding = deciding
+        self.shadows = shadows
+        """Each of one plugin, asked after the reply."""
+        self.by_request = {chain.endpoint.request: chain for chain in deciding.values()}
+
+    def all(self) -> Iterator[Chain]:
+        """Yield all of them."""
+        yield from chain(self.deciding.values(), *self.shadows.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +124,8 @@ class Policy:
         plugins: tuple[BuiltPlugin, ...],
         sources: SourceLease,
         told: Descriptions,
-        chains: Mapping[str, Chain],
-        background: BackgroundTasks,
+        every: Chains,
+        asked: Mapping[str | None, Chains],
         context: BuildContext,
     ) -> None:
         self.settings = settings
@@ -131,15 +145,20 @@ class Policy:
         self.static_decisions = told.decisions if context.keeps_static_decisions else {}
         """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
         told.decisions = {}
-        self.chains = chains
-        self._chain_of = {chain.endpoint.request: chain for chain in chains.values()}
-        self.has_background_work = not background.is_empty
-        """True where ``run_background`` has something to do."""
+        self.chains = every.deciding
+        """Those of all plugins; calls go through the chains of their environment."""
+        self._asked = asked
+        self._all_chains = {c: None for one in (every, *asked.values()) for c in one.all()}
+        found = (bind_observer(plugin) for plugin in plugins)
+        background = BackgroundTasks(filter(None, found), context.log, self.policy_hash)
         self._background = background
+        self.has_background_work = bool(background.observers) or any(every.shadows.values())
+        """True where ``run_background`` has something to do."""
         self.observers = background.observers
         """The queues of the plugins that observe decisions."""
-        found = (bind_observer(plugin, "on_event") for plugin in plugins)
-        observers = [one for one in found if one is not None]
+        named = settings.nodes.event_sources
+        found = (bind_observer(plugin, "on_event", named) for plugin in plugins)
+        observers = [*filter(None, found)]
         self.event_observers = observers if settings.events is not None else None
         """The plugins that get events; ``None`` where no events are received."""
         self._log = context.log
@@ -203,7 +222,7 @@ class Policy:
                 own = [plugin for plugin in self.plugins if not plugin.is_isolated]
                 modules = {plugin.module: plugin.name for plugin in own}
                 stack.enter_context(Watchdog(tasks, self._log, modules))
-            for chain in (*self.chains.values(), *self._background.shadows):
+            for chain in self._all_chains:
                 stack.callback(chain.close)
             stack.push_async_callback(self._background.finish)
             self._background.open()
@@ -309,12 +328,14 @@ class Policy:
 
     def links(self) -> Iterator[BoundHook]:
         """Yield each plugin in each chain, those of adjusters and shadows included."""
-        for chain in (*self.chains.values(), *self._background.shadows):
-            yield from chain.links
+        yield from dict.fromkeys(link for chain in self._all_chains for link in chain.links)
+
+    def _chains_of(self, request: Request) -> Chains:
+        return self._asked.get(request.environment) or self._asked[None]
 
     async def answer(self, request: Request, decision_id: str) -> Answer:
         """Answer one request; its class determines the endpoint."""
-        chain = self._chain_of[type(request)]
+        chain = self._chains_of(request).by_request[type(request)]
         assert self._tasks is not None, "the policy is not serving"
         set_decision_id(request, decision_id)
         if self._is_dry_run:
@@ -331,25 +352,23 @@ class Policy:
     ) -> None:
         """Ask the shadow plugins and notify the observers, after the reply has left."""
         if self.has_background_work and self._tasks is not None:
-            self._background.start(outcome, self._tasks, audit, counts)
+            shadows = self._chains_of(outcome.request).shadows[outcome.endpoint]
+            self._background.start(outcome, shadows, self._tasks, audit, counts)
 
     async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
         """Run work of a plugin in a task of its own; false if it was abandoned as late."""
         assert self._tasks is not None, "the policy is not serving"
         return await self._tasks.run(work, timeout)
 
-    def internal_error_answer(
-        self, name: str, params: Params, alias: str, decision_id: str
-    ) -> Answer:
+    def internal_error_answer(self, request: Request, decision_id: str) -> Answer:
         """Return the answer to a call that an internal error kept from being decided.
 
         If a plugin with ``on_error = "reject"`` could not be asked, the call is rejected.
         """
-        chain = self.chains[name]
+        chain = self._chains_of(request).by_request[type(request)]
         guarded = any(link.on_error == "reject" for link in chain.links)
         decision = chain.endpoint.refusal if guarded else chain.default
-        request = chain.endpoint.parse(params, alias)
-        outcome = Outcome(decision_id, name, request, decision, DEFAULT, [])
+        outcome = Outcome(decision_id, chain.endpoint.name, request, decision, DEFAULT, [])
         return Answer(outcome, chain.endpoint.reply(decision, decision_id, DEFAULT))
 
     def audit_failure_answer(self, outcome: Outcome, *, rejects: bool) -> Answer:

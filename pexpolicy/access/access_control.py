@@ -33,6 +33,7 @@ from pexpolicy.access.refusals import (
     Refusal,
 )
 from pexpolicy.config.credentials import Credential
+from pexpolicy.config.environments import Environments
 from pexpolicy.config.settings import Settings
 
 BUSY_DELAY_S = 0.5
@@ -46,6 +47,7 @@ class AccessControl:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._networks, self._proxies = Networks(), TrustedProxies()
+        self._environments = Environments()
         self._credentials: Credentials | None = None
         self._clock = clock
         self._pool = VerificationPool()
@@ -66,6 +68,7 @@ class AccessControl:
         made = copy(self)
         made._networks = Networks(settings.access.networks)  # noqa: SLF001 - of this class
         made._proxies = TrustedProxies(settings.access.trusted_proxies)  # noqa: SLF001
+        made._environments = settings.nodes  # noqa: SLF001
         made._credentials = Credentials(configured, self._pool) if configured else None  # noqa: SLF001
         return made
 
@@ -111,15 +114,23 @@ class AccessControl:
         if self._networks and (client is None or not self._networks.holds(client)):
             detail = self._proxies.describe_problem(connection.peer, client, forwarded)
             return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, peer, detail)
-        credential = 0
+        credential, pair = 0, pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if self._credentials is not None:
-            refusal = await self._verify_credentials(self._credentials, request, peer)
+            refusal = await self._verify_credentials(self._credentials, pair, request, peer)
             if refusal is not None:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
             self.remember((peer,))
-            credential = self._credentials.number(pair_of(request.headers[hdrs.AUTHORIZATION]))
-        admission = AuthenticatedRequest(self, _authorization(request), forwarded, peer, credential)
+            credential = self._credentials.number(pair)
+        user = pair.partition(b":")[0].decode(errors="replace") if self._credentials else None
+        admission = AuthenticatedRequest(
+            self,
+            _authorization(request),
+            forwarded,
+            peer,
+            credential,
+            self._environments.of(user, peer),
+        )
         connection.admit(admission)
         return admission
 
@@ -135,9 +146,8 @@ class AccessControl:
         return self._proxies.client(peer, request), self._proxies.header(request)
 
     async def _verify_credentials(
-        self, credentials: Credentials, request: web.BaseRequest, peer: str
+        self, credentials: Credentials, pair: bytes, request: web.BaseRequest, peer: str
     ) -> Refusal | None:
-        pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not pair:
             # A request without user and password is no guess, so it is not delayed.
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)

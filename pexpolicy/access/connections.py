@@ -52,6 +52,8 @@ class AuthenticatedRequest:
     peer: str
     credential: int = 0
     """The number of its credential, if there are several."""
+    environment: str | None = None
+    """That of ``[environments]`` that it is of."""
 
 
 def _nothing(*_: object) -> None:

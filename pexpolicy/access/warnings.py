@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from pexpolicy.access.certificates import configured, load
+from pexpolicy.access.networks import Networks
 from pexpolicy.config.files import missing_hint, odd_path
 from pexpolicy.config.outgoing import is_encrypted, is_loopback, tls_context
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
@@ -26,7 +27,8 @@ from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.models.subnets import lone_network
+from pexpolicy.models.subnets import lone_network, read_subnet
+from pexpolicy.text import suggest
 
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
@@ -58,8 +60,8 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """Yield a warning for each setting that opens a door or loses the audit, and for a certificate
     that expires.
     """
-    for key, text in (*_network_findings(settings), *_secret_findings(settings)):
-        yield ConfigWarning(key, text)
+    for findings in (_network_findings, _environment_findings, _secret_findings):
+        yield from (ConfigWarning(key, text) for key, text in findings(settings))
     console = settings.console
     others = settings.server.port, settings.admin.port
     if console.port in others and "port" in console.model_fields_set:
@@ -89,6 +91,8 @@ def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
     named = [(("access", key), getattr(access, key)) for key in ("networks", "trusted_proxies")]
     if settings.api is not None:
         named.append((("api", "networks"), settings.api.networks))
+    environments = settings.environments.items()
+    named += [(("environments", name, "networks"), table.networks) for name, table in environments]
     for place, networks in named:
         for number, network in enumerate(networks):
             text = lone_network(network)
@@ -96,6 +100,32 @@ def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
                 text = f"{network} is every address: list those that are meant, or leave it out"
             if text:
                 yield (*place, number), text
+
+
+def _environment_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """Yield what keeps calls from their environment, or events from its plugins."""
+    users = [one.user for one in settings.credentials]
+    sources = settings.events.sources if settings.events is not None else ()
+    admitted = Networks(settings.access.networks)
+    for name, table in settings.environments.items():
+        if not table.networks and not table.credentials:
+            yield ("environments", name), "no call is of it: name networks or credentials"
+        for number, user in enumerate(table.credentials):
+            if user not in users:
+                text = f"no call is of {user!r}: [auth] has no such user{suggest(user, users)}"
+                yield ("environments", name, "credentials", number), text
+        for number, network in enumerate(table.networks):
+            if admitted and not admitted.holds(str(read_subnet(network).network_address)):
+                text = f"{network} is not in access.networks, so its calls are refused"
+                yield ("environments", name, "networks", number), text
+        if table.events is not None and table.events not in sources:
+            text = f"[events] has no source {table.events!r}{suggest(table.events, sources)}"
+            yield ("environments", name, "events"), text
+    for overlap in settings.nodes.networks.overlaps():
+        inner, outer = overlap.inner, overlap.outer
+        if inner.value != outer.value:
+            text = f"{inner.subnet} is inside of {outer.subnet} of environment {outer.value}"
+            yield ("environments", inner.value, "networks"), f"{text}: its calls are of this one"
 
 
 def console_exposure(console: ConsoleTable) -> str:

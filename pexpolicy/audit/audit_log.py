@@ -87,6 +87,7 @@ class AuditLog:
             warnings=decision.warnings,
             annotations=annotations,
             credential=call.credential,
+            environment=outcome.request.environment,
         )
         if removed or withheld:
             line.removed = [*withheld, *removed]
@@ -105,6 +106,7 @@ class AuditLog:
             steps, result, annotations = plain_steps(shadow), None, {}
             removed, error = ["would_send"], type(raised).__name__
         further = {"annotations": annotations, "removed": removed, "redaction_error": error}
+        further["environment"] = actual.request.environment
         line = line_of(
             "shadow",
             decision_id=actual.decision_id,

@@ -69,6 +69,8 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """Which of several ``[[auth.credentials]]`` the client sent, from 1; one in ``[auth]`` itself
     is the first.
     """
+    environment: str | None = None
+    """The platform that asked, of ``[environments]``."""
     warnings: tuple[str, ...] = ()
     """Fields of the answer that some versions of Infinity do not accept, each with its level of
     evidence.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -85,6 +85,12 @@ class Observer:
     batch: int = 1
     hook: str = "on_decision"
     blocks: bool = False
+    only: Collection[str] | None = None
+    """The environments of its decisions, or the sources of its events; ``None``: all."""
+
+    def observes(self, name: str | None) -> bool:
+        """Return whether it gets what is of an environment or source."""
+        return self.only is None or name in self.only
 
 
 class Attempts:
@@ -163,7 +169,9 @@ class ObserverQueue:
         return len(self._waiting) + len(self._current)
 
     def put(self, outcome: Outcome, counts: BackgroundCounts | None) -> None:
-        """Deliver a decision soon, or drop it where too many wait."""
+        """Deliver a decision of its environments soon, or drop it where too many wait."""
+        if not self._observer.observes(outcome.request.environment):
+            return
         if counts is not None:
             self._counts = counts
         size = _size(outcome)
@@ -305,32 +313,21 @@ class ShadowLog(Protocol):
 
 
 class BackgroundTasks:
-    """The shadow chains of each endpoint, and the observers."""
+    """Shadow plugins that are asked, and the observers."""
 
     def __init__(
-        self,
-        shadows: Mapping[str, Sequence[Chain]],
-        observers: Sequence[Observer],
-        log: Log | None,
-        policy_hash: str = "",
+        self, observers: Iterable[Observer], log: Log | None, policy_hash: str = ""
     ) -> None:
-        self._shadows = shadows
-        self.shadows = tuple(chain for chains in shadows.values() for chain in chains)
-        """All shadow chains."""
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
         self._log = log
         self._policy_hash = policy_hash
         self._pending: set[asyncio.Task[None]] = set()
         self._has_skipped = False
 
-    @property
-    def is_empty(self) -> bool:
-        """True where no plugin has anything to do after a reply."""
-        return not self.observers and not self.shadows
-
     def start(
         self,
         outcome: Outcome,
+        shadows: Sequence[Chain],
         tasks: HookTasks,
         audit: ShadowLog | None,
         counts: BackgroundCounts | None = None,
@@ -338,9 +335,9 @@ class BackgroundTasks:
         """Start the background work of a call; it runs after the reply has left."""
         for observer in self.observers:
             observer.put(outcome, counts)
-        if self.shadows and len(self._pending) < MAX_PENDING:
-            _ = start_background(self._run(outcome, tasks, audit, counts), self._pending)
-        elif self.shadows and not self._has_skipped and self._log is not None:
+        if shadows and len(self._pending) < MAX_PENDING:
+            _ = start_background(self._run(outcome, shadows, tasks, audit, counts), self._pending)
+        elif shadows and not self._has_skipped and self._log is not None:
             self._has_skipped = True
             event = "shadow plugins do not keep up: calls are left out"
             self._log.warning(event, decision_id=outcome.decision_id)
@@ -348,16 +345,16 @@ class BackgroundTasks:
     async def _run(
         self,
         outcome: Outcome,
+        shadows: Sequence[Chain],
         tasks: HookTasks,
         audit: ShadowLog | None,
         counts: BackgroundCounts | None,
     ) -> None:
         # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
-        chains = self._shadows.get(outcome.endpoint, ())
-        if chains:  # observers have the other one
-            outcome = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
-        for chain in chains:
+        # Observers have the other one.
+        outcome = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
+        for chain in shadows:
             if chain.deciding:
                 shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
             elif chain.restricting == 0 or was_decided(outcome):

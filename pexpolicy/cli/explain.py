@@ -49,7 +49,7 @@ from pexpolicy.explain.request_forms import (
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
-from pexpolicy.models.request import POLICY_PREFIX, parameters_of, withheld_values
+from pexpolicy.models.request import ORIGIN, POLICY_PREFIX, parameters_of, withheld_values
 from pexpolicy.policy import BuildContext
 from pexpolicy.replay.comparison import compare, of_answer
 from pexpolicy.replay.records import Call, of_audit
@@ -196,7 +196,7 @@ def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[s
         found.append("the line is cut: parameters may be missing at its end")
     name, _, _ = endpoint_of(request.url)
     known = parameters_of(ENDPOINTS[name].request)
-    names = {*known, *(parameter.wire for parameter in known.values()), "alias", "peer"}
+    names = {*known, *(parameter.wire for parameter in known.values()), "alias", *ORIGIN}
     return found + [
         f"{key} is not a known parameter of {name}{did_you_mean(key, names)}"
         for key in changes.keys() - names
@@ -286,6 +286,7 @@ def as_document(
         "form": request.form,
         "at": None if moment is None else moment.isoformat(),
         "request": facts,
+        **({} if (name := outcome.request.environment) is None else {"environment": name}),
         "assumed": sorted(request.assumed & facts.keys()),
         "not_shown": withheld,
         "remarks": remarks,
@@ -328,7 +329,8 @@ def show_document(
     """Print a document; elsewhere than on a terminal the reply is not indented."""
     console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(alias)))
     facts = shown["request"].items()
-    lines = [f"  {name} = {value}" for name, value in facts if name not in ("alias", *hidden)]
+    lines = [f"  of the environment {shown['environment']}"] if "environment" in shown else []
+    lines += [f"  {name} = {value}" for name, value in facts if name not in ("alias", *hidden)]
     if hidden:
         lines.append(f"  ({len(hidden)} parameters of such a call: -v shows them)")
     lines += [f"  {name} = (not shown)" for name in shown["not_shown"]]

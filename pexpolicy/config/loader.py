@@ -7,15 +7,16 @@ import hashlib
 import json
 import pickle
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pydantic
 from pydantic import SecretStr
 
 from pexpolicy.config.credentials import credentials_of
+from pexpolicy.config.environments import Environments
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
@@ -45,6 +46,8 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of, enumerated_fields
 from pexpolicy.text import suggest
+
+T = TypeVar("T")
 
 
 def load(path: Path, *, content: bytes | None = None) -> Settings:
@@ -88,7 +91,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         document, present, refused = _with_bundle(document, own.bundles)
         tables, problems = _salvage(document)
         problems += refused
-    problems += [*_misplaced(tables, document, problems)]
+    problems += [*_misplaced(tables, document, problems), *_unknown_environments(tables)]
 
     def secret(table: str, name: str) -> SecretStr | None:
         source = getattr(tables, table).secret(name)
@@ -119,18 +122,28 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         private_key(sign_key.get_secret_value()) if sign_key is not None else None
     except InvalidKeyError as error:
         problems.append(Problem(("audit", tables.audit.secret("sign_key").key), str(error)))
-    tenants = Tenants()
-    try:
-        tenants = Tenants(tables.tenants)
-    except SettingsError as error:
-        problems += [Problem(("tenants", *one.key), one.text) for one in error.problems]
-    told = tables.infinity, tenants, tables.log.level
-    plugins = {name: table.with_context(*told) for name, table in tables.plugins.items()}
+
+    def built(table: str, kind: Callable[[Any], T]) -> T:
+        try:
+            return kind(getattr(tables, table))
+        except SettingsError as error:
+            problems.extend(Problem((table, *one.key), one.text) for one in error.problems)
+            return kind({})
+
+    nodes = built("environments", Environments)
+    known = {
+        "infinity": tables.infinity,
+        "extras": tables.infinity.extras,
+        "tenants": built("tenants", Tenants),
+        "event_sources": nodes.event_sources,
+    }
+    plugins = {n: t.with_context(tables.log.level, **known) for n, t in tables.plugins.items()}
     settings = Settings.model_construct(
         **{**dict(tables), "plugins": plugins},
         path=path,
         tables_digest=_digest_of(document),
         present=present,
+        nodes=nodes,
         credentials=tuple(credentials.values()),
         event_credentials={
             "default" if key == ("events",) else str(key[1]): one for key, one in of_sinks.items()
@@ -218,6 +231,15 @@ def _drop(document: dict[str, Any], key: Key) -> None:
                 table.pop(part, None)
             return
         table = inner
+
+
+def _unknown_environments(tables: Document) -> Iterator[Problem]:
+    for plugin, table in tables.plugins.items():
+        for number, name in enumerate(table.environments or ()):
+            if name not in tables.environments:
+                known = suggest(name, tables.environments)
+                text = f"there is no table [environments.{name}]{known}"
+                yield Problem(("plugins", plugin, "environments", number), text)
 
 
 def _misplaced(

@@ -14,12 +14,14 @@ import msgspec
 from pydantic import ConfigDict, Field, SecretStr
 
 from pexpolicy.config.credentials import Credential
+from pexpolicy.config.environments import Environments
 from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.schema import EndpointName, Table
 from pexpolicy.config.schema.audit import MAX_INSTANCE, AuditTable, PrivacyTable
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.plugins import (
     EndpointTable,
+    EnvironmentTable,
     InfinityTable,
     PluginTable,
     SourceTable,
@@ -129,6 +131,7 @@ class Document(Table):
     """
     sources: dict[str, SourceTable] = Field(default_factory=dict)
     tenants: dict[TenantName, TenantTable] = Field(default_factory=dict)
+    environments: dict[TenantName, EnvironmentTable] = Field(default_factory=dict)
     plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
@@ -162,6 +165,8 @@ class Settings(Document):
     shared_password: SecretStr | None = None
     present: Bundle | None = None
     """The bundle with the tables that decide."""
+    nodes: Environments = Environments()
+    """Whose calls are of which environment."""
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""
 
@@ -210,7 +215,10 @@ def state_dir_of(config: Path, written: str | None) -> Path:
     return config.parent / (written or default)
 
 
-DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants")
+DECIDING = (
+    *("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources", "tenants"),
+    "environments",
+)
 """Tables that decide: they are part of the policy hash. The rest is how one server runs."""
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (

@@ -182,8 +182,9 @@ class EventDispatcher:
                 raise failure
 
     async def _notify(self, observer: Observer, events: Sequence[Event]) -> None:
-        for at in range(0, len(events), observer.batch):
-            await self._attempt(observer, events[at : at + observer.batch])
+        found = [event for event in events if observer.observes(event.source)]
+        for at in range(0, len(found), observer.batch):
+            await self._attempt(observer, found[at : at + observer.batch])
             await asyncio.sleep(0)
 
     async def _attempt(self, observer: Observer, batch: Sequence[Event]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 from uuid_utils import uuid7
@@ -13,14 +14,15 @@ from yarl import URL
 
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.loader import load
-from pexpolicy.config.settings import ConfigError
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.explain.request_forms import RecordedRequest, endpoint_of
+from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest, endpoint_of
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, collect_errors, enable_notes, set_origin
 from pexpolicy.policy import Answer, Policy
+from pexpolicy.text import suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,11 @@ async def explain(
     url, base_path = recorded.url, policy.settings.server.base_path
     name, alias, prefix = endpoint_of(url)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
-    set_origin(request, url.raw_path_qs, recorded.peer)
+    # Another client than the one in the line may be of another environment.
+    line = recorded.line if recorded.peer == recorded.line.get("peer") else {}
+    node = None if "node_ip" in recorded.assumed else url.query.get("node_ip")
+    origin = policy.settings, recorded.environment, line, recorded.peer, node
+    set_origin(request, url.raw_path_qs, recorded.peer, environment_of(*origin))
     notes, errors = enable_notes(request), collect_errors(request)
     answer = await policy.answer(request, str(uuid7()))
     path_problem = ""
@@ -68,6 +74,26 @@ async def explain(
             if plugin.is_isolated
         )
     return Explanation(name, alias, url, answer, policy.policy_hash, notes, errors, path_problem)
+
+
+def environment_of(
+    settings: Settings, wanted: str | None, line: Mapping[str, Any], *addresses: str | None
+) -> str | None:
+    """Return the environment of a call that no node makes, whose audit line may be known.
+
+    That is the wanted one, else that of the line, of its credential, or of the first address that
+    has one. Raise ``InvalidRequestError`` for a wanted one that does not exist.
+    """
+    tables, users = settings.environments, [one.user for one in settings.credentials]
+    if wanted is not None and wanted not in tables:
+        raise InvalidRequestError(
+            f"there is no table [environments.{wanted}]{suggest(wanted, tables)}"
+        )
+    if (found := wanted or line.get("environment")) in tables:
+        return found
+    number = line.get("credential") or int(len(users) == 1)
+    is_known = isinstance(number, int) and 0 < number <= len(users)
+    return settings.nodes.of(users[number - 1] if is_known else None, *addresses)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:

@@ -19,6 +19,7 @@ from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import (
+    ORIGIN,
     POLICY_PREFIX,
     by_prefix,
     header_name,
@@ -52,6 +53,8 @@ class RecordedRequest:
     """The time of the record."""
     peer: str | None = None
     """The address of the client."""
+    environment: str | None = None
+    """The platform that asks."""
     missing: tuple[str, ...] = ()
     """Names of parameters that the record was written without."""
     altered: tuple[str, ...] = ()
@@ -141,17 +144,18 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     """Return a request with other values of parameters.
 
     They have the names of the request's attributes, or those on the wire; ``alias`` is the alias in
-    the path of the requests that have one, ``peer`` the address of the client. Raise
-    ``InvalidRequestError`` for a value that cannot be set.
+    the path of the requests that have one, ``peer`` the address of the client, ``environment`` the
+    platform. Raise ``InvalidRequestError`` for a value that cannot be set.
     """
     if not changes:
         return request
     name, alias, prefix = endpoint_of(request.url)
     path, known = ENDPOINTS[name].path, parameters_of(ENDPOINTS[name].request)
-    query, peer, given = [*request.url.query.items()], request.peer, set[str]()
+    query, given = [*request.url.query.items()], set[str]()
+    sender: dict[str, Any] = {}
     for key, values in changes.items():
-        if key == "peer":
-            peer = values[-1]
+        if key in ORIGIN:
+            sender[key] = values[-1]
             continue
         if key == "alias" and path.endswith("/"):
             if len(values) > 1 or not values[0]:
@@ -171,7 +175,7 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     origin = str(request.url.origin()) if request.url.absolute else ""
     target = f"{origin}{prefix}{path}{quote(alias, safe='')}?{urlencode(query)}"
     assumed = request.assumed - given
-    return replace(request, url=URL(target, encoded=True), peer=peer, assumed=assumed)
+    return replace(request, url=URL(target, encoded=True), assumed=assumed, **sender)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -216,6 +220,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         AUDIT_LINE,
         parse_time(str(record.get("timestamp", ""))),
         peer if isinstance(peer, str) else None,
+        None,
         tuple(name for name in removed if f"{json.dumps(name)}: " not in sent),
         tuple(dict.fromkeys(altered)),
         line=record,

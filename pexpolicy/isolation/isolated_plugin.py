@@ -40,6 +40,7 @@ from pexpolicy.isolation.child import (
     PoolBusyError,
 )
 from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.models.contract import NO_EXTRAS
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
@@ -128,7 +129,7 @@ class IsolatedPlugin:
         self.available = available
         with ThreadPoolExecutor(1) as threads:  # this one may have an event loop
             self.ready = ready = threads.submit(asyncio.run, _built(make)).result()
-        self._extras = table.extras
+        self._extras = table.known.get("extras", NO_EXTRAS)
         self._pool = ChildPool(str(available), table.processes, make)
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.tracked_files = tuple(map(Path, ready.tracked_files))

@@ -44,8 +44,9 @@ class _OrderPickler(pickle.Pickler):
         if isinstance(value, Request):
             alias = value.__dict__.get("alias")
             path = () if alias is None else (alias.raw,)
-            origin = value.raw_target, value.peer, value.decision_id, value.dry_run
-            return _request, (type(value), [*value.params.items()], path, *origin)
+            origin = value.raw_target, value.peer, value.environment
+            made = type(value), [*value.params.items()], path, origin
+            return _request, (*made, value.decision_id, value.dry_run)
         if isinstance(value, Avatar):
             return partial(Avatar, value.image, reason=value.reason), ()
         if isinstance(value, Decision):
@@ -62,13 +63,12 @@ def _request(
     kind: type[Request],
     params: list[tuple[str, str]],
     path: tuple[str, ...],
-    target: str,
-    peer: str | None,
+    origin: tuple[str, str | None, str | None],
     decision_id: str,
     dry_run: bool,  # noqa: FBT001 - unpickled
 ) -> Request:
     request = kind(MultiDictProxy(MultiDict(params)), *path)
-    set_origin(request, target, peer)
+    set_origin(request, *origin)
     set_decision_id(request, decision_id)
     if dry_run:
         mark_dry_run(request)

@@ -78,7 +78,7 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
         return messages.BuildFailed([([], text)]), None
     # Each line of this process belongs to the plugin.
     handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
-    live = LiveValues()
+    live = LiveValues(table.known.get("event_sources"))
     with tracking() as tracked, using_live_values(live), reading(kept):
         plugins, problems = build({available.name: table}, {available.name: available}, root)
         told, failed = describe(plugins, root)

@@ -12,7 +12,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import request
 from pexpolicy.models.alias import SCHEMES, Alias, why_never_called
 from pexpolicy.models.context import LIVE, live_values
-from pexpolicy.models.request import Request, parameters_of
+from pexpolicy.models.request import ORIGIN, Request, parameters_of
 from pexpolicy.text import did_you_mean, suggest
 
 Kind = Literal["text", "alias", "number", "flag"]
@@ -37,10 +37,12 @@ class Subject:
     """False for an unknown parameter: it may be a secret, so explanations omit its values."""
     several: bool = False
     """True if a request may have more than one value."""
+    values: tuple[str, ...] = field(default=(), compare=False)
+    """All values that are known, if there are few."""
 
     def is_of(self, request: type[Request]) -> bool:
         """Return whether requests of this type can have it."""
-        return self.attribute in ("params", "peer", LIVE) or hasattr(request, self.attribute)
+        return self.attribute in ("params", LIVE) or hasattr(request, self.attribute)
 
 
 LIVE_KINDS: Mapping[str, Kind] = {
@@ -103,7 +105,7 @@ def subject(key: str) -> Subject:
 
         return Subject(key, LIVE_KINDS[part], read_live, LIVE)
     parameter = _KNOWN.get(name)
-    if parameter is None and name not in ("alias", "peer"):
+    if parameter is None and name not in ("alias", *ORIGIN):
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
     # The alias of a path is no parameter.
     form: Form = "alias" if name == "alias" else "text"
@@ -118,7 +120,14 @@ def subject(key: str) -> Subject:
     several, secret = form == "several", parameter is not None and parameter.secret
     read = _of_attribute(name, part, several=several)
     kind: Kind = "text" if part or form == "several" else form
-    return Subject(key, kind, read, name, secret, several=several)
+    values = _values_of(name, parameter)
+    return Subject(key, kind, read, name, secret, several=several, values=values)
+
+
+def _values_of(name: str, parameter: request.Parameter[Any] | None) -> tuple[str, ...]:
+    if name == "environment":
+        return tuple(live_values().event_sources)
+    return parameter.values if parameter is not None else ()
 
 
 _WITH_PART = {"user": ("{}", "{}@x"), "host": ("x@{}",), "scheme": ()}
@@ -139,9 +148,11 @@ def why_never_equal(subject: Subject, text: str) -> str:
         why = _why_no_part(name, part, text)
     elif name == "peer" or name.endswith(("_address", "_ip")):
         why = _why_no_address(text)
-    elif parameter is not None and parameter.values:
-        if text.lower() not in map(str.lower, parameter.values):
-            why = f"is not known to be sent{suggest(text, parameter.values)}"
+    elif subject.values:
+        if text.lower() not in map(str.lower, subject.values):
+            why = f"is not known to be sent{suggest(text, subject.values)}"
+    elif name == "environment":
+        why = "needs a table of [environments], and there is none"
     elif parameter is not None and parameter.read is request.text and text != text.strip():
         why = f"has a blank at its end; write {text.strip()!r}"
     return why

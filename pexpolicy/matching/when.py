@@ -253,6 +253,8 @@ class Conditions(PluginSettings):
     """The time of the call."""
     peer: TextOperators | None = None
     """Address of the client: the Conferencing Node, or the proxy in front of this server."""
+    environment: TextOperators | None = None
+    """The platform that asks, of ``[environments]``."""
     live: LiveOperators | None = None
     """Who is in the conferences now."""
     params: Annotated[dict[Word, MultiValueOperators], Field(min_length=1)] | None = None

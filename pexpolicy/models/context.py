@@ -87,9 +87,14 @@ LIVE = "live"
 class LiveValues:
     """What plugins of a policy know of the conferences, for the conditions that begin with
     ``live.``, and for other plugins.
+
+    ``event_sources`` are those of the events of each environment, for calls of that environment.
     """
 
-    def __init__(self, *, has_events: bool = True) -> None:
+    def __init__(
+        self, event_sources: Mapping[str, str] | None = None, *, has_events: bool = True
+    ) -> None:
+        self.event_sources = event_sources or {}
         self.has_events = has_events
         """Whether events are received."""
         self.used: set[str] = set()

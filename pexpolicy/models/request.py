@@ -132,6 +132,9 @@ class Request:
     peer: str | None = None
     """Address of the client: the Conferencing Node, or the proxy in front of the server."""
 
+    environment: str | None = None
+    """The platform that asks: NAME of ``[environments.NAME]``; ``None`` where no table fits."""
+
     decision_id: str = ""
     """The ID of the call, as in its audit line; a UUID version 7."""
 
@@ -208,10 +211,18 @@ class Request:
         return f"{type(self).__name__}({named})"
 
 
-def set_origin(request: Request, target: str | Callable[[], str], peer: str | None = None) -> None:
-    """Store the raw target of the HTTP request, or what makes it, and the client's address."""
-    request.__dict__["_target"] = target
-    request.__dict__["peer"] = peer
+ORIGIN = ("peer", "environment")
+"""Attributes of a request that are no parameters: who sends it."""
+
+
+def set_origin(
+    request: Request,
+    target: str | Callable[[], str],
+    peer: str | None = None,
+    environment: str | None = None,
+) -> None:
+    """Store the raw target of the HTTP request, or what makes it, and who sends it."""
+    request.__dict__.update(_target=target, peer=peer, environment=environment)
 
 
 def set_decision_id(request: Request, decision_id: str) -> None:

@@ -40,6 +40,11 @@ REQUESTS = _counter(
     "Calls that were answered, by the action of the reply and whether a plugin decided.",
     "endpoint outcome",
 )
+ENVIRONMENT_REQUESTS = _counter(
+    "pexpolicy_environment_requests_total",
+    "The same by the environment that asked; - for those of none.",
+    "environment outcome",
+)
 DURATION = _histogram(
     "pexpolicy_request_duration_seconds",
     CALL_BOUNDS,

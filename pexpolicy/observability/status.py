@@ -156,8 +156,7 @@ def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> dict[str,
     if plugin.hooks.keys() & {"on_decision", "on_decisions"}:
         pending = int(counted.value(metrics.OBSERVER_PENDING, name) or 0)
         observed = {**counted.by_last_label(metrics.OBSERVER_CALLS, name), "pending": pending}
-    links = [link for chain in policy.chains.values() for link in chain.links]
-    has_breaker = any(link.plugin == name and link.breaker for link in links)
+    has_breaker = any(link.plugin == name and link.breaker for link in policy.links())
     return {
         "name": name,
         "distribution": plugin.available.distribution,

@@ -146,6 +146,7 @@ class StateSources:
         return ["not ready"] if self.not_ready_reasons() else []
 
 
+NO_ENVIRONMENT = "-"
 _SAMPLED = {found.name: found for found in METRICS.values() if found.kind == "gauge"}
 for _counter in (metrics.AUDIT_LOST, metrics.AUDIT_REMOVED_UNSHIPPED):
     _SAMPLED[_counter.name] = _counter
@@ -174,7 +175,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._step_durations = self._of(metrics.PLUGIN_DURATION)
         self._quick: dict[tuple[str, str], list[int]] = {}
         """How many quick steps took each microsecond, by plugin and outcome."""
-        self._budget = 0.0
+        self._budget, self._has_environments = 0.0, False
         self._policy: Policy | None = None
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._timer: asyncio.TimerHandle | None = None
@@ -208,6 +209,10 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         )
         observers = (queue.plugin for queue in policy.observers)
         self._of(metrics.OBSERVER_CALLS).make(observers, OBSERVER_OUTCOMES)
+        self._has_environments = bool(policy.settings.environments)
+        if self._has_environments:
+            names = (*policy.settings.environments, NO_ENVIRONMENT)
+            self._of(metrics.ENVIRONMENT_REQUESTS).make(names, CALL_OUTCOMES)
         self._budget, self._policy = policy.settings.server.budget, policy
         self.sample()
 
@@ -217,6 +222,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
         self._requests[outcome.endpoint, action].inc()
+        if self._has_environments:
+            environment = outcome.request.environment or NO_ENVIRONMENT
+            self._of(metrics.ENVIRONMENT_REQUESTS)[environment, action].inc()
         self._durations[outcome.endpoint,].observe(seconds)
         left = self._budget - seconds if seconds < self._budget else 0.0
         self._left[bisect_left(LEFT_BOUNDS, left)] += 1
@@ -369,7 +377,7 @@ def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...]
             yield metrics.UNKNOWN_NAMES, (kind,), unknown.count(kind)
     for queue in policy.observers:
         yield metrics.OBSERVER_PENDING, (queue.plugin,), queue.pending
-    links = [link for chain in policy.chains.values() for link in chain.links]
+    links = policy.links()
     breakers = [(link.breaker is not None and link.breaker.is_open, link.plugin) for link in links]
     # The last one counts: a plugin whose breaker is open in any chain.
     for is_open, plugin in sorted(breakers):

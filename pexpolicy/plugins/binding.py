@@ -228,23 +228,27 @@ def _adjuster(plugin: BuiltPlugin, hook: str) -> Callable[[Draft], Awaitable[Any
     return ask
 
 
-def bind_observer(plugin: BuiltPlugin, single: str = "on_decision") -> Observer | None:
+def bind_observer(
+    plugin: BuiltPlugin, single: str = "on_decision", sources: Mapping[str, str] | None = None
+) -> Observer | None:
     """Return the plugin's observer of decisions or events, if it is one.
 
-    ``single`` is the name of the hook for one of them; that for several ends in ``s``.
+    ``single`` is the name of the hook for one of them; that for several ends in ``s``. ``sources``
+    are those of the events of each environment.
     """
     hook = f"{single}s" if f"{single}s" in plugin.hooks else single
     if hook not in plugin.hooks:
         return None
-    call, is_blocking = _caller(plugin, hook), blocks(plugin.hooks[hook])
-    timeout = plugin.table.timeout
-    if hook != single:
-        return Observer(plugin.name, call, timeout, MAX_BATCH, hook, is_blocking)
+    call, batch = _caller(plugin, hook), 1 if hook == single else MAX_BATCH
 
-    async def notify(batch: Sequence[Any]) -> None:
-        await call(batch[0])
+    async def notify(found: Sequence[Any]) -> None:
+        await call(found[0] if hook == single else found)
 
-    return Observer(plugin.name, notify, timeout, hook=hook, blocks=is_blocking)
+    table, is_blocking = plugin.table, blocks(plugin.hooks[hook])
+    only = table.environments
+    if only is not None and sources is not None:
+        only = [sources[name] for name in only]
+    return Observer(plugin.name, notify, table.timeout, batch, hook, is_blocking, only)
 
 
 CHECKS_TIMEOUT_S = 5.0

@@ -14,7 +14,7 @@ Name = TypeVar("Name", bound=str)
 
 _SKIPPED = (
     *("path", "tables_digest", "policy_hash", "is_empty", "plugins", "secret_files", "secrets"),
-    *("sources", "wrong", "content_digest", "auth"),
+    *("sources", "wrong", "content_digest", "auth", "nodes"),
 )
 _NAMES = {"present": "present bundle"}
 

@@ -255,8 +255,7 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
             f"{available} asks for hook API {brief(wanted)}, and this pexpolicy has "
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
-    told = {name: getattr(table, name) for name in ("timeout", "tenants", "infinity")}
-    known = {**context, **told}
+    known = {**context, "timeout": table.timeout, **table.known}
     return _built(available, plugin_class, table.settings, known, ("settings",))
 
 

@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -84,6 +84,8 @@ class Call(NamedTuple):
     at: float | None = None
     """Seconds since 1970."""
     peer: str | None = None
+    line: Mapping[str, Any] = {}
+    """What else an audit line tells of the client: ``environment`` and ``credential``."""
     decision_id: str = ""
     reply: Side | None = None
     missing: Collection[str] = ()
@@ -112,6 +114,8 @@ class _AuditLine(msgspec.Struct, gc=False):
     decision_id: str = ""
     endpoint: str = ""
     peer: str | None = None
+    environment: str | None = None
+    credential: int = 0
     decided_by: str | None = None
     reason: str | None = None
     action: str = "continue"
@@ -175,6 +179,7 @@ def _of_decision(place: str, line: _AuditLine) -> Call | Unusable:
         *(place, endpoint, alias, MultiDict(pairs)),
         at=_seconds(line.timestamp),
         peer=line.peer,
+        line={"environment": line.environment, "credential": line.credential},
         decision_id=line.decision_id,
         reply=of_record(endpoint, line.action, line.status, line.sent, line.removed)._replace(
             decided_by=line.decided_by, reason=line.reason

@@ -18,6 +18,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
+from pexpolicy.explain.explanation import environment_of
 from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
 from pexpolicy.models.outcome import ANSWERED, Outcome
 from pexpolicy.models.request import (
@@ -148,7 +149,9 @@ class ReplayPolicy:
     async def answer(self, call: Call) -> Replayed:
         """Return the answer that takes effect; raise ``NotReplayableError``."""
         request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
-        set_origin(request, lambda: call.url, call.peer)
+        node = call.params.get("node_ip")
+        environment = environment_of(self.policy.settings, None, call.line, call.peer, node)
+        set_origin(request, lambda: call.url, call.peer, environment)
         watched = (*call.missing, *call.hashed)
         read = _watch(request, watched) if watched else set()
         self._clock.at, self._clock.was_read = call.at, False

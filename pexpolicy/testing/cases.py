@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.explain.request_forms import parse_moment
-from pexpolicy.models.request import Request, set_origin
-from pexpolicy.testing.requests import RequestError, composed, url_of
+from pexpolicy.models.request import Request
+from pexpolicy.testing.requests import RequestError, composed
 from pexpolicy.text import brief, did_you_mean, printable
 
 EX_USAGE = 2
@@ -153,6 +153,7 @@ class _CaseTable(_Table):
     url: str | None = None
     at: datetime | str | None = None
     peer: str | None = None
+    environment: str | None = None
     expect: Expected = Expected()
 
 
@@ -168,6 +169,8 @@ class Case(NamedCase):
     """The time of conditions on the time; ``None`` for the present."""
     peer: str | None = None
     """The address of the client; it is that of ``request`` as well."""
+    environment: str | None = None
+    """The platform that asks; by default that of the peer."""
 
 
 def load_cases(path: Path | str) -> list[Case]:
@@ -201,10 +204,10 @@ def _case(path: Path, table: dict[str, Any]) -> Case:
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
             raise BadCaseError(Problem((*inside, *error.key), error.text)) from None
-        set_origin(request, str(url_of(request)), read.peer)
     try:
         # A time has a zone: on another machine, another time would be meant without it.
         at = None if read.at is None else parse_moment(str(read.at))
     except ValueError as error:
         raise BadCaseError(Problem(("at",), str(error))) from None
-    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, read.peer)
+    origin = read.peer, read.environment
+    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, *origin)

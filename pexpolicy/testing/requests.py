@@ -96,7 +96,14 @@ def make_request(endpoint: Literal["registration_alias"], /, **options: Any) -> 
 def make_request(endpoint: str, /, **options: Any) -> Request: ...
 # fmt: on
 def make_request(
-    endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value
+    endpoint: str,
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    peer: str | None = None,
+    environment: str | None = None,
+    **fields: Value,
 ) -> Request:
     """Make a request as a node sends it, with these fields instead of the default values.
 
@@ -104,20 +111,27 @@ def make_request(
     request's attributes or those on the wire. ``None`` is sent as an empty text, which is how
     Infinity writes unset values, ``True`` and ``False`` as these words, a list as a repeated
     parameter; ``ABSENT`` leaves the parameter out. ``alias`` is the alias in the path of the
-    requests that have one; ``extra`` has parameters that pexpolicy does not know. Raises
+    requests that have one, ``peer`` the address of the client and ``environment`` the platform that
+    asks; ``extra`` has parameters that pexpolicy does not know. Raises
     ``RequestError`` for a name that does not exist and for a value that Infinity could not send::
 
         make_request("service_configuration", local_alias="meet.alice", registered=True)
         make_request("participant_properties", shape="sso", idp_attributes={"groups": ["a", "b"]})
         make_request("registration_alias", alias="sip:alice@example.com")
     """
-    return composed(endpoint, shape, fields, extra)
+    return composed(endpoint, shape, fields, extra, (peer, environment))
 
 
 def composed(
-    endpoint: str, shape: str | None, fields: Mapping[str, Value], extra: Extra = NOTHING
+    endpoint: str,
+    shape: str | None,
+    fields: Mapping[str, Value],
+    extra: Extra = NOTHING,
+    origin: tuple[str | None, ...] = (),
 ) -> Request:
-    """Make a request from a mapping of fields; otherwise like ``make_request``."""
+    """Make a request from a mapping of fields; otherwise like ``make_request``. ``origin`` has its
+    peer and environment.
+    """
     if endpoint not in ENDPOINTS:
         raise _unknown("endpoint", f"there is no endpoint {endpoint!r}", endpoint, ENDPOINTS)
     shapes = _shapes()[endpoint]
@@ -135,7 +149,7 @@ def composed(
     params.update({name: _texts(name, value) for name, value in extra.items()})
     pairs = [(name, text) for name, texts in params.items() for text in texts]
     request: Request = ENDPOINTS[endpoint].parse(MultiDictProxy(MultiDict(pairs)), alias)
-    set_origin(request, str(url_of(request)))
+    set_origin(request, str(url_of(request)), *origin)
     return request
 
 

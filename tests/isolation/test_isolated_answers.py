@@ -285,7 +285,7 @@ async def test_an_observer_gets_the_outcome(shelf: PluginFolder) -> None:
     fields = {"name": "gw", "service_tag": "", "local_alias": "a", "remote_alias": "b"}
     gateway = Gateway.from_result({**fields, "outgoing_protocol": "zoom"}, extras=infinity.extras)
     room = Conference(name="Room", service_tag="", reason="mine")
-    table = table_of(processes=1).with_context(infinity, None, "info")
+    table = table_of(processes=1).with_context("info", extras=infinity.extras)
     isolated = IsolatedPlugin(shelf.hooks(source), table, shelf.folder)
     async with isolated.lifespan():
         for decision in (room, gateway):

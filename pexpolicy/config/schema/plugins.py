@@ -1,4 +1,5 @@
-"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]``, ``[tenants.NAME]`` and ``[infinity]``.
+"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]``, ``[tenants.NAME]``, ``[infinity]`` and
+``[environments.NAME]``.
 
 The types for a plugin's own settings (``PluginSettings``, ``ConfigPath``) are in
 ``config/plugin_settings.py``.
@@ -6,14 +7,15 @@ The types for a plugin's own settings (``PluginSettings``, ``ConfigPath``) are i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
 
 from pexpolicy.config.schema import MAX_BUDGET, Table
-from pexpolicy.config.schema.server import Level
+from pexpolicy.config.schema.server import Level, Network, User
 from pexpolicy.models.alias import checked_alias, composed_text
-from pexpolicy.models.contract import NO_EXTRAS, Extras
+from pexpolicy.models.contract import Extras
 
 Variable = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|\*)$")]
 
@@ -59,6 +61,10 @@ class PluginTable(Table):
     """Threads for hooks that block (plain `def`); when all are in use, 32 more calls wait within
     the `timeout`, and a further one is *busy* at once.
     """
+    environments: list[str] | None = Field(None, min_length=1)
+    """Names of `[environments]`: the plugin is asked about their calls only, and is told of their
+    decisions and events only. Default: all calls, those of no environment too.
+    """
     log_level: Level | None = None
     """Lowest level of the log lines of this plugin and of the libraries that it calls; unset:
     `log.level`.
@@ -66,28 +72,21 @@ class PluginTable(Table):
     settings: dict[str, Any] = Field(default_factory=dict)
     """Belongs to the plugin; its README names the keys."""
 
-    _tenants: Any = PrivateAttr(None)
-    _infinity: Any = PrivateAttr(None)
+    _known: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
-    def extras(self) -> Extras:
-        """Extra fields and values of ``[infinity]``."""
-        return NO_EXTRAS if self._infinity is None else self._infinity.extras
+    def known(self) -> Mapping[str, Any]:
+        """What other tables tell the plugin, by its name in the context of settings."""
+        return self._known
 
-    @property
-    def tenants(self) -> Any:
-        """The ``Tenants`` of ``[tenants]``."""
-        return self._tenants
+    def is_asked_in(self, environment: str | None) -> bool:
+        """Return whether it is asked about the calls of an environment, or of none."""
+        return self.environments is None or environment in self.environments
 
-    @property
-    def infinity(self) -> Any:
-        """The ``InfinityTable`` of ``[infinity]``."""
-        return self._infinity
-
-    def with_context(self, infinity: InfinityTable, tenants: object, log_level: Level) -> Self:
+    def with_context(self, log_level: Level, **known: object) -> Self:
         """Return a copy with what other tables tell the plugin, and a level of its log lines."""
         table = self.model_copy(update={"log_level": self.log_level or log_level})
-        table._infinity, table._tenants = infinity, tenants  # noqa: SLF001 - of the same class
+        table._known = known  # noqa: SLF001 - of the same class
         return table
 
 
@@ -208,3 +207,20 @@ class InfinityTable(Table):
         """Fields and values that this release does not know and sends."""
         values = {name: frozenset(words) for name, words in self.extra_values.items()}
         return Extras(frozenset(self.extra_fields), values)
+
+
+class EnvironmentTable(Table):
+    """``[environments.NAME]``: one platform of several, and what tells its calls from others."""
+
+    networks: list[Network] = Field(default_factory=list)
+    """Networks of its nodes, such as `10.44.0.0/16` or a single address; the smallest network with
+    the address of a call counts.
+    """
+    credentials: list[User] = Field(default_factory=list)
+    """Users of `[auth]` that its policy profiles send. They count before addresses do."""
+    events: str | None = Field(None, min_length=1)
+    """The source of its events: NAME of a table `[events.NAME]`, or `default`. Default: the name of
+    the environment.
+    """
+    infinity: InfinityTable = InfinityTable()
+    """Names of its objects, as in `[infinity]`; a list here replaces the one there."""

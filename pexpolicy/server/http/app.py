@@ -47,6 +47,7 @@ class _Call(CallFacts, kw_only=True):
     endpoint: str
     decision_id: str
     generation: Generation
+    environment: str | None
     span: CallSpan | None = None
     line: DecisionRecord | None = None
     """The audit line."""
@@ -113,6 +114,7 @@ class PolicyApp:
             alias=alias,
             peer=admitted.peer,
             credential=admitted.credential,
+            environment=admitted.environment,
             policy_hash=generation.policy.policy_hash,
             began=began,
             endpoint=endpoint,
@@ -156,10 +158,10 @@ class PolicyApp:
 
     async def _decide(self, call: _Call, source: web.BaseRequest) -> Answer:
         policy = call.generation.policy
+        request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
+        set_origin(request, source.raw_path, call.peer, call.environment)
         error: BaseException
         try:
-            request = policy.chains[call.endpoint].endpoint.parse(call.params, call.alias)
-            set_origin(request, source.raw_path, call.peer)
             return await policy.answer(request, call.decision_id)
         except asyncio.CancelledError:
             if not _is_stray(source):
@@ -169,9 +171,7 @@ class PolicyApp:
             error = caught
         log_fault(self.log, error, call.endpoint)
         self.telemetry.count_fallback(call.endpoint, INTERNAL)
-        return policy.internal_error_answer(
-            call.endpoint, call.params, call.alias, call.decision_id
-        )
+        return policy.internal_error_answer(request, call.decision_id)
 
     def _record(self, call: _Call, answer: Answer) -> Awaitable[bool] | None:
         """Write the audit line; return what to await before the reply may be sent, if anything."""

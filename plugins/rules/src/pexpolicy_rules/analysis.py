@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from itertools import islice, product
@@ -26,7 +26,7 @@ from pexpolicy.matching import (
     TimeCondition,
     flattened,
 )
-from pexpolicy.models.request import parameters_of, set_origin
+from pexpolicy.models.request import ORIGIN, parameters_of, set_origin
 from pexpolicy.models.subnets import read_subnet
 from pexpolicy_rules.builder import ReadyRule
 
@@ -52,20 +52,21 @@ class Example:
     endpoint: str
     params: Mapping[str, str]
     alias: str = ""
-    peer: str | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Its client and environment, where a condition is on them."""
 
     def request(self) -> Request:
         """Return the request."""
         request: Request = ENDPOINTS[self.endpoint].parse(MultiDict(self.params), self.alias)
-        set_origin(request, "", self.peer)
+        set_origin(request, "", **self.origin)
         return request
 
     def __str__(self) -> str:
-        """Return the path with its query, and the client, for ``pexpolicy explain``."""
+        """Return the path with its query, and its origin, for ``pexpolicy explain``."""
         path = ENDPOINTS[self.endpoint].path + quote(self.alias, safe="@:+.")
         query = urlencode(self.params, safe="@:+./~")
         target = f"{path}?{query}" if query else path
-        return target if self.peer is None else f"{target} --set peer={self.peer}"
+        return " --set ".join((target, *(f"{name}={one}" for name, one in self.origin.items())))
 
 
 def example(condition: Condition, endpoint: str) -> Example | None:
@@ -175,7 +176,8 @@ def _build(endpoint: str, values: Mapping[str, Any]) -> Example:
             params[known[name].wire + rest] = str(value)
     alias = values.get("alias") or "a@example.com"
     alias = str(alias) if ENDPOINTS[endpoint].path.endswith("/") else ""
-    return Example(endpoint, params, alias, values.get("peer"))
+    origin = {name: values[name] for name in ORIGIN if values.get(name) is not None}
+    return Example(endpoint, params, alias, origin)
 
 
 _EXTERNAL = (TimeCondition, InSource)
