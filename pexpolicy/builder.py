@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from pexpolicy.config.files import Tracked, reading, tracking
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, Problem
-from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
+from pexpolicy.config.schema.plugins import EndpointTable, ObjectLists, PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
@@ -63,11 +63,12 @@ def build_policy(
     live = LiveValues(settings.nodes.event_sources, has_events=settings.events is not None)
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
-        names = _names(settings, sources, problems := [*problems])
-        platforms = live.platforms = _platforms(settings, names)
+        names_of = _names(settings, sources, problems := [*problems])
+        platforms = live.platforms = _platforms(settings, names_of)
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
-    problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
+    problems += [*sources.problems, *unbuilt, *failed]
+    problems += _undeclared(told, names_of, settings)
     if live.used and live.read is None and not unbuilt:
         text = f"is not active, and conditions on {', '.join(sorted(live.used))} need it"
         problems.append(Problem(("plugins", LIVE), text))
@@ -96,36 +97,59 @@ def build_policy(
     ]
     told.core_warnings = lambda: (
         *config_warnings(settings, plugins),
-        *(_name_warnings(names) if names is not None else ()),
+        *chain(*map(_name_warnings, policy.all_names)),
         *(port_findings(settings, file_user()) if file_user is not None else ()),
         *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
     )
-    chains = _chains(settings, context, names, plugins)
+    chains = _chains(settings, context, names_of, plugins)
     policy = Policy(settings, tuple(plugins), sources, told, *chains, context)
-    policy.inputs, policy.names, policy.platforms = inputs, names, platforms
+    policy.inputs, policy.platforms = inputs, platforms
+    policy.names = names_of.get(None)
+    policy.all_names = tuple(dict.fromkeys(names_of.values()))
     return policy
 
 
-def _names(settings: Settings, sources: SourceLease, problems: list[Problem]) -> ObjectNames | None:
-    """Return what checks the names of Infinity, if any are known."""
-    table, source = settings.infinity, None
-    try:
-        source = None if table.source is None else driver_of(table.source, NameSource, sources)
-    except ValueError as error:
-        problems.append(Problem(("infinity", "source"), str(error)))
-    return ObjectNames(table.names, source) if table.names or source else None
+def _names(
+    settings: Settings, sources: SourceLease, problems: list[Problem]
+) -> dict[str | None, ObjectNames]:
+    """Return what checks the names of Infinity in each environment, and in none, if it is known."""
+    usual = settings.infinity
+    tables: dict[str | None, ObjectLists] = {None: usual}
+    tables |= {name: one.infinity for name, one in settings.environments.items()}
+    found: dict[str | None, ObjectNames] = {}
+    for environment, table in tables.items():
+        key = ("infinity",) if environment is None else ("environments", environment, "infinity")
+        name, source = table.source or usual.source, None
+        try:
+            source = None if name is None else driver_of(name, NameSource, sources)
+        except ValueError as error:
+            problems.append(Problem((*key, "source"), str(error)))
+        names = {**usual.names, **table.names}
+        if environment is not None and not table.model_fields_set and None in found:
+            found[environment] = found[None]
+        elif names or source:
+            found[environment] = ObjectNames(names, source, key)
+    return found
 
 
-def _platforms(settings: Settings, names: ObjectNames | None) -> Mapping[str, Any]:
+def _platforms(settings: Settings, names_of: Mapping[str | None, ObjectNames]) -> Mapping[str, Any]:
     """Return the drivers of the Management API by the source of events."""
-    if names is None or not hasattr(names.source, "command"):
-        return {}
     sources = ["default"] if settings.events is None else [*settings.events.sources]
-    return {sources[0] if len(sources) == 1 else "default": names.source}
+    named: dict[str | None, str] = {None: sources[0] if len(sources) == 1 else "default"}
+    named.update(settings.nodes.event_sources)
+    own = {name for name, one in settings.environments.items() if one.infinity.source}
+    return {
+        named[name]: names.source
+        for name, names in names_of.items()
+        if name in {None, *own} and hasattr(names.source, "command")
+    }
 
 
 def _chains(
-    settings: Settings, context: BuildContext, names: ObjectNames | None, plugins: list[BuiltPlugin]
+    settings: Settings,
+    context: BuildContext,
+    names_of: Mapping[str | None, ObjectNames],
+    plugins: list[BuiltPlugin],
 ) -> tuple[Chains, dict[str | None, Chains]]:
     """Return the chains of all plugins, and those of each environment and of none."""
     bound = {
@@ -152,13 +176,12 @@ def _chains(
             budget,
             clock=context.clock,
             log=context.log,
-            names=names,
             deciding=len(decide),
             restricting=len(decide) + len(adjust),
             merges=table.combine == "merge",
         )
 
-    def of_tables(is_asked: Callable[[PluginTable], bool]) -> Chains:
+    def of_tables(names: ObjectNames | None, is_asked: Callable[[PluginTable], bool]) -> Chains:
         deciding: dict[str, Chain] = {}
         shadows: dict[str, list[Chain]] = {}
         for name, e in ENDPOINTS.items():
@@ -171,11 +194,14 @@ def _chains(
                 for kind, part in enumerate(parts)
                 if table.mode == "shadow" and part
             ]
-        return Chains(deciding, shadows)
+        found = Chains(deciding, shadows)
+        for one in found.all():
+            one.names = names
+        return found
 
-    every = of_tables(lambda _: True)
+    every = of_tables(names_of.get(None), lambda _: True)
     chains: dict[str | None, Chains] = {
-        name: of_tables(partial(PluginTable.is_asked_in, environment=name))
+        name: of_tables(names_of.get(name), partial(PluginTable.is_asked_in, environment=name))
         for name in ((None, *settings.environments) if settings.environments else ())
     }
     return every, chains or {None: every}
@@ -271,12 +297,16 @@ def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPl
     return build_isolated(available, table, root)
 
 
-def _undeclared(told: Descriptions, names: ObjectNames | None) -> Iterable[Problem]:
-    """Yield a problem for each static decision that names an object missing in ``[infinity]``."""
+def _undeclared(
+    told: Descriptions, names_of: Mapping[str | None, ObjectNames], settings: Settings
+) -> Iterable[Problem]:
+    """Yield a problem for each static decision that names an object missing in ``[infinity]``, or
+    in that of an environment to which the plugin is limited.
+    """
     for plugin, items in told.decisions.items():
-        for key, decision in items:
-            if names is None:
-                return
+        environments = settings.plugins[plugin].environments or (None,)
+        checked = dict.fromkeys(names_of[one] for one in environments if one in names_of)
+        for names, (key, decision) in product(checked, items if checked else ()):
             names.record(("plugins", plugin, "settings", *key), decision)
             try:
                 names.check(decision)
@@ -289,12 +319,12 @@ def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:
     """Yield a warning for each use of a name that is unknown to Infinity, as its API says."""
     if names.source is not None and not names.source.listed_names():
         text = "its names are not known: use check --open, or name a cache for the next time"
-        yield ConfigWarning(("infinity", "source"), text)
+        yield ConfigWarning((*names.table, "source"), text)
     for kind, known in names.listed.items():
         if known.problem:
             at = datetime.fromtimestamp(known.fetched_at, UTC)
             text = f"{kind}: those of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
-            yield ConfigWarning(("infinity", "source"), text)
+            yield ConfigWarning((*names.table, "source"), text)
     for one in names.unknown():
         more = f" ({count} uses)" if (count := len(one.places)) > MAX_PLACES else ""
         yield from (ConfigWarning(at, one.text + more) for at in one.places[:MAX_PLACES])

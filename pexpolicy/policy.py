@@ -115,6 +115,8 @@ class Policy:
     """What it was built from."""
     names: ObjectNames | None = None
     """The names of Infinity, if any are known."""
+    all_names: tuple[ObjectNames, ...] = ()
+    """The same, and those of each environment that has others."""
     platforms: Mapping[str, Any]
     """The drivers of the Management API by the source of events."""
 
@@ -227,8 +229,9 @@ class Policy:
             stack.push_async_callback(self._background.finish)
             self._background.open()
             self._tasks = tasks
-            if in_server and self.names is not None and self.names.source and self._log is not None:
-                stack.enter_context(self.names.watching(self._log.warning))
+            for names in self.all_names if in_server else ():
+                if names.source is not None and self._log is not None:
+                    stack.enter_context(names.watching(self._log.warning))
             if in_server and self.shared_state is not None:
                 owned = ((owner, one) for (owner, _), data in self._refreshed() for one in data)
                 named = {f"{owner}/{one.name}": one for owner, one in owned}

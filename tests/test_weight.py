@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from pexpolicy import Decision, Request, api
 from pexpolicy.cli.main import main
+from pexpolicy.config.schema.plugins import ObjectLists
 from pexpolicy.config.settings import Document
 from tests.support import weight
 from tests.support.paths import ROOT
@@ -45,7 +46,9 @@ def keys_of(model: type[BaseModel]) -> int:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    # The keys of an environment's own lists are those of [infinity].
+    is_table = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if is_table and annotation is not ObjectLists:
         yield annotation
     for argument in typing.get_args(annotation):
         yield from models_in(argument)

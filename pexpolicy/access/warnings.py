@@ -88,6 +88,7 @@ def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
         text = 'every address may connect; list those of nodes, as in networks = ["10.44.0.0/16"]'
     if text:
         yield ("access", key), text
+    named: list[tuple[Key, list[str]]]
     named = [(("access", key), getattr(access, key)) for key in ("networks", "trusted_proxies")]
     if settings.api is not None:
         named.append((("api", "networks"), settings.api.networks))

@@ -122,10 +122,9 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
 
 async def _open_and_close(policy: Policy) -> None:
     async with policy.serving():
-        names = policy.names
-        if names is not None and names.source is not None:
+        for source in dict.fromkeys(names.source for names in policy.all_names):
             try:
-                await names.source.refresh_names()
+                await source.refresh_names() if source is not None else None
             except Exception as error:  # noqa: BLE001 - a driver raises what it likes
                 warn(f"[infinity] source: {describe_error(error).summary}")
         _ = policy.warnings  # of the names as they are now

@@ -95,8 +95,13 @@ class ObjectNames:
     """
 
     def __init__(
-        self, declared: Mapping[str, frozenset[str]], source: NameSource | None = None
+        self,
+        declared: Mapping[str, frozenset[str]],
+        source: NameSource | None = None,
+        table: tuple[str, ...] = ("infinity",),
     ) -> None:
+        self.table = table
+        """The key of the table with the names."""
         self._declared = declared
         self.source = source
         self._uses: dict[tuple[str, str], list[Place]] = defaultdict(list)
@@ -119,7 +124,7 @@ class ObjectNames:
             kind = NAMED_OBJECTS[field]
             known = self._declared.get(kind)
             if known is not None and value and value not in known:
-                text = f"{brief(value)} is not listed under [infinity] {kind}"
+                text = f"{brief(value)} is not listed under [{'.'.join(self.table)}] {kind}"
                 text += suggest(value, sorted(known)) if len(known) <= MAX_COMPARED else ""
                 mark = Confidence.TRANSCRIBED
                 raise DecisionError(refusal(contract, field, value, text, mark))

@@ -101,7 +101,7 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             },
             "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
         },
-        "names": _names(policy.names),
+        "names": _names(policy.all_names),
         "commands": [name for name, one in policy.platforms.items() if one.has_commands],
         "refused": counted.by_last_label(metrics.REFUSED),
         "plugins": [
@@ -128,17 +128,24 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
     }
 
 
-def _names(names: ObjectNames | None) -> dict[str, Any] | None:
-    """Return the names that Infinity does not know, and the lists that were kept."""
-    if names is None or names.source is None:
-        return None
+def _names(checks: Iterable[ObjectNames]) -> dict[str, Any] | None:
+    """Return the names that Infinity does not know, and the lists that were kept; a list of an
+    environment has that before its kind.
+    """
+    found = {".".join((*one.table[1:2], "")): one for one in checks if one.source is not None}
     unknown = [
-        {"kind": one.kind, "name": one.name, "problem": one.text}
+        {"kind": at + one.kind, "name": one.name, "problem": one.text}
         | {"uses": len(one.places), "at": one.shown}
+        for at, names in found.items()
         for one in names.unknown()
     ]
-    kept = {kind: one.problem for kind, one in names.listed.items() if one.problem}
-    return {"unknown": unknown, "kept": kept}
+    kept = {
+        at + kind: one.problem
+        for at, names in found.items()
+        for kind, one in names.listed.items()
+        if one.problem
+    }
+    return {"unknown": unknown, "kept": kept} if found else None
 
 
 def _memory() -> dict[str, int] | None:

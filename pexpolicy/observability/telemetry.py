@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -371,10 +371,12 @@ def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...]
     yield metrics.BUILD_INFO, (__version__, policy.policy_hash), 1
     if policy.shared_state is not None:
         yield metrics.SHARED_AVAILABLE, (), policy.shared_state.is_available
-    if policy.names is not None:
-        unknown = [one.kind for one in policy.names.unknown()]
-        for kind in policy.names.listed:
-            yield metrics.UNKNOWN_NAMES, (kind,), unknown.count(kind)
+    unknown: Counter[str] = Counter()
+    for names in policy.all_names:
+        unknown.update(dict.fromkeys(names.listed, 0))
+        unknown.update(one.kind for one in names.unknown())
+    for kind, count in unknown.items():
+        yield metrics.UNKNOWN_NAMES, (kind,), count
     for queue in policy.observers:
         yield metrics.OBSERVER_PENDING, (queue.plugin,), queue.pending
     links = policy.links()

@@ -25,7 +25,7 @@ EXPLAIN, REPLAY = (
 )
 TASKS = [
     pytest.param(page, command, id=f"{page.stem}-{number}")
-    for name in ("let-guests-wait", "ask-external-callers-for-a-pin")
+    for name in ("let-guests-wait", "ask-external-callers-for-a-pin", "serve-several-platforms")
     for page in (doc_pages.DOCS / f"tasks/{name}.md",)
     for language, text in doc_pages.blocks(page)
     if language == "sh"
@@ -74,7 +74,7 @@ def test_a_call_is_decided_by_what_the_page_configures(
     words = [*shlex.split(command)[1:], "--json"]
     done = CliRunner().invoke(main, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["decided_by"] in {"rooms", "rules"}
+    assert json.loads(done.stdout)["decided_by"].startswith(("rooms", "rules"))
 
 
 @pytest.mark.parametrize("command", REPLAY)

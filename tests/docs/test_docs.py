@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from docs import generate_api, generate_audit, generate_findings, generate_settings
 from docs.generate_reference import table_in, with_meanings
 from pexpolicy.cli.main import main
+from pexpolicy.config.schema.plugins import ObjectLists
 from pexpolicy.config.settings import Document
 from pexpolicy.endpoints import ENDPOINTS
 from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
@@ -168,7 +169,9 @@ def keys(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
     """Every key of the configuration with its default, as the page writes them."""
     for name, field in model.model_fields.items():
         inner = table_in(field.annotation)
-        if inner is not None:
+        if inner is ObjectLists:  # explained with [infinity]
+            yield before + name, "empty"
+        elif inner is not None:
             named = "dict[" in str(field.annotation)
             yield from keys(inner, f"{before}{name}.{'NAME.' if named else ''}")
             if not named and field.default is None and before:

@@ -138,10 +138,6 @@ class TenantTable(Table):
     """
 
 
-NOT_OBJECTS = ("source", "min_pin_length", "extra_fields", "extra_values")
-"""Keys of ``[infinity]`` that are not lists of object names."""
-
-
 class EndpointTable(Table):
     """``[endpoints.NAME]``: the default when no plugin decides, and what several answers make."""
 
@@ -155,8 +151,8 @@ class EndpointTable(Table):
     """
 
 
-class InfinityTable(Table):
-    """``[infinity]``: object names of Infinity; an unlisted name of a listed kind is invalid."""
+class ObjectLists(Table):
+    """Names of objects of Infinity; an unlisted name of a listed kind is invalid."""
 
     source: str | None = Field(None, min_length=1)
     """NAME of a table `[sources.NAME]` that lists the names of Infinity, as the driver `infinity`
@@ -184,6 +180,18 @@ class InfinityTable(Table):
     """`gms_access_token_name`."""
     media_playlists: list[str] | None = None
     """`media_playlist_name`."""
+
+    @property
+    def names(self) -> dict[str, frozenset[str]]:
+        """The names of objects, by listed kind."""
+        kinds = ObjectLists.model_fields.keys() - {"source"}
+        written = ((kind, getattr(self, kind)) for kind in sorted(kinds))
+        return {kind: frozenset(names) for kind, names in written if names is not None}
+
+
+class InfinityTable(ObjectLists):
+    """``[infinity]``: what Infinity knows."""
+
     min_pin_length: int = Field(6, ge=4, le=20)
     """The shortest PIN that the global settings of Infinity allow, including a `#` at the end;
     `check` warns about shorter ones.
@@ -192,15 +200,6 @@ class InfinityTable(Table):
     """Fields that Infinity knows and this release does not."""
     extra_values: dict[Name, list[Word]] = Field(default_factory=dict)
     """Further values of fields with a fixed set of values, and of `service_type`."""
-
-    @property
-    def names(self) -> dict[str, frozenset[str]]:
-        """The names of objects, by listed kind."""
-        return {
-            kind: frozenset(names)
-            for kind, names in self
-            if names is not None and kind not in NOT_OBJECTS
-        }
 
     @property
     def extras(self) -> Extras:
@@ -222,5 +221,5 @@ class EnvironmentTable(Table):
     """The source of its events: NAME of a table `[events.NAME]`, or `default`. Default: the name of
     the environment.
     """
-    infinity: InfinityTable = InfinityTable()
-    """Names of its objects, as in `[infinity]`; a list here replaces the one there."""
+    infinity: ObjectLists = ObjectLists()
+    """Names of its objects, as in `[infinity]`; a list or `source` here replaces the one there."""
