@@ -195,7 +195,7 @@ def main() -> int:
             answer(page)
             take(page, "answer", theme)
             page.goto("/decisions")
-            page.get_by_text("More filters").click()
+            page.locator(".filters summary").click()
             take(page, "filters", theme)
             context.close()
         break_file(running)

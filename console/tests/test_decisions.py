@@ -101,7 +101,10 @@ def test_the_requests_of_a_call_are_on_one_page(server: Running, console: LiveCo
     parties = {"local_alias": "sip:board@example.com", "remote_alias": "sip:eve@example.com"}
     service = ask(server, **parties)
     properties = ask(server, "/policy/v1/participant/properties", **parties)
-    console.eventually("/decisions?alias=board", properties["decision_id"])
+    console.eventually("/decisions?alias=board&requests=1", properties["decision_id"])
+    calls = console.get("/decisions?alias=eve@example.com").text
+    assert service["decision_id"] in calls
+    assert properties["decision_id"] not in calls
     page = console.get(f"/decisions/{service['decision_id']}").text
     assert f'href="/decisions/{properties["decision_id"]}"' in page
 
@@ -141,11 +144,12 @@ def test_a_view_is_a_url_and_its_counters_are_links(server: Running, console: Li
     "filters",
     [
         *("since=whenever", "until=2026-99-99", "since=999999999999d", "until=9999-12-31T23:59-14"),
+        *("around=25:00", "around=2pm"),
         *("slower=very", "slower=nan", "slower=inf", "slower=1e400", "slower=-1", "slower=1e300"),
     ],
 )
 def test_a_wrong_filter_is_explained(console: LiveConsole, filters: str) -> None:
-    assert 'class="bad" role="alert"' in console.get(f"/decisions?{filters}").text
+    assert 'class="banner trouble" role="alert"' in console.get(f"/decisions?{filters}").text
 
 
 def test_a_call_appears_on_the_stream(server: Running, console: LiveConsole) -> None:
@@ -178,7 +182,7 @@ def test_a_browser_that_comes_back_gets_what_it_missed(
 def test_a_stream_sheds_load_and_counts_what_it_left_out(
     server: Running, console: LiveConsole
 ) -> None:
-    with stream(console, "alias=flood") as reply:
+    with stream(console, "alias=flood&requests=1") as reply:
         reply.readline()
         request = {"local_alias": "sip:flood@example.com"}
         append(server.audit, (line(number, request=request) for number in range(500)))

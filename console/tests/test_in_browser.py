@@ -115,7 +115,7 @@ def test_pages_without_a_server_and_without_calls_are_accessible(
         page = context.new_page()
         page.goto(f"/login?link={console.link()}")
         page.get_by_role("button", name="Log in").click()
-        page.wait_for_selector("nav")
+        page.wait_for_selector("main")
         for path in ("/", "/decisions", "/rooms", "/rules", "/plugins", "/nodes", "/audit"):
             page.goto(path)
             complaints += [f"{path}: {text}" for text in browser.violations(page)]
@@ -166,10 +166,10 @@ def test_a_burst_is_shown_in_parts_and_what_is_left_out_is_counted(setup: Setup)
     context = setup.context("viewer")
     page = context.new_page()
     page.goto("/decisions?node=no-node")
-    page.wait_for_selector(".live .state:has-text('live')")
+    page.wait_for_selector(".fresh:has-text('Live')")
     page.evaluate(BURST)
     page.wait_for_selector("tr[data-id='39-24']")
-    left_out = int(page.inner_text(".live .count").split()[0].replace(",", ""))
+    left_out = int(page.inner_text(".left-out").split()[0].replace(",", ""))
     assert page.locator("tbody tr").count() + left_out == 40 * (25 + 3)
     assert page.locator("tbody tr").count() <= 100
     assert max(page.evaluate("window.shownByFrame")) <= 25

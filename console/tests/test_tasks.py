@@ -79,7 +79,7 @@ def user(running: Callable[[], User]) -> Iterator[User]:
 
 def test_which_rule_refused_this_caller(user: User) -> None:
     user.open("Decisions")
-    user.type("Alias, name or IP address", CALLER)
+    user.type("Caller, room, address or decision", CALLER)
     user.page.keyboard.press("Enter")
     expect(user.page.locator("#decisions")).to_contain_text("rule Scanners: a scanner's user agent")
 
@@ -141,7 +141,7 @@ def test_what_a_file_that_is_not_in_force_would_change(user: User) -> None:
 
 
 def test_a_caller_is_found_by_address_and_a_slow_plugin_by_its_calls(user: User) -> None:
-    user.type("Find a call: alias, name or IP address", "10.10.1.7")
+    user.type("Caller, room, address or decision", "10.10.1.7")
     user.page.keyboard.press("Enter")
     expect(user.page.locator("#decisions tbody")).to_contain_text("media_location")
 
@@ -163,7 +163,7 @@ def test_hand_one_call_to_an_auditor(user: User) -> None:
     user.open("Decisions")
     user.click(user.page.locator("#decisions tbody a").last)
     with user.page.expect_download() as download:
-        user.click(user.page.get_by_role("link", name="Download the lines of this call"))
+        user.click(user.page.get_by_role("link", name="Lines of this call"))
     content = download.value.path().read_bytes()
     assert download.value.suggested_filename.endswith(".jsonl")
     written = user.company.server.audit.read_bytes().splitlines()

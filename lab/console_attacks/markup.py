@@ -119,7 +119,7 @@ def _attack(
     hostile = list(payloads(texts))
     stream = Watch(context, live)
     stream.page.goto("/decisions")
-    stream.page.get_by_text("live", exact=True).wait_for()
+    stream.page.get_by_text("Live", exact=True).wait_for()
     paths = []
     for path in send(running, hostile):
         paths.append(path)

@@ -149,7 +149,7 @@ def _live_page(chromium: Browser, running: company.Company) -> Page:
     page.get_by_role("button", name="Log in").click()
     page.wait_for_selector("nav")
     page.goto("/decisions")
-    page.wait_for_selector(".live .state:has-text('live')")
+    page.wait_for_selector(".fresh:has-text('Live')")
     return page
 
 

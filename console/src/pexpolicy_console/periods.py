@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pexpolicy.cli.for_console import parse_time
+
+_CLOCK = re.compile(r"(\d?\d)[:.](\d\d)(?:[:.](\d\d))?")
 
 
 def moment(text: str, zone: str = "") -> datetime | None:
@@ -13,6 +16,9 @@ def moment(text: str, zone: str = "") -> datetime | None:
     name such as ``Europe/Oslo``, or UTC. Raises ``ValueError``.
     """
     text = text.strip()
+    if (clock := _CLOCK.fullmatch(text)) is not None:
+        hour, *others = filter(None, clock.groups())
+        text = ":".join((f"{hour:0>2}", *others))
     return parse_time(text, datetime.now(UTC), _zone(zone.strip())) if text else None
 
 

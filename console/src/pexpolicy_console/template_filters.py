@@ -15,6 +15,8 @@ from pexpolicy.text import printable, printable_lines
 
 _BREAK_BEFORE = re.compile(r"(?<=.)(?=[@.])")
 _BREAK_AFTER = re.compile(r"(?<=[/_])(?=.)")
+MAX_ADDRESS, SHOWN_OF_LOCAL = 34, 9
+"""Characters of an address in a list, and at least those of its part before the @."""
 _WBR = Markup("<wbr>")
 
 
@@ -86,6 +88,16 @@ def breakable(value: Any) -> Markup:
     return _WBR.join(escape(part) for part in text.split("\0"))
 
 
+def shortened(value: str) -> str:
+    """Return an address that a row has room for, without the scheme of SIP: what is left out is of
+    its part before the @.
+    """
+    value = value.removeprefix("sip:")
+    local, at, host = value.rpartition("@")
+    room = max(MAX_ADDRESS - len(host), SHOWN_OF_LOCAL)
+    return f"{local[: room - 1]}…@{host}" if at and len(local) > room else value
+
+
 def shown(value: object) -> object:
     """Return what a template shows of a value: it cannot change how the text next to it is read."""
     return value if isinstance(value, Markup) else printable_lines(value)
@@ -104,6 +116,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "ms": milliseconds,
     "number": number,
     "short": short,
+    "shortened": shortened,
     "size": size,
     "time": time_of,
 }

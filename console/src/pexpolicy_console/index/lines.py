@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
+from unicodedata import combining, normalize
 
 import msgspec
 
@@ -23,6 +24,8 @@ _PUNCTUATION = ",;()[]<>'\""
 _ESCAPES = dict.fromkeys((*range(33), 127, *range(128, 160)), "\xa0")
 _ESCAPES |= {ord('"'): "\u201d", ord("'"): "\u2019"}
 _ESCAPED = re.compile(f"[{re.escape(''.join(map(chr, _ESCAPES)))}]").search
+_BARE = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ß": "ss", "ł": "l", "đ": "d", "ð": "d"})
+_SPELLED = _BARE | str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 RULE = "rule "
 """What the reason of a decision by the plugin rules begins with."""
 ACCEPTED, REFUSED, FAILED = RESULTS = ("accepted", "refused", "failed")
@@ -123,6 +126,19 @@ def _after_damage(decoder: Callable[[bytes], Line], content: bytes) -> Line | No
         # Another line may follow a torn one.
         start = content.rfind(LINE_START)
         return _after_damage(decoder, content[start:]) if start > 0 else None
+
+
+def folded(text: str) -> tuple[str, ...]:
+    """Return a text in lower case without accents, and with those that people write out."""
+    text = text.lower()
+    if text.isascii():
+        return (text,)
+    spelled = text.translate(_SPELLED)
+    return (_bare(text.translate(_BARE)), _bare(spelled)) if spelled != text else (_bare(text),)
+
+
+def _bare(text: str) -> str:
+    return "".join(one for one in normalize("NFKD", text) if not combining(one))
 
 
 def word(kind: str, text: str) -> str:

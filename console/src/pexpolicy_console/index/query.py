@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Self
 
 from pexpolicy import Alias
@@ -34,6 +35,11 @@ _WORDS: Mapping[str, str] = {
 """The letter of the words of each filter that compares a whole text."""
 
 MAX_SLOWER_MS = 86_400_000
+AROUND = timedelta(minutes=5)
+"""Before and after the time of ``around``."""
+
+
+TermsWith = Callable[[str, str], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,9 @@ class Query:
 
     ``alias`` matches the called and the calling one, in any spelling; a name without a host
     matches the part before the @. It and ``caller`` match a display name, each of its parts and
-    the caller's IP address too; ``alias`` matches the node's address as well. ``text`` ending in *
-    matches beginnings, also of rooms, rules and reasons.
+    the caller's IP address too. ``alias`` matches the room and the node's address as well, and
+    each part of all of these, with or without accents, unless it is a whole address. ``text``
+    ending in * matches beginnings, also of rooms, rules and reasons.
     """
 
     alias: str = ""
@@ -67,10 +74,14 @@ class Query:
     policy: str = ""
     since: str = ""
     until: str = ""
+    around: str = ""
+    """A time in place of both, such as ``14:05``, the last one that was."""
     zone: str = ""
-    """The zone of both times; UTC if it is empty."""
+    """The zone of these times; UTC if it is empty."""
     slower: str = ""
     """Milliseconds."""
+    requests: str = ""
+    """Each request has a row, not each call."""
 
     @classmethod
     def of(cls, params: Mapping[str, str]) -> Self:
@@ -82,7 +93,7 @@ class Query:
         """Return the query of the URL, with changed filters."""
         changed = replace(self, **changes) if changes else self
         found = {field.name: str(getattr(changed, field.name)) for field in fields(self)}
-        if not changed.since and not changed.until:
+        if not changed.since and not changed.until and not changed.around:
             found["zone"] = ""
         return {name: value for name, value in found.items() if value}
 
@@ -98,6 +109,9 @@ class Query:
 
     def period(self) -> tuple[int | None, int | None]:
         """Return the first moment and the end, in milliseconds since 1970; raise ``ValueError``."""
+        if (at := moment(self.around, self.zone)) is not None:
+            at -= timedelta(days=at > datetime.now(UTC))
+            return _ms(at - AROUND), _ms(at + AROUND)
         return _ms(moment(self.since, self.zone)), _ms(moment(self.until, self.zone))
 
     def slower_us(self) -> int:
@@ -111,22 +125,28 @@ class Query:
             raise ValueError(msg)
         return int(found * 1000)
 
-    def expression(self, personal: Personal | None = None) -> str:
+    def expression(
+        self, personal: Personal | None = None, terms_with: TermsWith = lambda *_: ()
+    ) -> str:
         """Return the FTS5 expression; empty where all lines match.
 
-        ``personal`` returns what the audit has for an alias, if that is not the alias.
+        ``personal`` returns what the audit has for an alias, if that is not the alias;
+        ``terms_with`` the words of a kind that have a text in them.
         """
-        groups = self._groups(personal or (lambda text: text))
+        groups = self._groups(personal or (lambda text: text), terms_with)
         return " AND ".join(f"({' OR '.join(sorted(set(map(_quoted, one))))})" for one in groups)
 
-    def _groups(self, personal: Personal) -> Iterator[Iterable[str]]:
+    def _groups(self, personal: Personal, terms_with: TermsWith) -> Iterator[Iterable[str]]:
         """Yield groups of words: a line matches if it has a word of each. One that ends in *
         stands for all that begin so.
         """
-        for name, kinds in (("alias", "lcn"), ("called", "l"), ("caller", "c")):
+        for name, kinds in (("alias", "lcnm"), ("called", "l"), ("caller", "c")):
             if text := getattr(self, name):
                 alternatives = [*_spellings(text), personal(Alias(text)) or text]
-                yield [_term(kind, one) for kind in kinds for one in alternatives]
+                terms = [_term(kind, one) for kind in kinds for one in alternatives]
+                if name == "alias" and not _is_whole(text):
+                    terms += (one for kind in kinds for one in terms_with(kind, text))
+                yield terms
         if self.plugin and self.outcome and self.outcome not in ORDINARY:
             yield [_term("q", f"{self.plugin}/{self.outcome}")]
         for name, kind in _WORDS.items():
@@ -144,6 +164,16 @@ def _spellings(text: str) -> list[str]:
         return [text]
     alias = Alias(text)
     return [alias, text] if alias.host else [alias, text, f"{alias}@*"]
+
+
+def _is_whole(text: str) -> bool:
+    """Return whether a text is an address, or says itself where it ends."""
+    if text.endswith("*") or "." in (Alias(text).host or ""):
+        return True
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
 
 
 def _term(kind: str, text: str) -> str:

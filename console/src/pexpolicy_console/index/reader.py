@@ -6,9 +6,11 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +19,7 @@ from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.for_console import Database
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles
 from pexpolicy_console.index.calls import SAME_CALL_MS
-from pexpolicy_console.index.lines import RESULTS, decode, id_tail
+from pexpolicy_console.index.lines import RESULTS, decode, folded, id_tail, word
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.writer import MINUTE_MS, bucket_bound, segments
 
@@ -26,6 +28,10 @@ COLUMNS += ("location", "node", "instance", "policy")
 """The columns that are counted."""
 COUNTED_LINES = 100_000
 """Lines whose columns are counted, at most."""
+LINES_OF_CALLS = 1000
+"""Lines in which all those of the calls at the edge of a page are looked for."""
+MAX_TERMS = 2000
+"""Words that a part of one may stand for."""
 ID_MS = 60_000
 """Between the start of a call, which is in its identifier, and its line, at most."""
 _FIND = """
@@ -116,6 +122,62 @@ class IndexReader:
             found += self._hits(base, rows)
             if len(found) >= limit:
                 break
+        return found
+
+    def calls(
+        self, query: Query, before: int | None = None, limit: int = 100
+    ) -> tuple[list[Hit], int | None]:
+        """Return the newest calls that match, or those before a number in the index, and the number
+        before which there are more: ``None`` where there are none.
+
+        A call is the worst of its lines, of these the first; a line of no call stands for itself.
+        """
+        found: dict[int, Hit] = {}
+        passed, older = set[int](), None
+        above = None if before is None else before + LINES_OF_CALLS
+        for base in self.bases(*query.period()):
+            rows = self._select(base, query, "*", above, 2 * LINES_OF_CALLS)
+            mine: dict[int, tuple[Any, ...]] = {}
+            for row in rows:
+                key = row[7] or row[0]
+                if before is not None and row[0] >= before:
+                    passed.add(key)  # it is on the page before
+                elif key in mine:
+                    mine[key] = max(row, mine[key], key=badness)
+                elif key not in passed and key not in found:
+                    if len(found) + len(mine) < limit:
+                        mine[key] = row
+                    else:
+                        older = older or row[0] + 1
+            found |= zip(mine, self._hits(base, [*mine.values()]), strict=True)
+            if older is None and len(rows) == 2 * LINES_OF_CALLS:
+                older = rows[-1][0]
+            if older is not None:
+                break
+        return [*found.values()], older
+
+    def newest(self) -> int:
+        """Return the number of the newest line; 0 without one."""
+        found = (base.execute("SELECT max(id) FROM line").fetchone()[0] for base in self.bases())
+        return next(filter(None, found), 0)
+
+    def over_time(self, query: Query, start: int, step: int) -> Counter[tuple[int, int]]:
+        """Count the calls that match, or requests, by number of a ``step`` from ``start`` on, both
+        in milliseconds, and by place in ``RESULTS``.
+        """
+        found = Counter[tuple[int, int]]()
+        for base in self.bases(*query.period()):
+            table, where, values, number = self._where(base, query)
+            one = number if query.requests else f"coalesce(call, {number})"
+            # All parts of the statement are literals of this module; values are bound.
+            rows = base.execute(
+                "SELECT (first - ?) / ? AS slot, result, count(*) FROM (SELECT min(at) AS first, "  # noqa: S608
+                f"max(result) AS result FROM {table} {where} GROUP BY {one}) "
+                "WHERE result IS NOT NULL AND first >= ? GROUP BY slot, result",
+                [start, step, *values, start],
+            )
+            for slot, result, count in rows:
+                found[slot, result] += count
         return found
 
     def newer(self, query: Query, after: int, limit: int) -> tuple[list[Hit], int]:
@@ -243,8 +305,25 @@ class IndexReader:
         limit: int,
         after: int | None = None,
     ) -> list[tuple[Any, ...]]:
+        table, where, values, number = self._where(base, query, before, after)
+        columns = "line.*" if columns == "*" else columns
+        # All parts of the statement are literals of this module; values are bound.
+        statement = f"SELECT {columns} FROM {table} {where} ORDER BY {number} DESC LIMIT ?"  # noqa: S608
+        return base.execute(statement, [*values, limit]).fetchall()
+
+    def _where(
+        self,
+        base: sqlite3.Connection,
+        query: Query,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> tuple[str, str, list[Any], str]:
+        """Return the tables and conditions of a query, what is bound, and the name of the number of
+        a line.
+        """
         since, until = query.period()
-        slower, match = query.slower_us(), query.expression(self._personal)
+        slower = query.slower_us()
+        match = query.expression(self._personal, partial(terms_with, base))
         terms: list[tuple[str, Any]] = []
         if match:
             terms.append(("word MATCH ?", match))
@@ -260,10 +339,7 @@ class IndexReader:
                 terms.append((term, value))
         table = "word JOIN line ON line.id = word.rowid" if match else "line"
         where = f"WHERE {' AND '.join(term for term, _ in terms)}" if terms else ""
-        columns = "line.*" if columns == "*" else columns
-        # All parts of the statement are literals of this module; values are bound.
-        statement = f"SELECT {columns} FROM {table} {where} ORDER BY {number} DESC LIMIT ?"  # noqa: S608
-        return base.execute(statement, [*(value for _, value in terms), limit]).fetchall()
+        return table, where, [value for _, value in terms], number
 
     def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Hit]:
         """Return the hits of rows of ``line``, in their order."""
@@ -292,6 +368,25 @@ class IndexReader:
                 event, content = _read(opened[file], offset, size)
                 found[number] = Hit(number, event, at, content, *row[7:9])
         return [found[row[0]] for row in rows]
+
+
+def badness(row: Sequence[Any]) -> tuple[int, int]:
+    """Return how bad the result of a row of ``line`` is; of equal ones the first counts."""
+    return -1 if row[8] is None else row[8], -row[0]
+
+
+def terms_with(base: sqlite3.Connection, kind: str, text: str) -> list[str]:
+    """Return the words of a kind in a segment that have a text in them, in any spelling."""
+    base.execute(
+        "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, word, row)"
+    )
+    # The words of a kind stand between it with a colon and with the sign after that.
+    rows = base.execute(
+        "SELECT term FROM temp.vocabulary WHERE term >= ? AND term < ?", (f"{kind}:", f"{kind};")
+    )
+    wanted = folded(word(kind, text)[2:])[0]
+    found = (term for (term,) in rows if any(wanted in one for one in folded(term[2:])))
+    return [*islice(found, MAX_TERMS)]
 
 
 def name_of(base: sqlite3.Connection, number: int) -> str:

@@ -15,7 +15,7 @@ from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.lines import rule_of
 from pexpolicy_console.index.reader import Hit, IndexReader
-from pexpolicy_console.pages.decisions import row_of
+from pexpolicy_console.pages.decisions import Row, row_of
 from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import size
@@ -115,6 +115,8 @@ async def decision(request: web.Request, disconnected: str = "") -> web.StreamRe
         removed=_texts(event.get("removed")),
         annotations=_annotations(event.get("annotations")),
         row=row_of(hit),
+        facts=_facts(parameters),
+        headline=_headline(row_of(hit)),
         same=[(row_of(one), one.at - hit.at) for one in same],
         may_try=role >= Role.OPERATOR,
         may_disconnect=role >= Role.ADMIN and has_commands,
@@ -142,6 +144,35 @@ async def download(request: web.Request) -> web.StreamResponse:
     name = f'attachment; filename="{hit.event["decision_id"]}.jsonl"'
     headers = {hdrs.CONTENT_TYPE: "application/jsonl", hdrs.CONTENT_DISPOSITION: name}
     return web.Response(body=content, headers=headers)
+
+
+_FACTS = {
+    "Called": ("local_alias", "alias"),
+    "Caller": ("remote_alias", "registration_alias"),
+    "Name": ("remote_display_name",),
+    "From": ("remote_address", "location"),
+    "Protocol": ("protocol", "trigger"),
+    "Device": ("vendor",),
+    "Node": ("node_ip",),
+    "Room": ("service_name", "service_tag"),
+}
+"""What people look for in a request, and the parameters that have it."""
+
+
+def _facts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    found = {
+        title: ", ".join(text for name in names for text in _texts(parameters.get(name)))
+        for title, names in _FACTS.items()
+    }
+    return {title: text for title, text in found.items() if text}
+
+
+def _headline(row: Row) -> str:
+    """Return what happened, in a sentence."""
+    word = row.outcome.word.capitalize()
+    rule = rule_of(row.reason)
+    why = row.reason.partition(": ")[2] if rule and ": " in row.reason else row.why
+    return f"{word}: {why}" if why else word
 
 
 def _texts(value: Any) -> list[str]:

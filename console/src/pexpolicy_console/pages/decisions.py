@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -13,38 +16,71 @@ from aiohttp import web
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy_console.index.lines import RESULTS
+from pexpolicy_console.index.numbers import since
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import COLUMNS, Hit
+from pexpolicy_console.index.reader import Hit, IndexReader
 from pexpolicy_console.pages.page import Page, record_view, render
 
 PAGE_SIZE = 100
 MAX_VALUES = 12
 """Values that are shown of each counter."""
 FIELDS = (
-    ("alias", "Alias, name or IP address"),
     ("called", "Called alias"),
     ("caller", "Caller"),
     ("room", "Room"),
-    ("node", "Node"),
-    ("instance", "Server"),
-    ("endpoint", "Request"),
-    ("action", "Action"),
+    ("result", "Outcome"),
+    ("reason", "Reason"),
     ("decided_by", "Decided by"),
+    ("rule", "Rule"),
     ("plugin", "Plugin asked"),
     ("outcome", "Outcome of a step"),
-    ("rule", "Rule"),
-    ("reason", "Reason"),
+    ("endpoint", "Request"),
+    ("action", "Action"),
     ("event", "Event"),
-    ("since", "Since"),
-    ("until", "Until"),
+    ("location", "Location"),
+    ("protocol", "Protocol"),
+    ("tenant", "Tenant"),
+    ("node", "Node"),
+    ("instance", "Server"),
+    ("policy", "Policy hash"),
     ("slower", "Slower than, ms"),
 )
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "result": RESULTS,
     "endpoint": tuple(ENDPOINTS),
     "action": ("continue", "reject", "redirect"),
     "event": ("decision", "refused", "shadow"),
     "outcome": ("failed", "timed_out", "invalid", "busy", "skipped", "adjusted"),
 }
+COUNTERS = ("result", "reason", "decided_by", "location", "policy", "node", "instance", "endpoint")
+"""The columns whose values are counted next to the list, in its order."""
+TITLES = {**dict(FIELDS), "alias": "Search", "location": "From", "policy": "Policy"}
+BARS = 60
+"""Of the histogram."""
+HOUR_MS = 3_600_000
+HEIGHTS = (26, 12)
+"""Of its two plots, in pixels."""
+
+
+class Outcome(NamedTuple):
+    """What became of a call, for people: its icon, a word, and the class of its colour."""
+
+    icon: str
+    word: str
+    style: str
+
+
+OUTCOMES = {
+    "accepted": Outcome("accepted", "accepted", "ok"),
+    "refused": Outcome("refused", "refused", "refuse"),
+    "failed": Outcome("failed", "failed", "trouble"),
+}
+EVENTS = {
+    "refused": Outcome("failed", "no answer", "trouble"),
+    "end": Outcome("stopped", "stopped", "stopped"),
+}
+"""Of lines that are no decisions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +102,21 @@ class Row:
     reason: str
     room: str
     ms: float | None
-    is_bad: bool
-    """A step failed."""
+    call: int
+    """The number of its call, or its own."""
+    rank: int
+    """How bad its result is."""
+    outcome: Outcome
+    location: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reason, or what the caller got."""
+        if self.reason or self.room:
+            return self.reason or self.room
+        if self.decided_by == "default":
+            return "not ours: Infinity decides"
+        return f"answered by {self.decided_by}" if self.decided_by else ""
 
 
 def row_of(hit: Hit) -> Row:
@@ -90,11 +139,18 @@ def row_of(hit: Hit) -> Row:
         "" if reason is None else str(reason),
         _text(sent, "name") or _text(request, "service_name"),
         event.get("ms"),
-        any(
-            _mapping(step).get("outcome") not in ("decided", "abstained", "adjusted")
-            for step in event.get("steps") or ()
-        ),
+        hit.call or hit.id,
+        -1 if hit.result is None else hit.result,
+        _outcome_of(event, hit.result),
+        _text(request, "location"),
     )
+
+
+def _outcome_of(event: Mapping[str, Any], result: int | None) -> Outcome:
+    if result is not None:
+        return OUTCOMES[RESULTS[result]]
+    name = str(event.get("event") or "gone")
+    return EVENTS.get(name) or Outcome("waiting", name, "ok")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -117,25 +173,26 @@ def url(query: Query, before: str = "", **changes: str) -> str:
 
 
 async def decisions(request: web.Request) -> web.StreamResponse:
-    """Show the newest lines that match the filters of the URL, or those before a line."""
+    """Show the newest calls that match the filters of the URL, or those before a line."""
     query = Query.of(request.query)
     before = request.query.get("before", "")
     if "" in request.query.values():
         # A form sends each of its fields; a short URL can be sent to a colleague.
         raise web.HTTPSeeOther(url(query, before))
-    problems, hits = query.problems(), []
-    total, counters = 0, dict[str, Counter[str]]()
+    problems, found = query.problems(), Found()
     index = console_of(request).index
     if not problems:
         record_view(request, filters=query.params())
         try:
             number = int(before) if before.isdecimal() and len(before) < 16 else None  # noqa: PLR2004
-            hits = await index.ask(lambda reader: reader.search(query, number, PAGE_SIZE))
-            total, counters = await index.ask(lambda reader: reader.counts(query))
+            if (
+                decided := await index.ask(lambda reader: reader.decision(query.alias))
+            ) is not None:
+                raise web.HTTPSeeOther(f"/decisions/{row_of(decided).decision_id}")
+            found = await index.ask(partial(_search, query=query, before=number))
         except IndexUnavailable as error:
             problems.append(str(error))
-    rows = [row_of(hit) for hit in hits]
-    older = url(query, str(rows[-1].id)) if len(rows) == PAGE_SIZE else ""
+    rows = [row_of(hit) for hit in found.hits]
     return render(
         request,
         "decisions.html",
@@ -143,18 +200,91 @@ async def decisions(request: web.Request) -> web.StreamResponse:
         params=query.params(),
         rows=rows,
         problems=problems,
-        counted=total,
+        found=found,
         counters=[
-            (name, counters[name].most_common(MAX_VALUES)) for name in COLUMNS if counters.get(name)
+            (name, found.counters[name].most_common(MAX_VALUES))
+            for name in COUNTERS
+            if len(found.counters.get(name, ())) > (name in ("instance", "policy"))
         ],
         fields=FIELDS,
+        titles=TITLES,
         choices=CHOICES,
-        older=older,
+        older=url(query, str(found.older)) if found.older else "",
         is_first=not before,
-        live=urlencode({**query.params(), "after": str(rows[0].id if rows else 0)}),
+        live=urlencode({**query.params(), "after": str(found.newest)}),
         index=index.state,
         url=url,
+        outcomes=OUTCOMES,
     )
+
+
+@dataclass(slots=True)
+class Found:
+    """What a view of the list shows."""
+
+    hits: list[Hit] = field(default_factory=list)
+    older: int | None = None
+    newest: int = 0
+    """The number of the newest line of all."""
+    lines: int = 0
+    calls: int = 0
+    since: int | None = None
+    """The first moment of the view, in milliseconds."""
+    counted: int = 0
+    counters: dict[str, Counter[str]] = field(default_factory=dict)
+    bars: list[tuple[str, Sequence[int], Sequence[float]]] = field(default_factory=list)
+    """Link, counts and heights of each part of the histogram."""
+    labels: list[tuple[float, float]] = field(default_factory=list)
+    """Place in percent, and time in seconds, of the labels of its axis."""
+
+
+def _search(reader: IndexReader, query: Query, before: int | None) -> Found:
+    found = Found(newest=reader.newest())
+    if query.requests:
+        found.hits = reader.search(query, before, PAGE_SIZE)
+        found.older = found.hits[-1].id if len(found.hits) == PAGE_SIZE else None
+    else:
+        found.hits, found.older = reader.calls(query, before, PAGE_SIZE)
+    found.counted, found.counters = reader.counts(query)
+    found.lines, found.calls = reader.totals(query)
+    found.since = query.period()[0] or since(reader)
+    if found.hits:
+        _histogram(found, reader, query)
+    return found
+
+
+def _histogram(found: Found, reader: IndexReader, query: Query) -> None:
+    start, end = query.period()
+    end = end or int(time.time() * 1000)
+    # Of a view without a start it is that of the last calls.
+    start = start or max(found.since or 0, end - 24 * HOUR_MS)
+    step = max((end - start) // BARS, 1000)
+    period = replace(query, since=_written(start), until=_written(end), around="", zone="")
+    counts = reader.over_time(period, start, step)
+    parts = [[counts[slot, result] for result in range(3)] for slot in range(BARS)]
+    tops = (
+        max(1, *(part[0] for part in parts)),
+        max(1, *(part[1] + part[2] for part in parts)),
+    )
+    for slot, part in enumerate(parts):
+        heights = [
+            count and max(1.5, count * height / top)
+            for count, height, top in zip(
+                part, (HEIGHTS[0], *[HEIGHTS[1]] * 2), (*tops, tops[1]), strict=True
+            )
+        ]
+        at = start + slot * step
+        link = url(
+            replace(query, around="", zone=""), since=_written(at), until=_written(at + step)
+        )
+        found.bars.append((link, part, heights))
+    found.labels = [
+        (100 * part / 6, (start + (end - start) * part / 6) / 1000) for part in range(6)
+    ]
+
+
+def _written(at: int) -> str:
+    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%dT%H:%M:%S}Z"
 
 
 PAGES = (Page("/decisions", decisions, "Decisions"),)

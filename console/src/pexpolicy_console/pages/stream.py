@@ -73,7 +73,7 @@ async def _send(
             hits, left_out = await console_of(request).index.ask(search)
         if hits:
             after = hits[0].id
-            await response.write(_event(request, hits, left_out))
+            await response.write(_event(request, query, hits, left_out))
         silent = 0.0 if hits else silent + pause
         if silent >= COMMENT_INTERVAL_S:
             silent = 0.0
@@ -82,10 +82,14 @@ async def _send(
         await asyncio.sleep(pause)
 
 
-def _event(request: web.Request, hits: list[Hit], left_out: int) -> bytes:
+def _event(request: web.Request, query: Query, hits: list[Hit], left_out: int) -> bytes:
     rows = [row_of(hit) for hit in hits]
-    html = aiohttp_jinja2.render_string("decision_rows.html", request, {"rows": rows})
-    data = json.dumps({"rows": html, "count": len(rows), "left_out": left_out})
+    if not query.requests:
+        worst = {row.call: row for row in sorted(rows, key=lambda row: (row.rank, -row.id))}
+        rows = [row for row in rows if worst[row.call] is row]
+    context = {"rows": rows, "query": query}
+    html = aiohttp_jinja2.render_string("decision_rows.html", request, context)
+    data = json.dumps({"rows": html, "count": len(hits), "left_out": left_out})
     return f"event: rows\ndata: {data}\n\n".encode()
 
 

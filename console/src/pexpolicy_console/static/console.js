@@ -2,6 +2,7 @@
 
 // Times: local in the page, without the date of today; UTC on hover.
 const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const localClock = new Intl.DateTimeFormat("sv-SE", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const localTime = new Intl.DateTimeFormat("sv-SE", clock);
 // As it may be typed into a filter.
 const localDate = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
@@ -10,7 +11,7 @@ function showLocalTimes(root) {
     const moment = new Date(element.dateTime);
     if (!Number.isNaN(moment.getTime())) {
       const isToday = moment.toDateString() === new Date().toDateString();
-      element.textContent = (isToday ? localTime : localDate).format(moment);
+      element.textContent = (element.closest(".axis") ? localClock : isToday ? localTime : localDate).format(moment);
       element.dataset.local = "";
     }
   }
@@ -20,10 +21,10 @@ function nameZone() {
   const zone = document.querySelector(".zone");
   if (zone) zone.textContent = `Times are those of ${name}, with UTC on hover.`;
   // Times that are typed are of the same zone, but those of a link that was sent stay as they are.
-  const typed = document.querySelector("[data-zone]:not([data-kept])");
-  if (!typed) return;
-  typed.value = name;
-  for (const label of document.querySelectorAll("[data-zone-name]")) label.textContent = name;
+  for (const typed of document.querySelectorAll("[data-zone]:not([data-kept])")) {
+    typed.value = name;
+    for (const label of typed.form.querySelectorAll("[data-zone-name]")) label.textContent = name;
+  }
 }
 
 // Colours: those of the system until the user chooses.
@@ -40,12 +41,25 @@ function useTheme(theme) {
   }
 }
 
+// The way back is to the list that led here, with its filters and place.
+const back = document.querySelector(".back");
+if (back && document.referrer.startsWith(`${location.origin}${back.getAttribute("href")}`)) back.href = document.referrer;
+
+for (const button of document.querySelectorAll(".copy")) {
+  button.hidden = !navigator.clipboard;
+  button.onclick = () => navigator.clipboard.writeText(button.dataset.copy || location.href).then(() => { button.textContent = button.dataset.done; });
+}
+
 // Keys: / goes to the search, j and k select a row, Enter opens it, Esc leaves.
 function onKey(event) {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
   const field = event.target.closest("input, select, textarea");
   if (event.key === "Escape") {
     if (field) field.blur();
+    for (const drop of document.querySelectorAll(".drop[open], .account[open]")) {
+      drop.open = false;
+      drop.querySelector("summary").focus();
+    }
     for (const row of document.querySelectorAll("tr.current")) row.classList.remove("current");
     return;
   }
@@ -100,8 +114,7 @@ const loaded = new Date();
 let isStreaming = false;
 let seen = document.getElementById("status") ? loaded : null;
 function icon(name) {
-  const drawn = document.querySelector(`#icon-${name}`);
-  return drawn ? drawn.innerHTML : "";
+  return `<svg class="icon" aria-hidden="true"><use href="#i-${name}"/></svg>`;
 }
 function sayFresh(html) {
   const fresh = document.querySelector(".fresh");
