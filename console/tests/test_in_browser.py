@@ -94,7 +94,7 @@ def test_each_page_is_accessible_small_and_without_secrets(setup: Setup) -> None
         assert reply.status == 200, path
         if path == "/decisions":
             # The index has read the calls.
-            page.wait_for_function("document.querySelectorAll('tbody tr[data-id]').length > 9")
+            page.locator("tbody tr[data-id]").nth(7).wait_for()
         content = page.content()
         complaints += [f"{path} has {secret}" for secret in SECRETS if secret in content]
         assert len(zlib.compress(content.encode())) < MAX_COMPRESSED
@@ -229,8 +229,8 @@ def test_an_admin_reloads_after_a_confirmation_that_says_what_changes(setup: Set
     page.goto("/changes")
     page.get_by_role("link", name="Reload").click()
     page.get_by_role("button", name="Reload now").click()
-    page.wait_for_selector("[role=status]")
-    assert "reloaded (" in page.inner_text("[role=status]")
+    page.wait_for_selector("main [role=status]")
+    assert "reloaded (" in page.inner_text("main [role=status]")
     assert "the same as in force" in page.inner_text("main")
     assert any(line["event"] == "reload" for line in setup.company.console.actions())
     context.close()
@@ -301,6 +301,7 @@ def test_a_chosen_theme_is_there_before_the_page(setup: Setup) -> None:
     context = setup.context("viewer")
     page = context.new_page()
     page.goto("/nodes")
+    page.locator("header .account summary").click()
     page.get_by_role("button", name="Dark").click()
     page.route("**/console.js", lambda route: route.abort())
     page.goto("/nodes")

@@ -76,6 +76,8 @@ class DryRuns:
         self._process: _Process | None = None
         self._lock = asyncio.Lock()
         self._waiting = 0
+        self.fallback = ""
+        """Why the last answer is not that of the present files; empty if it is."""
 
     @property
     def pid(self) -> int | None:
@@ -92,6 +94,7 @@ class DryRuns:
                 reply = await self._exchange({"question": question, **arguments})
         finally:
             self._waiting -= 1
+        self.fallback = reply.get("fallback", "")
         return _answer_in(reply)
 
     async def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,8 @@ def _serve(
 
     os.nice(NICENESS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if wrong := file.problems_of("console"):
+        refuse("\n".join(wrong), EX_CONFIG)
     table = file.settings.console
     number = table.port if port is None else port
     try:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexpolicy.audit.redaction import Personal, drop, redaction_of
-from pexpolicy.cli.for_console import Document, load
+from pexpolicy.cli.for_console import Document, grouped, load
 from pexpolicy.config.files import version_of
 from pexpolicy.config.settings import ConfigError, Settings
 
@@ -46,6 +46,15 @@ class ConfigFile:
         """
         _ = self.settings
         return self._personal
+
+    def problems_of(self, table: str) -> list[str]:
+        """Return the errors in one table on the disk."""
+        try:
+            load(self.path)
+        except ConfigError as error:
+            mine = [one for one in error.problems if one.key[:1] == (table,)]
+            return [*map(str, grouped(mine, error.path))]
+        return []
 
     def written(self, value: str) -> str | None:
         """Return what the audit has for a personal value; ``None`` where it has nothing."""

@@ -40,10 +40,10 @@ from pexpolicy.cli.for_console import (
     last_good,
     parse_at,
     paths_of,
-    policy_from,
     replay_as_json,
     requested,
     run_replay,
+    starting_policy,
 )
 from pexpolicy.config.files import reading, stat_files
 from pexpolicy.config.settings import ConfigError
@@ -68,7 +68,8 @@ MAX_FAULTS = 50
 
 
 class PolicyOnDisk:
-    """The policy of a configuration file: built when its files change, opened when asked.
+    """The policy of a configuration file, or of its last good files where it has errors: built when
+    its files change, opened when asked.
 
     It changes nothing: jobs do not run, and cache files are not written.
     """
@@ -90,6 +91,12 @@ class PolicyOnDisk:
         if isinstance(self._built, ConfigError):
             raise self._built
         return self._built
+
+    @property
+    def fallback(self) -> str:
+        """Why the policy is not that of the present files; empty if it is."""
+        policy = self._built[0] if isinstance(self._built, tuple) else None
+        return str(policy.fallback or "") if policy is not None else ""
 
     async def opened(self) -> tuple[Policy, Listing]:
         """Return the same, opened; raise ``ConfigError``."""
@@ -119,7 +126,7 @@ class PolicyOnDisk:
     def _build(self) -> tuple[Policy, Listing] | ConfigError:
         context = BuildContext(wall_clock=self.clock, keeps_static_decisions=True)
         try:
-            policy = policy_from(self._path, context=context)
+            policy = starting_policy(self._path, context=context)
         except ConfigError as error:
             self._files = stat_files(error.files or (self._path,))
             return error
@@ -154,9 +161,10 @@ class DryRunWorker:
             "difference": self._difference,
         }
         try:
-            return {"answer": await questions[question](**arguments)}
+            answer = await questions[question](**arguments)
         except Exception as error:  # noqa: BLE001 - the operator must see it
             return {"failures": _failures_of(error)}
+        return {"answer": answer, "fallback": self._disk.fallback}
 
     async def _explain(
         self,
@@ -204,6 +212,8 @@ class DryRunWorker:
         """Check the configuration on the disk. ``active_hash`` is that of the server."""
         try:
             policy, _ = await self._disk.built()
+            if policy.fallback is not None:
+                raise policy.fallback.error
         except ConfigError as error:
             return {"policy_hash": "", "problems": _failures_of(error), "warnings": []}
         return {

@@ -13,6 +13,8 @@ from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.roles import Role
 
+FALLBACK: web.RequestKey[str] = web.RequestKey("fallback", str)
+"""Why a dry run is of other files than the present ones."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,6 +40,7 @@ def render(
     request: web.Request, template: str, status: int = 200, **values: Any
 ) -> web.StreamResponse:
     """Return a page from a template, with the ``values`` that it uses."""
+    values["fallback"] = request.get(FALLBACK, "")
     response = aiohttp_jinja2.render_template(template, request, values, status=status)
     response.enable_compression()
     return response
@@ -47,10 +50,13 @@ async def dry_run(
     request: web.Request, question: str, /, **arguments: Any
 ) -> tuple[Any, list[str]]:
     """Return the answer of the configuration on the disk; ``None`` and why if there is none."""
+    runs = console_of(request).dry_runs
     try:
-        return await console_of(request).dry_runs.ask(question, **arguments), []
+        answer = await runs.ask(question, **arguments)
     except DryRunFailed as error:
         return None, error.failures
+    request[FALLBACK] = runs.fallback
+    return answer, []
 
 
 def whole_number(text: str) -> int:
