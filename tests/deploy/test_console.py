@@ -132,7 +132,7 @@ def test_the_container_of_the_console_is_as_restricted_as_that_of_the_server() -
     used = {
         volume.partition(":")[0] for one in added["services"].values() for volume in one["volumes"]
     }
-    assert {name for name in used if "/" not in name} == set(added["volumes"])
+    assert {name for name in used if "/" not in name} == {*added["volumes"], "state"}
     (port,) = added["services"]["pexpolicy"]["ports"]
     assert port == f"127.0.0.1:{ConsoleTable().port}:{ConsoleTable().port}"
 
