@@ -99,6 +99,7 @@ class ServerStatus(_Part, frozen=True):
     """The document of ``/status``."""
 
     ready: bool
+    instance: str = ""
     version: str = ""
     workers: float = 1
     started: float = 0.0

@@ -100,7 +100,8 @@ def changes_of(hits: Sequence[Hit], kept: Sequence[Activation], instance: str) -
 
 def _lines(reader: IndexReader) -> list[Hit]:
     kinds = (reader.search(Query(event=name), None, most) for name, most in EVENTS.items())
-    return sorted(chain(*kinds), key=lambda hit: -hit.at)
+    # The first line of a start may be one of a reload.
+    return sorted({hit.id: hit for hit in chain(*kinds)}.values(), key=lambda hit: -hit.at)
 
 
 def _around(at: float, now: float, reader: IndexReader) -> dict[str, Any]:
@@ -234,7 +235,8 @@ async def _page(
         hits = await console.index.ask(_lines)
     except IndexUnavailable as error:
         problems.append(str(error))
-    found = changes_of(hits, kept, settings.instance)
+    instance = settings.instance if status is None else status.instance
+    found = changes_of(hits, kept, instance)
     chosen = _chosen(found, request.query.get("at", ""), request.query.get("policy", ""))
     if chosen is not None:
         with suppress(IndexUnavailable):
