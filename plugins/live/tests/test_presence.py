@@ -169,7 +169,16 @@ def test_what_the_api_lists_late_does_not_bring_back_who_has_left() -> None:
 
 def test_a_participant_of_another_form_is_read() -> None:
     row = {"id": "a", "conference": "red", "role": "host", "connect_time": "2030-06-01T08:00:00Z"}
-    found = listed([row, {"id": 1}, {"conference": "red"}, {"id": "b", "conference": ""}])
+    found = listed(
+        [
+            row,
+            {"id": 1},
+            {"conference": "red"},
+            {"id": "b", "conference": ""},
+            {"id": "c", "conference": ["red"]},
+            {"id": "d" * 300, "conference": "red"},
+        ]
+    )
     assert (found["a"]["role"], found["a"]["connect_time"]) == ("chair", 1906531200.0)
     assert listed([{**row, "connect_time": "soon"}])["a"]["connect_time"] is None
     assert [*found] == ["a"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pexpolicy.events import ParticipantEvent
 from pexpolicy.models.event import STALE, typed_event
-from pexpolicy_live.participants import KEPT_S, Participant, TenantOf
+from pexpolicy_live.participants import KEPT_S, MAX_NAME, Participant, TenantOf
 
 SETTLED_S = 30.0
 """Seconds for which the API may still list a participant whose end was reported."""
@@ -29,7 +29,8 @@ def listed(rows: Iterable[Mapping[str, Any]]) -> dict[str, Body]:
     """Return the fields of events of the participants that the API lists, by ``uuid``."""
     found = {}
     for row in rows:
-        if isinstance(uuid := row.get("id"), str) and row.get("conference"):
+        uuid, room = row.get("id"), row.get("conference")
+        if isinstance(uuid, str) and len(uuid) <= MAX_NAME and isinstance(room, str) and room:
             body: Body = {name: row[name] for name in FIELDS if name in row}
             body |= {"uuid": uuid, "call_id": row.get("call_uuid")}
             body["connect_time"] = _seconds(row.get("connect_time"))
