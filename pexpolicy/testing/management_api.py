@@ -7,6 +7,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
@@ -54,6 +55,7 @@ class ManagementApi:
         self.retry_after: str | None = "1"
         self.slow_s = 10.0
         self.paths: list[str] = []
+        self._ids = count(1)
         self.commands = {"participant/disconnect", "conference/disconnect"}
         """Those that are in the schema."""
 
@@ -61,7 +63,7 @@ class ManagementApi:
         """Add objects of ``configuration``; return their addresses, for references to them."""
         added: list[str] = []
         for one in objects:
-            number = 1 + sum(map(len, self.objects.values()))
+            number = next(self._ids)
             uri = f"{_ROOT}/configuration/v1/{resource}/{number}/"
             listed = self.objects.setdefault(resource, [])
             listed.append({"id": number, "resource_uri": uri, **one})

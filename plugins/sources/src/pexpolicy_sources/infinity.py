@@ -89,7 +89,7 @@ class InfinitySettings(PluginSettings):
     """Time between two readings of the names, shortened at random by up to a fifth."""
     cache: ConfigPath | None = None
     """A file that keeps the names, for a start without the API and for ``pexpolicy check``."""
-    requests_per_minute: int = Field(60, ge=10, le=900)
+    requests_per_minute: int = Field(600, ge=10, le=900)
     """The most that this server asks of the API, which has 1,000 for all its clients."""
 
     @model_validator(mode="after")
@@ -212,6 +212,7 @@ class InfinitySource:
         """Read the names of all kinds; raise ``SourceUnavailableError`` if none can be read."""
         found: dict[str, NameList] = {}
         failures: list[SourceError] = []
+        problems: dict[str, str] = {}
         for kind, resource in RESOURCES.items():
             last = self._lists.get(kind, NameList(frozenset(), 0.0))
             names, problem = frozenset[str](), ""
@@ -228,11 +229,13 @@ class InfinitySource:
                 found[kind] = NameList(names, time.time())
             elif kind in self._lists:
                 found[kind] = last._replace(problem=problem)
-            if problem and problem != self._problems.get(kind):
-                get_logger().warning("names of Infinity are not read", kind=kind, problem=problem)
-            self._problems[kind] = problem
+            if problem:
+                problems[kind] = problem
         if len(failures) == len(RESOURCES):
             raise SourceUnavailableError(str(failures[0]))
+        if problems.items() - self._problems.items():
+            get_logger().warning("names of Infinity are not read", problems=problems)
+        self._problems = problems
         self._lists = found
         for call in self.on_names.copy():
             await asyncio.to_thread(call)
