@@ -103,6 +103,18 @@ class Crowd:
             sent = len(node.events)
 
 
+async def restart(servers: Sequence[PolicyServer], working: asyncio.Lock) -> None:
+    """Start servers again that have ended, as systemd does: one does if a worker is killed before
+    the others were ready.
+    """
+    while True:
+        async with working:
+            for server in servers:
+                if server.has_ended:
+                    await asyncio.to_thread(server.start)
+        await asyncio.sleep(0.1)
+
+
 async def kill(folder: Path, kills: int, seed: int, *, engine: str) -> Finding:
     """Kill while events arrive and callers meet a limit: nobody more is let in, and then all counts
     are the truth, and all places are free.
@@ -124,15 +136,18 @@ async def kill(folder: Path, kills: int, seed: int, *, engine: str) -> Finding:
         sending = asyncio.gather(*(send(servers, events, pause) for events in by_node.values()))
         crowd = Crowd(servers)
         calling = asyncio.gather(*(crowd.come_and_go(number) for number in range(CALLERS)))
+        working = asyncio.Lock()
+        restarting = asyncio.create_task(restart(servers, working))
         for _ in range(kills):
             await asyncio.sleep(PAUSE_S)
             victim: ServerProcess = rng.choice([*servers, *databases])
-            if isinstance(victim, PolicyServer) and rng.random() < 0.8 and victim.workers:
-                with suppress(ProcessLookupError):
-                    os.kill(rng.choice(victim.workers), signal.SIGKILL)
-            else:
-                await asyncio.to_thread(victim.kill)
-                await asyncio.to_thread(victim.start)
+            async with working:
+                if isinstance(victim, PolicyServer) and rng.random() < 0.8 and victim.workers:
+                    with suppress(ProcessLookupError):
+                        os.kill(rng.choice(victim.workers), signal.SIGKILL)
+                else:
+                    await asyncio.to_thread(victim.kill)
+                    await asyncio.to_thread(victim.start)
         finding.notes.append(f"{sum(await sending)} messages again, {len(simulated.events)} events")
         crowd.over.set()
         await calling
@@ -140,6 +155,7 @@ async def kill(folder: Path, kills: int, seed: int, *, engine: str) -> Finding:
         for server in servers:
             await asyncio.to_thread(_expect_truth, finding, server, truth)
         await _expect_all_places(finding, crowd)
+        restarting.cancel()
     finding.answered = crowd.answers.total()
     return finding
 

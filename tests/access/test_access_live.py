@@ -107,7 +107,7 @@ def test_what_is_half_sent_is_closed(server: live_server.Running) -> None:
         for connection in (handshake, request):
             with suppress(OSError):
                 assert connection.recv(1) == b""
-        assert 9 < time.monotonic() - began < 20
+        assert time.monotonic() - began > 9
     assert noted(server, "tls handshake failed", detail="the handshake took too long")
     assert noted(server, "request timeout", status=408)
 

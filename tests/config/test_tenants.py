@@ -61,11 +61,11 @@ def test_ten_thousand_tenants_take_no_longer_than_ten() -> None:
         made = tenants(
             {f"t{n}": {"aliases": [f"8*@{n}.example.com", f"*@t{n}.com"]} for n in range(count)}
         )
-        began = time.perf_counter()
+        began = time.process_time()
         for n in range(2_000):
             assert made.of(f"812345678@{n % count}.example.com") == f"t{n % count}"
             assert made.of("room@elsewhere.example.com") is None
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     assert min(seconds(10_000) for _ in range(3)) < 5 * min(seconds(10) for _ in range(3))
 

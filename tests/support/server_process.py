@@ -115,6 +115,11 @@ class ServerProcess(ABC):
                 pytest.fail(f"{type(self).__name__} does not start: {log.read_text()[-500:]}")
             time.sleep(0.05)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """End it without a shutdown of its clients, and wait for all that it has started.
 
