@@ -85,7 +85,8 @@ def test_a_call_is_listed_and_its_page_has_each_step(server: Running, console: L
     one = console.get(link).text
     assert "service_configuration" in one
     assert "sip:ann@example.com" in one
-    assert "rooms</a></th>" in one
+    assert ">rooms</a>" in one
+    assert "decided: accepted" in one
     assert told["hash"] in one
     assert console.actions()[-1] | {"timestamp": ""} == {
         "timestamp": "",
@@ -123,8 +124,14 @@ def test_a_decision_is_tried_again_now_and_with_other_values(
     ]
     for given in filled:
         assert 'aria-label="Answer"' in console.get(f"/try?{urlencode(given)}").text
-        answer = console.post("/try", {**given, "parameters": "local_alias=engineering"}).text
-        assert "Engineering Room" in answer
+        for change in ({"parameters": "local_alias=engineering"}, {"p.local_alias": "engineering"}):
+            reply = console.post("/try", {**given, **change})
+            assert reply.status == 303
+            assert "Engineering Room" in console.get(reply.headers["Location"]).text
+    assert "rule" not in console.get(f"{path}/walk").text
+    assert f"/try?request={told['decision_id']}&amp;at=now" in console.eventually(
+        "/try", "Examples"
+    )
 
 
 def test_an_unknown_decision_is_not_found(console: LiveConsole) -> None:

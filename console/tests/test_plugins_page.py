@@ -1,34 +1,63 @@
-"""The last hour of the plugins."""
+"""What the pages of plugins count."""
 
-import math
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy_console.index.reader import MinuteCount, quantile
-from pexpolicy_console.index.writer import bucket_bound, bucket_of
+from pexpolicy_console.index.reader import Hit, quantile
+from pexpolicy_console.index.writer import bucket_bounds, bucket_of
 from pexpolicy_console.pages import plugins
+from pexpolicy_console.server_client import PluginState
+
+ROOMS, RULES = (
+    PluginState(name, hooks=["service_configuration", "lifespan"]) for name in ("rooms", "rules")
+)
 
 
-def test_steps_are_counted_by_plugin_and_latency() -> None:
-    counts = [
-        MinuteCount(1, "step", "rooms", "decided", bucket_of(900), 4),
-        MinuteCount(2, "step", "rooms", "failed", bucket_of(90_000_000), 1),
-        MinuteCount(2, "difference", "rooms", "", 0, 3),
-        MinuteCount(2, "call", "media_location", "continue", 1, 7),
+def test_the_way_of_calls_has_the_shares_of_each_plugin() -> None:
+    quick, slow = bucket_of(900), bucket_of(90_000)
+    steps = {
+        ("service_configuration/rules", "decided", quick): 10,
+        ("service_configuration/rules", "abstained", quick): 70,
+        ("service_configuration/rules", "timed_out", slow): 15,
+        ("service_configuration/rules", "skipped", 0): 5,
+        ("service_configuration/rooms", "decided", quick): 45,
+        ("service_configuration/rooms", "abstained", quick): 45,
+        ("media_location/rules", "decided", quick): 7,
+        ("media_location/shadow", "", -1): 3,
+    }
+    found = plugins.tallies(steps)
+    assert found["", "shadow"].differences == 3
+    rules = found["", "rules"]
+    assert (rules.asked, rules.decided, rules.failed, rules.skipped) == (102, 17, 15, 5)
+    (only,) = plugins.chains([RULES, ROOMS], {"service_configuration": 100}, found)
+    endpoint, calls, (first, second), left = only
+    assert (endpoint, calls, left) == ("service_configuration", 100, 45)
+    assert (first.thickness, first.decided, first.failed) == (100, 10, 15)
+    assert (second.thickness, second.decided, second.failed) == (90, 50, 0)
+
+
+def test_errors_are_grouped_the_newest_first() -> None:
+    def hit(at: int, detail: str) -> Hit:
+        steps = [
+            {"plugin": "rooms", "outcome": "failed", "detail": "another plugin"},
+            {"plugin": "rules", "outcome": "failed", "detail": detail},
+        ]
+        return Hit(at, {"decision_id": str(at), "steps": steps}, at * 1000)
+
+    found = plugins.errors_of([hit(9, "no"), hit(8, "late"), hit(5, "no")], "rules")
+    assert [(one["text"], one["count"], one["first"], one["last"]) for one in found] == [
+        ("no", 2, 5, 9),
+        ("late", 1, 8, 8),
     ]
-    hour = plugins.Hour(counts)
-    assert hour.latencies == {"rooms": {bucket_of(900): 4, bucket_of(90_000_000): 1}}
-    assert hour.differences == {"rooms": 3}
 
 
-@given(st.dictionaries(st.integers(8, 120), st.integers(0, 50)))
-def test_a_quantile_is_the_bound_below_which_its_share_is(counts: dict[int, int]) -> None:
-    for share in (0.5, 0.99):
-        found = quantile(Counter(counts), share)
-        below = sum(
-            n for one, n in counts.items() if bucket_bound(one) / 1000 <= (found or -math.inf)
-        )
-        assert (found is None) == (not sum(counts.values()))
-        assert below >= share * sum(counts.values())
+@given(st.dictionaries(st.integers(8, 120), st.integers(0, 50)), st.sampled_from((0.5, 0.99)))
+def test_a_quantile_is_within_the_bucket_of_its_rank(counts: dict[int, int], share: float) -> None:
+    found = quantile(Counter(counts), share)
+    assert (found is None) == (not sum(counts.values()))
+    if found is not None:
+        below = sum(n for one, n in counts.items() if bucket_bounds(one)[0] / 1000 < found)
+        above = sum(n for one, n in counts.items() if bucket_bounds(one)[1] / 1000 < found)
+        assert above < share * sum(counts.values()) <= below

@@ -20,11 +20,20 @@ class CircuitBreaker:
         """Seconds between two calls that try the plugin while the breaker is open."""
         self._failed: deque[float] = deque(maxlen=failures)
         self._opened: float | None = None
+        """When it was opened, or the plugin was tried last."""
+        self._since = 0.0
 
     @property
     def is_open(self) -> bool:
         """True while the plugin is not asked."""
         return self._opened is not None
+
+    def state(self, now: float) -> dict[str, float] | None:
+        """Return for how many seconds it is open, and in how many the plugin is tried."""
+        if self._opened is None:
+            return None
+        waits = max(self._opened + self.pause - now, 0.0)
+        return {"open_for": now - self._since, "next_attempt_in": waits}
 
     def allows_call(self, now: float) -> bool:
         """Return true when the plugin may be asked; while open, once after each pause."""
@@ -50,5 +59,5 @@ class CircuitBreaker:
             return False
         self._failed.append(now)
         if len(self._failed) == self._limit and now - self._failed[0] <= self._window:
-            self._opened = now
+            self._opened = self._since = now
         return self._opened is not None

@@ -163,7 +163,8 @@ def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> dict[str,
     if plugin.hooks.keys() & {"on_decision", "on_decisions"}:
         pending = int(counted.value(metrics.OBSERVER_PENDING, name) or 0)
         observed = {**counted.by_last_label(metrics.OBSERVER_CALLS, name), "pending": pending}
-    has_breaker = any(link.plugin == name and link.breaker for link in policy.links())
+    breakers = [link.breaker for link in policy.links() if link.plugin == name and link.breaker]
+    opened = [found for one in breakers if (found := one.state(time.perf_counter()))]
     return {
         "name": name,
         "distribution": plugin.available.distribution,
@@ -174,7 +175,9 @@ def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> dict[str,
         "calls": counted.by_last_label(metrics.PLUGIN_CALLS, name),
         "latency": _latency(counted, name),
         "observed": observed,
-        "breaker_open": bool(counted.value(metrics.BREAKER_OPEN, name)) if has_breaker else None,
+        "breaker_open": bool(counted.value(metrics.BREAKER_OPEN, name)) if breakers else None,
+        # Of this worker: others may have opened theirs at another time.
+        "breaker": opened[0] if opened else None,
         "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
         **(lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}),
     }

@@ -76,6 +76,9 @@ class PluginState(_Part, frozen=True):
     calls: dict[str, int] = {}
     observed: dict[str, Any] | None = None
     breaker_open: bool | None = None
+    breaker: dict[str, float] | None = None
+    """For how long it is open, and in how long the plugin is tried: ``open_for`` and
+    ``next_attempt_in`` in seconds."""
     has_stuck_calls: bool = False
     data: dict[str, dict[str, Any]] = {}
     jobs: dict[str, dict[str, Any]] = {}

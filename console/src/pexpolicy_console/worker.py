@@ -59,6 +59,8 @@ from pexpolicy_console.listing import Listing
 
 LOOKED_UP = tuple(name for name in ENDPOINTS if name != "media_location")
 """What is asked about an alias; a location depends on the network of the caller."""
+CALLERS = ("service_configuration", "participant_properties")
+"""What depends on who calls."""
 PROGRESS_INTERVAL_S = 0.5
 IDLE_S = 300
 """Seconds without a question after which the process of the dry runs is ended, by SIGALRM."""
@@ -180,13 +182,16 @@ class DryRunWorker:
         remarks = doubts(found, changes or {})
         return await self._walk(found, parse_at(at or None, found.at), remarks)
 
-    async def _look_up(self, alias: str, at: str | None = None) -> dict[str, Any]:
-        """Ask each endpoint about one alias."""
+    async def _look_up(self, alias: str, caller: str = "", at: str | None = None) -> dict[str, Any]:
+        """Ask each endpoint about one alias, for a caller where it asks about one."""
         known = Alias(alias.strip())
         if not known.user:
             raise InvalidRequestError(f"{alias!r} is not an alias")
         moment = parse_at(at or None, None)
-        requests = [requested(known.raw, self._config, name, {}) for name in LOOKED_UP]
+        changes = {name: {} if not caller else {"remote_alias": [caller]} for name in CALLERS}
+        requests = [
+            requested(known.raw, self._config, name, changes.get(name, {})) for name in LOOKED_UP
+        ]
         walks = [await self._walk(request, moment) for request in requests]
         return {"alias": str(known), "walks": walks}
 
@@ -197,7 +202,8 @@ class DryRunWorker:
         with at_time(self._disk.clock, at):
             explained: Explanation = await explain(policy, request, moment=at)
         shown = as_document(request, at, [*remarks], self._config, explained, show_secrets=False)
-        return {**shown, "place": listing.place_of(explained.answer.outcome)}
+        place = listing.place_of(explained.answer.outcome)
+        return {**shown, "policy_hash": explained.policy_hash, "place": place}
 
     async def _rooms(self, **wanted: Any) -> dict[str, Any]:
         # Opened, as rooms of a source are known then only.

@@ -21,7 +21,7 @@ from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles
 from pexpolicy_console.index.calls import SAME_CALL_MS
 from pexpolicy_console.index.lines import RESULTS, decode, folded, id_tail, word
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.writer import MINUTE_MS, bucket_bound, segments
+from pexpolicy_console.index.writer import CALL, MINUTE_MS, STEP, bucket_bounds, segments
 
 COLUMNS: tuple[str, ...] = ("result", "event", "endpoint", "action", "decided_by", "reason")
 COLUMNS += ("location", "node", "instance", "policy")
@@ -67,7 +67,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class MinuteCount:
-    """What was counted in one minute: ``name`` is the endpoint of calls, else a plugin."""
+    """What was counted in one minute; ``name`` is the endpoint, and of a step has ``/plugin``."""
 
     at: int
     """Minutes since 1970."""
@@ -76,20 +76,21 @@ class MinuteCount:
     outcome: str
     """The action of a call, or the outcome of a step."""
     bucket: int
-    """Of the duration: ``bucket_bound``."""
+    """Of the duration: ``bucket_bounds``."""
     count: int
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> float | None:
     """Return the milliseconds below which this share of all calls is; ``None`` without calls.
 
-    ``buckets`` has the count of each bucket.
+    ``buckets`` has the count of each bucket, whose calls count as spread evenly in it.
     """
     rank = share * sum(buckets.values())
-    for bucket in sorted(buckets):
-        rank -= buckets[bucket]
-        if rank <= 0 and buckets[bucket]:
-            return bucket_bound(bucket) / 1000
+    for bucket, count in sorted(buckets.items()):
+        if count and rank <= count:
+            shortest, above = bucket_bounds(bucket)
+            return (shortest + (above - shortest) * rank / count) / 1000
+        rank -= count
     return None
 
 
@@ -269,6 +270,23 @@ class IndexReader:
             ):
                 found[tuple(key)] += count
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]
+
+    def steps(self, now: float, minutes: int) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
+        """Return the calls of each endpoint in the minutes up to ``now``, and the steps by
+        ``endpoint/plugin``, outcome and bucket; differences of shadows have a bucket below 0.
+        """
+        last, calls, found = int(now // 60), Counter[str](), Counter[tuple[str, str, int]]()
+        for base in self.bases((last - minutes + 1) * MINUTE_MS):
+            for kind, name, outcome, bucket, count in base.execute(
+                "SELECT kind, name, outcome, bucket, sum(count) FROM minute "
+                "WHERE at BETWEEN ? AND ? GROUP BY kind, name, outcome, bucket",
+                (last - minutes + 1, last),
+            ):
+                if kind == CALL:
+                    calls[name] += count
+                else:
+                    found[name, outcome, bucket if kind == STEP else -1] += count
+        return calls, found
 
     def bases(
         self, since: int | None = None, until: int | None = None

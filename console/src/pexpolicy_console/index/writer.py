@@ -34,7 +34,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 8
+VERSION = 9
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -118,12 +118,12 @@ def bucket_of(us: int) -> int:
     return us if exponent < 3 else exponent * 4 + ((us >> (exponent - 3)) & 3) - 4  # noqa: PLR2004
 
 
-def bucket_bound(bucket: int) -> int:
-    """Return the duration in microseconds above those of a bucket."""
+def bucket_bounds(bucket: int) -> tuple[int, int]:
+    """Return the shortest duration of a bucket in microseconds, and the one above the longest."""
     if bucket < 4:  # noqa: PLR2004 - one duration each
-        return bucket + 1
+        return bucket, bucket + 1
     exponent, part = divmod(bucket + 4, 4)
-    return (5 + part) << (exponent - 3)
+    return (4 + part) << (exponent - 3), (5 + part) << (exponent - 3)
 
 
 class SegmentWriter:
@@ -290,9 +290,11 @@ class _Batch:
         if is_decision:
             minutes[minute, CALL, line.endpoint, line.action, bucket_of(int(line.ms * 1000))] += 1
         elif line.differs is True:
-            minutes[minute, DIFFERENCE, line.steps[0].plugin if line.steps else "", "", 0] += 1
+            plugin = line.steps[0].plugin if line.steps else ""
+            minutes[minute, DIFFERENCE, f"{line.endpoint}/{plugin}", "", 0] += 1
         for step in line.steps:
-            minutes[minute, STEP, step.plugin, step.outcome, bucket_of(int(step.ms * 1000))] += 1
+            name, took = f"{line.endpoint}/{step.plugin}", bucket_of(int(step.ms * 1000))
+            minutes[minute, STEP, name, step.outcome, took] += 1
 
     def count(self, call: Call) -> Row:
         """Count a call that has ended, and return its row."""

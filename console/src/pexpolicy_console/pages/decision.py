@@ -22,22 +22,16 @@ from pexpolicy_console.template_filters import size
 
 
 def steps_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the steps of a line, one after the other: ``start`` and ``width`` are percent of the
-    time of the call.
-    """
-    steps = [step for step in event.get("steps") or () if isinstance(step, dict)]
-    times = [float(step.get("ms") or 0) for step in steps]
-    share = 100 / (max(float(event.get("ms") or 0), sum(times)) or 1)
+    """Return the steps of a line, one after the other."""
     return [
         {
             "plugin": str(step.get("plugin", "")),
             "outcome": str(step.get("outcome", "")),
-            "ms": ms,
+            "ms": float(step.get("ms") or 0),
             "detail": _detail(step),
-            "start": sum(times[:number]) * share,
-            "width": ms * share,
         }
-        for number, (step, ms) in enumerate(zip(steps, times, strict=True))
+        for step in event.get("steps") or ()
+        if isinstance(step, dict)
     ]
 
 
@@ -102,6 +96,12 @@ async def decision(request: web.Request, disconnected: str = "") -> web.StreamRe
     event, parameters = hit.event, hit.event.get("request") or {}
     role, status = request[SESSION].role, console_of(request).server.last
     has_commands = status is not None and status.commands and _participant(hit)
+    steps = steps_of(event)
+    later: list[str] = []
+    if status is not None and status.config.policy_hash == event.get("policy_hash"):
+        asked = {step["plugin"] for step in steps}
+        chain = [one for one in status.plugins if event.get("endpoint") in one.hooks]
+        later = [one.name for one in chain if one.mode == "decide" and one.name not in asked]
     return render(
         request,
         "decision.html",
@@ -110,7 +110,8 @@ async def decision(request: web.Request, disconnected: str = "") -> web.StreamRe
         rule=rule_of(event.get("reason")),
         parameters=[(name, ", ".join(_texts(value))) for name, value in parameters.items()],
         result=json.dumps(event.get("sent"), indent=2, ensure_ascii=False),
-        steps=steps_of(event),
+        steps=steps,
+        later=later,
         warnings=_texts(event.get("warnings")),
         removed=_texts(event.get("removed")),
         annotations=_annotations(event.get("annotations")),
