@@ -118,6 +118,8 @@ def test_pages_without_a_server_and_without_calls_are_accessible(
         page.wait_for_selector("main")
         for path in ("/", "/decisions", "/rooms", "/rules", "/plugins", "/nodes", "/audit"):
             page.goto(path)
+            assert page.inner_text(".fresh").startswith("Stopped")
+            assert "does not answer" in page.inner_text("#band [role=alert]")
             complaints += [f"{path}: {text}" for text in browser.violations(page)]
             if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
                 complaints.append(f"{path} is wider than {NARROW['width']} pixels")
@@ -294,6 +296,61 @@ def test_a_part_that_is_loaded_again_keeps_the_focus_or_says_that_it_is_old(setu
     page.unroute("**/*")
     page.evaluate(REFRESH)
     page.wait_for_selector(".old", state="detached")
+    context.close()
+
+
+def test_a_half_saved_file_leaves_the_pages_on_what_is_in_force(setup: Setup) -> None:
+    console, config = setup.company.console.log_in(), setup.company.config
+    before = config.read_text()
+    config.write_text(before.replace("priority = 15", 'priority = "soon"', 1))
+    try:
+        for path, words in (
+            ("/rooms", "Engineering"),
+            ("/rules", "Scanners"),
+            ("/who?alias=board@example.com", "Board"),
+            ("/try?request=board@example.com", "Decided by"),
+        ):
+            page = console.get(path).text
+            assert words in page, path
+            assert "The files on the disk have errors" in page, path
+        assert "soon" in console.get("/changes").text
+    finally:
+        config.write_text(before)
+    assert "The files on the disk have errors" not in console.get("/rooms").text
+
+
+def test_an_ended_session_leads_back_and_what_was_typed_is_kept(setup: Setup) -> None:
+    context = setup.context("operator")
+    page = context.new_page()
+    page.goto("/try?endpoint=service_configuration")
+    page.locator("[name=request]").fill("board@example.com")
+    cookies = context.cookies()
+    context.clear_cookies()
+    page.evaluate("poll()")
+    page.get_by_role("link", name="Log in again").click()
+    page.wait_for_url("**/login?to=*")
+    context.add_cookies(
+        [{"name": c["name"], "value": c["value"], "url": page.url} for c in cookies]
+    )
+    page.goto("/try?endpoint=service_configuration")
+    assert page.locator("[name=request]").input_value() == "board@example.com"
+    context.close()
+
+
+def test_rows_wait_while_one_is_pointed_at(setup: Setup) -> None:
+    context = setup.context("viewer")
+    page = context.new_page()
+    page.goto("/decisions")
+    page.wait_for_selector(".fresh:has-text('Live')")
+    first = page.locator("#decisions tbody tr").first
+    first.hover()
+    before = first.inner_text()
+    setup.company.call("service_configuration", local_alias="held@example.com")
+    button = page.get_by_role("button", name="newer call")
+    button.wait_for()
+    assert first.inner_text() == before
+    button.click()
+    page.wait_for_selector("#decisions tbody tr:first-child:has-text('held@example.com')")
     context.close()
 
 

@@ -126,6 +126,12 @@ def test_an_alias_is_found_in_any_spelling(indexed: Indexed, spelling: str) -> N
         ({"alias": "10.44.7.9"}, {"request": {"node_ip": "10.44.7.9"}}),
         ({"reason": f"answered, there {KNOWN_ID}"}, {"reason": f"answered, there {KNOWN_ID}"}),
         ({"reason": "answered, there *"}, {"reason": f"answered, there {KNOWN_ID}"}),
+        ({"alias": "Board room"}, {"sent": {"name": "Board Room"}}),
+        ({"alias": "oar"}, {"sent": {"name": "Board Room"}}),
+        ({"alias": "bob@exam"}, {"request": {"remote_alias": "sip:bob@example.com"}}),
+        ({"alias": "Muller"}, {"request": {"remote_display_name": "Jörg Müller"}}),
+        ({"alias": "mueller"}, {"request": {"remote_display_name": "Jörg Müller"}}),
+        ({"alias": "ostby"}, {"request": {"remote_alias": "erik.østby@example.com"}}),
         ({"room": "board room"}, {"sent": {"name": "Board Room"}}),
         ({"room": "board*"}, {"sent": {"name": "Board Room"}}),
         ({"rule": "night"}, {"reason": "rule Night: no cleaning"}),
@@ -212,6 +218,28 @@ def test_the_requests_of_one_call_are_found_together(indexed: Indexed) -> None:
     assert first is not None
     found = indexed.reader.same_call(first)
     assert [hit.event["seq"] - 1 for hit in found if hit.event] == [1, 3, 4]
+
+
+def test_a_call_is_listed_once_with_the_worst_of_its_lines(indexed: Indexed) -> None:
+    found = []
+    for call in range(30):
+        request = {"remote_alias": f"sip:caller{call}@example.com", "local_alias": "a@example.com"}
+        for part in range(3):
+            number = 3 * call + part
+            refused = {"action": "reject"} if call % 2 and part == 1 else {}
+            found.append(line(number, EPOCH + 60_000 * call + part, request=request, **refused))
+    indexed.add(*found)
+    expected = [3 * call + call % 2 for call in reversed(range(30))]
+    listed: list[int] = []
+    before = None
+    while True:
+        hits, before = indexed.reader.calls(Query(), before, 7)
+        listed += [hit.event["seq"] - 1 for hit in hits if hit.event is not None]
+        if before is None:
+            break
+    assert listed == expected
+    counts = indexed.reader.over_time(Query(), EPOCH, 600_000)
+    assert counts == {(slot, result): 5 for slot in range(3) for result in range(2)}
 
 
 def test_counts_are_those_of_the_view(indexed: Indexed) -> None:

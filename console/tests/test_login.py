@@ -24,6 +24,7 @@ from pexpolicy_console.login.pages import Passwords
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import breakable
 from tests.support.live_console import LiveConsole, Page, running_console
+from tests.support.waiting import HANG_S
 
 CONFIG = """
 [audit]
@@ -425,3 +426,15 @@ def test_a_line_that_does_not_fit_on_the_disk_is_no_line(
     with pytest.raises(ActionLogError, match="No space left on device"):
         log.record("login", "bob", "127.0.0.1")
     assert log.path.read_bytes() == before
+
+
+def test_a_mistake_in_the_table_of_the_console_is_an_error_at_the_start(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[console]\nlabell = "x"\n\n[[console.users]]\nuser = "ann"\nrole = "viewr"\n'
+    )
+    command = (sys.executable, "-m", "pexpolicy", "console", "--config", str(config), "--port", "0")
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert ended.returncode == 78
+    assert "console.labell" in ended.stderr
+    assert "console.users[0].role" in ended.stderr

@@ -1,11 +1,13 @@
 """Times that people type, in the zone of their browser."""
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from pexpolicy.cli.explain import parse_at
+from pexpolicy_console.index.query import Query
 from pexpolicy_console.periods import time_of_question
 
 
@@ -28,6 +30,19 @@ def test_a_time_without_a_zone_is_of_the_browser(
     oslo = ZoneInfo("Europe/Oslo")
     assert at("22:00 Europe/Oslo", zone).astimezone(oslo).hour == 22
     assert at("2026-12-24 22:00+05:00", zone) == datetime.fromisoformat("2026-12-24T17:00Z")
+
+
+@pytest.mark.parametrize("text", ["6:36", "06.36", "6.36", "06:36:00"])
+def test_a_clock_is_written_in_any_way(text: str) -> None:
+    assert at(text, "Europe/Oslo") == at("06:36", "Europe/Oslo")
+    start, end = Query(around=text, zone="Europe/Oslo").period()
+    assert start is not None
+    assert end is not None
+    assert end - start == 600_000
+    assert start + 300_000 in {
+        int((at("06:36", "Europe/Oslo") - timedelta(days=ago)).timestamp() * 1000) for ago in (0, 1)
+    }
+    assert start < time.time() * 1000
 
 
 def test_a_time_of_the_change_to_winter_is_the_first_one() -> None:

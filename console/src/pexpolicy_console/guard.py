@@ -125,7 +125,10 @@ async def _login(request: web.Request) -> web.StreamResponse:
 
 async def _session_ended(request: web.Request) -> web.StreamResponse:
     text = "Your session has ended, and what you sent was not done: log in again."
-    return login_form(request, text, HTTPStatus.UNAUTHORIZED)
+    resource = request.match_info.route.resource
+    has_page = any(route.method == hdrs.METH_GET for route in resource or ())
+    path = request.path if has_page else "/"
+    return login_form(request, text, HTTPStatus.UNAUTHORIZED, path=path)
 
 
 async def _forbidden(request: web.Request, problem: str) -> web.StreamResponse:

@@ -15,10 +15,7 @@ def moment(text: str, zone: str = "") -> datetime | None:
     """Return a time in UTC; ``None`` for no text. One without a zone of its own is of ``zone``, a
     name such as ``Europe/Oslo``, or UTC. Raises ``ValueError``.
     """
-    text = text.strip()
-    if (clock := _CLOCK.fullmatch(text)) is not None:
-        hour, *others = filter(None, clock.groups())
-        text = ":".join((f"{hour:0>2}", *others))
+    text = _usual(text)
     return parse_time(text, datetime.now(UTC), _zone(zone.strip())) if text else None
 
 
@@ -30,9 +27,20 @@ def time_of_question(text: str, zone: str = "") -> str | None:
     """
     known = _zone(zone.strip())
     try:
-        return parse_time(text, datetime.now(UTC), known).astimezone(known).isoformat()
+        return parse_time(_usual(text), datetime.now(UTC), known).astimezone(known).isoformat()
     except ValueError:
         return text or None
+
+
+def _usual(text: str) -> str:
+    """Return a time of day such as ``6:36`` or ``06.36`` as others write it; other texts as they
+    are.
+    """
+    clock = _CLOCK.fullmatch(text.strip())
+    if clock is None:
+        return text.strip()
+    hour, *others = filter(None, clock.groups())
+    return ":".join((f"{hour:0>2}", *others))
 
 
 def _zone(name: str) -> tzinfo:

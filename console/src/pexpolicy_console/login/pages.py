@@ -194,10 +194,13 @@ def form(
     status: int = HTTPStatus.OK,
     link: str = "",
     user: str = "",
+    path: str = "",
 ) -> web.StreamResponse:
-    """Return the login form, with a problem above it and the ``user`` who was entered."""
+    """Return the login form, with a problem above it and the ``user`` who was entered. It leads on
+    to ``path``, or to the page that the form or URL names.
+    """
     table = console_of(request).config.settings.console
-    path = path_in(request.get(FORM, request.query))
+    path = path_in({TO: path} if path else request.get(FORM, request.query))
     return render(
         request,
         "login.html",

@@ -145,13 +145,13 @@ function fieldsOf(root) {
 }
 function keepTyped() {
   const typed = fieldsOf(document).map((field) => [field.name, field.type === "checkbox" ? field.checked : field.value]);
-  sessionStorage.setItem(KEPT, JSON.stringify({ path: location.pathname + location.search, typed }));
+  sessionStorage.setItem(KEPT, JSON.stringify({ path: location.pathname, typed }));
 }
 function restoreTyped() {
   const kept = JSON.parse(sessionStorage.getItem(KEPT) || "null");
-  if (!kept || !seen) return;
+  if (!kept || !seen || (kept.ended && kept.path !== location.pathname)) return;
   sessionStorage.removeItem(KEPT);
-  if (!kept.ended || kept.path !== location.pathname + location.search) return;
+  if (!kept.ended) return;
   for (const [name, value] of kept.typed) {
     const field = fieldsOf(document).find((one) => one.name === name);
     if (field && typeof value === "boolean") field.checked = value;
