@@ -137,7 +137,8 @@ def _platforms(settings: Settings, names_of: Mapping[str | None, ObjectNames]) -
     sources = ["default"] if settings.events is None else [*settings.events.sources]
     named: dict[str | None, str] = {None: sources[0] if len(sources) == 1 else "default"}
     named.update(settings.nodes.event_sources)
-    own = {name for name, one in settings.environments.items() if one.infinity.source}
+    tables, usual = settings.environments, named[None]
+    own = {name for name, one in tables.items() if one.infinity.source and named[name] != usual}
     return {
         named[name]: names.source
         for name, names in names_of.items()

@@ -47,7 +47,7 @@ class AccessControl:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._networks, self._proxies = Networks(), TrustedProxies()
-        self._environments = Environments()
+        self._environments = Environments({})
         self._credentials: Credentials | None = None
         self._clock = clock
         self._pool = VerificationPool()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Problem
@@ -11,17 +11,23 @@ from pexpolicy.models.subnets import DuplicateSubnetError, Subnets
 
 
 class Environments:
-    """The environments of ``[environments]``; false without any.
+    """The environments of ``[environments]``. ``sources`` are those of events.
 
     Raises ``SettingsError`` for a network or a user that two of them have.
     """
 
-    def __init__(self, tables: Mapping[str, EnvironmentTable] | None = None) -> None:
-        self.tables = dict(tables or {})
+    def __init__(
+        self, tables: Mapping[str, EnvironmentTable], sources: Collection[str] = ()
+    ) -> None:
         self.networks = Subnets[str]()
+        self.event_sources = {
+            name: table.events or (name if name in sources else "default")
+            for name, table in tables.items()
+        }
+        """The source of the events of each environment."""
         self._users: dict[str, str] = {}
         problems: list[Problem] = []
-        for name, table in self.tables.items():
+        for name, table in tables.items():
             for number, network in enumerate(table.networks):
                 try:
                     self.networks.add(network, name)
@@ -36,17 +42,9 @@ class Environments:
         if problems:
             raise SettingsError(problems=problems)
 
-    def __bool__(self) -> bool:
-        return bool(self.tables)
-
     def of(self, user: str | None, *addresses: str | None) -> str | None:
         """Return the environment of a user, else that of the first address that has one."""
         if user is not None and (found := self._users.get(user)) is not None:
             return found
         matches = filter(None, map(self.networks.find, addresses))
         return next((match.value for match in matches), None)
-
-    @property
-    def event_sources(self) -> dict[str, str]:
-        """The source of the events of each environment."""
-        return {name: table.events or name for name, table in self.tables.items()}

@@ -8,6 +8,7 @@ import json
 import pickle
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,7 +131,8 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
             problems.extend(Problem((table, *one.key), one.text) for one in error.problems)
             return kind({})
 
-    nodes = built("environments", Environments)
+    sources = tables.events.sources if tables.events is not None else ()
+    nodes = built("environments", partial(Environments, sources=sources))
     known = {
         "infinity": tables.infinity,
         "extras": tables.infinity.extras,

@@ -165,7 +165,7 @@ class Settings(Document):
     shared_password: SecretStr | None = None
     present: Bundle | None = None
     """The bundle with the tables that decide."""
-    nodes: Environments = Environments()
+    nodes: Environments = Environments({})
     """Whose calls are of which environment."""
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""

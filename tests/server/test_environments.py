@@ -5,13 +5,17 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
 from click.testing import CliRunner
+from typing_extensions import override
 
+from pexpolicy import Outcome, Plugin, PluginSettings, ServiceConfigurationRequest
 from pexpolicy.cli.main import main
+from pexpolicy.plugins.binding import bind_observer
+from pexpolicy.testing import decide, make_policy, make_request
 from tests.support import live_server, wire
 
 CONFIG = """
@@ -129,20 +133,123 @@ async def test_one_alias_is_another_room_in_each_environment(config: Path) -> No
     assert f'{name}{{environment="apac",outcome="continue"}} {4 * each}.0' in metrics
 
 
-@pytest.mark.parametrize(
-    ("request_text", "more", "expected"),
-    [
-        ("board", ("--set", "environment=apac"), "apac"),
-        ("board", ("--set", "peer=127.1.0.1"), "emea"),
-        ("board", ("--set", "node_ip=127.2.0.1"), "apac"),
-        ("board", (), None),
-    ],
-)
-def test_explain_knows_the_environment(
-    config: Path, request_text: str, more: tuple[str, ...], expected: str | None
+def invoked(*arguments: object) -> Any:
+    result = CliRunner().invoke(main, [str(one) for one in arguments])
+    return json.loads(result.stdout)
+
+
+LINE = {
+    "event": "decision",
+    "timestamp": "2026-11-30T10:00:00Z",
+    "endpoint": "service_configuration",
+}
+LINE |= {"decision_id": "01a21052-3a66-7197-9988-3ce2ee2b0306", "request": {"local_alias": "board"}}
+LINE |= {"steps": [], "decided_by": "default", "action": "continue", "status": 200, "sent": None}
+ASKED = [
+    ("board", ("environment=apac",), "apac"),
+    ("board", ("peer=127.1.0.1",), "emea"),
+    ("board", ("node_ip=127.2.0.1",), "apac"),
+    ("board", (), None),
+    ({"peer": "127.1.0.1", "environment": "apac"}, (), "apac"),
+    ({"peer": "127.1.0.1", "environment": "apac"}, ("peer=127.1.0.2",), "emea"),
+    ({"peer": "127.1.0.1", "environment": "of_old"}, (), "emea"),
+    ({"peer": "127.3.0.1", "credential": 2}, (), "apac"),
+    ({"peer": "127.3.0.1", "credential": 9}, (), None),
+    ("/policy/v1/service/configuration?local_alias=board&node_ip=127.1.0.1", (), "emea"),
+]
+"""A request, what is changed in it, and the environment that it is of."""
+
+
+@pytest.mark.parametrize(("asked", "changes", "expected"), ASKED)
+def test_explain_and_replay_ask_as_the_environment(
+    config: Path, asked: str | dict[str, Any], changes: tuple[str, ...], expected: str | None
 ) -> None:
-    arguments = ("explain", request_text, "--config", str(config), "--show-secrets", *more)
-    result = CliRunner().invoke(main, [*arguments, "--json"])
-    shown = json.loads(result.stdout)
+    text = asked if isinstance(asked, str) else json.dumps({**LINE, **asked})
+    pairs = [part for change in changes for part in ("--set", change)]
+    shown = invoked("explain", text, "--config", config, "--show-secrets", "--json", *pairs)
     assert shown.get("environment") == expected
     assert board(shown["reply"].get("result"), shown["decided_by"]) == BOARDS[expected]
+    if text != "board" and not changes:
+        (config.parent / "records").write_text(f"{text}\n")
+        found = invoked("replay", config.parent / "records", "--config", config, "--json")
+        assert BOARDS[expected][3] in json.dumps(found) or not found["changed"]
+
+
+def test_a_case_is_of_an_environment(config: Path) -> None:
+    cases = config.parent / "cases.toml"
+    sent = 'endpoint = "service_configuration"\nrequest = { local_alias = "board" }\n'
+    lines = [
+        ('environment = "apac"', "rooms_apac"),
+        ('peer = "127.1.0.1"', "rooms_emea"),
+        ("", "default"),
+    ]
+    cases.write_text(
+        "".join(
+            f'[[case]]\nname = "{number}"\n{sent}{given}\nexpect = {{ decided_by = "{name}" }}\n'
+            for number, (given, name) in enumerate(lines)
+        )
+    )
+    result = CliRunner().invoke(main, ["test", str(cases), "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    cases.write_text(f'[[case]]\nname = "x"\n{sent}environment = "emae"\n')
+    result = CliRunner().invoke(main, ["test", str(cases), "--config", str(config)])
+    assert result.exit_code == 1
+    assert "[environments.emae]; did you mean 'emea'" in result.output
+
+
+MISTAKES = [
+    ('environments = ["emea"]', 'environments = ["emae"]', "[environments.emae]; did you mean"),
+    ('["127.2.0.0/16",', '["127.2.0.0/16", "127.1.0.0/16",', "a network of environment emea too"),
+    ('credentials = ["apac-nodes"]', 'credentials = ["emea-nodes"]', "a user of environment emea"),
+    ('credentials = ["apac-nodes"]', 'credentials = ["apac"]', "no such user"),
+    ('infinity.themes = ["Red"]', 'infinity.themes = ["Rose"]', "'Red' is not listed under"),
+    ('infinity.themes = ["Red"]', 'events = "apac"', "[events] has no source 'apac'"),
+    ('when.environment = ["emea"', 'when.environment = ["emae"', "environment.equals = 'emae'"),
+    ("[audit]", "[environments.none]\n[audit]", "no call is of it"),
+    ("[audit]", '[access]\nnetworks = ["127.1.0.0/16"]\n[audit]', "is not in access.networks"),
+    ("[audit]", "[audit]", "127.1.2.0/24 is inside of 127.1.0.0/16 of environment emea"),
+]
+
+
+@pytest.mark.parametrize(("written", "instead", "expected"), MISTAKES)
+def test_check_names_what_does_not_fit(
+    config: Path, written: str, instead: str, expected: str
+) -> None:
+    config.write_text(CONFIG.replace(written, instead, 1))
+    found = invoked("check", "--config", config, "--json")
+    assert expected in json.dumps(found["errors"] + found["warnings"], ensure_ascii=False)
+
+
+class Witness(Plugin[PluginSettings]):
+    """Sees what its environments tell it."""
+
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+
+    @override
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> None:
+        self.seen.append(("asked", request.environment))
+
+    @override
+    async def on_decision(self, outcome: Outcome) -> None:
+        self.seen.append(("told", outcome.request.environment))
+
+
+@pytest.mark.parametrize("mode", ["decide", "shadow"])
+async def test_a_limited_plugin_sees_no_other_environment(mode: str) -> None:
+    Witness.seen.clear()
+    tables = {"emea": {"networks": ["10.1.0.0/16"]}, "apac": {"networks": ["10.2.0.0/16"]}}
+    table = {"environments": ["emea"], "mode": mode}
+    config = {"environments": tables, "plugins": {"witness": table}}
+    async with make_policy([Witness], config=config).serving() as policy:
+        for name in ("emea", "apac", None):
+            request = make_request("service_configuration", environment=name)
+            await decide(policy, request)
+    assert sorted(Witness.seen) == [("asked", "emea"), ("told", "emea")]
+    sources = {"emea": "one", "apac": "two"}
+    observer = bind_observer(policy.plugins[0], sources=sources)
+    assert observer is not None
+    assert [observer.observes(source) for source in ("one", "two", "default")] == [
+        True,
+        False,
+        False,
+    ]

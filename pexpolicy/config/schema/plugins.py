@@ -218,8 +218,8 @@ class EnvironmentTable(Table):
     credentials: list[User] = Field(default_factory=list)
     """Users of `[auth]` that its policy profiles send. They count before addresses do."""
     events: str | None = Field(None, min_length=1)
-    """The source of its events: NAME of a table `[events.NAME]`, or `default`. Default: the name of
-    the environment.
+    """The source of its events: NAME of a table `[events.NAME]`, or `default`. Default: that of its
+    own name if there is one, else `default`.
     """
     infinity: ObjectLists = ObjectLists()
     """Names of its objects, as in `[infinity]`; a list or `source` here replaces the one there."""

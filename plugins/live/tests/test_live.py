@@ -242,12 +242,14 @@ RULES = [
 async def test_rules_read_the_counts_wherever_they_stand_in_the_chain() -> None:
     config = {
         "tenants": {"acme": {"aliases": ["*@acme.example"]}},
+        "environments": {"emea": {"events": "emea"}},
         "plugins": {"rules": {"settings": {"rules": RULES}}, "live": {}},
     }
     asked = [
         make_request("service_configuration", local_alias="bob@acme.example"),
         make_request("service_configuration", local_alias="bob@bolt.example"),
         make_request("participant_properties", service_name="room"),
+        make_request("participant_properties", service_name="room", environment="emea"),
     ]
 
     async with make_policy([], config=config).serving() as policy:
@@ -257,10 +259,13 @@ async def test_rules_read_the_counts_wherever_they_stand_in_the_chain() -> None:
             await live.read()
             return [(await decide(policy, request)).decision.reason or "" for request in asked]
 
-        assert await decided() == ["", "", "rule no host: no host"]
+        assert await decided() == ["", "", *["rule no host: no host"] * 2]
         told = event("connected", 1, role="chair", destination_alias="x@acme.example")
         await live.on_events([typed_event(told, "default", NOW)])
-        assert await decided() == ["rule full: full", "", ""]
+        # The room of the same name on another platform still has none.
+        assert await decided() == ["rule full: full", "", "", "rule no host: no host"]
+        await live.on_events([typed_event(told, "emea", NOW)])
+        assert await decided() == ["rule full: full", "", "", ""]
 
 
 def test_without_an_event_sink_there_is_a_warning() -> None:

@@ -91,6 +91,7 @@ class Live(Plugin[LiveSettings]):
         self._labels: set[str] = set()
         values = live_values()
         values.read, values.report = self._value, self._report
+        self._sources = values.event_sources
         self._inbox, self._repairs = Inbox(), Store("repairs", float)
         self._pause = REPAIR_S
         for name, api in values.platforms.items() if values.has_events else ():
@@ -249,8 +250,10 @@ class Live(Plugin[LiveSettings]):
 
     def _value(self, request: Request, name: str) -> int | bool | None:
         """Return the value of a condition for a request."""
+        source = self._sources.get(request.environment or "")
         if name == "stale":
-            return self.is_stale
+            stale = self._presence.stale
+            return self._is_old or any(source in (None, one) for one, _ in stale)
         alias = getattr(request, "local_alias", None)
         if name == "tenant":
             tag = getattr(request, "service_tag", None) or ""
@@ -258,10 +261,12 @@ class Live(Plugin[LiveSettings]):
             return 0 if tenant is None else self._presence.of_tenant(tenant).participants
         service = getattr(request, "service_name", None)
         names = (service,) if service else (str(alias), alias.user) if alias else ()
-        counts = next(
-            (self._presence.services[one] for one in names if one in self._presence.services),
-            Counts(),
-        )
+        if source is not None:
+            found = [self._presence.of_place(source, one) for one in names]
+        else:
+            services = self._presence.services
+            found = [services[one] for one in names if one in services]
+        counts = next(filter(None, found), Counts())
         return int(getattr(counts, "participants" if name == "service" else name))
 
     async def _report(self, *names: str) -> list[Mapping[str, Any]]:

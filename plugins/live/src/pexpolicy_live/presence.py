@@ -98,6 +98,13 @@ class Presence:
         """Return the counts of a tenant."""
         return self.tenants.get(name) or Counts()
 
+    def of_place(self, source: str, service: str) -> Counts:
+        """Return the counts of a service on one platform."""
+        place, counts = _Place(source, service), Counts()
+        for conversation in self._people.get(place, ()):
+            counts.add(self._counted[place, conversation][0])
+        return counts
+
     def expire(self, now: float) -> None:
         """End what has expired."""
         for key in [key for key, at in self._expires.items() if at <= now]:
