@@ -91,6 +91,12 @@ def indexed(index_of: Callable[..., Indexed]) -> Indexed:
     return index_of()
 
 
+def test_lines_are_found_by_their_environment(indexed: Indexed) -> None:
+    indexed.add(*(line(n, environment=name) for n, name in enumerate(("emea", "apac", "emea"))))
+    indexed.add(line(3))
+    assert indexed.numbers(environment="EMEA") == [0, 2]
+
+
 @pytest.mark.parametrize(
     "spelling",
     [

@@ -138,7 +138,7 @@ def invoked(*arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-LINE = {
+LINE: dict[str, Any] = {
     "event": "decision",
     "timestamp": "2026-11-30T10:00:00Z",
     "endpoint": "service_configuration",

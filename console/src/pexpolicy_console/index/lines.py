@@ -84,6 +84,7 @@ class AuditLine(msgspec.Struct, gc=False):
     differs: Any = None
     ms: Milliseconds = 0.0
     policy_hash: str = ""
+    environment: str = ""
     instance: str = ""
     seq: int = 0
 
@@ -191,7 +192,7 @@ def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
     request = line.request
     words = [*_decision_words(line.event, line.endpoint, line.action, line.decided_by, line.reason)]
     where = (facts.location, facts.protocol, facts.tenant, facts.node, facts.instance, facts.policy)
-    words += _fact_words(*where, RESULTS[result] if line.action else "")
+    words += _fact_words(*where, RESULTS[result] if line.action else "", line.environment)
     if facts.room:
         words.append(_known_word("m", facts.room))
     if line.seq == 1:
@@ -216,7 +217,7 @@ def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
 @lru_cache(maxsize=4096)
 def _fact_words(*texts: str) -> tuple[str, ...]:
     """Return the words of where a request came from, and of what became of it."""
-    return tuple(word(kind, text) for kind, text in zip("gxynihr", texts, strict=True) if text)
+    return tuple(word(kind, text) for kind, text in zip("gxynihrz", texts, strict=True) if text)
 
 
 @lru_cache(maxsize=4096)

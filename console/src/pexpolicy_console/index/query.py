@@ -31,6 +31,7 @@ _WORDS: Mapping[str, str] = {
     "protocol": "x",
     "tenant": "y",
     "policy": "h",
+    "environment": "z",
 }
 """The letter of the words of each filter that compares a whole text."""
 
@@ -59,6 +60,7 @@ class Query:
     room: str = ""
     node: str = ""
     instance: str = ""
+    environment: str = ""
     plugin: str = ""
     outcome: str = ""
     rule: str = ""

@@ -42,6 +42,7 @@ FIELDS = (
     ("protocol", "Protocol"),
     ("tenant", "Tenant"),
     ("node", "Node"),
+    ("environment", "Environment"),
     ("instance", "Server"),
     ("policy", "Policy hash"),
     ("slower", "Slower than, ms"),
@@ -108,6 +109,7 @@ class Row:
     """How bad its result is."""
     outcome: Outcome
     location: str = ""
+    environment: str = ""
 
     @property
     def why(self) -> str:
@@ -143,6 +145,7 @@ def row_of(hit: Hit) -> Row:
         -1 if hit.result is None else hit.result,
         _outcome_of(event, hit.result),
         _text(request, "location"),
+        _text(event, "environment"),
     )
 
 
