@@ -17,7 +17,7 @@ from tests.support import live_server
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, plugin
 from tests.support.virtual_time import clock, virtual
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 
 ASKED = plugin(service_configuration=lambda _: None)
 
@@ -148,9 +148,13 @@ async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> N
 
     made = make_policy(Tidies)
     async with serve_with_admin(made, tmp_path, in_server=True) as server:
-        await asyncio.sleep(0.05)
-        (shown,) = (await server.status())["plugins"]
-        assert shown["jobs"]["tidy"]["problem"].startswith("OSError: no disk")
+
+        async def problem() -> str:
+            (shown,) = (await server.status())["plugins"]
+            return str(shown["jobs"]["tidy"].get("problem") or "")
+
+        await until(problem)
+        assert (await problem()).startswith("OSError: no disk")
         server.telemetry.sample()
         labels = {"plugin": "tidies", "job": "tidy", "outcome": "failed"}
         assert (await server.metrics())("job_runs_total", **labels) == 1
@@ -172,7 +176,7 @@ async def test_a_dry_run_runs_no_job_and_writes_no_file(tmp_path: Path) -> None:
     for in_server in (False, True):
         done.clear()
         async with make_policy(Tidies).serving(in_server=in_server):
-            await asyncio.sleep(0.05)
+            await until(lambda: len(done) > in_server)  # noqa: B023
         assert done == ["fetched", *["tidied"] * in_server]
         assert os.listdir(tmp_path) == ["data"] * in_server  # noqa: PTH208
 

@@ -22,6 +22,7 @@ from pexpolicy.testing import decide, make_request
 from tests.support import drivers
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, available
+from tests.support.waiting import until
 
 SERVICE = make_request("service_configuration")
 Lines = Callable[[], list[str]]
@@ -241,8 +242,7 @@ async def test_a_policy_that_never_serves_closes_what_only_it_uses(lines: Lines)
     await first.__aexit__(None, None, None)
     assert lines()[-1] == "opened one"
     await asyncio.to_thread(second.close)
-    await asyncio.sleep(0.05)
-    assert lines()[-1] == "closed one"
+    await until(lambda: lines()[-1] == "closed one")
 
 
 async def test_a_changed_file_builds_a_source_again(lines: Lines, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_source_that_has_failed_is_built_again_at_the_next_reload(lines:
     pool, log = SharedResources(), Log()
     first = policy({"people": {"driver": "breaks"}}, pool=pool, log=log)
     async with first.serving() as served:
-        await asyncio.sleep(0.05)
+        await until(lambda: log.events)
         assert [(e["plugin"], e["what"]) for e in log.events] == [
             ("sources.people", "its lifespan ended")
         ]
@@ -320,8 +320,7 @@ async def test_a_draining_generation_keeps_its_sources(lines: Lines, tmp_path: P
     await asyncio.sleep(0.05)
     assert "closed one" not in lines()
     first.generation.end_call()
-    await asyncio.sleep(0.05)
-    assert lines()[-1] == "closed one"
+    await until(lambda: lines()[-1] == "closed one")
     await generations.close()
     audit.close()
     assert lines()[-1] == "closed two"

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import Outcome, decide, make_policy, make_request
 from tests.support import samples
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 PAGE = "background.md"
 
@@ -72,15 +72,16 @@ async def test_a_task_that_a_lifespan_starts_is_supervised(monkeypatch: pytest.M
     request = make_request("participant_properties")
     async with make_policy(plugin).serving() as policy:
         lines.put_nowait(b"Dana of Oslo\n")
-        await asyncio.sleep(0.05)
-        outcome = await decide(policy, request)
-        assert outcome.decision.set_fields() == {"remote_display_name": "Dana of Oslo"}
+
+        async def named() -> bool:
+            fields = (await decide(policy, request)).decision.set_fields()
+            return fields == {"remote_display_name": "Dana of Oslo"}
+
+        await until(named)
         lines.put_nowait(b"\xff\n")
-        await asyncio.sleep(0.3)
-        assert "its task listen ended: UnicodeDecodeError" in str(
-            policy.lifespans["announcements"].failures
-        )
-        assert (await decide(policy, request)).decision == outcome.decision
+        failures = policy.lifespans["announcements"].failures
+        await until(lambda: "its task listen ended: UnicodeDecodeError" in str(failures))
+        assert await named()
     lines.put_nowait(b"")
     server.close()
     monkeypatch.undo()
@@ -132,8 +133,11 @@ async def test_a_job_deletes_old_rooms(tmp_path: Path) -> None:
     told = samples.section(PAGE, "Jobs")
     plugin = (told.names["Guests"], {"database": str(path)})
     async with make_policy(plugin).serving(in_server=True) as policy:
-        await asyncio.sleep(0.1)
         for alias, expected in (("old", ["abstained"]), ("new", ["decided"])):
             request = make_request("service_configuration", local_alias=alias)
-            assert steps(await decide(policy, request)) == expected
+
+            async def is_asked() -> bool:
+                return steps(await decide(policy, request)) == expected  # noqa: B023
+
+            await until(is_asked)
     make_policy(told.plugin("Guests"), config=told.config)
