@@ -60,11 +60,12 @@ def build_policy(
     root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
-    live = LiveValues(settings.nodes.event_sources, has_events=settings.events is not None)
+    received = () if settings.events is None else tuple(settings.events.sources)
+    live = LiveValues(settings.nodes.event_sources, received)
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
         names_of = _names(settings, sources, problems := [*problems])
-        platforms = live.platforms = _platforms(settings, names_of)
+        platforms = live.platforms = _platforms(settings, names_of, received or ("default",))
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     problems += [*sources.problems, *unbuilt, *failed]
@@ -132,9 +133,10 @@ def _names(
     return found
 
 
-def _platforms(settings: Settings, names_of: Mapping[str | None, ObjectNames]) -> Mapping[str, Any]:
+def _platforms(
+    settings: Settings, names_of: Mapping[str | None, ObjectNames], sources: Sequence[str]
+) -> Mapping[str, Any]:
     """Return the drivers of the Management API by the source of events."""
-    sources = ["default"] if settings.events is None else [*settings.events.sources]
     named: dict[str | None, str] = {None: sources[0] if len(sources) == 1 else "default"}
     named.update(settings.nodes.event_sources)
     tables, usual = settings.environments, named[None]

@@ -102,7 +102,7 @@ class ObjectNames:
     ) -> None:
         self.table = table
         """The key of the table with the names."""
-        self._declared = declared
+        self.declared = declared
         self.source = source
         self._uses: dict[tuple[str, str], list[Place]] = defaultdict(list)
 
@@ -110,7 +110,7 @@ class ObjectNames:
     def listed(self) -> Mapping[str, NameList]:
         """The lists of the source, without the kinds that the configuration lists."""
         found = self.source.listed_names() if self.source is not None else {}
-        return {kind: one for kind, one in found.items() if kind not in self._declared}
+        return {kind: one for kind, one in found.items() if kind not in self.declared}
 
     def check(self, decision: D) -> D:
         """Return the decision, with a warning for each name that the source does not list.
@@ -122,7 +122,7 @@ class ObjectNames:
         warnings = []
         for field, value in _named(decision.set_fields(), contract.names):
             kind = NAMED_OBJECTS[field]
-            known = self._declared.get(kind)
+            known = self.declared.get(kind)
             if known is not None and value and value not in known:
                 text = f"{brief(value)} is not listed under [{'.'.join(self.table)}] {kind}"
                 text += suggest(value, sorted(known)) if len(known) <= MAX_COMPARED else ""
@@ -137,7 +137,7 @@ class ObjectNames:
     def record(self, place: Place, decision: Decision) -> None:
         """Remember where a static decision uses names that only the source lists."""
         for field, value in _named(decision.set_fields(), contract_of(type(decision)).names):
-            if value and (kind := NAMED_OBJECTS[field]) not in self._declared:
+            if value and (kind := NAMED_OBJECTS[field]) not in self.declared:
                 self._uses[kind, value].append((*place, field))
 
     def unknown(self) -> list[UnknownName]:

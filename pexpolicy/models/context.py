@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -92,11 +92,11 @@ class LiveValues:
     """
 
     def __init__(
-        self, event_sources: Mapping[str, str] | None = None, *, has_events: bool = True
+        self, event_sources: Mapping[str, str] | None = None, received: Collection[str] = ()
     ) -> None:
         self.event_sources = event_sources or {}
-        self.has_events = has_events
-        """Whether events are received."""
+        self.received = received
+        """The sources whose events are received."""
         self.used: set[str] = set()
         """The keys of the conditions."""
         self.read: Callable[[Any, str], int | bool | None] | None = None

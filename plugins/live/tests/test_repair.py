@@ -112,3 +112,29 @@ async def test_a_repair_is_due_at_the_start_after_a_gap_and_now_and_then(
     pauses = [later - before for before, later in pairwise(asked[2:])]
     assert pauses
     assert all(480 <= one <= 610 for one in pauses)
+
+
+@pytest.mark.parametrize(
+    ("events", "more", "jobs"),
+    [
+        ("[events]", "", ["repair default"]),
+        ("[events.one]", "", ["repair one"]),
+        ('[events.one]\nuser = "a"\npassword_file = "password"\n[events.two]', "", []),
+        (
+            "[events.east]",
+            '[environments.east]\nnetworks = ["10.0.0.0/8"]\ninfinity.source = "mgr"\n',
+            ["repair east"],
+        ),
+    ],
+)
+def test_the_events_that_are_repaired_are_those_of_the_platform(
+    events: str, more: str, jobs: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("a password")
+    source = SOURCE.format("https://mgr.example.com")
+    text = CONFIG.replace("[events]", events) + source.replace(
+        'source = "mgr"', "" if more else 'source = "mgr"'
+    )
+    (tmp_path / "config.toml").write_text(text + more)
+    (built,) = make_policy(tmp_path / "config.toml").plugins
+    assert [job.name for job in built.jobs if job.name.startswith("repair")] == jobs

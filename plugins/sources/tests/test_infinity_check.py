@@ -240,3 +240,26 @@ def test_an_api_that_is_down_is_exit_code_75(tmp_path: Path) -> None:
     api = right()
     api.faults["*"] = "broken"
     assert checked(api, tmp_path).exit_code == 75
+
+
+async def test_each_environment_is_compared_with_its_own_platform(tmp_path: Path) -> None:
+    east, west = right(), right()
+    changed("ivr_theme", name="Acme 2")(west)
+    changed("conference_alias", alias="clinic@example.com")(east)
+    (tmp_path / "password").write_text("of the platform")
+    config = tmp_path / "config.toml"
+    async with east.serving() as one, west.serving() as other:
+        text = CONFIG.format(url=one).replace('source = "mgr"', "")
+        second = text[text.index("[sources.mgr]") : text.index("[infinity]")]
+        text += second.replace("mgr", "west").replace(one, other)
+        for name, source, net in (
+            ("east", "mgr", "10.44.0.0/24"),
+            ("west", "west", "10.44.1.0/24"),
+        ):
+            text += f'[environments.{name}]\nnetworks = ["{net}"]\ninfinity.source = "{source}"\n'
+        text += '[plugins.rooms]\nenvironments = ["west"]\n'
+        config.write_text(text.replace("[events]", "[events.east]"))
+        arguments = ["infinity", "check", "--config", str(config), "--json"]
+        result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
+    found = [one for one in json.loads(result.stdout) if one["state"] in ("error", "warning")]
+    assert [one["subject"] for one in found if one["check"] in ("name", "room")] == ["west: Acme"]

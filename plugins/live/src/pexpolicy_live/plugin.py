@@ -94,8 +94,8 @@ class Live(Plugin[LiveSettings]):
         self._sources = values.event_sources
         self._inbox, self._repairs = Inbox(), Store("repairs", float)
         self._pause = REPAIR_S
-        for name, api in values.platforms.items() if values.has_events else ():
-            run = partial(self.repair_if_due, name, api)
+        for name in values.platforms.keys() & values.received:
+            run = partial(self.repair_if_due, name, values.platforms[name])
             schedule(run, every=TICK_S, once_per="fleet", name=f"repair {name}")
         schedule(self.read, every=READ_S, once_per="worker", name="read")
         schedule(self._table.sweep, every=SWEEP_S, name="sweep")

@@ -37,6 +37,7 @@ from pexpolicy.cli.common import (
 from pexpolicy.cli.doctor import verify_chain
 from pexpolicy.cli.status import running_status
 from pexpolicy.config.secrets import SecretError
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.policy import BuildContext, Policy
@@ -84,14 +85,18 @@ class Finding(NamedTuple):
 class Check:
     """Compares a serving policy with the objects of a platform, which ``read`` reads.
 
-    ``status`` is that of the running server; ``url`` is what nodes ask, if the configuration does
-    not have it.
+    ``names`` are those of the platform, ``status`` is that of the running server, and ``url`` what
+    nodes ask, if the configuration does not have it.
     """
 
     def __init__(
-        self, policy: Policy, ca_file: Path | None, status: Mapping[str, Any] | None, url: str
+        self, policy: Policy, names: ObjectNames, status: Mapping[str, Any] | None, url: str
     ) -> None:
-        self._policy, self._ca_file, self._status = policy, ca_file, status
+        self._policy, self._named, self._status = policy, names, status
+        assert isinstance(names.source, InfinitySource)
+        self._source = names.source
+        self._environment = names.table[1] if len(names.table) > 1 else None
+        self._ca_file = names.source.settings.ca_file
         self._settings = settings = policy.settings
         self._objects: dict[str, list[Row]] = defaultdict(list)
         self._refused: dict[str, str] = {}
@@ -105,23 +110,23 @@ class Check:
         scheme, host = "http" if self._files is None else "https", server.host.strip("[]")
         made = URL.build(scheme=scheme, host="host", port=server.port, path=server.base_path)
         self._is_proxied, self._url = bool(url), URL(url) if url else made
-        names = [] if host in ANY_ADDRESS else [host]
-        names += [socket.gethostname(), settings.instance, *certified]
-        self._names = [*dict.fromkeys(names)] if not url else [self._url.host or ""]
+        hosts = [] if host in ANY_ADDRESS else [host]
+        hosts += [socket.gethostname(), settings.instance, *certified]
+        self._names = [*dict.fromkeys(hosts)] if not url else [self._url.host or ""]
 
-    async def read(self, source: InfinitySource) -> None:
+    async def read(self) -> None:
         """Read the platform; raises ``SourceError`` if nothing can be read."""
-        await source.refresh_names()
+        await self._source.refresh_names()
         for resource in READ:
             api: Api = "status" if resource == "alarm" else "configuration"
             try:
-                self._objects[resource] = await source.objects(resource, api)
+                self._objects[resource] = await self._source.objects(resource, api)
             except SourceError as error:
                 self._refused[resource] = str(error)
         self._profiles, self._sinks = self._ours("policy_server"), self._ours("event_sink")
 
     async def findings(self) -> list[Finding]:
-        """Return all findings, the mistakes first."""
+        """Return all findings."""
         found: list[Finding] = []
         for name, rows in {
             "read": (("skipped", *one) for one in self._refused.items()),
@@ -136,7 +141,8 @@ class Check:
             found += (Finding(name, *row) for row in rows)
         for others in (self._of_rooms(), self._of_devices()):
             found += [one async for one in others]
-        return sorted(found, key=lambda one: [*STYLES].index(one.state))
+        at = "" if self._environment is None else f"{self._environment}: "
+        return [one._replace(subject=at + one.subject) for one in found]
 
     def _is_ours(self, row: Row) -> bool:
         return any(_matches(_url_of(row).host or "", name) for name in self._names)
@@ -178,7 +184,8 @@ class Check:
         found = dict.fromkeys(link.plugin for link in self._policy.chains[kind].links)
         for plugin in self._policy.plugins:
             rules = getattr(plugin.instance, "rule_summaries", None)
-            if rules is not None and not any(kind in one.endpoints for one in rules()):
+            is_idle = rules is not None and not any(kind in one.endpoints for one in rules())
+            if is_idle or not plugin.table.is_asked_in(self._environment):
                 found.pop(plugin.name, None)
         return ", ".join(found)
 
@@ -283,22 +290,19 @@ class Check:
                     yield "error", str(node.get("name")), text
 
     def _of_names(self) -> Found:
-        names = self._policy.names
-        assert names is not None
-        assert names.source is not None
-        listed, declared = names.source.listed_names(), self._settings.infinity
-        for kind, one in listed.items():
+        names, least_ours = self._named, self._settings.infinity.min_pin_length
+        for kind, one in self._source.listed_names().items():
             if one.problem:
                 yield "skipped", kind, f"the last names are used: {one.problem}"
-            for name in sorted(declared.names.get(kind, frozenset()) - one.names):
-                yield "error", name, f"is in [infinity] {kind}, and Infinity does not have it"
+            for name in sorted(names.declared.get(kind, frozenset()) - one.names):
+                where = f"[{'.'.join(names.table)}] {kind}"
+                yield "error", name, f"is in {where}, and Infinity does not have it"
         for unknown in names.unknown():
             more = ", ..." if len(unknown.places) > len(unknown.shown) else ""
             yield "error", unknown.name, f"{unknown.text}; in {', '.join(unknown.shown)}{more}"
         for row in self._objects["global"][:1]:
-            least, ours = row.get("min_pin_length"), declared.min_pin_length
-            if isinstance(least, int) and least > ours:
-                yield "warning", "min_pin_length", f"is {least}, and {ours} under [infinity]"
+            if isinstance(least := row.get("min_pin_length"), int) and least > least_ours:
+                yield "warning", "min_pin_length", f"is {least}, and {least_ours} under [infinity]"
 
     def _of_gateways(self) -> Found:
         """Yield the rules of Infinity that match aliases of our rooms."""
@@ -344,9 +348,13 @@ class Check:
 
     async def _asked(self, kind: str, alias: str) -> Outcome | None:
         """Return our answer for an alias, if Infinity would use it."""
-        made = (make_request(kind, shape=one, local_alias=alias) for one in ("sip", "web"))
+        where = self._environment
+        made = (
+            make_request(kind, shape=one, environment=where, local_alias=alias)
+            for one in ("sip", "web")
+        )
         is_call = kind == "service_configuration"
-        for request in made if is_call else (make_request(kind, alias=alias),):
+        for request in made if is_call else (make_request(kind, environment=where, alias=alias),):
             outcome = (await self._policy.answer(request, "")).outcome
             if outcome.decided_by != DEFAULT and not isinstance(outcome.decision, Continue):
                 return outcome
@@ -424,12 +432,16 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
 
 async def _found(config: Path, url: str) -> list[Finding]:
     policy = build(config, context=BuildContext(keeps_static_decisions=True))
-    source = policy.names.source if policy.names is not None else None
-    if not isinstance(source, InfinitySource):
+    named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
+    if not named:
         policy.close()
         refuse(f'{config}: [infinity] source names no source with driver = "infinity"', EX_CONFIG)
-    status = await asyncio.to_thread(running_status, config, policy.settings)
+    status, found = (
+        await asyncio.to_thread(running_status, config, policy.settings),
+        list[Finding](),
+    )
     async with policy.serving():
-        made = Check(policy, source.settings.ca_file, status, url)
-        await made.read(source)
-        return await made.findings()
+        for made in [Check(policy, names, status, url) for names in named]:
+            await made.read()
+            found += await made.findings()
+    return sorted(found, key=lambda one: [*STYLES].index(one.state))
