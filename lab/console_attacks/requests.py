@@ -18,13 +18,17 @@ from tests.support.waiting import HANG_S
 
 PASSWORD = "canary-console-3Tz8"
 MORE = '\n[[console.users]]\nuser = "vera"\nrole = "admin"\npassword_file = "vera"\n'
-POSTS = ("/logout", "/audit/verify", "/try", "/changes/reload", "/changes/back", "/changes/replay")
+POSTS = (
+    *("/logout", "/audit/verify", "/try", "/changes/reload", "/changes/back", "/changes/replay"),
+    *("/blocks", "/blocks/lift"),
+)
 PROTECTED = (
     *("/", "/decisions", "/decisions/stream", "/try", "/who", "/rooms", "/rules", "/plugins"),
-    *("/plugins/rules", "/nodes", "/changes", "/changes/reload", "/audit"),
-    *("/audit/download", "/audit/verify", "/logout"),
+    *("/plugins/rules", "/nodes", "/changes", "/changes/reload", "/changes/back", "/audit"),
+    *("/audit/download", "/audit/verify", "/logout", "/blocks", "/servers"),
 )
-OF_OPERATORS = ("/try", "/who", "/audit/download", "/audit/verify", "/changes/reload")
+ACTS = ("logout", "verify audit", "try", "reload", "go_back", "replay", "block", "unblock")
+OF_OPERATORS = ("/try", "/who", "/audit/download", "/audit/verify", "/changes/reload", "/blocks")
 CONFUSIONS: Sequence[Callable[[str], str]] = (
     lambda path: path,
     lambda path: f"/{path}",
@@ -165,7 +169,7 @@ def forgery(console: LiveConsole) -> Count:
         )
         count.add(path in ("/logout", "/audit/verify") and status(reply) == 200, f"GET {path}")
     done = [line["event"] for line in console.actions()]
-    acted = [name for name in done if name in ("logout", "verify audit", "try", "reload")]
+    acted = [name for name in done if name in ACTS]
     count.add(bool(acted), f"actions: {acted}")
     return count
 
