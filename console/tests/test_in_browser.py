@@ -305,7 +305,7 @@ def test_a_half_saved_file_leaves_the_pages_on_what_is_in_force(setup: Setup) ->
     config.write_text(before.replace("priority = 15", 'priority = "soon"', 1))
     try:
         for path, words in (
-            ("/rooms", "Engineering"),
+            ("/rooms", "Board"),
             ("/rules", "Scanners"),
             ("/who?alias=board@example.com", "Board"),
             ("/try?request=board@example.com", "Decided by"),

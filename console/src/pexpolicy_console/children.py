@@ -77,7 +77,7 @@ class DryRuns:
         self._lock = asyncio.Lock()
         self._waiting = 0
         self.fallback = ""
-        """Why the last answer is not that of the present files; empty if it is."""
+        """Of when the files of the last answer are, if they are not the present ones."""
 
     @property
     def pid(self) -> int | None:

@@ -96,9 +96,9 @@ class PolicyOnDisk:
 
     @property
     def fallback(self) -> str:
-        """Why the policy is not that of the present files; empty if it is."""
-        policy = self._built[0] if isinstance(self._built, tuple) else None
-        return str(policy.fallback or "") if policy is not None else ""
+        """Of when the files of the policy are, if it is not that of the present ones."""
+        fallback = self._built[0].fallback if isinstance(self._built, tuple) else None
+        return "" if fallback is None else f"{fallback.kept.moment} ({fallback.kept.policy_hash})"
 
     async def opened(self) -> tuple[Policy, Listing]:
         """Return the same, opened; raise ``ConfigError``."""

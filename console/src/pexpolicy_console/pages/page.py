@@ -14,7 +14,7 @@ from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.roles import Role
 
 FALLBACK: web.RequestKey[str] = web.RequestKey("fallback", str)
-"""Why a dry run is of other files than the present ones."""
+"""Of when the files of a dry run are, if they are not the present ones."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
