@@ -321,7 +321,7 @@ def _undeclared(
 def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:
     """Yield a warning for each use of a name that is unknown to Infinity, as its API says."""
     if names.source is not None and not names.source.listed_names():
-        text = "its names are not known: use check --open, or name a cache for the next time"
+        text = "its names are not known yet: check --open asks for them"
         yield ConfigWarning((*names.table, "source"), text)
     for kind, known in names.listed.items():
         if known.problem:

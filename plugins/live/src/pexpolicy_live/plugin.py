@@ -48,7 +48,7 @@ MAX_CAUSES = 100
 SLICE = 25
 """Events or rows between which calls are answered."""
 
-TICK_S = 5.0
+TICK_S = 2.0
 """Seconds between two looks whether a repair is due."""
 REPAIR_S = 600.0
 """Seconds between two repairs, shortened at random by up to a fifth."""
