@@ -1,0 +1,153 @@
+"""The pages Servers, Live and limits, and Meetings, by what an admin listener says."""
+
+import json
+import re
+import threading
+import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.live_console import LiveConsole, running_console
+from tests.support.server_process import free_port
+from tests.support.waiting import wait_until
+
+PIN = "551204"
+
+
+def member(name: str, **facts: Any) -> dict[str, Any]:
+    """What is known of a server that decides as the others."""
+    known = {
+        "url": f"http://{name}:9107",
+        "instance": name,
+        "version": "1.4.0",
+        "bundle": "",
+        "plugins": {"rooms": "1.4.0"},
+        "policy_hash": "a" * 16,
+        "since": 1_795_000_000.0,
+        "not_ready": "",
+        "refused": "",
+        "audit": "healthy",
+        "audit_lag": 0.4,
+        "last_call": 1_795_000_000.0,
+        "silent": "",
+    }
+    return known | facts
+
+
+PLUGINS = [{"name": name} for name in ("live", "limits", "meetings")]
+FULL = {"soft": 5, "hard": 8, "now": 8, "peak": 8, "refused": 3}
+MEETING = {
+    "id": "m1",
+    "tenant": "acme",
+    "name": "acme-1",
+    "title": "Town hall",
+    "state": "running",
+    "start": "2026-11-24T10:00:00Z",
+    "end": "2026-11-24T15:00:00Z",
+    "people": 24,
+}
+ANSWERS: dict[str, Any] = {
+    "/status": {"ready": True, "plugins": PLUGINS},
+    "/fleet": {
+        "servers": [
+            member("oslo-1"),
+            member("oslo-2", version="1.3.1"),
+            member("oslo-3"),
+            member("bergen-1", policy_hash="b" * 16, refused="rooms.csv line 212: no PIN"),
+            member("tromso-1", silent="no answer within 5 s", policy_hash="", instance=""),
+        ],
+        "differences": ["bergen-1: keeps its policy, as it refused: rooms.csv line 212: no PIN"],
+    },
+    "/plugins/live/": {
+        "services": {"Hall": {"participants": 8, "hosts": 1, "waiting": 2}},
+        "tenants": {
+            name: {"participants": 3, "hosts": 0, "waiting": 0} for name in ("acme", "uni")
+        },
+        "as_of": "2026-11-24T14:05:32Z",
+        "stale": True,
+    },
+    "/plugins/live/stale": {
+        "stale": [
+            {"source": "", "node": "10.44.0.31", "why": "a gap", "since": "2026-11-24T14:01Z"}
+        ]
+    },
+    "/plugins/limits/": {"tenants": {"acme": {"participants": FULL}}},
+    "/plugins/meetings/meetings": {"items": [MEETING]},
+    "/plugins/meetings/tenants/acme/meetings/m1": {**MEETING, "host_pin": PIN},
+}
+
+
+class Admin(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content = json.dumps(ANSWERS[self.path.partition("?")[0]]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        pass
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
+    config: Path = tmp_path_factory.mktemp("pages") / "config.toml"
+    servers = '[fleet]\nservers = ["http://127.0.0.1:1"]\n'
+    config.write_text(f'{servers}[admin]\nport = {free_port()}\n[audit]\npath = "audit.jsonl"\n')
+    port = tomllib.loads(config.read_text())["admin"]["port"]
+    with ThreadingHTTPServer(("127.0.0.1", port), Admin) as server, running_console(config) as one:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield one
+        finally:
+            server.shutdown()
+
+
+def rows(text: str) -> list[str]:
+    """The text of each row of the first table."""
+    body = text.partition("<tbody>")[2].partition("</tbody>")[0]
+    return [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in body.split("</tr>")[:-1]]
+
+
+def test_odd_servers_are_named_first_and_in_the_navigation(console: LiveConsole) -> None:
+    text = console.log_in("viewer").get("/servers").text
+    assert "5 servers, 2 policies" in text
+    named = rows(text)
+    assert [row.split()[0] for row in named[:3]] == ["bergen-1", "http://tromso-1:9107", "oslo-2"]
+    assert "refused the change rooms.csv line 212: no PIN" in named[0]
+    assert text.count('class="tag trouble"') == 2  # the policy of one, and the version of another
+    wait_until(
+        lambda: re.search(r"/servers[^<]*>Servers.*?2", console.get("/audit").text, re.DOTALL)
+    )
+
+
+def test_tenants_are_shown_by_fill_and_stale_counts_as_the_least(console: LiveConsole) -> None:
+    text = console.log_in("viewer").get("/live").text
+    acme, uni = rows(text)
+    assert acme.startswith("acme ≥ 8 of 8, soft 5 full")
+    assert uni.startswith("uni ≥ 3 no limit")
+    assert "10.44.0.31 a gap" in text
+
+
+def test_pins_of_a_meeting_are_shown_to_admins_and_recorded(console: LiveConsole) -> None:
+    form = {"tenant": "acme", "id": "m1"}
+    operator = console.log_in("operator")
+    assert (
+        "Town hall" in operator.get("/meetings").text,
+        PIN in operator.get("/meetings").text,
+    ) == (
+        True,
+        False,
+    )
+    assert operator.post("/meetings", form).status == 403
+    assert console.log_in("viewer").get("/meetings").status == 403
+    admin = console.log_in("admin", "ada")
+    assert PIN not in admin.get("/meetings").text
+    assert PIN in admin.post("/meetings", form).text
+    shown = [line for line in console.actions() if line["event"] == "pins_shown"]
+    assert [(line["user"], line["meeting"]) for line in shown] == [("ada", "m1")]
+    assert PIN not in json.dumps(console.actions())
