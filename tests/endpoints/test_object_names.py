@@ -142,9 +142,9 @@ def test_a_name_that_disappears_is_warned_of_once_with_its_places() -> None:
 
 def test_a_thousand_rooms_and_200_themes_are_checked_in_less_than_a_second() -> None:
     names = ObjectNames({}, Listing(themes=[f"Theme {n} of Oslo" for n in range(200)]))
-    began = time.perf_counter()
+    began = time.thread_time()
     for number in range(1000):
         names.record(("rooms", number), conference(ivr_theme_name=f"Theme {number} of Osl"))
     texts = [one.text for one in names.unknown()]
     assert (len(texts), "did you mean" in texts[0]) == (1000, True)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0

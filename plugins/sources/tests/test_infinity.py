@@ -21,7 +21,7 @@ from pexpolicy.testing import ConfigError, ManagementApi, Simulator, make_policy
 from pexpolicy_sources import QueryError, SourceError, SourceUnavailableError
 from pexpolicy_sources.infinity import RESOURCES, InfinitySettings, InfinitySource
 from tests.support import live_server, wire
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_S, until, wait_until
 
 PASSWORD = "of the platform"
 PLUGINS = """
@@ -360,12 +360,13 @@ async def test_a_renamed_theme_is_seen_everywhere_before_a_call_needs_it(tmp_pat
 
 async def test_no_call_waits_for_a_slow_api(tmp_path: Path) -> None:
     api = platform()
-    api.faults["*"] = "slow"
+    api.faults["*"], api.slow_s = "slow", 2 * HANG_S
     call = make_request("service_configuration", local_alias="clinic@example.com")
     async with api.serving() as url:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(HANG_S):
             config = written(tmp_path, url, '[infinity]\nsource = "mgr"')
             async with make_policy(config).serving(in_server=True) as policy:
+                await until(lambda: bool(api.paths))
                 assert (await policy.answer(call, "")).outcome.decided_by == "rooms"
             assert len(api.paths) == 1
             async with make_policy(config).serving():

@@ -45,22 +45,15 @@ from pexpolicy.testing import make_request
 from pexpolicy_sources.data_source import Row, SourceError
 from pexpolicy_sources.infinity import Api, InfinitySource, addresses, with_aliases
 
-LOOKUPS = {
-    "service_configuration": "enable_service_lookup",
-    "participant_properties": "enable_participant_lookup",
-    "media_location": "enable_media_location_lookup",
-    "participant_avatar": "enable_avatar_lookup",
-    "directory_information": "enable_directory_lookup",
-    "registration_alias": "enable_registration_lookup",
+SWITCHES = {
+    "service_configuration": ("enable_service_lookup", "enable_internal_service_policy"),
+    "participant_properties": ("enable_participant_lookup", "enable_internal_participant_policy"),
+    "media_location": ("enable_media_location_lookup", "enable_internal_media_location_policy"),
+    "participant_avatar": ("enable_avatar_lookup", "prefer_local_avatar_configuration"),
+    "directory_information": ("enable_directory_lookup", ""),
+    "registration_alias": ("enable_registration_lookup", ""),
 }
-"""The switch of a policy profile for each request."""
-CHANGES = {
-    "service_configuration": ("enable_internal_service_policy",),
-    "participant_properties": ("enable_internal_participant_policy",),
-    "media_location": ("enable_internal_media_location_policy",),
-    "participant_avatar": ("prefer_local_avatar_configuration",),
-}
-"""Switches by which Infinity changes or replaces the answer to a request."""
+"""By request, the switch of a policy profile, and that by which Infinity changes our answer."""
 READ = ["policy_server", "event_sink", "system_location", "conference", "conference_alias"]
 READ += ["device", "gateway_routing_rule", "worker_vm", "global", "alarm"]
 COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
@@ -104,7 +97,9 @@ class Check:
         certified: list[str] = []
         if settings.tls is not None:
             self._files = CertificateFiles.of(settings.tls, settings.path.parent)
-            certified = _names_of(load(self._files).leaf)
+            for extension in load(self._files).leaf.extensions:
+                if isinstance(extension.value, x509.SubjectAlternativeName):
+                    certified = [str(name.value) for name in extension.value]
         self._certified = certified
         server = settings.server
         scheme, host = "http" if self._files is None else "https", server.host.strip("[]")
@@ -167,17 +162,16 @@ class Check:
                 yield "error", name, f"its user is {user or 'not set'}, and {known}"
             if not self._locations_with("policy_server", "policy_server", [profile]):
                 yield "warning", name, "no location has it, so it asks nothing"
-            asked = [kind for kind, switch in LOOKUPS.items() if profile.get(switch)]
+            asked = [kind for kind, (switch, _) in SWITCHES.items() if profile.get(switch)]
             yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
-            for kind, switch in LOOKUPS.items() if asked else ():
+            for kind, (switch, change) in SWITCHES.items() if asked else ():
                 plugins = self._plugins(kind)
                 if plugins and switch in profile and kind not in asked:
                     yield "warning", name, f"{switch} is off: {plugins} is never asked for {kind}"
                 if not plugins and kind in asked:
                     yield "note", name, f"{switch} is on, and no plugin answers {kind}"
-                for key in CHANGES.get(kind, ()) if plugins and kind in asked else ():
-                    if profile.get(key):
-                        yield "warning", name, f"{key} is on: Infinity may change our answers"
+                if plugins and kind in asked and profile.get(change):
+                    yield "warning", name, f"{change} is on: Infinity may change our answers"
 
     def _plugins(self, kind: str) -> str:
         """Return the plugins that may answer a request, by their rules if they have any."""
@@ -371,16 +365,6 @@ def _compared(room: Row, outcome: Outcome) -> tuple[str, str]:
     other = [n for n in COMPARED if n in room and (room[n] or None) != (fields.get(n) or None)]
     text = f"{by} has it, too: Infinity's own room is used where we do not answer"
     return "alias", text + (f", with another {', '.join(other)}" if other else "")
-
-
-def _names_of(certificate: x509.Certificate) -> list[str]:
-    try:
-        kind = x509.SubjectAlternativeName
-        names = certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return []
-    found = names.get_values_for_type(x509.IPAddress)
-    return [*names.get_values_for_type(x509.DNSName), *map(str, found)]
 
 
 def _url_of(row: Row) -> URL:
