@@ -128,6 +128,8 @@ def test_a_decision_is_tried_again_now_and_with_other_values(
             reply = console.post("/try", {**given, **change})
             assert reply.status == 303
             assert "Engineering Room" in console.get(reply.headers["Location"]).text
+    pasted = console.post("/try", {"request": "/policy/v1/service/configuration?local_alias=x"})
+    assert (pasted.status, 'aria-label="Answer"' in pasted.text) == (200, True)
     assert "rule" not in console.get(f"{path}/walk").text
     assert f"/try?request={told['decision_id']}&amp;at=now" in console.eventually(
         "/try", "Examples"

@@ -30,7 +30,7 @@ def test_the_way_of_calls_has_the_shares_of_each_plugin() -> None:
     found = plugins.tallies(steps)
     assert found["", "shadow"].differences == 3
     rules = found["", "rules"]
-    assert (rules.asked, rules.decided, rules.failed, rules.skipped) == (102, 17, 15, 5)
+    assert (rules.asked, rules.of("decided"), rules.failed, rules.of("skipped")) == (102, 17, 15, 5)
     (only,) = plugins.chains([RULES, ROOMS], {"service_configuration": 100}, found)
     endpoint, calls, (first, second), left = only
     assert (endpoint, calls, left) == ("service_configuration", 100, 45)

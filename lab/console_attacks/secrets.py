@@ -173,8 +173,8 @@ def _shown(server: live_server.Running, console: LiveConsole) -> Iterator[tuple[
         body = gzip.decompress(got.body) if path == "/audit/download" else got.body
         yield path, body + repr(got.headers).encode()
     for alias in ("board@example.com", "town-hall@example.com", *(one[11:] for one in decided)):
-        for everything in ({}, {"ask_all": "on"}):
-            yield f"try {alias}", console.post("/try", {"request": alias, **everything}).body
+        yield f"try {alias}", console.get(f"/try?{urlencode({'request': alias})}").body
+        yield f"walk {alias}", console.get(f"/decisions/{alias}/walk").body
     yield "reload", console.post("/changes/reload").body
     yield "verify", console.post("/audit/verify").body
     for file in console.folder.rglob("*"):

@@ -64,12 +64,7 @@ class Tally:
     @property
     def asked(self) -> int:
         """How often it was asked."""
-        return sum(map(self.of, self.buckets)) - self.skipped
-
-    @property
-    def decided(self) -> int:
-        """How often it decided, or changed the decision."""
-        return self.of(DECIDED, ADJUSTED)
+        return sum(map(self.of, self.buckets)) - self.of(SKIPPED)
 
     @property
     def failed(self) -> int:
@@ -77,9 +72,10 @@ class Tally:
         return self.of(*FAULTS)
 
     @property
-    def skipped(self) -> int:
-        """How often it was not asked."""
-        return self.of(SKIPPED)
+    def slow(self) -> int:
+        """The filter for its slowest calls in milliseconds, if callers notice them, else 0."""
+        p99 = self.quantile(0.99) or 0.0
+        return int(p99 * 0.8) if p99 > SLOW_MS else 0
 
 
 class Station(NamedTuple):
@@ -93,27 +89,6 @@ class Station(NamedTuple):
     failed: float
     width: int
     """By its median time, from 1 to 20."""
-
-
-class Row(NamedTuple):
-    """One plugin in the table."""
-
-    state: PluginState
-    tally: Tally
-    p50: float | None
-    """In milliseconds."""
-    p99: float | None
-    problems: list[str]
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether the p99 is so long that callers notice it."""
-        return self.p99 is not None and self.p99 > SLOW_MS
-
-    @property
-    def slow(self) -> int:
-        """The filter for the calls that are as slow, in milliseconds."""
-        return int((self.p99 or 0.0) * 0.8)
 
 
 def tallies(steps: Mapping[tuple[str, str, int], int]) -> dict[tuple[str, str], Tally]:
@@ -145,7 +120,7 @@ def chains(
             one = found.get((endpoint, plugin.name), Tally())
             if not total or endpoint not in plugin.hooks or plugin.mode != "decide":
                 continue
-            reached, share = one.asked + one.skipped, (one.quantile(0.5) or 0.0) / slowest
+            reached, share = one.asked + one.of(SKIPPED), (one.quantile(0.5) or 0.0) / slowest
             decided, failed = (100 * n / (reached or 1) for n in (one.of(DECIDED), one.failed))
             thickness, width = min(100 * reached / total, 100), 1 + round(19 * share**0.5)
             stations.append(Station(plugin, one, thickness, decided, failed, width))
@@ -208,7 +183,9 @@ async def plugins(request: web.Request) -> web.StreamResponse:
         span=span,
         spans=SPANS,
         chains=[*chains(states, calls, found)],
-        rows=[_row(one, found, hides) for one in states],
+        rows=[
+            (one, found.get(("", one.name), Tally()), _problems(one, hides=hides)) for one in states
+        ],
         sources=[] if status is None else status.sources,
         problem=problem,
         unknown=unknown,
@@ -232,7 +209,9 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     return render(
         request,
         "plugin.html",
-        row=_row(state, found, hides_names(request)),
+        plugin=state,
+        tally=found.get(("", name), Tally()),
+        problems=_problems(state, hides=hides_names(request)),
         span=span,
         spans=SPANS,
         outcomes=OUTCOMES,
@@ -243,16 +222,6 @@ async def plugin(request: web.Request) -> web.StreamResponse:
         routes=f"{console.server.url}/plugins/{name}/" if "routes" in state.hooks else "",
         has_token=console.config.settings.admin_token is not None,
     )
-
-
-def _row(
-    state: PluginState,
-    found: Mapping[tuple[str, str], Tally],
-    hides: bool,  # noqa: FBT001 - of one module
-) -> Row:
-    tally = found.get(("", state.name), Tally())
-    problems = _problems(state, hides=hides)
-    return Row(state, tally, tally.quantile(0.5), tally.quantile(0.99), problems)
 
 
 def _problems(state: PluginState, *, hides: bool) -> list[str]:

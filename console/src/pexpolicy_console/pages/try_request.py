@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -48,6 +49,7 @@ EXAMPLES = (
 """The calls of the last day of which the newest are offered as examples."""
 MAX_QUERY = 6000
 """Characters of a question that is kept in the URL of its answer."""
+_PASTED = re.compile(r"[?{\s]")
 
 
 class Value(NamedTuple):
@@ -65,13 +67,15 @@ async def form(request: web.Request) -> web.StreamResponse:
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
-    """Lead to the page with the answer; answer at once what is too long for a URL."""
+    """Lead to the page with the answer; answer at once what is too long for a URL, or a line or URL
+    that was pasted: it may hold a secret, and the browser keeps what it visits.
+    """
     written = form_of(request)
     found = {name: written[name] for name in FIELDS if written.get(name, "").strip()}
     event = await _recorded(request, found.get("request", ""))
     changed = (one for one in _values(event, written) if one.now != one.then)
     url = "/try?" + urlencode({**found, **{VALUE + one.name: one.now for one in changed}})
-    if len(url) <= MAX_QUERY:
+    if len(url) <= MAX_QUERY and not _PASTED.search(found.get("request", "")):
         raise web.HTTPSeeOther(url)
     return await _answered(request, written)
 
