@@ -35,12 +35,6 @@ REPLAY_COUNTS_S = 3600.0
 Results = list[ReloadResult | None]
 
 
-class Activated(msgspec.Struct):
-    """What became of going back."""
-
-    results: Results
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """A reload, a refused one, a start or an end; ``at`` in seconds since 1970."""
@@ -216,9 +210,9 @@ async def go_back(request: web.Request) -> web.StreamResponse:
     console.replay.forget()
     record(request, "go_back", policy_hash=to, why=why)
     author = f"{user}: {why}" if why else user
-    found, problem = await console.server.ask(f"/activate/{to}", Activated, author)
+    found, problem = await console.server.ask(f"/activate/{to}", dict[str, Results], author)
     console.server.forget()
-    return await _page(request, found.results if found is not None else [], problem)
+    return await _page(request, found["results"] if found is not None else [], problem)
 
 
 async def _page(
