@@ -271,14 +271,25 @@ def test_no_text_of_a_call_becomes_markup(server: Running, console: LiveConsole)
         assert "49{%" not in page
 
 
-def test_the_overview_counts_the_calls_of_the_last_hour(
-    server: Running, console: LiveConsole
-) -> None:
-    ask(server, "/policy/v1/participant/location", local_alias="sip:overview@example.com")
-    page = console.eventually("/", 'href="/decisions?endpoint=media_location"')
-    assert 'class="ok">ready' in page
-    assert 'href="/decisions?endpoint=media_location&amp;action=continue"' in page
-    assert "healthy" in page
+def test_numbers_count_calls_and_lead_to_their_lines(server: Running, console: LiveConsole) -> None:
+    for path in (SERVICE, "/policy/v1/participant/location"):
+        call = {"local_alias": "sip:counted@example.com", "remote_alias": "eve"}
+        ask(server, path, **call, location="=Narvik")
+    path = "/calls.csv?by=location&span=1h"
+    wait_until(lambda: "Narvik" in console.get(path).text)
+    (line,) = (one for one in console.get(path).text.splitlines() if "Narvik" in one)
+    assert line.split(",")[2:] == ["'=Narvik", "1", "0", "0", "1"]
+    page = console.get("/?span=1h").text
+    assert "Calls are answered" in page or "Everything is normal" in page or "attention" in page
+    page = console.get("/calls?by=location&span=1h").text
+    (wanted,) = re.findall(r'href="(/decisions\?location=%3DNarvik[^"]*)"', page)
+    shown = console.get(unescape(wanted)).text
+    assert shown.count("counted@example.com") >= 2
+    days = console.get("/calls?by=location&each=day&since=3d").text
+    assert "=Narvik" in days
+    for query in ("by=nothing", "each=week", "since=never", "since=2h&until=3h"):
+        assert console.get(f"/calls.csv?{query}").status == 400
+        assert "failed" in console.get(f"/calls?{query}").text
 
 
 def test_who_gets_what_is_linked_for_roles_that_may_use_it(

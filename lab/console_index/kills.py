@@ -114,8 +114,9 @@ def content(folder: Path) -> tuple[list[Row], Counter[Row]]:
             for number, *row in _rows(base):
                 numbers.append(number)
                 rows.append(tuple(row))
-            for *key, count in base.execute("SELECT * FROM minute"):
-                minutes[tuple(key)] += count
+            names = dict(base.execute("SELECT id, text FROM name"))
+            for at, *named, bucket, count in base.execute("SELECT * FROM minute"):
+                minutes[at, *(names[one] for one in named), bucket] += count
     assert numbers == list(range(1, len(numbers) + 1))
     reader = IndexReader(folder, folder / "audit.jsonl", clock=lambda: 0.0)
     for kind in KINDS:

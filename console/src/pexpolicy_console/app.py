@@ -22,6 +22,7 @@ from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.pages import (
     audit,
     blocks,
+    calls,
     changes,
     decision,
     decisions,
@@ -45,6 +46,7 @@ CACHED = "no-cache"
 
 PAGES: tuple[Page, ...] = (
     *overview.PAGES,
+    *calls.PAGES,
     *decisions.PAGES,
     *stream.PAGES,
     *decision.PAGES,

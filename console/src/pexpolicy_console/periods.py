@@ -16,7 +16,7 @@ def moment(text: str, zone: str = "") -> datetime | None:
     name such as ``Europe/Oslo``, or UTC. Raises ``ValueError``.
     """
     text = _usual(text)
-    return parse_time(text, datetime.now(UTC), _zone(zone.strip())) if text else None
+    return parse_time(text, datetime.now(UTC), zone_named(zone.strip())) if text else None
 
 
 def time_of_question(text: str, zone: str = "") -> str | None:
@@ -25,7 +25,7 @@ def time_of_question(text: str, zone: str = "") -> str | None:
     One without a zone gets ``zone``, as for ``moment``. Other texts, such as ``now`` and those with
     a zone of their own, stay as they are. Raises ``ValueError`` for an unknown zone.
     """
-    known = _zone(zone.strip())
+    known = zone_named(zone.strip())
     try:
         return parse_time(_usual(text), datetime.now(UTC), known).astimezone(known).isoformat()
     except ValueError:
@@ -43,7 +43,8 @@ def _usual(text: str) -> str:
     return ":".join((f"{hour:0>2}", *others))
 
 
-def _zone(name: str) -> tzinfo:
+def zone_named(name: str) -> tzinfo:
+    """Return a time zone, UTC for no name; raise ``ValueError``."""
     if not name:
         return UTC
     try:

@@ -44,6 +44,14 @@ def _moment(value: float | str | datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+_MOMENTS = {"clock": "{:%H:%M}", "day": "{0.day} {0:%b}", "full": "{0.day} {0:%b}, {0:%H:%M}"}
+
+
+def short_moment(value: float, kind: str) -> str:
+    """Return a time as charts show it; the script shows it in the zone of the browser."""
+    return _MOMENTS[kind].format(_moment(value))
+
+
 def age(seconds: float | None) -> str:
     """Return a duration, such as ``3 s``, ``12 min`` or ``4 d``."""
     if seconds is None:
@@ -113,10 +121,13 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "breakable": breakable,
     "entered": entered,
     "json": partial(json.dumps, indent=2, ensure_ascii=False),
+    "moment": short_moment,
     "ms": milliseconds,
     "number": number,
+    "place": "{:.2f}%".format,
     "short": short,
     "shortened": shortened,
     "size": size,
     "time": time_of,
+    "utc": lambda value: f"{_moment(value):%Y-%m-%dT%H:%M:%SZ}",
 }

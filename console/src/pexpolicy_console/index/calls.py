@@ -50,9 +50,9 @@ class OpenCalls:
     def __iter__(self) -> Iterator[Call]:
         return (call for calls in self._by_instance.values() for call in calls)
 
-    def find(self, line: AuditLine, at: int) -> Call | None:
-        """Return the open call of a line."""
-        for key in call_keys(line):
+    def find(self, keys: Iterable[str], at: int) -> Call | None:
+        """Return the open call of a line with these keys."""
+        for key in keys:
             call = self._by_key.get(key)
             if call is not None and abs(at - call.at) <= SAME_CALL_MS:
                 return call
@@ -61,7 +61,8 @@ class OpenCalls:
     def add(self, number: int, at: int, line: AuditLine, facts: Facts, result: int) -> Call:
         """Return the call of a request: an open one, or a new one."""
         self._end(line.instance, at)
-        call = self.find(line, at)
+        keys = call_keys(line)
+        call = self.find(keys, at)
         if call is None:
             call = Call(number, at, line.instance, result, [*facts], [])
             self._begin(call)
@@ -73,7 +74,7 @@ class OpenCalls:
                 for place in _OF_RESULT:
                     call.facts[place] = facts[place]
         self.changed[call.id] = call
-        for key in call_keys(line):
+        for key in keys:
             other = self._by_key.get(key)
             if other is not call:
                 if other is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,8 +12,8 @@ from typing import Any
 
 from pexpolicy_console.index.calls import decode_call
 from pexpolicy_console.index.lines import Facts
-from pexpolicy_console.index.reader import IndexReader, name_of
-from pexpolicy_console.index.writer import ALL, QUARTER_MS, RULE
+from pexpolicy_console.index.reader import IndexReader, Names
+from pexpolicy_console.index.writer import ALL, CALL, MINUTE_MS, QUARTER_MS, RULE
 
 KINDS = (*Facts._fields, "all", "rule")
 """What calls are counted by. Rules count requests: a call may be decided by several."""
@@ -54,11 +55,9 @@ def tallies(reader: IndexReader, kind: str, bounds: Sequence[int]) -> list[Talli
     found: list[Tallies] = [{} for _ in bounds[1:]]
     number = KINDS.index(kind)
     for place, base in enumerate(reader.bases()):
-        names: dict[int, str] = {}
+        names = Names(base)
         for tally, (start, end) in zip(found, pairwise(bounds), strict=True):
             for value, *counted in _closed(base, number, start, end):
-                if value not in names:
-                    names[value] = name_of(base, value)
                 tally.setdefault(names[value], Tally()).add(*counted)
         # Calls that have not ended are in the newest segment.
         if place == 0 and number != RULE:
@@ -68,6 +67,20 @@ def tallies(reader: IndexReader, kind: str, bounds: Sequence[int]) -> list[Talli
                 text = "" if number == ALL else call.facts[number]
                 if 0 <= slot < len(found) and (text or number == ALL):
                     found[slot].setdefault(text, Tally()).add(call.result, 1, call.at)
+    return found
+
+
+def latencies(reader: IndexReader, spans: Sequence[tuple[int, int]]) -> list[Counter[int]]:
+    """Count the requests of spans of minutes by bucket of their duration."""
+    found = [Counter[int]() for _ in spans]
+    for base in reader.bases():
+        for buckets, (start, end) in zip(found, spans, strict=True):
+            rows = base.execute(
+                "SELECT bucket, sum(count) FROM minute JOIN name ON name.id = kind "
+                "WHERE at >= ? AND at < ? AND text = ? GROUP BY bucket",
+                (start // MINUTE_MS, end // MINUTE_MS, CALL),
+            )
+            buckets.update(dict(rows.fetchall()))
     return found
 
 

@@ -209,13 +209,11 @@ class IndexReader:
         columns = ", ".join(f"line.{name}" for name in COLUMNS)
         for base in self.bases(*query.period()):
             rows = self._select(base, query, columns, None, limit - total)
+            names = Names(base)
             for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
+                known = dict(enumerate(RESULTS)) | {None: ""} if name == "result" else names
                 for value, count in Counter(values).items():
-                    if name == "result":
-                        text = "" if value is None else RESULTS[value]
-                    else:
-                        text = name_of(base, value)
-                    if text:
+                    if text := known[value]:
                         counters[name][text] += count
             total += len(rows)
             if total >= limit:
@@ -224,13 +222,22 @@ class IndexReader:
 
     def totals(self, query: Query) -> tuple[int, int]:
         """Return the number of lines that match, and that of the calls that they are of."""
-        lines, calls = 0, set[int]()
+        lines = calls = 0
+        shared = set[int]()
         for base in self.bases(*query.period()):
-            ((count,),) = self._select(base, query, "count(*)", None, 1)
+            (first,) = base.execute("SELECT id FROM first").fetchone()
+            # Calls that began in an older segment may have lines there, too.
+            known = ", ".join(map(str, shared))
+            columns = (
+                "count(*), count(DISTINCT CASE WHEN "
+                f"call >= {first} AND call NOT IN ({known}) THEN call END), "
+                f"group_concat(DISTINCT CASE WHEN call < {first} THEN call END)"
+            )
+            ((count, own, others),) = self._select(base, query, columns, None, 1)
             lines += count
-            rows = self._select(base, query, "DISTINCT call", None, -1) if count else ()
-            calls.update(call for (call,) in rows if call is not None)
-        return lines, len(calls)
+            calls += own
+            shared.update(map(int, others.split(",") if others else ()))
+        return lines, calls + len(shared)
 
     def decision(self, decision_id: str) -> Hit | None:
         """Return the line of a decision."""
@@ -265,10 +272,12 @@ class IndexReader:
         last = int(now // 60)
         found: Counter[tuple[int, str, str, str, int]] = Counter()
         for base in self.bases((last - MINUTES + 1) * MINUTE_MS):
-            for *key, count in base.execute(
+            rows = base.execute(
                 "SELECT * FROM minute WHERE at BETWEEN ? AND ?", (last - MINUTES + 1, last)
-            ):
-                found[tuple(key)] += count
+            )
+            names = Names(base)
+            for at, kind, name, outcome, bucket, count in rows:
+                found[at, names[kind], names[name], names[outcome], bucket] += count
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]
 
     def steps(self, now: float, minutes: int) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
@@ -277,11 +286,13 @@ class IndexReader:
         """
         last, calls, found = int(now // 60), Counter[str](), Counter[tuple[str, str, int]]()
         for base in self.bases((last - minutes + 1) * MINUTE_MS):
-            for kind, name, outcome, bucket, count in base.execute(
+            names = Names(base)
+            for *named, bucket, count in base.execute(
                 "SELECT kind, name, outcome, bucket, sum(count) FROM minute "
                 "WHERE at BETWEEN ? AND ? GROUP BY kind, name, outcome, bucket",
                 (last - minutes + 1, last),
             ):
+                kind, name, outcome = (names[one] for one in named)
                 if kind == CALL:
                     calls[name] += count
                 else:
@@ -407,10 +418,17 @@ def terms_with(base: sqlite3.Connection, kind: str, text: str) -> list[str]:
     return [*islice(found, MAX_TERMS)]
 
 
-def name_of(base: sqlite3.Connection, number: int) -> str:
-    """Return a text of a segment."""
-    text: str = base.execute("SELECT text FROM name WHERE id = ?", (number,)).fetchone()[0]
-    return text
+class Names(dict[int, str]):
+    """The texts of a segment, by their numbers."""
+
+    def __init__(self, base: sqlite3.Connection) -> None:
+        self._base = base
+
+    def __missing__(self, number: int) -> str:
+        find = "SELECT text FROM name WHERE id = ?"
+        text: str = self._base.execute(find, (number,)).fetchone()[0]
+        self[number] = text
+        return text
 
 
 def took_too_long(error: sqlite3.Error) -> bool:

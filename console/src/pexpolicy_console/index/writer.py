@@ -26,6 +26,7 @@ from pexpolicy_console.index.lines import (
     AuditLine,
     Facts,
     TenantOf,
+    call_keys,
     facts_of,
     id_tail,
     parse,
@@ -34,7 +35,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 9
+VERSION = 10
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -76,7 +77,7 @@ CREATE VIRTUAL TABLE word USING fts5 (
     tokenize = "ascii tokenchars '!#$%&()*+,-./:;<=>?@[\\]^_`{{|}}~'"
 );
 CREATE TABLE minute (
-    at INTEGER, kind TEXT, name TEXT, outcome TEXT, bucket INTEGER, count INTEGER,
+    at INTEGER, kind INTEGER, name INTEGER, outcome INTEGER, bucket INTEGER, count INTEGER,
     PRIMARY KEY (at, kind, name, outcome, bucket)
 ) WITHOUT ROWID;
 """
@@ -196,7 +197,7 @@ class SegmentWriter:
             progress.complete = file.version
         self._base.executemany(_LINE, batch.rows)
         self._base.executemany(_WORDS, batch.words)
-        self._base.executemany(_MINUTE, ((*key, count) for key, count in batch.minutes.items()))
+        self._base.executemany(_MINUTE, batch.minute_rows())
         self._base.executemany("DELETE FROM open WHERE id = ?", ((one.id,) for one in calls.ended))
         self._base.executemany(_CALL, map(batch.count, calls.ended))
         self._store_open(calls.changed.values())
@@ -260,7 +261,7 @@ class _Batch:
         facts, result = facts_of(line, self.tenant_of), result_of(line)
         is_decision, rule = line.event == DECISION, 0
         if not is_decision or line.endpoint not in BEGINNING:
-            call = self.calls.find(line, at)
+            call = self.calls.find(call_keys(line), at)
         else:
             call = self.calls.add(number, at, line, facts, result)
         if is_decision and (name := rule_of(line.reason)):
@@ -295,6 +296,11 @@ class _Batch:
         for step in line.steps:
             name, took = f"{line.endpoint}/{step.plugin}", bucket_of(int(step.ms * 1000))
             minutes[minute, STEP, name, step.outcome, took] += 1
+
+    def minute_rows(self) -> Iterator[Row]:
+        """Yield the rows of ``minute``."""
+        for (at, kind, name, outcome, bucket), count in self.minutes.items():
+            yield at, *map(self.name_id, (kind, name, outcome)), bucket, count
 
     def count(self, call: Call) -> Row:
         """Count a call that has ended, and return its row."""

@@ -1,10 +1,11 @@
-"""The page Overview: is the server ready, what does it do, and what needs attention."""
+"""The page Overview: is it normal, what needs attention, how many calls, and what is refused."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -12,115 +13,246 @@ from aiohttp import web
 
 from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.reader import MINUTES, MinuteCount, quantile
-from pexpolicy_console.index.writer import CALL
+from pexpolicy_console.index.numbers import Tallies, Tally, latencies, since, tallies
+from pexpolicy_console.index.query import Query
+from pexpolicy_console.index.reader import Hit, IndexReader, quantile
+from pexpolicy_console.index.writer import MINUTE_MS
+from pexpolicy_console.pages.chart import (
+    DAY_MS,
+    SPANS,
+    Mark,
+    bounds,
+    chart,
+    link,
+    zone_of,
+)
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.server_client import NodeState, ServerStatus
 
 EXPIRY_S = 14 * 86400
 """Time before the end of a certificate from which on it needs attention, as for the alert."""
+NOW_MINUTES = 5
+"""Whole minutes that the figures are of."""
+NORMAL_DAYS, MIN_DAYS = 14, 3
+"""Days whose same hour is the normal range, and how many of them must be known."""
+SHOWN = 5
+"""Values in a list of the most frequent ones."""
+MAX_MARKS = 100
+CHANGES = "/changes"
+"""The page of the reloads."""
+HAPPENED = {
+    "reload": "reload",
+    "refused": "a change was refused",
+    "stop": "the server stopped",
+    "restart": "the server started",
+}
+SLOW = 2
+"""Times the normal, from which on answers need attention."""
 
 
 class Notice(NamedTuple):
-    """What an operator should look at, and the page that has more of it."""
+    """What an operator should look at, what it does to calls, and the page that has more of it."""
 
     text: str
+    effect: str = ""
     url: str = ""
+    page: str = ""
 
 
-def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[dict[str, Any]]:
-    """Return a row for each endpoint that was called in the last hour.
+class Figure(NamedTuple):
+    """A number, and the range in which it normally is at this hour; ``None`` is not known."""
 
-    Durations are milliseconds; ``bars`` has minute and height in percent of each minute with calls,
-    ``slow`` the filter for calls that are as slow as the slowest.
-    """
-    calls = [one for one in counts if one.kind == CALL]
-    # The mean of an audit that is younger than an hour is that of its minutes.
-    first = min((one.at for one in calls), default=now_minute) - now_minute + MINUTES - 1
-    rows = []
-    for name in sorted({one.name for one in calls}):
-        mine = [one for one in calls if one.name == name]
-        buckets, actions, minutes = Counter[int](), Counter[str](), Counter[int]()
-        for one in mine:
-            buckets[one.bucket] += one.count
-            actions[one.outcome] += one.count
-            minutes[one.at - now_minute + MINUTES - 1] += one.count
-        highest = max(minutes.values())
-        p99 = quantile(buckets, 0.99)
-        rows.append(
-            {
-                "name": name,
-                "actions": actions.most_common(),
-                "per_minute": buckets.total() / (MINUTES - first),
-                "last_minute": minutes[MINUTES - 2],
-                "p50": quantile(buckets, 0.5),
-                "p99": p99,
-                "slow": int((p99 or 0.0) * 0.8),
-                "bars": [(at, 100 * count / highest) for at, count in sorted(minutes.items())],
-            }
-        )
-    return rows
+    title: str
+    short: str
+    unit: str
+    url: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the value is out of its range on a side that needs attention."""
+        if self.value is None or self.high is None or self.low is None:
+            return False
+        return self.value > self.high or (self.unit == "calls" and self.value < self.low)
+
+    @property
+    def end(self) -> float:
+        """The end of its scale."""
+        return max(self.value or 0, (self.high or 0) * 1.2) * 1.25 or 1
 
 
-def attention(status: ServerStatus, *, hides_names: bool = False) -> list[Notice]:
+def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, Any]:
+    """Return what the template uses of the index; the chart has columns between ``moments``."""
+    first, at, span = since(reader), int(now * 1000), (moments[0], moments[-1])
+    lists = {
+        kind: _most(tallies(reader, kind, span)[0], results)
+        for kind, results in (("reason", (1, 2)), ("location", (0, 1, 2)), ("room", (0, 1, 2)))
+    }
+    names = ("reload", "start", "end")
+    events = [hit for name in names for hit in reader.search(Query(event=name), limit=MAX_MARKS)]
+    marks, unknown = _marks(events, at)
+    if first is None or first > moments[0]:
+        unknown.append((moments[0], min(first or at, moments[-1])))
+    return {
+        "since": first,
+        "columns": tallies(reader, "all", moments),
+        "figures": _figures(reader, first, at),
+        "lists": lists,
+        "marks": [one for one in marks if one.at >= moments[0]],
+        "unknown": unknown,
+        "servers": tallies(reader, "instance", (at - 60 * MINUTE_MS, at + 1))[0],
+        "last": [hit.at / 1000 for hit in reader.search(Query(event="decision"), limit=1)],
+    }
+
+
+def _most(found: Tallies, results: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Return the most frequent values, their calls, and percent of the first."""
+    counts = Counter({name: sum(one.counts[at] for at in results) for name, one in found.items()})
+    shown = [one for one in counts.most_common(SHOWN) if one[1]]
+    return [(name, count, round(100 * count / shown[0][1])) for name, count in shown]
+
+
+def _marks(hits: Sequence[Hit], now: int) -> tuple[list[Mark], list[tuple[int, int]]]:
+    """Return reloads, restarts and stops, and the periods between a stop and the next start."""
+    marks: dict[tuple[int, str], Mark] = {}
+    unknown, stopped = list[tuple[int, int]](), 0
+    for hit in sorted(hits, key=lambda hit: hit.at):
+        event = hit.event or {}
+        kind = {"reload": "reload", "end": "stop"}.get(str(event.get("event")), "restart")
+        if kind == "reload" and not event.get("accepted"):
+            kind = "refused"
+        author = f" by {event['author']}" if event.get("author") else ""
+        if kind == "stop":
+            stopped = stopped or hit.at
+        elif stopped:
+            unknown.append((stopped, hit.at))
+            stopped = 0
+        # Each worker has lines of its own.
+        mark = Mark(hit.at, kind, f"{HAPPENED[kind]}{author}")
+        marks.setdefault((hit.at // MINUTE_MS, kind), mark)
+    return [*marks.values()], [*unknown, (stopped, now)] if stopped else unknown
+
+
+def _figures(reader: IndexReader, first: int | None, now: int) -> list[Figure]:
+    """Return calls a minute, refused ones in percent, and the p99 in milliseconds."""
+    end, half = now // MINUTE_MS * MINUTE_MS, 30 * MINUTE_MS
+    start = end - NOW_MINUTES * MINUTE_MS
+    ago = [end - day * DAY_MS for day in range(1, NORMAL_DAYS + 1)]
+    hours = [(at - half, at + half) for at in ago if first is not None and first <= at - half]
+    spans = [(start, end), *hours]
+    calls = [tallies(reader, "all", one)[0].get("", Tally()) for one in spans]
+    rates = [one.total * MINUTE_MS / (b - a) for one, (a, b) in zip(calls, spans, strict=True)]
+    refused = [100 * one.counts[1] / one.total if one.total else None for one in calls]
+    slowest = [quantile(one, 0.99) for one in latencies(reader, spans)]
+    slow = link(start, end, slower=str(int((slowest[0] or 0) * 0.8)))
+    return [
+        Figure("Calls a minute", "A minute", "calls", link(start, end), *_normal(rates)),
+        Figure("Refused", "Refused", "%", link(start, end, result="refused"), *_normal(refused)),
+        Figure("Slowest 1 in 100 (p99)", "p99", "ms", slow, *_normal(slowest)),
+    ]
+
+
+def _normal(values: Sequence[float | None]) -> tuple[float | None, float | None, float | None]:
+    """Return the first value, and the middle 80 % of the others."""
+    known, last = sorted(one for one in values[1:] if one is not None), -1
+    if len(known) < MIN_DAYS:
+        return values[0], None, None
+    last += len(known)
+    return values[0], known[round(0.1 * last)], known[round(0.9 * last)]
+
+
+def attention(
+    status: ServerStatus, figures: Iterable[Figure] = (), *, hides_names: bool = False
+) -> list[Notice]:
     """Return what an operator should look at, the most urgent first; without the texts of errors
     in the configuration if they must not name people.
     """
-    found = [Notice(f"not ready: {reason}") for reason in status.not_ready_reasons]
+    found = [
+        Notice("The server is not ready.", reason, CHANGES, "Changes")
+        for reason in status.not_ready_reasons
+    ]
     if not status.config.last_reload_successful:
-        problems = "see Configuration" if hides_names else "; ".join(status.config.problems)
-        found.append(Notice(f"the last reload was refused: {problems}", "/changes"))
+        problems = "" if hides_names else "; ".join(status.config.problems)
+        text = f"{problems} Calls are answered by the policy in force."
+        found.append(Notice("The last change was refused.", text, CHANGES, "Changes"))
     audit = status.audit
     if audit.lost or (audit.status and audit.status != "healthy"):
-        text = f"audit {audit.status}, {audit.lost} lines lost: {audit.problem or ''}"
-        found.append(Notice(text, "/audit"))
+        text = f"{audit.status}, {audit.lost} lines lost: {audit.problem or ''}"
+        found.append(Notice("The audit is not complete.", text, "/audit", "Audit"))
     certificate = status.certificate
     if certificate is not None and certificate.not_after - time.time() < EXPIRY_S:
-        found.append(Notice("the certificate ends within 14 days"))
+        found.append(Notice("The certificate ends within 14 days.", "Then nodes get no answer."))
     if certificate is not None and certificate.problem:
-        found.append(Notice(f"the new certificate cannot be used: {certificate.problem}"))
+        found.append(Notice("The new certificate cannot be used.", certificate.problem))
     for plugin in status.plugins:
         url = f"/plugins/{quote(plugin.name, safe='')}"
         if plugin.breaker_open:
-            found.append(Notice(f"{plugin.name}: its circuit breaker is open", url))
+            text = "since its circuit breaker opened. Calls go on without it."
+            found.append(Notice(f"{plugin.name} is not asked", text, url, "Plugin"))
         if plugin.has_stuck_calls:
-            found.append(Notice(f"{plugin.name}: calls do not return", url))
+            found.append(Notice(f"Calls of {plugin.name} do not return.", "", url, "Plugin"))
+    for one in figures:
+        if one.unit == "ms" and one.high and one.value and one.value > SLOW * one.high:
+            text = f"p99 {one.value:.0f} ms, {one.value / one.high:.0f} times the normal."
+            found.append(Notice("Answers are slow.", text, one.url, "Slow calls"))
     return found + _nodes(status.nodes)
 
 
 def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
-    named: dict[str, list[str]] = {}
+    named: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
         if node.age is not None and node.age > SILENT_S:
-            named.setdefault("silent for an hour", []).append(node.node)
+            named.setdefault(("silent for an hour", ""), []).append(node.node)
         elif not node.calls and node.last_refused:
-            what = f"refused, never answered ({node.refused_because})"
+            what = "refused, never answered", str(node.refused_because)
             named.setdefault(what, []).append(node.node)
-    return [Notice(f"{what}: {', '.join(names[:10])}", "/nodes") for what, names in named.items()]
+    return [
+        Notice(
+            f"{'Node' if len(names) == 1 else 'Nodes'} {', '.join(names[:10])}",
+            f"{what}{': ' if why else ''}{why}",
+            "/nodes",
+            "Nodes",
+        )
+        for (what, why), names in named.items()
+    ]
 
 
 async def overview(request: web.Request) -> web.StreamResponse:
-    """Show the state of the server and the calls of the last hour."""
+    """Show the state of the server, and the calls of the span that was chosen."""
     console = console_of(request)
     status, problem = await console.server.status()
     problems = [problem] if problem else []
-    rows: list[dict[str, Any]] = []
-    is_known, now = False, time.time()
+    now, zone = time.time(), zone_of(request)
+    span = SPANS.get(request.query.get("span", ""), SPANS["24h"])
+    moments, numbers = bounds(span, now, zone), dict[str, Any]()
     try:
-        counts = await console.index.ask(lambda reader: reader.last_hour(now))
-        rows, is_known = endpoint_rows(counts, int(now // 60)), True
+        numbers = await console.index.ask(partial(read, moments=moments, now=now))
     except IndexUnavailable as error:
         problems.append(str(error))
+    columns, notices = numbers.get("columns", []), list[Notice]()
+    if status is not None:
+        hides = hides_names(request)
+        notices = attention(status, numbers.get("figures", ()), hides_names=hides)
+    drawn = partial(
+        chart, span, moments, columns, numbers.get("marks", ()), numbers.get("unknown", ())
+    )
     return render(
         request,
         "overview.html",
         server=status,
         problems=problems,
-        attention=[] if status is None else attention(status, hides_names=hides_names(request)),
-        rows=rows,
-        is_known=is_known,
-        minutes=MINUTES,
+        attention=notices,
+        numbers=numbers,
+        charts=[drawn(zone, place) for place in (0, 1)] if columns else [],
+        totals=[sum(one.get("", Tally()).counts[kind] for one in columns) for kind in range(3)],
+        span=span,
+        spans=SPANS.values(),
+        period=partial(link, moments[0], moments[-1]),
+        seconds=now,
+        changes_path=CHANGES,
         index=console.index.state,
     )
 

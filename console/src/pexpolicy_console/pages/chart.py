@@ -1,0 +1,166 @@
+"""The chart of calls over time: columns, scales and marks, in the units of its template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from pexpolicy_console.index.numbers import Tallies, Tally
+from pexpolicy_console.index.writer import MINUTE_MS
+from pexpolicy_console.periods import zone_named
+
+DAY_MS = 1440 * MINUTE_MS
+HEIGHTS = (132, 56, 56)
+"""Of the largest column: of accepted, refused and failed calls, in pixels."""
+FLAG_PERCENT = (9, 27)
+"""Of the width that the flag of a mark takes, on a wide and on a narrow window."""
+
+
+class Span(NamedTuple):
+    """What a chart shows; ``minutes`` and ``units`` of a column on a wide and a narrow window."""
+
+    name: str
+    title: str
+    length: int
+    minutes: tuple[int, int]
+    units: tuple[str, str]
+    label: int
+    """Minutes between two labels of the axis."""
+    time: str
+    """The kind of the times of the axis."""
+
+
+_SPANS: tuple[tuple[Any, ...], ...] = (
+    ("1h", "1 hour", 60, (1, 5), ("a minute", "5 minutes"), 10, "clock"),
+    ("24h", "24 hours", 1440, (15, 60), ("15 minutes", "an hour"), 180, "clock"),
+    ("14d", "14 days", 20160, (360, 1440), ("6 hours", "a day"), 2880, "day"),
+)
+SPANS: Mapping[str, Span] = {row[0]: Span(*row) for row in _SPANS}
+
+
+def zone_of(request: web.Request) -> tzinfo:
+    """Return the zone of the browser, which its script keeps in a cookie; UTC without one."""
+    try:
+        return zone_named(request.query.get("zone") or request.cookies.get("zone", ""))
+    except ValueError:
+        return UTC
+
+
+def bounds(span: Span, now: float, zone: tzinfo) -> list[int]:
+    """Return the moments between the columns of a wide chart; ``now`` is in one of the last."""
+    step, narrow = (one * MINUTE_MS for one in span.minutes)
+    # A column of a day is a day of the zone.
+    end = _rounded(int(now * 1000) + 1, max(step, narrow // DAY_MS * DAY_MS), zone)
+    return list(range(end - span.length * MINUTE_MS, end + 1, step))
+
+
+def _rounded(at: int, step: int, zone: tzinfo) -> int:
+    """Return the next moment that is a whole number of steps in a zone."""
+    offset = datetime.fromtimestamp(at / 1000, zone).utcoffset() or timedelta()
+    local = at + int(offset.total_seconds()) * 1000
+    return at + -local % step
+
+
+def days(count: int, now: float, zone: tzinfo) -> list[int]:
+    """Return the moments between days of a zone, the last one of which is today."""
+    today = datetime.fromtimestamp(now, zone).date()
+    dates = (today - timedelta(days=ago) for ago in range(count - 1, -2, -1))
+    midnights = (datetime(one.year, one.month, one.day, tzinfo=zone) for one in dates)
+    return [int(one.timestamp() * 1000) for one in midnights]
+
+
+def link(start: int, end: int, **filters: str) -> str:
+    """Return the URL of the lines of a period."""
+    times = (datetime.fromtimestamp(at / 1000, UTC) for at in (start, end))
+    period = zip(("since", "until"), (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in times), strict=True)
+    given = {name: value for name, value in filters.items() if value}
+    return f"/decisions?{urlencode(given | dict(period))}"
+
+
+class Mark(NamedTuple):
+    """What happened at a time: ``kind`` is reload, restart, refused or stop."""
+
+    at: int
+    kind: str
+    text: str
+
+
+class Column(NamedTuple):
+    """Calls between two moments, by result; heights are in pixels."""
+
+    at: int
+    end: int
+    counts: Sequence[int]
+    heights: Sequence[float]
+    url: str
+
+
+class Chart(NamedTuple):
+    """Columns of calls; places on the axis are in percent."""
+
+    size: str
+    """Which windows it is for: ``wide`` or ``narrow``."""
+    unit: str
+    columns: list[Column]
+    tops: tuple[int, int]
+    """The ends of both scales."""
+    labels: list[tuple[float, float]]
+    marks: list[tuple[float, Mark, int]]
+    """With a number where flags would collide."""
+    no_data: list[tuple[float, float]]
+
+    def path(self, kind: int) -> str:
+        """Return the path of accepted or refused calls."""
+        start, sign = ((HEIGHTS[0], -1), (0, 1))[kind]
+        found = ((at, sign * one.heights[kind]) for at, one in enumerate(self.columns))
+        return "".join(f"M{at + 0.08:.2f} {start}v{h:.1f}h.84v{-h:.1f}z" for at, h in found if h)
+
+
+def chart(
+    span: Span,
+    moments: Sequence[int],
+    found: Sequence[Tallies],
+    marks: Sequence[Mark],
+    unknown: Sequence[tuple[int, int]],
+    zone: tzinfo,
+    place: int,
+) -> Chart:
+    """Return the chart for wide or for narrow windows, by ``place``."""
+    start, length = moments[0], moments[-1] - moments[0]
+    times = span.minutes[place] // span.minutes[0]
+    tallies = [one.get("", Tally()).counts for one in found]
+    joined = [
+        [*map(sum, zip(*tallies[at : at + times], strict=True))]
+        for at in range(0, len(tallies), times)
+    ]
+    tops = _end(max(one[0] for one in joined)), _end(max(one[1] + one[2] for one in joined))
+
+    def percent(at: int) -> float:
+        return 100 * min(max(at - start, 0), length) / length
+
+    columns = []
+    for (since, until), counts in zip(pairwise(moments[::times]), joined, strict=True):
+        scales = zip(counts, HEIGHTS, (*tops, tops[1]), strict=True)
+        heights = [max(1.5, n * height / top) if n else 0.0 for n, height, top in scales]
+        columns.append(Column(since, until, counts, heights, link(since, until)))
+    step = span.label * MINUTE_MS * (1 + place)
+    labels = range(_rounded(start, step, zone), moments[-1] - step // 4, step)
+    placed = [(percent(one.at), one) for one in marks if one.at >= start]
+    collide = any(after - at < FLAG_PERCENT[place] for (at, _), (after, _) in pairwise(placed))
+    return Chart(
+        *(("wide", "narrow")[place], span.units[place], columns, tops),
+        [(percent(at), at / 1000) for at in labels],
+        [(at, mark, number * collide) for number, (at, mark) in enumerate(placed, 1)],
+        [(percent(a), percent(b) - percent(a)) for a, b in unknown if b > start],
+    )
+
+
+def _end(value: int) -> int:
+    """Return the end of a scale: its half is a round number as well."""
+    factor: int = 10 ** (len(str(max(value, 1) - 1)) - 1)
+    return next(one * factor for one in (2, 4, 6, 8, 10) if value <= one * factor)
