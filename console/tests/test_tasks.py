@@ -143,7 +143,9 @@ def test_what_a_file_that_is_not_in_force_would_change(user: User) -> None:
 def test_a_caller_is_found_by_address_and_a_slow_plugin_by_its_calls(user: User) -> None:
     user.type("Caller, room, address or decision", "10.10.1.7")
     user.page.keyboard.press("Enter")
-    expect(user.page.locator("#decisions tbody")).to_contain_text("media_location")
+    user.click(user.page.get_by_role("link", name="Requests", exact=True))
+    user.click(user.page.locator("#decisions tbody a").first)
+    expect(user.page.locator("h1 + .story")).to_contain_text("media_location")
 
 
 def test_the_zone_of_the_times_is_named(user: User) -> None:
