@@ -118,11 +118,9 @@ def test_a_decision_is_tried_again_now_and_with_other_values(
     console.eventually("/decisions?alias=kim", path)
     links = [unescape(link) for link in re.findall(r'href="(/try[^"]*)"', console.get(path).text)]
     filled = [dict(parse_qsl(link.partition("?")[2])) for link in links if "request=" in link]
-    assert filled == [
-        {"request": told["decision_id"], "at": "now"},
-        {"request": told["decision_id"]},
-    ]
-    for given in filled:
+    asked = {"request": told["decision_id"]}
+    assert filled == [{**asked, "at": "now"}, asked, asked]
+    for given in filled[:2]:
         assert 'aria-label="Answer"' in console.get(f"/try?{urlencode(given)}").text
         for change in ({"parameters": "local_alias=engineering"}, {"p.local_alias": "engineering"}):
             reply = console.post("/try", {**given, **change})
@@ -134,6 +132,14 @@ def test_a_decision_is_tried_again_now_and_with_other_values(
     assert f"/try?request={told['decision_id']}&amp;at=now" in console.eventually(
         "/try", "Examples"
     )
+
+
+def test_the_plugins_show_the_way_of_the_calls(server: Running, console: LiveConsole) -> None:
+    ask(server, local_alias="sip:sales@example.com")
+    page = console.eventually("/plugins?span=24h", 'class="pipe"')
+    assert 'aria-current="true">24 hours' in page
+    assert "decides " in page
+    assert "Not asked" not in console.get("/plugins/rooms").text
 
 
 def test_an_unknown_decision_is_not_found(console: LiveConsole) -> None:

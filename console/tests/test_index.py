@@ -283,6 +283,11 @@ def test_calls_steps_and_differences_of_a_minute_are_counted(indexed: Indexed) -
     for one in found:
         kinds[one.kind] += one.count
     assert kinds == {"call": 120, "step": 123, "difference": 2}
+    for minutes in (60, 24 * 60):
+        calls, steps = indexed.reader.steps(EPOCH / 1000 + 1000, minutes)
+        assert calls == {"service_configuration": 120}
+        assert sum(n for (_, _, bucket), n in steps.items() if bucket >= 0) == 123
+        assert sum(n for (_, _, bucket), n in steps.items() if bucket < 0) == 2
     assert {(one.name, one.outcome) for one in found if one.kind == "call"} == {
         ("service_configuration", "continue")
     }

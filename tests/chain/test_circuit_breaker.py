@@ -38,6 +38,8 @@ def test_after_the_pause_one_call_tries_and_decides() -> None:
     assert not breaker.allows_call(5.0)
     breaker.record_failure(5.5)
     assert not breaker.allows_call(10.4)
+    assert breaker.state(6.0) == {"open_for": 6.0, "next_attempt_in": 4.5}
+    assert CircuitBreaker().state(6.0) is None
     assert breaker.allows_call(10.5)
     breaker.record_success()
     assert breaker.allows_call(10.6)

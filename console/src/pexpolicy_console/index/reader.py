@@ -281,16 +281,19 @@ class IndexReader:
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]
 
     def steps(self, now: float, minutes: int) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
-        """Return the calls of each endpoint in the minutes up to ``now``, and the steps by
-        ``endpoint/plugin``, outcome and bucket; differences of shadows have a bucket below 0.
+        """Return the calls of each endpoint in the minutes up to ``now``, whole hours if they are
+        more than one, and the steps by ``endpoint/plugin``, outcome and bucket; differences of
+        shadows have a bucket below 0.
         """
         last, calls, found = int(now // 60), Counter[str](), Counter[tuple[str, str, int]]()
-        for base in self.bases((last - minutes + 1) * MINUTE_MS):
+        first = last - minutes + 1
+        period = (first, last) if minutes <= MINUTES else (-(last // 60), -(first // 60))
+        for base in self.bases(first * MINUTE_MS):
             names = Names(base)
             for *named, bucket, count in base.execute(
                 "SELECT kind, name, outcome, bucket, sum(count) FROM minute "
                 "WHERE at BETWEEN ? AND ? GROUP BY kind, name, outcome, bucket",
-                (last - minutes + 1, last),
+                period,
             ):
                 kind, name, outcome = (names[one] for one in named)
                 if kind == CALL:

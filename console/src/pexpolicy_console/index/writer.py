@@ -35,7 +35,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 10
+VERSION = 11
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -298,9 +298,13 @@ class _Batch:
             minutes[minute, STEP, name, step.outcome, took] += 1
 
     def minute_rows(self) -> Iterator[Row]:
-        """Yield the rows of ``minute``."""
+        """Yield the rows of ``minute``, and those of hours, which are read in place of the minutes
+        of many days: ``at`` is below 0.
+        """
         for (at, kind, name, outcome, bucket), count in self.minutes.items():
-            yield at, *map(self.name_id, (kind, name, outcome)), bucket, count
+            row = *map(self.name_id, (kind, name, outcome)), bucket, count
+            yield at, *row
+            yield -(at // 60), *row
 
     def count(self, call: Call) -> Row:
         """Count a call that has ended, and return its row."""
