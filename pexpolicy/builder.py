@@ -163,18 +163,16 @@ def _chains(
     def made(
         endpoint: Endpoint[Any],
         budget: float,
-        deciding: Iterable[BoundHook | None],
-        adjusting: Iterable[BoundHook | None],
-        restricting: Iterable[BoundHook | None],
+        kinds: Iterable[Iterable[BoundHook | None]],
     ) -> Chain:
-        decide, adjust = tuple(filter(None, deciding)), tuple(filter(None, adjusting))
+        decide, adjust, restrict = (tuple(filter(None, links)) for links in kinds)
         table = settings.endpoints.get(cast("Any", endpoint.name), EndpointTable())
         default: Decision = endpoint.default
         if table.default == "reject":
             default = Reject(reason="no plugin decided")
         return Chain(
             endpoint,
-            (*decide, *adjust, *filter(None, restricting)),
+            (*decide, *adjust, *restrict),
             default,
             budget,
             clock=context.clock,
@@ -190,9 +188,9 @@ def _chains(
         for name, e in ENDPOINTS.items():
             asked = [(t, parts) for t, parts in bound[name] if is_asked(t)]
             used = zip(*(parts for table, parts in asked if table.mode == "decide"), strict=True)
-            deciding[name] = made(e, settings.server.budget, *(tuple(used) or ((), (), ())))
+            deciding[name] = made(e, settings.server.budget, tuple(used) or ((), (), ()))
             shadows[name] = [
-                made(e, table.timeout, *([part] if i == kind else () for i in range(len(parts))))
+                made(e, table.timeout, ([part] * (i == kind) for i in range(len(parts))))
                 for table, parts in asked
                 for kind, part in enumerate(parts)
                 if table.mode == "shadow" and part

@@ -13,7 +13,7 @@ from pexpolicy.audit.redaction import Redaction, plain_steps
 from pexpolicy.audit.sinks import JournalSink
 from pexpolicy.audit.state import AuditState
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import CallFacts
+from pexpolicy.models.request import CallFacts, alias_of
 from pexpolicy.policy import Answer
 
 RESERVE = 64 << 20
@@ -59,11 +59,11 @@ class AuditLog:
     def record(self, call: CallFacts, answer: Answer) -> DecisionRecord:
         """Return the line of a call that the policy answered."""
         outcome, reply = answer.outcome, answer.reply
-        decision = outcome.decision
+        decision, request = outcome.decision, outcome.request
         redaction = self.redaction
         redaction_error = None
         try:
-            facts, withheld = redaction.request(outcome.endpoint, call.params, call.alias)
+            facts, withheld = redaction.request(outcome.endpoint, request.params, alias_of(request))
             steps, result, annotations, removed = redaction.outcome(outcome)
         except Exception as error:  # noqa: BLE001 - better a line without its values than none
             facts, withheld, steps = {}, ["request"], plain_steps(outcome)
@@ -74,7 +74,7 @@ class AuditLog:
             event="decision",
             decision_id=outcome.decision_id,
             endpoint=outcome.endpoint,
-            peer=call.peer,
+            peer=request.peer,
             request=facts,
             steps=steps,
             decided_by=outcome.decided_by,
@@ -87,7 +87,7 @@ class AuditLog:
             warnings=decision.warnings,
             annotations=annotations,
             credential=call.credential,
-            environment=outcome.request.environment,
+            environment=request.environment,
         )
         if removed or withheld:
             line.removed = [*withheld, *removed]

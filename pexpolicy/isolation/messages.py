@@ -26,7 +26,14 @@ from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.outcome import AdjustedStep, Step
-from pexpolicy.models.request import Request, mark_dry_run, redact, set_decision_id, set_origin
+from pexpolicy.models.request import (
+    Request,
+    alias_of,
+    mark_dry_run,
+    redact,
+    set_decision_id,
+    set_origin,
+)
 from pexpolicy.models.rules import Privacy
 from pexpolicy.plugins.metrics import Definition
 
@@ -42,8 +49,7 @@ class _OrderPickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Request):
-            alias = value.__dict__.get("alias")
-            path = () if alias is None else (alias.raw,)
+            path = (alias_of(value),) if "alias" in value.__dict__ else ()
             origin = value.raw_target, value.peer, value.environment
             made = type(value), [*value.params.items()], path, origin
             return _request, (*made, value.decision_id, value.dry_run)

@@ -225,6 +225,12 @@ def set_origin(
     request.__dict__.update(_target=target, peer=peer, environment=environment)
 
 
+def alias_of(request: Request) -> str:
+    """Return the alias in the path of a request as written; empty if there is none."""
+    alias: Alias | None = request.__dict__.get("alias")
+    return "" if alias is None else alias.raw
+
+
 def set_decision_id(request: Request, decision_id: str) -> None:
     """Store the ID of the call."""
     request.__dict__["decision_id"] = decision_id
@@ -457,14 +463,8 @@ def by_prefix(params: Params, prefix: str) -> Mapping[str, tuple[str, ...]]:
 
 
 class CallFacts(msgspec.Struct, kw_only=True):
-    """What is known of a call in addition to its answer."""
+    """What is known of a call in addition to its request and its answer."""
 
-    params: Params
-    """The parameters of its query."""
-    alias: str = ""
-    """The alias in its path."""
-    peer: str | None = None
-    """Address of the client."""
     credential: int = 0
     """The number of the credential that it sent, if there are several."""
     policy_hash: str = ""

@@ -219,11 +219,12 @@ class Telemetry(AbstractContextManager["Telemetry"]):
     def answered(self, call: CallFacts, answer: Answer) -> None:
         """Count a call."""
         outcome, action, seconds = answer.outcome, answer.reply.action, call.seconds()
+        request = outcome.request
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
         self._requests[outcome.endpoint, action].inc()
         if self._has_environments:
-            environment = outcome.request.environment or NO_ENVIRONMENT
+            environment = request.environment or NO_ENVIRONMENT
             self._of(metrics.ENVIRONMENT_REQUESTS)[environment, action].inc()
         self._durations[outcome.endpoint,].observe(seconds)
         left = self._budget - seconds if seconds < self._budget else 0.0
@@ -231,7 +232,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._left_seconds += left
         if outcome.has_slow_or_failed_steps and (cause := self._count_steps(outcome)):
             self.count_fallback(outcome.endpoint, cause)
-        self.nodes.called(call.params.get("node_ip"), call.peer)
+        self.nodes.called(request.params.get("node_ip"), request.peer)
 
     def _count_steps(self, outcome: Outcome) -> str:
         """Count each step except quick ones, which the chain has counted.

@@ -21,7 +21,7 @@ from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequ
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.request import Request, by_prefix, parameters_of, set_origin
+from pexpolicy.models.request import Request, alias_of, by_prefix, parameters_of, set_origin
 from pexpolicy.text import did_you_mean
 
 _FILE = Path(__file__).with_name("request_templates.toml")
@@ -159,12 +159,6 @@ def endpoint_of(request: Request) -> str:
         if type(request) is endpoint.request:
             return name
     raise TypeError(f"{type(request).__name__} is not a request: make one with make_request(…)")
-
-
-def alias_of(request: Request) -> str:
-    """Return the alias in the path of a request as written; empty if there is none."""
-    alias = getattr(request, "alias", "")
-    return alias.raw if isinstance(alias, Alias) else ""
 
 
 def url_of(request: Request, base_path: str = "") -> URL:

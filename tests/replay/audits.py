@@ -14,7 +14,7 @@ from pexpolicy.audit.records import as_json
 from pexpolicy.builder import policy_from
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.context import DryRunClock
-from pexpolicy.models.request import CallFacts
+from pexpolicy.models.request import CallFacts, set_origin
 from pexpolicy.policy import Answer, BuildContext
 from pexpolicy.testing.build import capturing_audit_log
 from tests.cli.test_main import invoked
@@ -36,14 +36,11 @@ async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], 
     lines: list[bytes] = []
     async with policy.serving():
         for endpoint, alias, pairs, at in calls:
-            params = MultiDict(pairs)
-            request = ENDPOINTS[endpoint].parse(params, alias)
+            request = ENDPOINTS[endpoint].parse(MultiDict(pairs), alias)
+            set_origin(request, "", "10.0.0.7")
             clock.at = at.timestamp()
             answer = await policy.answer(request, str(uuid7()))
-            call = CallFacts(
-                params=params, alias=alias, peer="10.0.0.7", policy_hash=policy.policy_hash
-            )
-            line = audit.record(call, answer)
+            line = audit.record(CallFacts(policy_hash=policy.policy_hash), answer)
             line.timestamp = at
             given.append(answer)
             lines.append(as_json(line))

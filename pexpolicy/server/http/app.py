@@ -24,7 +24,7 @@ from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log
 from pexpolicy.events.receiver import PATH, EventReceiver, discard
-from pexpolicy.models.request import CallFacts, Params, set_origin
+from pexpolicy.models.request import CallFacts, Params, Request, set_origin
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, ReadinessState, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
@@ -45,9 +45,9 @@ class _Call(CallFacts, kw_only=True):
     """A call while it is answered."""
 
     endpoint: str
+    request: Request
     decision_id: str
     generation: Generation
-    environment: str | None
     span: CallSpan | None = None
     line: DecisionRecord | None = None
     """The audit line."""
@@ -109,12 +109,12 @@ class PolicyApp:
                 return await self._finish_refusal(self._refused_response(verified, endpoint))
             # The generation that verified the credentials may have been closed meanwhile.
             admitted, generation = verified, self.generation
+        # 2. Parse path and query.
+        asked: Request = ENDPOINTS[endpoint].parse(query_params(url), alias)
+        set_origin(asked, request.raw_path, admitted.peer, admitted.environment)
         call = _Call(
-            params=query_params(url),
-            alias=alias,
-            peer=admitted.peer,
+            request=asked,
             credential=admitted.credential,
-            environment=admitted.environment,
             policy_hash=generation.policy.policy_hash,
             began=began,
             endpoint=endpoint,
@@ -125,8 +125,8 @@ class PolicyApp:
         try:
             if self._spans is not None:
                 call.span = CallSpan(self._spans, endpoint, request.headers, call.decision_id)
-            # 2. Parse path and query. 3. Ask the plugins of the chain. 4. Take the first decision,
-            #    or the default of the endpoint. 5. Render the reply.
+            # 3. Ask the plugins of the chain. 4. Take the first decision, or the default of the
+            #    endpoint. 5. Render the reply.
             answer = await self._decide(call, request)
             # 6. Write the audit line. A line that is not awaited here may still be buffered: the
             #    reply batcher writes the buffered lines before it sends any reply.
@@ -158,11 +158,9 @@ class PolicyApp:
 
     async def _decide(self, call: _Call, source: web.BaseRequest) -> Answer:
         policy = call.generation.policy
-        request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
-        set_origin(request, source.raw_path, call.peer, call.environment)
         error: BaseException
         try:
-            return await policy.answer(request, call.decision_id)
+            return await policy.answer(call.request, call.decision_id)
         except asyncio.CancelledError:
             if not _is_stray(source):
                 raise
@@ -171,7 +169,7 @@ class PolicyApp:
             error = caught
         log_fault(self.log, error, call.endpoint)
         self.telemetry.count_fallback(call.endpoint, INTERNAL)
-        return policy.internal_error_answer(request, call.decision_id)
+        return policy.internal_error_answer(call.request, call.decision_id)
 
     def _record(self, call: _Call, answer: Answer) -> Awaitable[bool] | None:
         """Write the audit line; return what to await before the reply may be sent, if anything."""
