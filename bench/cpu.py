@@ -21,16 +21,25 @@ def tree(pid: int) -> Iterator[int]:
     """Return ``pid`` and all its descendants."""
     yield pid
     for children in _PROC.glob(f"{pid}/task/*/children"):
-        for child in children.read_text().split():
+        for child in _words(children):
             yield from tree(int(child))
+
+
+def _words(path: Path) -> list[str]:
+    """Return the words of a file; none if its thread has ended meanwhile."""
+    try:
+        return path.read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def reading(pid: int) -> Mapping[int, int]:
     """Return the nanoseconds used so far by each thread of the tree under ``pid``."""
     return {
-        int(stat.parent.name): int(stat.read_text().split()[0])
+        int(stat.parent.name): int(words[0])
         for member in tree(pid)
         for stat in _PROC.glob(f"{member}/task/*/schedstat")
+        if (words := _words(stat))
     }
 
 

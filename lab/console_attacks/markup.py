@@ -23,7 +23,12 @@ SELECTORS = (
         "link[rel=stylesheet]:not([href^='/static/'])",
     ),
     *("[onerror]", "[onload]", "[onclick]", "[ontoggle]", "[onfocus]", "[srcdoc]"),
-    *("[data-hx-on\\:load]", "main [hx-get]:not([hx-select='#state'])", "main img", "main body"),
+    *(
+        "[data-hx-on\\:load]",
+        "main [hx-get]:not([hx-select='#state'], [hx-target='#walk'])",
+        "main img",
+        "main body",
+    ),
     *("[href^='javascript:' i]", "[src^='javascript:' i]", "[action^='javascript:' i]"),
     "[href^='data:']",
 )

@@ -130,8 +130,8 @@ def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
                 compared.console.append(spent / 1e9 / (time.monotonic() - began))
                 compared.tasks += tasks
             compared.rounds.append((live[0], without[0], without[1]))
-        compared.left_out = page.inner_text(".live .count")
-        compared.rows = page.locator("#decisions tbody tr").count()
+        compared.left_out = page.inner_text(".left-out")
+        compared.rows = page.locator("tbody[data-rows] tr").count()
     return compared
 
 
