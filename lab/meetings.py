@@ -26,11 +26,12 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import load as load_config
 from pexpolicy_meetings import Meetings
 from pexpolicy_meetings.meeting import Fault, Meeting, parsed, rfc3339
-from tests.support import live_server, postgresql, wire
+from tests.support import live_server, postgresql, secret_canaries, wire
 from tests.support.server_process import free_port
 
 ENGINES = ("sqlite", "postgresql")
-TOKEN = "a token of the booking system"
+TOKEN = secret_canaries.WORD
+PINS = {"host_pin": secret_canaries.PIN, "guest_pin": secret_canaries.PIN[::-1]}
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
 PAIRS = 7
 TENANT = """
@@ -105,36 +106,50 @@ async def working(work: Callable[[int], Awaitable[None]], tasks: int) -> AsyncIt
         await asyncio.gather(*running)
 
 
+def _written(folder: Path) -> list[str]:
+    """Return the content of all files, except for those that hold a secret."""
+    files = [one for one in folder.rglob("*") if one.is_file() and one.suffix != ".password"]
+    return [one.read_bytes().decode("latin-1") for one in files]
+
+
 async def kill(folder: Path, kills: int, engine: str, seed: int) -> report.Finding:
     """Kill a server at random moments while it stores; the client repeats what had no reply."""
     found, chance = report.Finding(f"kills {engine}", f"{kills}, seed {seed}"), random.Random(seed)
-    confirmed: list[str] = []
+    confirmed, shown = list[str](), list[str]()
     with ExitStack() as whole:
         site = await asyncio.to_thread(Site, folder, whole, engine)
         async with aiohttp.ClientSession() as http:
 
             async def book(number: int) -> None:
-                key, body = {"Idempotency-Key": f'"k-{number}"'}, times()
+                key, body = {"Idempotency-Key": f'"k-{number}"'}, {**times(), **PINS}
                 replies = [await site.ask(http, "POST", "meetings", body, **key) for _ in range(2)]
                 ids = {(status, made.get("id"), made.get("host_pin")) for status, made in replies}
                 found.expect(len(ids) == 1 and replies[0][0] == 201, f"a repetition made {ids}")
-                status, _ = await site.ask(http, "PUT", f"meetings/n-{number}", times())
+                status, _ = await site.ask(http, "PUT", f"meetings/n-{number}", body)
                 found.expect(status in (200, 201), f"PUT is {status}")
+                wrong = {**body, "guest_pin": PINS["host_pin"], "lobby": PINS["guest_pin"]}
+                status, refused = await site.ask(http, "PUT", f"meetings/n-{number}", wrong)
+                shown.append(json.dumps(refused))
                 confirmed.extend((replies[0][1]["id"], f"n-{number}"))
 
             with ExitStack() as last:
-                server = await asyncio.to_thread(site.start, last)
+                server = await asyncio.to_thread(partial(site.start, last, log=shown))
                 async with working(book, 4):
                     for _ in range(kills):
                         await asyncio.sleep(0.4 * chance.random())
                         os.kill(server.pid, signal.SIGKILL)
                         await asyncio.to_thread(last.pop_all().close)
-                        server = await asyncio.to_thread(site.start, last)
+                        server = await asyncio.to_thread(partial(site.start, last, log=shown))
+                for path in ("/metrics", "/status", "/plugins/meetings/meetings"):
+                    shown.append((await asyncio.to_thread(server.operator, path)).body.decode())
                 kept, cursor = [], ""
                 while cursor is not None:
                     _, page = await site.ask(http, "GET", f"meetings?limit=500&cursor={cursor}")
                     kept += [one["id"] for one in page["items"]]
                     cursor = page["next"]
+    shown += await asyncio.to_thread(_written, folder)
+    leaks = [secret for secret in secret_canaries.TOKENS if any(secret in one for one in shown)]
+    found.expect(not leaks, f"canaries were shown or written: {leaks}")
     found.answered = len(confirmed)
     lost, doubled = set(confirmed) - set(kept), len(kept) - len(set(confirmed))
     found.expect(not lost, f"{len(lost)} of {len(confirmed)} meetings were lost")

@@ -349,9 +349,14 @@ async def test_invitation_has_an_alias_of_its_own(site: Site) -> None:
     assert "result" not in await site.call(f"sip:{made.json['alias']}")
 
 
-ANN = {"uuid": "u-1", "conference": "812345678", "call_direction": "in", "protocol": "SIP"}
+ANN: dict[str, Any] = {
+    "uuid": "u-1",
+    "conference": "812345678",
+    "call_direction": "in",
+    "protocol": "SIP",
+}
 ANN |= {"service_tag": "t=acme&m=crm-7", "conversation_id": "c-1", "has_media": True}
-INSIDE = {"service_type": "conference", "connect_time": 1906531201.0}
+INSIDE: dict[str, Any] = {"service_type": "conference", "connect_time": 1906531201.0}
 
 
 async def test_people_are_counted_once_they_are_in(counted: Site) -> None:

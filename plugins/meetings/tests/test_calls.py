@@ -28,34 +28,6 @@ def stored(found: Stored | list[Fault]) -> Stored:
     return found
 
 
-async def test_a_call_gets_the_meeting_as_soon_as_it_is_stored(start: Any) -> None:
-    async with start() as servers:
-        assert await servers.call(ALIAS) == ""
-        first = stored(await servers.put())
-        assert first.before is None
-        for alias in (ALIAS, "812345678", f"{ALIAS};transport=tls", "h323:812345678"):
-            assert await servers.call(alias) == RESULT
-        assert await servers.call("812345678@bolt.example.com") == ""
-        again = stored(await servers.put())
-        assert again.meeting == again.before == first.meeting
-
-
-@pytest.mark.parametrize(
-    ("time", "expected"),
-    [
-        ("07:29:59", "opens at 2030-06-01T07:30:00Z"),
-        ("07:30:00", RESULT),
-        ("09:59:59", RESULT),
-        ("10:00:00", "ended"),
-    ],
-)
-async def test_a_meeting_opens_and_closes(start: Any, time: str, expected: object) -> None:
-    async with start() as servers:
-        await servers.put()
-        assert await servers.call(ALIAS, time) == expected
-        assert await servers.call(ALIAS, time, call_direction="non_dial") == ""
-
-
 async def test_a_cancelled_meeting_says_so_until_another_one_has_its_alias(start: Any) -> None:
     async with start() as servers:
         await servers.put()

@@ -81,7 +81,7 @@ def test_meeting_is_added_shown_and_ended(ask: Run, tmp_path: Path) -> None:
 def test_mistakes_are_named(ask: Run) -> None:
     for arguments, text in (
         (("add", "acme", "Review", *reversed(TIMES)), "end is not after the start"),
-        (("show", "acme", "none"), "Not Found"),
+        (("show", "acme", "none"), "there is no such meeting"),
         (("list", "none"), "there is no such tenant"),
     ):
         found = ask(*arguments)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
@@ -137,11 +138,12 @@ def _why(error: NotAnsweredError) -> str:
     try:
         problem = json.loads(error.body)
     except ValueError:
-        if error.status == 404:  # noqa: PLR2004 - HTTP
+        if error.status == HTTPStatus.NOT_FOUND:
             return "[plugins.meetings] is not active in the server"
         return str(error)
     errors = [f"{one['pointer'][1:]} {one['message']}" for one in problem.get("errors", ())]
-    return "; ".join(errors) or problem.get("detail") or problem["title"]
+    title = "there is no such meeting" if error.status == HTTPStatus.NOT_FOUND else problem["title"]
+    return "; ".join(errors) or problem.get("detail") or title
 
 
 def _print(meeting: Mapping[str, Any], *, as_json: bool) -> None:
@@ -151,6 +153,6 @@ def _print(meeting: Mapping[str, Any], *, as_json: bool) -> None:
     rows = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in meeting.items()
-        if value not in ("", None, [])
+        if value not in ("", None, [], {})
     ]
     print_table(screen(), ("field", "value"), rows)
