@@ -136,16 +136,18 @@ def _names(
 def _platforms(
     settings: Settings, names_of: Mapping[str | None, ObjectNames], sources: Sequence[str]
 ) -> Mapping[str, Any]:
-    """Return the drivers of the Management API by the source of events."""
-    named: dict[str | None, str] = {None: sources[0] if len(sources) == 1 else "default"}
-    named.update(settings.nodes.event_sources)
-    tables, usual = settings.environments, named[None]
-    own = {name for name, one in tables.items() if one.infinity.source and named[name] != usual}
-    return {
-        named[name]: names.source
-        for name, names in names_of.items()
-        if name in {None, *own} and hasattr(names.source, "command")
-    }
+    """Return the drivers of the Management API by the source of events, unless two have one."""
+    tables, found = settings.environments, dict[str, set[Any]]()
+    of: dict[str | None, str]
+    of = {n: settings.nodes.event_sources[n] for n, one in tables.items() if one.infinity.source}
+    usual = "default" if len(sources) > 1 else sources[0]
+    # Another only source of events may be that of an environment.
+    if usual == "default" or usual not in of.values():
+        of |= {None: usual}
+    for name, source in of.items():
+        if name in names_of and hasattr(driver := names_of[name].source, "command"):
+            found.setdefault(source, set()).add(driver)
+    return {event_source: one.pop() for event_source, one in found.items() if len(one) == 1}
 
 
 def _chains(

@@ -38,6 +38,17 @@ password_file = "password"
 [infinity]
 source = "mgr"
 """
+OTHER = """
+[environments.east]
+networks = ["10.0.0.0/8"]
+events = "default"
+infinity.source = "other"
+[sources.other]
+driver = "infinity"
+url = "https://other.example.com"
+user = "a"
+password_file = "password"
+"""
 
 
 async def test_a_gap_is_repaired_and_the_source_is_fresh_again(tmp_path: Path) -> None:
@@ -125,6 +136,12 @@ async def test_a_repair_is_due_at_the_start_after_a_gap_and_now_and_then(
             '[environments.east]\nnetworks = ["10.0.0.0/8"]\ninfinity.source = "mgr"\n',
             ["repair east"],
         ),
+        # Two platforms, the API of one of which lists all people.
+        (
+            "[events]",
+            OTHER,
+            [],
+        ),
     ],
 )
 def test_the_events_that_are_repaired_are_those_of_the_platform(
@@ -133,7 +150,7 @@ def test_the_events_that_are_repaired_are_those_of_the_platform(
     (tmp_path / "password").write_text("a password")
     source = SOURCE.format("https://mgr.example.com")
     text = CONFIG.replace("[events]", events) + source.replace(
-        'source = "mgr"', "" if more else 'source = "mgr"'
+        'source = "mgr"', "" if '"mgr"' in more else 'source = "mgr"'
     )
     (tmp_path / "config.toml").write_text(text + more)
     (built,) = make_policy(tmp_path / "config.toml").plugins

@@ -53,7 +53,8 @@ class ClientCredentials:
     ``start`` runs the request in a task that outlives the call.
     """
 
-    limit = LIMIT_S
+    limit = 0.0
+    """Seconds for a request, if not ``LIMIT_S``."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class ClientCredentials:
 
     async def _fetch(self, session: aiohttp.ClientSession) -> Reply:
         request, url = self.request(), URL(self._url)
-        reply = await fetch(session, "POST", url, self.limit, MAX_BYTES, **request)
+        reply = await fetch(session, "POST", url, self.limit or LIMIT_S, MAX_BYTES, **request)
         if reply.failure:
             return SourceUnavailableError(f"the token server failed: {reply.failure}")
         status = reply.status
