@@ -79,8 +79,10 @@ OUTCOMES = {
 }
 EVENTS = {
     "refused": Outcome("failed", "no answer", "trouble"),
+    "reload": Outcome("reload", "reload", "ok"),
     "end": Outcome("stopped", "stopped", "stopped"),
 }
+NOT_RELOADED = Outcome("failed", "not reloaded", "trouble")
 """Of lines that are no decisions."""
 
 
@@ -110,6 +112,18 @@ class Row:
     outcome: Outcome
     location: str = ""
     environment: str = ""
+
+    @property
+    def link(self) -> str:
+        """The page of a decision, or of a change; empty where there is none."""
+        if self.what == "reload":
+            return f"/changes?at={self.at * 1000:.0f}#change"
+        return f"/decisions/{self.decision_id}" if self.decision_id else ""
+
+    @property
+    def subject(self) -> str:
+        """What a line is about that has no called alias."""
+        return {"refused": "a node", "reload": "the configuration"}.get(self.what, self.what)
 
     @property
     def why(self) -> str:
@@ -153,6 +167,8 @@ def _outcome_of(event: Mapping[str, Any], result: int | None) -> Outcome:
     if result is not None:
         return OUTCOMES[RESULTS[result]]
     name = str(event.get("event") or "gone")
+    if name == "reload" and event.get("accepted") is False:
+        return NOT_RELOADED
     return EVENTS.get(name) or Outcome("waiting", name, "ok")
 
 
