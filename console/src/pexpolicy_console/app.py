@@ -124,7 +124,7 @@ async def _context(request: web.Request) -> dict[str, Any]:
         "hides_names": session is not None and hides_names(request),
         "label": console.config.settings.console.label,
         "navigation": [] if session is None else _navigation(session.role, console.server.last),
-        "badges": _badges(console.server.last) | {"/servers": console.server.odd_servers},
+        "badges": _badges(console.server.last) | {"/servers": len(console.server.odd_servers)},
         "now": datetime.now(UTC),
         "server_client": console.server,
         "path": request.path,

@@ -144,7 +144,7 @@ class ServerClient:
         """When the server did not answer for the first time since then."""
         self._comparing: asyncio.Task[None] | None = None
         self._compared = -FLEET_S
-        self.odd_servers = 0
+        self.odd_servers: list[str] = []
         """Servers of the fleet that are silent or have refused a change."""
 
     @property
@@ -183,7 +183,8 @@ class ServerClient:
     async def _compare(self) -> None:
         found, _ = await self.ask("/fleet")
         if found is not None:
-            self.odd_servers = sum(bool(s["silent"] or s["refused"]) for s in found["servers"])
+            odd = (one for one in found["servers"] if one["silent"] or one["refused"])
+            self.odd_servers = [one["instance"] or one["url"] for one in odd]
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""
