@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -53,12 +53,20 @@ class Listing:
         return "" if found is None else self._place(*found)
 
     def rooms(
-        self, text: str = "", skip: int = 0, limit: int = 100, *, hides_personal: bool = False
+        self,
+        text: str = "",
+        skip: int = 0,
+        limit: int = 100,
+        *,
+        hides_personal: bool = False,
+        called: Sequence[str] | None = None,
+        uncalled: bool = False,
     ) -> dict[str, Any]:
         """Return the rooms that match, in the order in which they are written, and their number.
 
         ``text`` is part of an alias or a name. ``hides_personal`` applies ``[privacy]`` to aliases
-        and fields; ``text`` is then a name or a whole alias.
+        and fields; ``text`` is then a name or a whole alias. Of ``called`` names the rooms are
+        returned in that order, or all others if they are to be ``uncalled``.
         """
         text = text.strip().lower()
         redaction = self._hiding if hides_personal else Redaction()
@@ -69,6 +77,11 @@ class Listing:
         ]
         whole, normal = redaction.personal is not None, str(Alias(text))
         found = [one for one in known if not text or _matches(one[1], text, normal, whole=whole)]
+        if called is not None:
+            places = {name: place for place, name in enumerate(called)}
+            found = [one for one in found if (_name_of(one[1]) in places) != uncalled]
+            if not uncalled:
+                found.sort(key=lambda one: places[_name_of(one[1])])
         shown = [self._room(*one, redaction) for one in islice(found, skip, skip + limit)]
         return {"rooms": shown, "total": len(known), "matching": len(found)}
 
@@ -134,9 +147,14 @@ class Listing:
         return f"{self._policy.settings.path.name} line {line}" if line else dotted_key(whole)
 
 
+def _name_of(entry: Any) -> str:
+    return str(entry.service.set_fields().get("name", ""))
+
+
 def _matches(entry: Any, text: str, normal: str, *, whole: bool) -> bool:
     """Return whether a room has a text in its name or alias. Parts of hidden aliases must not be
     found by trying, so ``whole`` ones are compared.
     """
-    name = str(entry.service.set_fields().get("name", "")).lower()
-    return text in name or (normal == entry.alias if whole else normal in entry.alias)
+    return text in _name_of(entry).lower() or (
+        normal == entry.alias if whole else normal in entry.alias
+    )
