@@ -132,7 +132,18 @@ def test_mistakes_name_the_file_that_has_them(
     )
 
 
-@pytest.mark.parametrize("url", ["stable.tar.gz", "s3://bucket/x", "https:///x", "https://a:b@c/d"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "x.tar.gz",
+        "s3://bucket",
+        "s3:///x",
+        "https:///x",
+        "https://a:b@c/d",
+        "ftp://a/b",
+        "file:///",
+    ],
+)
 def test_urls_that_are_none(maker: Maker, url: str) -> None:
     assert "bundle.url" in run("check", server_file(maker, url)).output
 

@@ -16,7 +16,7 @@ from pexpolicy.fleet.policy_hash import KEY_NAME, prepare_state_dir
 
 LOCAL = {
     *("server", "auth", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    *("events", "fleet", "shared", "bundle"),
+    *("api", "events", "fleet", "shared", "bundle"),
 }
 """Tables that say how one server runs."""
 ROOMS = """

@@ -184,8 +184,8 @@ class SharedTable(SecretTable):
 
 def _bundle_url(written: str) -> str:
     url = URL(written)
-    is_web = url.scheme in ("http", "https", "s3") and url.host
-    if not is_web and not (url.scheme == "file" and url.path):
+    needed = {"file": url.path, "s3": url.host and url.path.strip("/")}
+    if not needed.get(url.scheme, url.scheme in ("http", "https") and url.host):
         raise ValueError(
             "write a whole URL, as in https://www.example.com/stable.tar.gz, s3://bucket/x.tar.gz "
             "or file:/srv/x.tar.gz"
