@@ -250,7 +250,7 @@ class Live(Plugin[LiveSettings]):
 
     def _value(self, request: Request, name: str) -> int | bool | None:
         """Return the value of a condition for a request."""
-        source = self._sources.get(request.environment or "")
+        source = self._sources.get(getattr(request, "environment", None) or "")
         if name == "stale":
             stale = self._presence.stale
             return self._is_old or any(source in (None, one) for one, _ in stale)

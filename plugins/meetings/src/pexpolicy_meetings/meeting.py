@@ -51,6 +51,8 @@ Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z", max_length=100, descr
 CostCentre = Annotated[str, Meta(pattern=r"^[^&\s]*\Z", max_length=100, description=_CODE)]
 Fields = Annotated[dict[str, Any], Meta(max_length=100, description=_OBJECT)]
 AliasText = Annotated[str, Meta(min_length=1, max_length=250)]
+_LIST = "a list of 1 to 10 aliases"
+Aliases = Annotated[list[AliasText], Meta(min_length=1, max_length=10, description=_LIST)]
 Time = Annotated[str, Meta(description=_TIME, extra_json_schema={"format": "date-time"})]
 _UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLACE = re.compile(r"`\$(\S*)`")
@@ -101,7 +103,7 @@ class MeetingBody(_Common, frozen=True, kw_only=True):
     """Made, if left out."""
     guest_pin: Pin | None = None
     """Of the same length, and unequal. Made, if left out; none with `lobby` `none`."""
-    aliases: Annotated[list[AliasText], Meta(min_length=1, max_length=10)] | None = None
+    aliases: Aliases | None = None
     """Made, if left out."""
 
 
