@@ -141,7 +141,6 @@ def test_mistakes_name_the_file_that_has_them(
         "https:///x",
         "https://a:b@c/d",
         "ftp://a/b",
-        "file:///",
     ],
 )
 def test_urls_that_are_none(maker: Maker, url: str) -> None:
