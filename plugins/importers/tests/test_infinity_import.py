@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -40,12 +41,14 @@ def platform() -> ManagementApi:
     return api
 
 
-def imported(folder: Path, into: str) -> Result:
+def imported(folder: Path, into: str, fault: Any = None) -> Result:
     (folder / "password").write_text("of the platform")
     config = folder / "config.toml"
 
     async def run() -> Result:
-        async with platform().serving() as url:
+        api = platform()
+        api.faults |= {"*": fault} if fault else {}
+        async with api.serving() as url:
             config.write_text(CONFIG.format(url=url))
             arguments = ["import", "infinity", "--config", str(config), "--into"]
             return await asyncio.to_thread(
@@ -84,3 +87,8 @@ def test_the_plugin_rooms_reads_what_was_written(name: str, keys: str, tmp_path:
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     assert imported(tmp_path, "rooms.json").exit_code == 65
+
+
+def test_an_api_that_is_down_is_exit_code_75(tmp_path: Path) -> None:
+    assert imported(tmp_path, "rooms.csv", "broken").exit_code == 75
+    assert not (tmp_path / "rooms.csv").exists()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.cli.common import build
+from pexpolicy.cli.common import EX_TEMPFAIL, build, refuse
 from pexpolicy.config.files import write_own
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
@@ -51,7 +51,7 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
             raise ImportFailed(text)
         names, rows, listed = asyncio.run(_read(source))
     except SourceError as error:
-        raise ImportFailed(f"the Management API: {error}") from None
+        refuse(f"{config}: the Management API: {error}", EX_TEMPFAIL)
     finally:
         policy.close()
     for row, aliases in infinity.with_aliases(rows, listed):
