@@ -136,17 +136,15 @@ async def changes(request: web.Request) -> web.StreamResponse:
 
 async def reload(request: web.Request) -> web.StreamResponse:
     """Reload every server with this configuration, and show the results."""
-    console, results, problem = console_of(request), Results(), ""
-    record(request, "reload", path=str(console.config.path))
+    console, results, path = console_of(request), Results(), console_of(request).config.path
+    problem = "no server with this configuration runs on this machine as this user"
+    record(request, "reload", path=str(path))
     try:
-        user = request[SESSION].user
-        results = await asyncio.to_thread(ask_for_reload, console.config.path, user)
-        if not results:
-            problem = "no server with this configuration runs on this machine as this user"
+        results = await asyncio.to_thread(ask_for_reload, path, request[SESSION].user)
     except (OSError, ValueError) as error:
         problem = f"the server cannot be reached: {error}"
     console.server.forget()
-    return await _page(request, results, problem)
+    return await _page(request, results, "" if results else problem)
 
 
 async def replay(request: web.Request) -> web.StreamResponse:

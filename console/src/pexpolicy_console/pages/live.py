@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -39,16 +38,9 @@ def compared(servers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 async def servers(request: web.Request) -> web.StreamResponse:
     """Show whether the servers of the policy decide alike, and where they differ."""
     found, problem = await console_of(request).server.ask("/fleet")
-    rows = compared(found["servers"]) if found else []
-    return render(
-        request,
-        "servers.html",
-        servers=rows,
-        policies=len({one["policy_hash"] for one in rows if one["policy_hash"]}),
-        differences=found["differences"] if found else [],
-        problem=problem,
-        at=time.time(),
-    )
+    found = found or {"servers": [], "differences": []}
+    shown = {"servers": compared(found["servers"]), "differences": found["differences"]}
+    return render(request, "servers.html", problem=problem, **shown)
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -100,19 +92,16 @@ async def meetings(
     day = request.query.get("day", "today")
     now = datetime.now(UTC)
     start = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(DAYS.get(day, 0))
-    end = start + timedelta(1)
-    period = urlencode({"from": start.isoformat(), "to": end.isoformat()})
+    period = urlencode({"from": start.isoformat(), "to": (start + timedelta(1)).isoformat()})
     found, problem = await console_of(request).server.ask(f"/plugins/meetings/meetings?{period}")
     record_view(request, day=day)
-    rows = [_meeting(one, start) for one in found["items"]] if found else []
     return render(
         request,
         "meetings.html",
         day=day,
         days=DAYS,
         problem=problem,
-        meetings=sorted(rows, key=lambda one: str(one["start"])),
-        running=sum(one["state"] == "running" for one in rows),
+        meetings=[_meeting(one, start) for one in found["items"]] if found else [],
         now_at=100 * (now - start) / timedelta(1),
         pins=pins,
     )
