@@ -558,9 +558,10 @@ async def test_operators_see_pins_on_request_which_is_recorded(site: Site) -> No
     assert made.status == 201
     place = f"tenants/acme/meetings/{made.json['id']}"
     assert "host_pin" not in (await site.operator("GET", place)).json
+    assert "host_pin" in (await site.operator("PATCH", f"{place}?pins=true", {})).json
     assert (await site.operator("GET", f"{place}?pins=true")).json["host_pin"] == "471100"
     actions = [(one["action"], one["token"]) for one in site.changes]
-    assert actions == [("meeting_created", "[admin]"), ("pins_shown", "[admin]")]
+    assert actions == [("meeting_created", "[admin]"), *[("pins_shown", "[admin]")] * 2]
     items = (await site.operator("GET", "meetings")).json["items"]
     assert [(one["tenant"], one["title"], one["people"]) for one in items] == [
         ("acme", "Review", 0)

@@ -190,10 +190,9 @@ class Api:
 
     async def _get_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         meeting = await self._found(request, caller)
-        if caller.token == OPERATOR and caller.sees_pins:
-            record_change(action="pins_shown", **caller.named(meeting))
         if CALENDAR in request.headers.get(hdrs.ACCEPT, ""):
             domain = caller.tenant.domain or caller.tenant.name
+            _record_look(caller, meeting)
             text = calendar_of(meeting, domain, has_pins=caller.sees_pins)
             headers = {hdrs.ETAG: f'"{meeting.etag}"', **UNSTORED}
             return web.Response(text=text, content_type=CALENDAR, headers=headers)
@@ -372,6 +371,7 @@ class Api:
     async def _shown(
         self, meeting: Meeting, caller: Caller, *, is_new: bool = False
     ) -> web.StreamResponse:
+        _record_look(caller, meeting)
         people = await self._people([meeting])
         now, with_pins = self._clock(), caller.sees_pins
         document = shown(meeting, now, people.get(meeting.id, 0), with_pins=with_pins)
@@ -467,6 +467,11 @@ def _changed_names(before: Meeting | None, after: Meeting) -> list[str]:
         return [*body_of(after)]
     names = (*MeetingBody.__struct_fields__, "invitations", "ended_at", "cancelled_at")
     return [name for name in names if getattr(before, name) != getattr(after, name)]
+
+
+def _record_look(caller: Caller, meeting: Meeting) -> None:
+    if caller.token == OPERATOR and caller.sees_pins:
+        record_change(action="pins_shown", **caller.named(meeting))
 
 
 # ---- text/calendar (RFC 5545), for the text of an invitation
