@@ -74,8 +74,7 @@ def difference(folder: Path, before: Activation, after: Activation) -> dict[str,
     for name in sorted(before.secrets.keys() | after.secrets.keys()):
         if before.secrets.get(name) != after.secrets.get(name):
             rows.append(_row(PurePath(name).name, "", "", SECRET, "changed"))
-    left_out = max(len(rows) - MAX_ROWS, 0)
-    return {"rows": rows[:MAX_ROWS], "left_out": left_out, "problems": []}
+    return {"rows": rows[:MAX_ROWS], "left_out": len(rows[MAX_ROWS:]), "problems": []}
 
 
 def _content(folder: Path, kept: Activation, name: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from aiohttp import hdrs, web
 
@@ -81,11 +81,9 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
     console = console_of(request)
     path = console.config.audit
     server, server_problem = await console.server.status()
-    accesses: list[dict[str, Any]] | None = None
-    user = request.query.get("user", "")
-    if request[SESSION].role >= Role.ADMIN:
+    user, is_admin = request.query.get("user", ""), request[SESSION].role >= Role.ADMIN
+    if is_admin:
         record_view(request, access_log=user or "all")
-        accesses = await asyncio.to_thread(console.actions.recent, user)
     files = [] if path is None else await asyncio.to_thread(files_of, path)
     return render(
         request,
@@ -99,7 +97,7 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
         files=files,
         total=sum(file.size for file in files),
         verification=console.verification,
-        accesses=accesses,
+        accesses=await asyncio.to_thread(console.actions.recent, user) if is_admin else None,
         user=user,
         since=request.query.get("since", "today"),
         until=request.query.get("until", ""),
