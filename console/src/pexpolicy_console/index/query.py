@@ -99,6 +99,11 @@ class Query:
             found["zone"] = ""
         return {name: value for name, value in found.items() if value}
 
+    @property
+    def is_of_all(self) -> bool:
+        """Whether nothing but a period is asked for."""
+        return not self.params(since="", until="", around="", zone="", requests="")
+
     def problems(self) -> list[str]:
         """Return what is wrong with the filters."""
         found = []

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -409,16 +408,14 @@ def badness(row: Sequence[Any]) -> tuple[int, int]:
 
 def terms_with(base: sqlite3.Connection, kind: str, text: str) -> list[str]:
     """Return the words of a kind in a segment that have a text in them, in any spelling."""
-    base.execute(
-        "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, word, row)"
-    )
+    wanted = folded(word(kind, text)[2:])[0]
     # The words of a kind stand between it with a colon and with the sign after that.
     rows = base.execute(
-        "SELECT term FROM temp.vocabulary WHERE term >= ? AND term < ?", (f"{kind}:", f"{kind};")
+        "SELECT word FROM term WHERE word >= ? AND word < ? "
+        "AND instr(coalesce(folded, word), ?) LIMIT ?",
+        (f"{kind}:", f"{kind};", wanted, MAX_TERMS),
     )
-    wanted = folded(word(kind, text)[2:])[0]
-    found = (term for (term,) in rows if any(wanted in one for one in folded(term[2:])))
-    return [*islice(found, MAX_TERMS)]
+    return [found for (found,) in rows]
 
 
 class Names(dict[int, str]):

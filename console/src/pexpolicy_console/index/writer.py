@@ -28,6 +28,7 @@ from pexpolicy_console.index.lines import (
     TenantOf,
     call_keys,
     facts_of,
+    folded,
     id_tail,
     parse,
     result_of,
@@ -35,7 +36,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 11
+VERSION = 12
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -48,6 +49,10 @@ QUARTER_MS = 15 * MINUTE_MS
 """What calls are counted by; the days of each time zone begin with one."""
 ALL, RULE = len(Facts._fields), len(Facts._fields) + 1
 """What is counted in addition to each of ``Facts``: all calls, and requests by rule."""
+TERMS = "lcmn"
+"""The kinds of words that are found by a part: called, caller, room and node."""
+MAX_TERMS = 100_000
+"""Words that are remembered as known."""
 _SCHEMA = f"""
 PRAGMA user_version = {VERSION};
 CREATE TABLE file (
@@ -62,6 +67,7 @@ CREATE TABLE line (
 );
 CREATE INDEX line_at ON line (at);
 CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
+CREATE TABLE term (word TEXT PRIMARY KEY, folded TEXT) WITHOUT ROWID;
 CREATE TABLE open (id INTEGER PRIMARY KEY, call BLOB);
 CREATE TABLE call (
     at INTEGER, id INTEGER, result INTEGER, room INTEGER, location INTEGER, protocol INTEGER,
@@ -87,6 +93,7 @@ _QUARTER = (
     "INSERT INTO quarter VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "count = count + excluded.count, last = max(last, excluded.last)"
 )
+_TERM = "INSERT OR IGNORE INTO term VALUES (?, ?)"
 _WORDS = "INSERT INTO word (rowid, words) VALUES (?, ?)"
 _MINUTE = (
     "INSERT INTO minute VALUES (?, ?, ?, ?, ?, ?) "
@@ -159,6 +166,8 @@ class SegmentWriter:
         self.next_id = self.first_id if last is None else last + 1
         opened = self._base.execute("SELECT call FROM open ORDER BY id")
         self.open_calls = OpenCalls(decode_call(content) for (content,) in opened)
+        self._terms: set[str] = set()
+        """Those that are known to be in the segment."""
         self._name_id = lru_cache(maxsize=16_384)(self._find_name_id)
 
     def _create(self, former: SegmentWriter | None) -> None:
@@ -197,6 +206,7 @@ class SegmentWriter:
             progress.complete = file.version
         self._base.executemany(_LINE, batch.rows)
         self._base.executemany(_WORDS, batch.words)
+        self._base.executemany(_TERM, self._new_terms(batch.words))
         self._base.executemany(_MINUTE, batch.minute_rows())
         self._base.executemany("DELETE FROM open WHERE id = ?", ((one.id,) for one in calls.ended))
         self._base.executemany(_CALL, map(batch.count, calls.ended))
@@ -214,6 +224,16 @@ class SegmentWriter:
     def _store_open(self, calls: Iterable[Call]) -> None:
         rows = ((one.id, encode_call(one)) for one in calls)
         self._base.executemany("INSERT OR REPLACE INTO open VALUES (?, ?)", rows)
+
+    def _new_terms(self, words: Iterable[tuple[int, str]]) -> Iterator[tuple[str, str | None]]:
+        """Yield the words of people and rooms, which are found by parts of them."""
+        found = {word for _, text in words for word in text.split(" ") if word[0] in TERMS}
+        if len(self._terms) > MAX_TERMS:
+            self._terms.clear()
+        for word in found - self._terms:
+            spelled = folded(word[2:])
+            yield word, None if spelled == (word[2:],) else " ".join(spelled)
+        self._terms |= found
 
     def _find_name_id(self, text: str) -> int:
         found = self._base.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()

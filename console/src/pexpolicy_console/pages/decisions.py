@@ -17,7 +17,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.lines import RESULTS
-from pexpolicy_console.index.numbers import since
+from pexpolicy_console.index.numbers import Tally, since, tallies
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import Hit, IndexReader
 from pexpolicy_console.pages.page import Page, record_view, render
@@ -57,6 +57,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 COUNTERS = ("result", "reason", "decided_by", "location", "policy", "node", "instance", "endpoint")
 """The columns whose values are counted next to the list, in its order."""
 TITLES = {**dict(FIELDS), "alias": "Search", "location": "From", "policy": "Policy"}
+COUNTED_LINES = 20_000
+"""Lines of a view whose columns are counted, at most."""
 BARS = 60
 """Of the histogram."""
 HOUR_MS = 3_600_000
@@ -264,7 +266,7 @@ def _search(reader: IndexReader, query: Query, before: int | None) -> Found:
         found.older = found.hits[-1].id if len(found.hits) == PAGE_SIZE else None
     else:
         found.hits, found.older = reader.calls(query, before, PAGE_SIZE)
-    found.counted, found.counters = reader.counts(query)
+    found.counted, found.counters = reader.counts(query, COUNTED_LINES)
     found.lines, found.calls = reader.totals(query)
     found.since = query.period()[0] or since(reader)
     if found.hits:
@@ -279,8 +281,12 @@ def _histogram(found: Found, reader: IndexReader, query: Query) -> None:
     start = start or max(found.since or 0, end - 24 * HOUR_MS)
     step = max((end - start) // BARS, 1000)
     period = replace(query, since=_written(start), until=_written(end), around="", zone="")
-    counts = reader.over_time(period, start, step)
-    parts = [[counts[slot, result] for result in range(3)] for slot in range(BARS)]
+    if query.is_of_all and not query.requests:
+        bounds = [start + slot * step for slot in range(BARS + 1)]
+        parts = [one.get("", Tally()).counts for one in tallies(reader, "all", bounds)]
+    else:
+        counts = reader.over_time(period, start, step)
+        parts = [[counts[slot, result] for result in range(3)] for slot in range(BARS)]
     tops = (
         max(1, *(part[0] for part in parts)),
         max(1, *(part[1] + part[2] for part in parts)),
