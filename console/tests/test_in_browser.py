@@ -285,6 +285,7 @@ def test_a_part_that_is_loaded_again_keeps_the_focus_or_says_that_it_is_old(setu
     context = setup.context("viewer")
     page = context.new_page()
     page.goto("/")
+    page.get_by_text("The same as a table").click()
     page.keyboard.press("j")
     page.evaluate(REFRESH)
     page.wait_for_function("!document.querySelector('.htmx-request')")

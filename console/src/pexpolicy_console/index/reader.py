@@ -37,7 +37,7 @@ _FIND = """
 SELECT boot_id, seq, line FROM audit_lines
 JOIN unnest($1::text[], $2::bigint[]) AS wanted (boot_id, seq) USING (boot_id, seq)"""
 MINUTES = 60
-"""Of the last hour, the present one included."""
+"""Up to which minutes are counted one by one, and not by hour."""
 LIMIT_S = 5.0
 """Seconds for one search: others wait for it."""
 _STEPS = 1000
@@ -62,21 +62,6 @@ class Hit:
     """The number of the first line of its call; ``None`` for what is of no call."""
     result: int | None = None
     """The place in ``RESULTS``; ``None`` for what is no decision."""
-
-
-@dataclass(frozen=True, slots=True)
-class MinuteCount:
-    """What was counted in one minute; ``name`` is the endpoint, and of a step has ``/plugin``."""
-
-    at: int
-    """Minutes since 1970."""
-    kind: str
-    name: str
-    outcome: str
-    """The action of a call, or the outcome of a step."""
-    bucket: int
-    """Of the duration: ``bucket_bounds``."""
-    count: int
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> float | None:
@@ -265,19 +250,6 @@ class IndexReader:
             ).fetchall()
             found += self._hits(base, rows)
         return sorted((hit for hit in found if hit.event), key=lambda hit: (hit.at, hit.id))
-
-    def last_hour(self, now: float) -> list[MinuteCount]:
-        """Return the counts of the ``MINUTES`` up to ``now``, in seconds since 1970."""
-        last = int(now // 60)
-        found: Counter[tuple[int, str, str, str, int]] = Counter()
-        for base in self.bases((last - MINUTES + 1) * MINUTE_MS):
-            rows = base.execute(
-                "SELECT * FROM minute WHERE at BETWEEN ? AND ?", (last - MINUTES + 1, last)
-            )
-            names = Names(base)
-            for at, kind, name, outcome, bucket, count in rows:
-                found[at, names[kind], names[name], names[outcome], bucket] += count
-        return [MinuteCount(*key, count) for key, count in sorted(found.items())]
 
     def steps(self, now: float, minutes: int) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
         """Return the calls of each endpoint in the minutes up to ``now``, whole hours if they are

@@ -65,3 +65,10 @@ function showCharts(root) {
 }
 showCharts(document);
 document.addEventListener("htmx:load", (event) => showCharts(event.detail.elt));
+
+// What was opened stays open when the page is loaded again, before the focus returns to it.
+const opened = new Set();
+document.addEventListener("toggle", (event) => opened[event.target.open ? "add" : "delete"](event.target.id), true);
+document.addEventListener("htmx:afterSwap", () => {
+  for (const element of document.querySelectorAll("details[id]")) element.open = opened.has(element.id);
+}, true);

@@ -72,7 +72,7 @@ function onKey(event) {
       search.select();
     }
   } else if (event.key === "j" || event.key === "k") {
-    const rows = [...document.querySelectorAll("main tbody tr")].filter((row) => row.querySelector("a[href]"));
+    const rows = [...document.querySelectorAll("main tbody tr")].filter((row) => row.querySelector("a[href]") && row.checkVisibility());
     if (!rows.length) return;
     const at = rows.findIndex((row) => row.classList.contains("current"));
     const next = rows[Math.min(rows.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))];
