@@ -60,6 +60,7 @@ def _call(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "bold", f"{about or '-'} ← {caller}" if caller else about or "-"
         yield STYLES.get(action, "yellow"), action if status == HTTPStatus.OK else status
     yield "", f"by {event.get('decided_by')}" if event.get("decided_by") else ""
+    yield "", f"in {event.get('environment')}" if event.get("environment") else ""
     if adjusted := [str(step.get("plugin")) for step in steps if step.get("outcome") == ADJUSTED]:
         yield "", f"adjusted by {', '.join(adjusted)}"
     yield "dim", f"{ms:.1f} ms" if isinstance(ms := event.get("ms"), float) else ""

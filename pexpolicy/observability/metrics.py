@@ -42,7 +42,7 @@ REQUESTS = _counter(
 )
 ENVIRONMENT_REQUESTS = _counter(
     "pexpolicy_environment_requests_total",
-    "The same by the environment that asked; - for those of none.",
+    "Calls that were answered, by the environment that asked; - for those of none.",
     "environment outcome",
 )
 DURATION = _histogram(
