@@ -149,10 +149,6 @@ class Job:
             self.name_of_config = asked or self._config.name
             self._task = asyncio.create_task(self._run(arguments))
 
-    def forget(self) -> None:
-        """Forget the last job: its result was used."""
-        self.started, self.last, self.problems = None, None, []
-
     async def cancel(self) -> None:
         """End the job that runs, without a result."""
         if self.is_running:

@@ -54,11 +54,6 @@ class Change:
     """Those of the configuration before."""
 
     @property
-    def is_one(self) -> bool:
-        """False for a reload of files that had not changed."""
-        return self.kind != "reload" or bool(self.texts or self.former or self.back_to)
-
-    @property
     def key(self) -> str:
         """Its name in URLs."""
         return f"{self.at * 1000:.0f}"
@@ -114,8 +109,8 @@ async def _kept(console: Console) -> tuple[Path, list[Activation]]:
     return folder, await asyncio.to_thread(history, folder, console.config.path)
 
 
-def _of(kept: Sequence[Activation], policy_hash: str) -> Activation | None:
-    return next((one for one in kept if one.policy_hash == policy_hash), None)
+def _of(kept: Sequence[Activation], name: str) -> Activation | None:
+    return next((one for one in kept if one.policy_hash == name), None)
 
 
 async def _difference(
@@ -176,7 +171,7 @@ async def cancel_replay(request: web.Request) -> web.StreamResponse:
 def _is_replayed(console: Console, policy_hash: str) -> bool:
     """Return whether a replay on kept files has just ended, with or without a result."""
     job = console.replay
-    is_recent = job.started is not None and time.time() - job.started < REPLAY_COUNTS_S
+    is_recent = time.time() - (job.started or 0) < REPLAY_COUNTS_S
     return job.name_of_config == policy_hash and is_recent and not job.is_running
 
 
@@ -205,7 +200,7 @@ async def go_back(request: web.Request) -> web.StreamResponse:
     to, why, user = form.get("to", ""), form.get("why", ""), request[SESSION].user
     if not _is_replayed(console, to) or console.config.settings.bundle is not None:
         raise web.HTTPConflict
-    console.replay.forget()
+    console.replay.started = console.replay.last = None
     record(request, "go_back", policy_hash=to, why=why)
     author = f"{user}: {why}" if why else user
     found, problem = await console.server.ask(f"/activate/{to}", dict[str, Results], author)
@@ -257,11 +252,13 @@ async def _page(
 
 
 def _chosen(found: Sequence[Change], at: str, policy: str) -> Change | None:
-    """Return the change of a URL: by its time, or the latest one until then with a policy hash."""
+    """Return the change of a URL: by its time, or the latest one until then with a policy hash;
+    without both, the latest that changed something.
+    """
     until = int(at) if at.isascii() and at.isdigit() and len(at) < 16 else None  # noqa: PLR2004
     for one in found:
-        is_asked = int(one.key) <= until if until is not None else one.is_one
-        if is_asked and policy in ("", one.policy):
+        is_one = one.kind != "reload" or one.texts or one.former or one.back_to
+        if policy in ("", one.policy) and (int(one.key) <= until if until is not None else is_one):
             return one
     return None
 

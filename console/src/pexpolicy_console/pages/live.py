@@ -16,21 +16,17 @@ from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.roles import Role
 
 COMPARED = ("version", "plugins", "policy_hash", "bundle")
-"""What all servers of a fleet have to have in common."""
 DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
 def compared(servers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return servers with the names of what is unusual in ``odd``, those first."""
     known = [one for one in servers if not one["silent"]]
-    usual = {
-        key: Counter(str(one[key]) for one in known).most_common(1)[0][0]
-        for key in COMPARED
-        if known
-    }
+    counts = {key: Counter(str(one[key]) for one in known) for key in COMPARED if known}
     rows = []
     for one in servers:
-        odd = {key for key in usual if not one["silent"] and str(one[key]) != usual[key]}
+        unlike = (key for key in counts if str(one[key]) != counts[key].most_common(1)[0][0])
+        odd = set() if one["silent"] else set(unlike)
         rows.append({**one, "odd": odd, "is_odd": bool(odd or one["silent"] or one["refused"])})
     return sorted(rows, key=lambda one: (not one["is_odd"], one["instance"] or one["url"]))
 
@@ -45,10 +41,8 @@ async def servers(request: web.Request) -> web.StreamResponse:
 
 async def live(request: web.Request) -> web.StreamResponse:
     """Show how many people are in which service, and how full each tenant is."""
-    server = console_of(request).server
-    counts, problem = await server.ask("/plugins/live/")
-    stale, _ = await server.ask("/plugins/live/stale")
-    limits, _ = await server.ask("/plugins/limits/")
+    paths, ask = ("live/", "live/stale", "limits/"), console_of(request).server.ask
+    (counts, problem), (stale, _), (limits, _) = [await ask(f"/plugins/{one}") for one in paths]
     now, limited = (one["tenants"] if one else {} for one in (counts, limits))
     rows = [_tenant(name, now.get(name, {}), limited.get(name, {})) for name in now | limited]
     services = counts["services"].items() if counts else ()

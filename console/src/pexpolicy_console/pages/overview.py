@@ -236,9 +236,9 @@ async def overview(request: web.Request) -> web.StreamResponse:
     if status is not None:
         hides = hides_names(request)
         notices = attention(status, numbers.get("figures", ()), hides_names=hides)
-        if odd := console.server.odd_servers:
+        if odd := ", ".join(console.server.odd_servers):
             text = "silent, or refused the change that others have"
-            notices.append(Notice(f"{', '.join(odd)}:", text, "/servers", "Servers"))
+            notices.append(Notice(f"{odd}:", text, "/servers", "Servers"))
     drawn = partial(
         chart, span, moments, columns, numbers.get("marks", ()), numbers.get("unknown", ())
     )
