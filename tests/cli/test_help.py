@@ -75,7 +75,7 @@ def reached(names: list[str]) -> bool:
 
 COMPLETED = {
     "pexpolicy st": "status",
-    "pexpolicy audit ": "grep purge ship tail verify",
+    "pexpolicy audit ": "grep purge ship show tail verify",
     "pexpolicy check --str": "--strict",
     "pexpolicy completion ": "bash zsh fish",
     "pexpolicy unknown st": "status",

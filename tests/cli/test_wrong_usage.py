@@ -46,7 +46,11 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["-c", "config.toml", "check"], 2, "--help; options follow their command\n"),
     (["audit", "--file", "a", "grep"], 2, "there are --help; options follow their command\n"),
     (["console", "--user", "a"], 2, "--login, --with-parent, --help\n"),
-    (["audit", "find"], 2, "No such command 'find'; there are grep, purge, ship, tail, verify\n"),
+    (
+        ["audit", "find"],
+        2,
+        "No such command 'find'; there are grep, purge, ship, show, tail, verify\n",
+    ),
     (["audit", "tail", "50"], 2, "--file, --from-database, --follow, --lines, --help\n"),
     (["explain", "Meeting", "Room"], 2, "it takes REQUEST: put what has blanks in quotes\n"),
     (["version"], 2, "No such command 'version'; write --version\n"),
