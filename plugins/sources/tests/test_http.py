@@ -179,7 +179,7 @@ async def test_many_calls_share_one_token(service: Service, login: dict[str, str
 async def test_a_lost_request_for_a_token_is_given_up(
     service: Service, login: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "LIMIT_S", 0.3)
+    monkeypatch.setattr(http, "LIMIT_S", 1.0)
     service.is_silent = True
     async with source(service, **login) as made:
         with pytest.raises(SourceUnavailableError, match="the token server failed: no whole reply"):
