@@ -30,7 +30,7 @@ COUNTED_LINES = 100_000
 LINES_OF_CALLS = 1000
 """Lines in which all those of the calls at the edge of a page are looked for."""
 MAX_TERMS = 2000
-"""Words that a part of one may stand for."""
+"""Words that a part of one may stand for, the shortest of all: names have one of each part."""
 ID_MS = 60_000
 """Between the start of a call, which is in its identifier, and its line, at most."""
 _FIND = """
@@ -384,7 +384,7 @@ def terms_with(base: sqlite3.Connection, kind: str, text: str) -> list[str]:
     # The words of a kind stand between it with a colon and with the sign after that.
     rows = base.execute(
         "SELECT word FROM term WHERE word >= ? AND word < ? "
-        "AND instr(coalesce(folded, word), ?) LIMIT ?",
+        "AND instr(coalesce(folded, word), ?) ORDER BY length(word) LIMIT ?",
         (f"{kind}:", f"{kind};", wanted, MAX_TERMS),
     )
     return [found for (found,) in rows]
