@@ -126,9 +126,9 @@ async def flooded(folder: Path, events: int, rounds: int, rate: int, seconds: in
     finding.notes.append(f"{per_second:,.0f} events a second of processor, {dispatched:,} in all")
     finding.expect(dispatched >= events, f"{dispatched} events were dispatched")
     ratio, more = median(a / b for a, b in pairs), median(a - b for a, b in pairs)
-    if more > MAX_MORE_MS:
-        finding.expect_within(ratio, MAX_RATIO, "p99 with events, in that without,")
-    finding.expect_within(MIN_EVENTS, per_second, "5,000 events")
+    is_slower = ratio > MAX_RATIO and more > MAX_MORE_MS
+    finding.expect(not (is_slower and finding.is_timed), f"p99 {ratio:.2f} times that without")
+    finding.expect(per_second >= MIN_EVENTS or not finding.is_timed, "events are slow")
     return finding
 
 
