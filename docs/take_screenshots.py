@@ -26,10 +26,14 @@ PICTURES = paths.ROOT / "docs/pictures"
 THEMES = ("light", "dark")
 NARROW, USUAL, WIDE = 360, 1440, 2560
 WIDE_PAGES = ("overview", "decisions", "decision", "rules")
-KEPT = {"decisions": "console-decisions.png", "decision": "console-decision.png"}
+KEPT = {
+    "overview": "console-overview.png",
+    "decisions": "console-decisions.png",
+    "decision": "console-decision.png",
+}
 """Pages of the documentation."""
-KEPT_SIZE = {"width": 1240, "height": 780}
-COLOURS = 160
+KEPT_SIZE = {"width": 1280, "height": 800}
+COLOURS = 256
 MINUTES = 60
 CALLS_A_MINUTE = 9
 ROOMS = ("engineering", "board", "town-hall", "helpdesk", "nobody", "room7@bookings")
