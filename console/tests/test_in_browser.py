@@ -347,7 +347,7 @@ def test_rows_wait_while_one_is_pointed_at(setup: Setup) -> None:
     first = page.locator("#decisions tbody tr").first
     first.hover()
     before = first.inner_text()
-    setup.company.call("service_configuration", local_alias="held@example.com")
+    setup.company.call("service_configuration", local_alias="held@example.com", request_id="held")
     button = page.get_by_role("button", name="newer call")
     button.wait_for()
     assert first.inner_text() == before
