@@ -220,7 +220,8 @@ def test_streams_of_one_user_are_limited_and_end_with_the_session(
         replies = [stack.enter_context(stream(other)) for _ in range(17)]
         assert [reply.status for reply in replies] == [200] * 16 + [503]
         assert other.post("/logout").status == 303
-        assert b"event" not in replies[0].read()
+        server.ask("/policy/v1/service/configuration?local_alias=after-the-logout")
+        assert b"after-the-logout" not in replies[0].read()
     with stream(other) as reply:
         assert reply.status == 204
 

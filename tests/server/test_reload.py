@@ -195,7 +195,7 @@ async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
 ) -> None:
     config = Path("r\udce4ume/config.toml")
 
-    async def reload(_: str) -> ReloadResult:
+    async def reload(*_: str) -> ReloadResult:
         return ReloadResult("0", files=(str(config),), changes=("desks: \udcff",))
 
     with tempfile.TemporaryDirectory() as short:
