@@ -243,10 +243,10 @@ def test_the_page_names_what_the_last_reload_changed(setup: Setup) -> None:
     config.write_text(config.read_text().replace('name = "Town hall"', 'name = "Assembly"'))
     context = setup.context("admin")
     page = context.new_page()
+    row = page.locator("#change").get_by_role("row").filter(has_text="Assembly")
     for _ in range(300):
         page.goto("/changes")
         # The files are kept after the reload.
-        row = page.locator("#change").get_by_role("row").filter(has_text="Assembly")
         if row.count():
             break
         page.wait_for_timeout(100)

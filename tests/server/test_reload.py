@@ -170,7 +170,7 @@ def test_a_socket_that_a_killed_server_left_is_cleared_away(
         assert not list(folder.iterdir())
 
 
-async def unused(_: str) -> ReloadResult:
+async def unused(*_: str) -> ReloadResult:
     raise AssertionError
 
 
