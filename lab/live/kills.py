@@ -116,7 +116,7 @@ async def restart(servers: Sequence[PolicyServer], working: asyncio.Lock) -> Non
 
 
 async def kill(folder: Path, kills: int, seed: int, *, engine: str) -> Finding:
-    """Kill while events arrive and callers meet a limit: nobody more is let in, and then all counts
+    """Kill while events arrive and callers meet a limit: no other caller is let in, and all counts
     are the truth, and all places are free.
     """
     finding, rng = Finding(engine, f"{kills} kills"), random.Random(seed)

@@ -135,8 +135,8 @@ def test_after_a_repair_the_counts_equal_the_truth(
     for what in meanwhile:
         first = len(platform.events)
         if "join" in what:
-            # A conference that begins anew shows those again whose end was lost, until the next
-            # repair; this one is no other's.
+            # A service of its own: if a conference starts again, participants whose end was lost
+            # reappear until the next repair.
             platform.join("violet", "sip", role="chair")
         elif people:
             platform.leave(people.pop())

@@ -79,7 +79,7 @@ class Blocks(Plugin[BlocksSettings]):
     async def restrict_participant_properties(
         self, request: ParticipantPropertiesRequest, decision: Decision
     ) -> Reject | None:
-        """Reject the same of somebody who is about to join."""
+        """Reject a blocked participant who is about to join."""
         return self._refusal(decision, request.local_alias, request.remote_alias)
 
     def _refusal(

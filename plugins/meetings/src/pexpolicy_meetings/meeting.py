@@ -22,7 +22,7 @@ DAY_S = 86_400.0
 MAX_YEARS = 10
 """From now to a meeting, into the future or the past."""
 RECONNECT_S = 120.0
-"""Seconds after somebody with an invitation came or left in which it admits, though it is used."""
+"""Seconds for which a used invitation admits after its participant joined or left."""
 MAX_FAULTS = 50
 """Faults of one request, after which the rest is not looked at."""
 MAX_NAME = 50
@@ -123,7 +123,7 @@ class Invitation(InvitationBody, frozen=True, kw_only=True):
     used: int = 0
     """How many people were in the meeting by it, as events say."""
     spent_at: float | None = None
-    """When somebody last came or left by it."""
+    """When a participant last joined or left with it."""
     people: tuple[str, ...] = ()
     """The last of them, by the ids that Infinity gave their calls."""
 

@@ -46,7 +46,7 @@ V = TypeVar("V")
 MAX_PEOPLE = 16
 """People of one invitation who are remembered."""
 PRESENT = ("conference", "lecture")
-"""Service types of somebody who is in a meeting."""
+"""Service types of a participant who is in a meeting."""
 ROLES = {"host": "chair", "guest": "guest"}
 
 
@@ -322,7 +322,7 @@ def _key(meeting: Meeting) -> str:
 
 
 def _used(invitation: Invitation, person: str, at: float, *, is_end: bool) -> Invitation:
-    """Return an invitation after somebody came or left by it; a reconnect is no further use."""
+    """Return an invitation after a participant joined or left with it; no reconnect counts."""
     last = invitation.spent_at
     is_known = person in invitation.people
     if is_known != is_end or (is_end and last is not None and at <= last):
