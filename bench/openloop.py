@@ -57,7 +57,7 @@ class _Client(asyncio.Protocol):
 
 
 def _requests(calls: Path) -> list[bytes]:
-    authorization, *targets = calls.read_text().splitlines()
+    authorization, _connection, *targets = calls.read_text().splitlines()
     head = f" HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {authorization}\r\n\r\n"
     return [f"GET {target}{head}".encode() for target in targets]
 
