@@ -41,6 +41,8 @@ class Rooms(Plugin[Settings]):
     """Leads aliases to services that were checked and rendered when the policy was built."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        # The table holds the rooms; 100,000 written ones would take 50 MB more.
+        self.settings = settings.model_copy(update={"rooms": {}})
         self._default = settings.default_room
         self._rejects = settings.outside == "reject"
         self._extras = settings.extras
