@@ -94,7 +94,7 @@ async def flooded(folder: Path, events: int, rounds: int, rate: int, seconds: in
     finding = Finding(f"{rate} calls a second", f"{events:,} events in {rounds} rounds")
     platform = Simulator(random.Random(9), nodes=NODES, start=time.time() - events)
     calls = folder / "calls"
-    calls.write_text("\n".join(["", str(url_of(request_of("ann@example.com", FREE)))]))
+    calls.write_text("\n".join(["", "", str(url_of(request_of("ann@example.com", FREE)))]))
     pairs = []
     with PolicyServer.running(PLUGINS.format(timeout=4.0)) as server:
 
