@@ -7,8 +7,8 @@ import gc
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -52,7 +52,12 @@ class Generation:
     audit: AuditLog
     in_flight: int = 0
     """Calls that are not answered yet."""
+    _serving: AsyncExitStack = field(default_factory=AsyncExitStack)
     _drained: asyncio.Event | None = None
+
+    async def open(self) -> None:
+        """Enter the lifespans of the plugins; raise ``ConfigError`` if one fails."""
+        await self._serving.enter_async_context(self.policy.serving(in_server=True))
 
     def end_call(self) -> None:
         """Count a call as answered."""
@@ -60,11 +65,17 @@ class Generation:
         if self._drained is not None and not self.in_flight:
             self._drained.set()
 
-    async def drained(self) -> None:
-        """Wait for the last call. No call may start any more: another generation is active."""
+    async def close(self) -> None:
+        """Wait for the last call in flight, and leave the lifespans of the plugins.
+
+        No call may start any more: another generation is active.
+        """
         if self.in_flight:
             self._drained = asyncio.Event()
-            await self._drained.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GENERATION_DRAIN_TIMEOUT_S):
+                    await self._drained.wait()
+        await self._serving.aclose()
 
 
 def generation_of(
@@ -77,53 +88,6 @@ def generation_of(
     settings = policy.settings
     access = (previous or AccessControl()).for_settings(settings)
     return Generation(policy, access, audit.with_redaction(redaction_of(settings)))
-
-
-class GenerationRunner:
-    """Runs one generation in a task of its own.
-
-    Task groups and cancel scopes of plugins must be closed by the task that opened them.
-    """
-
-    def __init__(self, generation: Generation) -> None:
-        self.generation = generation
-        self._closing = asyncio.Event()
-        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        """Enter the lifespans of the plugins; raise ``ConfigError`` if one fails."""
-        task = start_background(self._run(), self._tasks)
-        try:
-            await self._opened
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-
-    async def _run(self) -> None:
-        try:
-            async with self.generation.policy.serving(in_server=True):
-                if not self._opened.done():
-                    self._opened.set_result(None)
-                await self._closing.wait()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(GENERATION_DRAIN_TIMEOUT_S):
-                        await self.generation.drained()
-        except BaseException as error:
-            if self._opened.done():
-                raise
-            self._opened.set_exception(error)
-
-    async def close(self) -> None:
-        """Wait for the last call in flight and leave the lifespans of the plugins.
-
-        One that is still opening is cancelled.
-        """
-        self._closing.set()
-        for task in tuple(self._tasks):
-            if not self._opened.done():
-                task.cancel()
-            await asyncio.wait((task,))
 
 
 async def run_in_build_thread(build: Callable[[], T]) -> T:
@@ -152,7 +116,7 @@ class Reloader:
 
     def __init__(
         self,
-        first: GenerationRunner,
+        first: Generation,
         build: Build,
         activate: Callable[[Generation], None],
         state: ReloadState | None = None,
@@ -160,27 +124,23 @@ class Reloader:
         self.state = state or ReloadState()
         self._build = build
         self._activate = activate
-        self._current = first
-        self._draining: set[GenerationRunner] = set()
+        self.active = first
+        """The active generation."""
+        self._draining: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._keeping = asyncio.Lock()
         """The latest is kept last."""
-        self._started_with = first.generation.policy.settings
+        self._started_with = first.policy.settings
         self._changes: list[str] = []
         """What changed with the configuration that was built last."""
         self._kept: last_good.Activation | None = None
         """The earlier configuration that it is."""
         self._warnings: list[str] = []
         """Those of it that the one before did not have."""
-        if (fallback := first.generation.policy.fallback) is not None:
+        if (fallback := first.policy.fallback) is not None:
             self.state.started_from = str(fallback)
             error = fallback.error
             self._refused(tuple(map(str, grouped(error.problems, error.path))), "")
-
-    @property
-    def active(self) -> Generation:
-        """The active generation."""
-        return self._current.generation
 
     async def reload(self, author: str = "", kept: str = "") -> ReloadResult:
         """Activate the configuration of the present file, or the ``kept`` one with this policy
@@ -192,15 +152,15 @@ class Reloader:
             return self.refuse(error, author)
         return self.commit(prepared, author)
 
-    async def prepare(self, content: bytes | None = None, kept: str = "") -> GenerationRunner:
+    async def prepare(self, content: bytes | None = None, kept: str = "") -> Generation:
         """Build and open the generation of a configuration; raise ``ConfigError``."""
         active = self.active
         policy: Policy | None = None
         try:
             policy = await run_in_build_thread(lambda: self._build_next(content, kept))
             policy.take_over(active.policy)
-            runner = GenerationRunner(generation_of(policy, active.audit, active.access))
-            await runner.open()
+            generation = generation_of(policy, active.audit, active.access)
+            await generation.open()
         except ConfigError as error:
             if policy is not None:
                 error.files = policy.files
@@ -210,7 +170,7 @@ class Reloader:
                 policy.close()
             problem = Problem((), describe_error(error).summary)
             raise ConfigError(active.policy.settings.path, [problem]) from None
-        return runner
+        return generation
 
     def _build_next(self, content: bytes | None, name: str) -> Policy:
         old = self.active.policy
@@ -231,14 +191,14 @@ class Reloader:
             self._warnings += [f"{name} is another secret now than then" for name in others]
         return policy
 
-    def commit(self, prepared: GenerationRunner, author: str = "") -> ReloadResult:
+    def commit(self, prepared: Generation, author: str = "") -> ReloadResult:
         """Activate a prepared generation; the previous one is closed after its last call."""
-        previous, self._current = self._current, prepared
+        previous, self.active = self.active, prepared
         gc.freeze()
-        self._activate(prepared.generation)
+        self._activate(prepared)
         self._draining.add(previous)
         _ = start_background(self._drain(previous), self._closing)
-        policy, state = prepared.generation.policy, self.state
+        policy, state = prepared.policy, self.state
         state.last_successful, state.last_success, state.problems = True, time.time(), ()
         state.restart_required = awaiting_restart(self._started_with, policy.settings)
         state.changes, state.started_from, back_to = tuple(self._changes), "", ""
@@ -248,7 +208,7 @@ class Reloader:
                 f"decides by the files of {self._kept.moment} ({back_to}), as {by} went back to "
                 "them, until a file changes, a reload or a restart"
             )
-        before = previous.generation.policy.policy_hash
+        before = previous.policy.policy_hash
         self._record(before, author, changes=state.changes, back_to=back_to)
         self.keep(author, state.changes)
         notes = [f"{key}: the change needs a restart" for key in state.restart_required]
@@ -260,9 +220,9 @@ class Reloader:
             notes=(*notes, *self._warnings),
         )
 
-    async def _drain(self, runner: GenerationRunner) -> None:
-        await runner.close()
-        self._draining.discard(runner)
+    async def _drain(self, generation: Generation) -> None:
+        await generation.close()
+        self._draining.discard(generation)
         gc.unfreeze()
         gc.collect()
         gc.freeze()
@@ -292,7 +252,7 @@ class Reloader:
                     text = "the configuration is not kept for a start with broken files"
                     policy.context.log.warning(text, error=self.state.not_kept)
 
-    async def abandon(self, prepared: GenerationRunner, author: str = "") -> None:
+    async def abandon(self, prepared: Generation, author: str = "") -> None:
         """Close a prepared generation that another worker could not prepare."""
         self._refused(("another worker refused it",), author)
         await prepared.close()
@@ -312,13 +272,13 @@ class Reloader:
 
     async def close(self) -> None:
         """Close every generation."""
-        await self._current.close()
-        await asyncio.gather(*self._closing)
+        _ = start_background(self.active.close(), self._closing)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def leftovers(self) -> list[str]:
         """Return the names of plugins and hooks that were abandoned and have not ended."""
-        runners = (self._current, *self._draining)
-        return sorted({name for runner in runners for name in runner.generation.policy.abandoned})
+        generations = (self.active, *self._draining)
+        return sorted({name for one in generations for name in one.policy.abandoned})
 
 
 def _kept_by(policy: Policy, name: str) -> tuple[last_good.Activation, Kept]:

@@ -37,7 +37,6 @@ from pexpolicy.server.api import api_listener
 from pexpolicy.server.generations import (
     Build,
     Generation,
-    GenerationRunner,
     Reloader,
     generation_of,
 )
@@ -170,8 +169,8 @@ async def _answering(
     """Open the plugins, then the sockets; close them in reverse order."""
     settings, log = policy.settings, context.log
     async with exporter(settings.tracing) as spans:
-        first = GenerationRunner(generation_of(policy, audit))
-        access, audit_path = first.generation.access, settings.audit.path
+        first = generation_of(policy, audit)
+        access, audit_path = first.access, settings.audit.path
         if settings.credentials and audit_path is not None:
             access.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
@@ -187,7 +186,7 @@ async def _answering(
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path
         receiver = EventReceiver(lambda: app.generation.policy.shared_state)
-        app = PolicyApp(first.generation, log, base_path, telemetry, spans, receiver)
+        app = PolicyApp(first, log, base_path, telemetry, spans, receiver)
         dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
         sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
         sources.events = dispatcher.report

@@ -30,7 +30,7 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.isolation.child import UNLIMITED, Channel
 from pexpolicy.observability.snapshot import Snapshot
-from pexpolicy.server.generations import GenerationRunner, Reloader, run_in_build_thread
+from pexpolicy.server.generations import Generation, Reloader, run_in_build_thread
 from pexpolicy.server.lifecycle import ServerContext, started
 from pexpolicy.server.process import (
     READY,
@@ -280,7 +280,7 @@ class SupervisorChannel(Channel[Message]):
 
     async def execute(self, reloader: Reloader) -> None:
         """Execute the orders of a reload one by one."""
-        prepared: GenerationRunner | None = None
+        prepared: Generation | None = None
         while True:
             order = await self.reloads.get()
             if order.kind == "prepare":
@@ -289,7 +289,7 @@ class SupervisorChannel(Channel[Message]):
                 except ConfigError as error:
                     self.send(Message("refused", result=reloader.refuse(error, order.author)))
                 else:
-                    policy_hash = prepared.generation.policy.policy_hash
+                    policy_hash = prepared.policy.policy_hash
                     self.send(Message("prepared", result=ReloadResult(policy_hash)))
             elif prepared is not None:
                 if order.kind == "commit":

@@ -17,7 +17,7 @@ from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import BuildContext, Policy
-from pexpolicy.server.generations import GenerationRunner, Reloader, generation_of
+from pexpolicy.server.generations import Reloader, generation_of
 from pexpolicy.testing import decide, make_request
 from tests.support import drivers
 from tests.support.admin_client import serve_with_admin
@@ -306,20 +306,16 @@ async def test_refreshed_data_of_a_source_is_open_with_it_and_passes_to_the_next
 
 async def test_a_draining_generation_keeps_its_sources(lines: Lines, tmp_path: Path) -> None:
     pool, audit = SharedResources(), open_audit(tmp_path / "audit.jsonl")
-
-    def runner(made: Policy) -> GenerationRunner:
-        return GenerationRunner(generation_of(made, audit))
-
-    first = runner(policy({"people": people()}, pool=pool))
+    first = generation_of(policy({"people": people()}, pool=pool), audit)
     await first.open()
-    generations = Reloader(first, lambda _: second.generation.policy, lambda _: None)
-    first.generation.in_flight += 1
-    second = runner(policy({"people": people("two")}, pool=pool))
+    generations = Reloader(first, lambda _: second.policy, lambda _: None)
+    first.in_flight += 1
+    second = generation_of(policy({"people": people("two")}, pool=pool), audit)
     await second.open()
     generations.commit(second)
     await asyncio.sleep(0.05)
     assert "closed one" not in lines()
-    first.generation.end_call()
+    first.end_call()
     await until(lambda: lines()[-1] == "closed one")
     await generations.close()
     audit.close()

@@ -14,7 +14,7 @@ from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import Policy
-from pexpolicy.server.generations import Build, GenerationRunner, Reloader, generation_of
+from pexpolicy.server.generations import Build, Reloader, generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
@@ -80,13 +80,11 @@ def never(_: bytes | None) -> Policy:
 async def begun(
     life: list[str], barrier: Barrier, build: Build = never
 ) -> tuple[PolicyApp, Reloader]:
-    first = GenerationRunner(
-        generation_of(
-            fake_plugins.policy({"toy": numbered(0, life, barrier)}), open_audit(Path("/dev/null"))
-        )
+    first = generation_of(
+        fake_plugins.policy({"toy": numbered(0, life, barrier)}), open_audit(Path("/dev/null"))
     )
     await first.open()
-    service = PolicyApp(first.generation, Log())
+    service = PolicyApp(first, Log())
     return service, Reloader(first, build, service.activate)
 
 
@@ -118,7 +116,7 @@ def test_each_call_keeps_its_configuration_and_each_generation_closes_after_its_
             elif event == "swap":
                 number += 1
                 policy = fake_plugins.policy({"toy": numbered(number, life, barrier)})
-                successor = GenerationRunner(generation_of(policy, open_audit(Path("/dev/null"))))
+                successor = generation_of(policy, open_audit(Path("/dev/null")))
                 await successor.open()
                 generations.commit(successor)
             else:
@@ -165,10 +163,10 @@ async def test_a_reload_says_what_changed_in_the_plugins() -> None:
         document = {"plugins": {"rooms": {"settings": {"rooms": tables}}}}
         return build_policy(from_document(document, Path("config.toml")))
 
-    runner = GenerationRunner(generation_of(rooms("a", "b"), open_audit(Path("/dev/null"))))
-    await runner.open()
-    service = PolicyApp(runner.generation, Log())
-    reloader = Reloader(runner, lambda _: rooms("b", "c"), service.activate)
+    first = generation_of(rooms("a", "b"), open_audit(Path("/dev/null")))
+    await first.open()
+    service = PolicyApp(first, Log())
+    reloader = Reloader(first, lambda _: rooms("b", "c"), service.activate)
     assert (await reloader.reload()).changes == (
         "configuration: changed plugins.rooms.settings.rooms",
         "rooms: added c",
