@@ -7,8 +7,7 @@ A request with the same headers as an earlier one on its connection is admitted 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from hmac import compare_digest
 from http import HTTPStatus
@@ -45,11 +44,10 @@ class AccessControl:
     shares what this one has learned.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._networks, self._proxies = Networks(), TrustedProxies()
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        self._networks, self._proxies = Networks(networks), TrustedProxies()
         self._environments = Environments({})
         self._credentials: Credentials | None = None
-        self._clock = clock
         self._pool = VerificationPool()
         self._throttle = LoginThrottle()
         self.remember = self._pool.remember
@@ -60,7 +58,7 @@ class AccessControl:
         """Return the access control of another configuration, with the state of this one."""
         made, platforms = self._with(settings, settings.credentials), settings.event_credentials
         # Guesses of the password of a sink must not slow down calls, so it shares nothing.
-        events = self.events or AccessControl(self._clock)
+        events = self.events or AccessControl()
         made.events = events._with(settings, [*platforms.values()]) if platforms else None  # noqa: SLF001
         return made
 
@@ -86,12 +84,12 @@ class AccessControl:
 
     def cached(self, request: web.BaseRequest) -> AuthenticatedRequest | None:
         """Return what was admitted before on the connection of a request with the same headers."""
-        connection = _connection(request)
+        connection = connection_of(request)
         cached, credentials = connection.admission, self._credentials
         if (
             cached is not None
             and cached.access is self
-            and (connection.not_after is None or not connection.has_expired(self._clock()))
+            and (connection.not_after is None or not connection.has_expired())
             and (
                 credentials is None or compare_digest(_authorization(request), cached.authorization)
             )
@@ -105,10 +103,10 @@ class AccessControl:
 
         Wrong credentials are refused after a delay that grows with their number.
         """
-        connection = _connection(request)
+        connection = connection_of(request)
         client, forwarded = self._client(request)
         peer = client or connection.peer
-        if connection.has_expired(self._clock()):
+        if connection.has_expired():
             reason = CERTIFICATE_REVOKED if connection.is_revoked else CERTIFICATE_EXPIRED
             return Refusal(reason, HTTPStatus.FORBIDDEN, peer, closes=True)
         if self._networks and (client is None or not self._networks.holds(client)):
@@ -136,11 +134,11 @@ class AccessControl:
 
     def peer(self, request: web.BaseRequest) -> str:
         """Return the client of a request, for the audit."""
-        return self._client(request)[0] or _connection(request).peer
+        return self._client(request)[0] or connection_of(request).peer
 
     def _client(self, request: web.BaseRequest) -> tuple[str | None, str | None]:
         """Return the client of a request, and the header of a trusted proxy that names it."""
-        peer = _connection(request).peer
+        peer = connection_of(request).peer
         if not self._proxies.holds(peer):
             return peer, None
         return self._proxies.client(peer, request), self._proxies.header(request)
@@ -153,7 +151,7 @@ class AccessControl:
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
         if credentials.is_verified(pair):
             return None
-        connection, now = _connection(request), asyncio.get_running_loop().time()
+        connection, now = connection_of(request), asyncio.get_running_loop().time()
         connection.hold()
         try:
             if await credentials.verify(pair, peer):
@@ -175,7 +173,8 @@ class AccessControl:
             self.events.close()
 
 
-def _connection(request: web.BaseRequest) -> Connection:
+def connection_of(request: web.BaseRequest) -> Connection:
+    """Return the connection on which a request has arrived."""
     connection: Connection = request.protocol.connection  # type: ignore[attr-defined]
     return connection
 

@@ -8,6 +8,7 @@ credentials are being verified, is never evicted.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,9 @@ class ConnectionLimits:
     """Those of one address; it does not apply to trusted proxies."""
     header_bytes: int = 1 << 16
     """Size of a request: the request line and all headers together."""
+    body_bytes: int = 0
+    """Size of a body, for the paths that begin with ``body_prefix``."""
+    body_prefix: bytes = b"/"
     request_seconds: float = 10.0
     """Time for a request to arrive, for a TLS handshake, and for the client to read a reply."""
     idle_seconds: float = 3600.0
@@ -125,9 +129,9 @@ class Connection:
         # They refer to the protocol, which refers to this.
         self.close = self.expire = _nothing
 
-    def has_expired(self, now: float) -> bool:
-        """Return whether the certificate of the client has expired, at seconds since the epoch."""
-        return self.not_after is not None and self.not_after < now
+    def has_expired(self) -> bool:
+        """Return whether the certificate of the client has expired."""
+        return self.not_after is not None and self.not_after < time.time()
 
 
 class Connections:

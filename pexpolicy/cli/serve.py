@@ -33,11 +33,10 @@ from pexpolicy.errors import describe_network_error
 from pexpolicy.fleet.bundle_source import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.admin import bind as bind_admin
-from pexpolicy.server.api import bind as bind_api
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.lifecycle import serve as run_server
+from pexpolicy.server.other_listeners import bind as bind_others
 from pexpolicy.server.process import install_startup_signals, run
 
 
@@ -106,7 +105,7 @@ def serve(
     preflight = partial(
         preflight_problems, host=address, running_admin=policy.settings.admin, ports=ports
     )
-    admin, api = bind_admin(policy.settings, log, admin_port), bind_api(policy.settings, log)
+    admin, api = bind_others(policy.settings, log, admin_port)
     context = ServerContext(
         config,
         lambda content: policy_from(config, preflight, options, content=content),

@@ -42,6 +42,7 @@ class PluginRoutes:
     def __init__(self, plugin: str, *, is_api: bool = False) -> None:
         self.plugin = plugin
         self.app = web.Application()
+        self._runner = web.AppRunner(self.app)
         self._root = "" if is_api else f"{PREFIX}{quote(plugin, safe='')}"
         self._begin = API_PREFIX if is_api else "/"
 
@@ -61,6 +62,13 @@ class PluginRoutes:
         except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
             text = str(error) or type(error).__name__
             raise ValueError("it is there twice" if "never be executed" in text else text) from None
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Have the handler of a route answer; raise what it raises, and ``HTTPException``."""
+        if self._runner.server is None:
+            await self._runner.setup()
+        assert self._runner.server is not None
+        return await self._runner.server.request_handler(request)
 
 
 def collect(

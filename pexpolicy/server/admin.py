@@ -10,43 +10,37 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 import orjson
 from aiohttp import hdrs, web
 
-from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access.access_control import connection_of
 from pexpolicy.access.connections import ConnectionLimits
-from pexpolicy.access.credentials import LoginThrottle
-from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN
-from pexpolicy.config.settings import Settings
+from pexpolicy.access.refusals import FOREIGN_HOST
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.errors import Log
 from pexpolicy.fleet.members import Member, ask_all, document_of
 from pexpolicy.fleet.policy_hash import own_token
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
 from pexpolicy.observability.status import PluginStatuses, document
 from pexpolicy.plugins.binding import PREFIX
-from pexpolicy.server import other_listeners
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.bounded_handler import BodyLimit
 from pexpolicy.server.http.protocol import (
     READABLE,
     TEXT,
-    PolicyProtocol,
     PrerenderedResponse,
     health,
     not_allowed,
 )
-from pexpolicy.server.other_listeners import MAX_BODY, PluginCaller
+from pexpolicy.server.other_listeners import MAX_BODY, RoutesApp
 from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.tasks import run_in_thread
 from pexpolicy.text import printable, readable
 
 FLEET_KEPT_S = 2.0
-LIMITS = ConnectionLimits(total=64, per_peer=64)
+LIMITS = ConnectionLimits(total=64, per_peer=64, body_bytes=MAX_BODY, body_prefix=PREFIX.encode())
 """Limits of this listener, which nodes never call."""
 ACTIVATE = "/activate/"
 """What the policy hash of a kept configuration follows."""
@@ -60,15 +54,13 @@ FOREIGN_HOST_TEXT = (
 )
 
 
-class AdminApp:
+class AdminApp(RoutesApp):
     """The aiohttp request handler of the admin listener."""
 
     def __init__(self, app: PolicyApp) -> None:
-        self._app = app
-        self._throttle = LoginThrottle()
+        super().__init__(app, "routes")
         self._reports = PluginStatuses()
         self._fleet: tuple[float, asyncio.Task[list[Member]]] | None = None
-        self._plugins = PluginCaller(app, "routes")
         self._pages = {
             "/livez": self._health,
             "/readyz": self._health,
@@ -102,8 +94,7 @@ class AdminApp:
     async def _refused(self, request: web.Request) -> PrerenderedResponse | None:
         """Return the response to an unauthorized request; delay each wrong token longer."""
         settings = self._app.generation.policy.settings
-        peer = cast("PolicyProtocol", request.protocol).connection.peer
-        note, path = self._app.refusals.note, request.rel_url.raw_path
+        path = request.rel_url.raw_path
         token = None if settings.admin_token is None else settings.admin_token.get_secret_value()
         if token is None and path.startswith(ACTIONS):
             # Other users of this machine may not.
@@ -113,18 +104,16 @@ class AdminApp:
             # A page of another site could send a form to a plugin; browsers add Origin to that.
             if is_own_host(host, settings.admin.host) and hdrs.ORIGIN not in request.headers:
                 return None
-            note(FOREIGN_HOST, HTTPStatus.MISDIRECTED_REQUEST, peer, path=path)
-            return PrerenderedResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, FOREIGN_HOST_TEXT)
+            status, peer = HTTPStatus.MISDIRECTED_REQUEST, connection_of(request).peer
+            self._app.refusals.note(FOREIGN_HOST, status, peer, path=path)
+            return PrerenderedResponse(status, TEXT, FOREIGN_HOST_TEXT)
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         scheme, _, sent = authorization.partition(" ")
         credentials = sent.strip().encode("utf-8", "surrogateescape")
         is_right = hmac.compare_digest(credentials, token.encode())
         if token and is_right and scheme.lower() == "bearer":  # RFC 6750
             return None
-        note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
-        if authorization:
-            now = asyncio.get_running_loop().time()
-            await self._throttle.delay(self._throttle.record_failure(peer, now))
+        await self._note_wrong_token(request)
         return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
@@ -190,15 +179,14 @@ class AdminApp:
         routes = generation.policy.routes.get(name)
         if routes is None:
             return PrerenderedResponse(404, TEXT, b"no active plugin of this name has routes\n")
-        return await self._plugins.ask(request, generation, routes)
+        return await self._ask(request, generation, routes)
 
     def close(self) -> None:
-        """Release delayed replies, and log the failures that were left out."""
-        self._throttle.cancel()
+        """Stop asking other servers and plugins."""
+        super().close()
         self._reports.close()
         if self._fleet is not None:
             self._fleet[1].cancel()
-        self._plugins.close()
 
 
 def _json(content: dict[str, Any], status: int = 200) -> PrerenderedResponse:
@@ -220,32 +208,11 @@ def is_own_host(header: str | None, configured: str) -> bool:
     return False
 
 
-class _AdminProtocol(PolicyProtocol):
-    __slots__ = ()
-
-    bodies = BodyLimit(PREFIX, MAX_BODY)
-
-
-def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket | None:
-    """Return the socket of ``[admin]``; ``None`` if it is disabled or cannot be bound.
-
-    ``port`` overrides the configured one.
-    """
-    admin = settings.admin
-    if not admin.enabled:
-        return None
-    number = admin.port if port is None else port
-    lost = "no status and no metrics"
-    return other_listeners.bind("admin listener", admin.host, number, log, lost)
-
-
 @asynccontextmanager
 async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIterator[None]:
     """Sample the gauges, and answer operators on a socket if there is one."""
     settings = app.generation.policy.settings
-    if not settings.admin.tls:
-        settings = settings.model_copy(update={"tls": None})
-    options: dict[str, Any] = {"access": AccessControl(), "limits": LIMITS, "kind": _AdminProtocol}
+    tls = settings.tls if settings.admin.tls else None
     with app.telemetry:
-        async with other_listeners.opened(app, bound, AdminApp(app), settings, **options):
+        async with AdminApp(app).serving(bound, tls, LIMITS):
             yield

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access.access_control import AccessControl, connection_of
 from pexpolicy.access.connections import ConnectionLimits
+from pexpolicy.access.credentials import LoginThrottle
+from pexpolicy.access.refusals import WRONG_TOKEN
 from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error, describe_network_error
 from pexpolicy.models.context import CHANGES, HOOK_CONTEXT, Changes
@@ -34,102 +38,122 @@ DRAIN_TIMEOUT_S = 1.0
 """Seconds to answer the requests in flight on shutdown."""
 
 
-def bind(name: str, host: str, port: int, log: Log, lost: str) -> socket.socket | None:
-    """Return the socket of a listener.
+def bind(
+    settings: Settings, log: Log, admin_port: int | None = None
+) -> tuple[socket.socket | None, socket.socket | None]:
+    """Return the sockets of the admin listener and of ``[api]``, where there is one.
 
-    If the port is in use, the server logs a warning with what is ``lost``, and runs without.
-    Workers share the socket, so it is bound before they are forked.
+    If a port is in use, the server logs a warning with what is lost, and runs without. Workers
+    share the sockets, so they are bound before they are forked. ``admin_port`` overrides the
+    configured one.
     """
-    try:
-        return listener.bind(host, port)
-    except OSError as error:
-        problem = describe_network_error(error)
-        text = f"{name}: cannot listen on {host}:{port}: {problem}"
-        log.warning(text, consequence=f"{lost}; calls are answered")
-        return None
 
-
-@asynccontextmanager
-async def opened(
-    app: PolicyApp,
-    bound: socket.socket | None,
-    answer: Any,
-    settings: Settings,
-    *,
-    access: AccessControl,
-    limits: ConnectionLimits,
-    kind: type[PolicyProtocol],
-) -> AsyncIterator[None]:
-    """Answer requests on a socket if there is one, with the certificate of ``settings`` if any.
-
-    ``answer`` is called with each request, and closed at the end.
-    """
-    if bound is None:
-        yield
-        return
-    # A request that an application of a plugin can route.
-    loop = asyncio.get_running_loop()
-    request = partial(web.Request, loop=loop, client_max_size=MAX_BODY)
-    # Clients have a token, and no certificate of a node.
-    tls = settings.tls and settings.tls.model_copy(update={"client_ca": None, "client_crl": None})
-    answering = listener.Listener(
-        app,
-        bound,
-        server=web.Server(answer, request_factory=request),
-        access=access,
-        limits=limits,
-        shared=True,
-        settings=settings.model_copy(update={"tls": tls}),
-        kind=kind,
-    )
-    async with answering.open(DRAIN_TIMEOUT_S):
+    def bound(name: str, host: str, port: int, lost: str) -> socket.socket | None:
         try:
-            yield
-        finally:
-            answer.close()
+            return listener.bind(host, port)
+        except OSError as error:
+            text = f"{name}: cannot listen on {host}:{port}: {describe_network_error(error)}"
+            log.warning(text, consequence=f"{lost}; calls are answered")
+            return None
+
+    admin, api = settings.admin, settings.api
+    port = admin.port if admin_port is None else admin_port
+    lost = "no status and no metrics"
+    return (
+        bound("admin listener", admin.host, port, lost) if admin.enabled else None,
+        bound("[api]", api.host, api.port, "other programs get no answer") if api else None,
+    )
 
 
-class PluginCaller:
-    """Has requests answered by plugins of the active generation, which stays open meanwhile."""
+class RoutesApp:
+    """The request handler of a listener with routes of plugins, which ``hook`` gives.
+
+    Plugins of the active generation answer, which stays open meanwhile.
+    """
 
     def __init__(self, app: PolicyApp, hook: str) -> None:
         self._app = app
         self._hook = hook
+        self._throttle = LoginThrottle()
         self._failure_log = PluginFailureLog(app.log, hook)
-        self.close = self._failure_log.close
-        """Log the failures that were left out."""
 
-    async def ask(
+    @asynccontextmanager
+    async def serving(
         self,
-        request: web.Request,
-        generation: Generation,
-        routes: PluginRoutes,
-        withheld: int | None = None,
-    ) -> web.StreamResponse:
-        """Return the response of a plugin, which was sent, or what is sent instead.
+        bound: socket.socket | None,
+        tls: TlsTable | None,
+        limits: ConnectionLimits,
+        networks: Iterable[str] = (),
+        kind: type[PolicyProtocol] = PolicyProtocol,
+    ) -> AsyncIterator[None]:
+        """Answer requests on a socket if there is one."""
+        if bound is None:
+            yield
+            return
+        # A request that an application of a plugin can route.
+        loop = asyncio.get_running_loop()
+        factory = partial(web.Request, loop=loop, client_max_size=MAX_BODY)
+        # Clients have a token, and no certificate of a node.
+        tls = tls and tls.model_copy(update={"client_ca": None, "client_crl": None})
+        settings = self._app.generation.policy.settings
+        answering = listener.Listener(
+            self._app,
+            bound,
+            server=web.Server(cast("Any", self), request_factory=factory),
+            access=AccessControl(networks),
+            limits=limits,
+            shared=True,
+            settings=settings.model_copy(update={"tls": tls}),
+            kind=kind,
+        )
+        async with answering.open(DRAIN_TIMEOUT_S):
+            try:
+                yield
+            finally:
+                self.close()
 
-        A response with the status ``withheld`` was not sent.
+    def close(self) -> None:
+        """Release delayed replies, and log the failures that were left out."""
+        self._throttle.cancel()
+        self._failure_log.close()
+
+    async def _note_wrong_token(self, request: web.Request) -> int:
+        """Delay the reply to a wrong token, each time longer; none is no guess.
+
+        Return the number of wrong ones of the client.
         """
-        name, now = routes.plugin, asyncio.get_running_loop().time
-        protocol = cast("PolicyProtocol", request.protocol)
+        peer, now = connection_of(request).peer, asyncio.get_running_loop().time()
+        self._app.refusals.note(WRONG_TOKEN, 401, peer, path=request.rel_url.raw_path)
+        if request.headers.get(hdrs.AUTHORIZATION):
+            await self._throttle.delay(self._throttle.record_failure(peer, now))
+        return self._throttle.failures(peer, now)
+
+    async def _ask(
+        self, request: web.Request, generation: Generation, routes: PluginRoutes
+    ) -> web.StreamResponse:
+        """Return the response of a plugin, or the one instead. It was sent, except for a 401."""
+        name, protocol = routes.plugin, cast("PolicyProtocol", request.protocol)
         protocol.flush()
-        work = _RouteCall(request, routes.app, generation, (name, self._hook), withheld)
+        call = _RouteCall(request, routes, generation, self._hook)
         generation.in_flight += 1
         try:
-            in_time = await generation.policy.run(work, TIMEOUT_S)
+            in_time = await generation.policy.run(call, TIMEOUT_S)
         finally:
             generation.end_call()
-        if work.response is not None:
-            return work.response
+        if call.response is not None:
+            return call.response
         if request.writer.output_size > 0:
             # Half of its own response has been sent.
             protocol.connection.close()
+        now, status, text = asyncio.get_running_loop().time(), 500, "failed: see the log"
         if not in_time:
-            self._failure_log.step(name, TIMED_OUT, f"no answer within {TIMEOUT_S:.3g} s", now())
-            return _failure(504, f"{name} did not answer in time")
-        if work.error is not None and request.transport is not None:
-            self._failure_log.failed("plugin failed", name, describe_error(work.error), now())
-        return _failure(500, f"{name} failed: see the log")
+            status, text = 504, "did not answer in time"
+            self._failure_log.step(name, TIMED_OUT, f"no answer within {TIMEOUT_S:.3g} s", now)
+        elif call.error is not None and request.transport is not None:
+            self._failure_log.failed("plugin failed", name, describe_error(call.error), now)
+        response = PrerenderedResponse(status, TEXT, f"{name} {text}\n".encode())
+        response.force_close()  # a late handler may still write
+        return response
 
 
 @dataclass(eq=False)
@@ -137,15 +161,14 @@ class _RouteCall:
     """The work of one request: the handler of the plugin, and the writing of its response."""
 
     request: web.Request
-    app: web.Application
+    routes: PluginRoutes
     generation: Generation
-    names: tuple[str, str]
-    withheld: int | None
+    hook: str
     response: web.StreamResponse | None = None
     error: BaseException | None = None
 
     async def run(self) -> None:
-        HOOK_CONTEXT.set((self.names, None))
+        HOOK_CONTEXT.set(((self.routes.plugin, self.hook), None))
         try:
             self.response = await self._respond()
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
@@ -155,36 +178,29 @@ class _RouteCall:
         request, changes = self.request, Changes()
         CHANGES.set(changes)
         try:
-            response = await self.app._handle(request)  # noqa: SLF001 - it has no public way
+            response = await self.routes.answer(request)
         except web.HTTPException as raised:
             response = raised
         if not isinstance(response, web.StreamResponse):
             raise TypeError(f"the handler returned {type(response).__name__}, not a response")
-        for facts in changes:
-            await self._record(facts)
+        await self._record(changes)
         if not response.prepared:
             if request.writer.output_size > 0:
                 raise TypeError("the handler returned another response than the one it has sent")
-            if response.status == self.withheld:
-                return response
             response.headers.setdefault(hdrs.SERVER, SERVER)
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                return response
         # Written here and not by aiohttp, where a failure would be one of the server.
         await response.prepare(request)
         await response.write_eof()
         return response
 
-    async def _record(self, facts: Mapping[str, object]) -> None:
-        """Write the line of a change before its reply; it was made, so nothing undoes it."""
-        peer = cast("PolicyProtocol", self.request.protocol).connection.peer
+    async def _record(self, changes: Changes) -> None:
+        """Write the lines of changes before the reply; they were made, so nothing undoes them."""
+        peer = connection_of(self.request).peer
         audit, policy_hash = self.generation.audit, self.generation.policy.policy_hash
-        recorded = audit.changed(self.names[0], peer, policy_hash, facts)
-        if recorded is not None:
-            await recorded
-        audit.flush()
-
-
-def _failure(status: int, text: str) -> PrerenderedResponse:
-    """Return the response of a failed request; a late handler may still write, so it closes."""
-    response = PrerenderedResponse(status, TEXT, f"{text}\n".encode())
-    response.force_close()
-    return response
+        for facts in changes:
+            recorded = audit.changed(self.routes.plugin, peer, policy_hash, facts)
+            if recorded is not None:
+                await recorded
+            audit.flush()

@@ -17,7 +17,7 @@ from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.observability.telemetry import ReadinessState, StateSources
-from pexpolicy.server.admin import bind
+from pexpolicy.server.other_listeners import bind
 from tests.observability.test_metrics import ROOM
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
@@ -198,10 +198,10 @@ def test_a_port_that_is_taken_costs_the_metrics_and_not_the_calls() -> None:
     log = Log()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert bind(fake_plugins.settings(), log, port) is None
+        assert bind(fake_plugins.settings(), log, port) == (None, None)
     (event,) = log.events
     assert f"127.0.0.1:{port}" in event["event"]
-    assert bind(fake_plugins.settings(admin={"enabled": False}), log) is None
+    assert bind(fake_plugins.settings(admin={"enabled": False}), log) == (None, None)
     assert len(log.events) == 1
 
 

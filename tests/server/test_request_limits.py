@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.access.connections import Connection, ConnectionLimits
-from pexpolicy.server.http.bounded_handler import MAX_HEADERS, BodyLimit, BoundedHandler
+from pexpolicy.server.http.bounded_handler import MAX_HEADERS, BoundedHandler
 from tests.access.test_limits import answered, connected, policy, reasons
 from tests.server.test_reply_batcher import Wire
 from tests.support import fake_plugins, wire
@@ -94,7 +94,6 @@ class Noting(BoundedHandler):
     """A connection that notes what aiohttp is given."""
 
     __slots__ = ("fed",)
-    bodies = BodyLimit("/plugins/", 64)
 
     def __init__(self, limits: ConnectionLimits) -> None:
         async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -119,7 +118,7 @@ def test_requests_are_the_same_however_they_are_cut(
         wired = b"".join(wire.request_bytes(target, "GET", KEEP) for target in targets)
         half = wire.request_bytes("/half", "GET", {"X": "y" * 9000})[:left_over]
         content = wired + half
-        handler = Noting(ConnectionLimits(header_bytes=16384))
+        handler = Noting(ConnectionLimits(header_bytes=16384, body_bytes=64))
         places = sorted({0, len(content), *(min(cut, len(content)) for cut in cuts)})
         for start, end in pairwise(places):
             handler.data_received(content[start:end])

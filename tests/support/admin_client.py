@@ -13,10 +13,11 @@ from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import StateSources, Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin import admin_listener, bind
+from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http import listener as listen
 from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.other_listeners import bind
 from tests.support import fake_plugins, wire
 
 Labels = frozenset[tuple[str, str]]
@@ -99,7 +100,7 @@ async def serve_with_admin(
     telemetry = Telemetry(sources)
     generation = generation_of(policy, audit)
     service = PolicyApp(generation, log, "", telemetry, spans)
-    bound = bind(policy.settings, log, 0)
+    bound, _ = bind(policy.settings, log, 0)
     assert bound is not None
     listener = listen.bind("127.0.0.1", 0)
     try:

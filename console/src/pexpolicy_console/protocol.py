@@ -18,11 +18,17 @@ from pexpolicy.access.connections import (
     Connections,
 )
 from pexpolicy.errors import describe_error
-from pexpolicy.server.http.bounded_handler import BodyLimit, BoundedHandler
+from pexpolicy.server.http.bounded_handler import BoundedHandler
 from pexpolicy_console.forms import MAX_BODY
 
 LIMITS = ConnectionLimits(
-    total=512, waiting=512, per_peer=64, header_bytes=1 << 15, request_seconds=10.0, idle_seconds=75
+    total=512,
+    waiting=512,
+    per_peer=64,
+    header_bytes=1 << 15,
+    body_bytes=MAX_BODY,
+    request_seconds=10.0,
+    idle_seconds=75,
 )
 """Limits of the console; connections without a session make room for others."""
 SECURITY_HEADERS = {
@@ -45,8 +51,6 @@ class ConsoleProtocol(BoundedHandler):
     """aiohttp's protocol with limits, whose replies to malformed requests repeat none of them."""
 
     __slots__ = ("_connections", "_is_shared")
-
-    bodies = BodyLimit("/", MAX_BODY)
 
     def __init__(
         self,

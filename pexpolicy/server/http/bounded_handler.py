@@ -11,9 +11,8 @@ import asyncio
 import logging
 import re
 import sys
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -47,14 +46,6 @@ _logger = logging.getLogger("pexpolicy.http")
 _logger.disabled = True
 
 
-@dataclass(frozen=True, slots=True)
-class BodyLimit:
-    """The maximum size in bytes of a body, for the paths that begin with ``prefix``."""
-
-    prefix: str
-    size: int
-
-
 class _Refused(Exception):
     """A request is refused before aiohttp receives it."""
 
@@ -73,12 +64,9 @@ class BoundedHandler(web.RequestHandler):
     """
 
     __slots__ = (
-        *("_expected", "_is_paused", "_limit", "_refusal", "_takes_body", "answered"),
+        *("_expected", "_is_paused", "_limit", "_limits", "_refusal", "_takes_body", "answered"),
         *("body_left", "connection", "is_deaf", "parsed", "reading", "received", "streamed"),
     )
-
-    bodies: ClassVar[BodyLimit | None] = None
-    """The bodies that requests may have."""
 
     def __init__(
         self,
@@ -111,6 +99,7 @@ class BoundedHandler(web.RequestHandler):
         """Whether further data is ignored."""
         self.reading: asyncio.Task[None] | None = None
         """The task that answers the requests of the connection."""
+        self._limits = limits
         self._limit = header_bytes
         self._expected = 0
         self._is_paused = False
@@ -289,15 +278,16 @@ class BoundedHandler(web.RequestHandler):
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
         # More digits would be too large as well.
         size = UNKNOWN if is_chunked else int(value.lstrip(b"0")[:18] or b"0")
-        bodies = self.bodies
         if not size:
             return 0
         if is_streamed:
             self.body_left, self._takes_body = size, False
             return 0
-        if not (bodies and target.startswith(bodies.prefix.encode())) or head[:8] == b"CONNECT ":
+        limits = self._limits
+        may_have_one = limits.body_bytes and target.startswith(limits.body_prefix)
+        if not may_have_one or head[:8] == b"CONNECT ":
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
-        if size > bodies.size:
+        if size > limits.body_bytes:
             raise _Refused(BODY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return size
 
