@@ -33,6 +33,8 @@ class ConnectionLimits:
     body_bytes: int = 0
     """Size of a body, for the paths that begin with ``body_prefix``."""
     body_prefix: bytes = b"/"
+    streamed: bytes | None = None
+    """The path of requests whose bodies are given to their handler as they arrive."""
     request_seconds: float = 10.0
     """Time for a request to arrive, for a TLS handshake, and for the client to read a reply."""
     idle_seconds: float = 3600.0

@@ -64,9 +64,6 @@ class ReloadResult(msgspec.Struct, frozen=True):
 Reload = Callable[[str, str], Awaitable[ReloadResult]]
 """Reloads for an author, who may be unknown, from the present files or those kept by a policy hash.
 """
-RELOAD, BACK = b"reload", b"back"
-"""The requests, with a space and the author; that to go back has the policy hash before it. The
-reply is a line of JSON, a ``ReloadResult``."""
 MAX_AUTHOR = 100
 RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
@@ -114,20 +111,18 @@ def _is_trusted(folder: Path) -> bool:
 
 @asynccontextmanager
 async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
-    """Answer commands until exit; yield whether a folder can be used."""
+    """Answer commands until exit; yield whether a folder can be used.
+
+    A command is a line of JSON with the arguments of ``reload``, and its reply one with the result.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hide(asyncio.current_task())
         with suppress(OSError, ValueError):
-            request, _, author = (await reader.readline()).strip().partition(b" ")
-            kept = b""
-            if request == BACK:
-                kept, _, author = author.partition(b" ")
-            if request == RELOAD or kept:
-                name = printable(author.decode("utf-8", "replace"))[:MAX_AUTHOR]
-                result = readable(msgspec.to_builtins(await reload(name, kept.decode())))
-                writer.write(msgspec.json.encode(result) + b"\n")
-                await writer.drain()
+            author, kept = msgspec.json.decode(await reader.readline(), type=tuple[str, str])
+            result = await reload(printable(author)[:MAX_AUTHOR], kept)
+            writer.write(msgspec.json.encode(readable(msgspec.to_builtins(result))) + b"\n")
+            await writer.drain()
         writer.close()
 
     for folder in folders():
@@ -156,7 +151,6 @@ def ask_for_reload(config: Path, author: str = "", kept: str = "") -> list[Reloa
     ``author`` asks for it, by default the user of this process, or of ``sudo``. ``kept`` is the
     policy hash of an earlier configuration to go back to.
     """
-    words = [BACK, kept.encode()] if kept else [RELOAD]
     if not author:
         with suppress(KeyError):
             author = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
@@ -172,7 +166,7 @@ def ask_for_reload(config: Path, author: str = "", kept: str = "") -> list[Reloa
             connection.settimeout(RELOAD_TIMEOUT_S)
             line = b""
             with suppress(ConnectionError), connection.makefile("rb") as replies:
-                connection.sendall(b" ".join((*words, author.encode("utf-8", "replace"))) + b"\n")
+                connection.sendall(msgspec.json.encode(readable((author, kept))) + b"\n")
                 line = replies.readline()
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results
@@ -183,23 +177,15 @@ POLL_INTERVAL_S = 1.0
 
 
 class FileWatcher:
-    """The versions of files, and whether they have changed.
+    """Whether files have changed since they had the ``known`` versions.
 
     A file counts as changed after two polls saw the same new version, so one that is being written
     is not read.
     """
 
-    def __init__(self) -> None:
-        self.known: Look = {}
+    def __init__(self, known: Look) -> None:
+        self.known = known
         self._latest: Look = {}
-
-    def start(self, versions: Look, read_at: float) -> None:
-        """Watch these files, which were read at ``read_at`` or later (seconds since the epoch).
-
-        A version that is newer may not be the one that was read, so it counts as a change.
-        """
-        self.known = known_at(versions, read_at)
-        self._latest = {}
 
     def is_changed(self, versions: Look) -> bool:
         """Return whether a poll and the one before it saw the same change."""
@@ -235,7 +221,7 @@ class ReloadTriggers:
         self._echo = echo
         self._uses_threads = uses_threads
         self._terminal = [*filter(os.isatty, range(3))]
-        self._watcher = FileWatcher()
+        self._watcher = FileWatcher({})
         self._logged: tuple[str, ...] = ()
         """The errors of the last reload."""
         self._lock = asyncio.Lock()
@@ -250,7 +236,7 @@ class ReloadTriggers:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        self._watcher.start(await self._poll(files), read_at)
+        await self._start_watching(files, read_at)
         _ = start_background(self._watch(), self._tasks)
         async with control_socket(self._config, self.reload) as is_open:
             if not is_open:
@@ -285,6 +271,12 @@ class ReloadTriggers:
             if not self._lock.locked() and self._watcher.is_changed(versions):
                 _ = self.reload()
 
+    async def _start_watching(self, files: Iterable[Path], read_at: float) -> None:
+        """Watch these files. A version that is newer than ``read_at`` may not be the one that was
+        read, so it counts as a change.
+        """
+        self._watcher = FileWatcher(known_at(await self._poll(files), read_at))
+
     async def _poll(self, files: Iterable[Path]) -> Look:
         """Return the present versions; a file server may hang."""
         found = tuple(files)
@@ -297,7 +289,7 @@ class ReloadTriggers:
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             read_at = time.time()
             result = await self._reload(author, kept)
-            self._watcher.start(await self._poll(map(Path, result.files)), read_at)
+            await self._start_watching(map(Path, result.files), read_at)
             notify(READY)
         if result.done:
             notes = (f"warning: {note}" for note in result.notes)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pexpolicy.access import certificates as served
-from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access import connections
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
 from pexpolicy.access.warnings import access_warnings, preflight_problems
 from pexpolicy.builder import build_policy
@@ -129,7 +130,7 @@ async def test_an_expired_client_certificate_ends_a_kept_connection(
     serving: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [time.time()]
-    monkeypatch.setattr(AccessControl.__init__, "__defaults__", (lambda: now[0],))
+    monkeypatch.setattr(connections, "time", SimpleNamespace(time=lambda: now[0]))
     table = certificates.tls(folder, client_ca=str(folder / "ca.pem"))
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     async with (

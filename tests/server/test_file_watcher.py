@@ -5,11 +5,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.files import FileVersion, Look, stat_files
+from pexpolicy.config.files import FileVersion, Look, known_at, stat_files
 from pexpolicy.server.reload_triggers import FileWatcher
 
 FILE = Path("rules.csv")
-LATER = 1e12
 
 
 def seen_as(version: int | None) -> Look:
@@ -22,8 +21,7 @@ VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
 
 @given(st.integers(0, 3), VERSIONS)
 def test_a_change_that_settles_is_reported_once(first: int, versions: list[int | None]) -> None:
-    changes = FileWatcher()
-    changes.start(seen_as(first), LATER)
+    changes = FileWatcher(seen_as(first))
     told: list[int | None] = [first]
     for before, version in zip([object(), *versions], versions, strict=False):
         if changes.is_changed(seen_as(version)):
@@ -38,8 +36,7 @@ def test_a_change_that_settles_is_reported_once(first: int, versions: list[int |
 
 @given(VERSIONS, st.integers(4, 6))
 def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last: int) -> None:
-    changes = FileWatcher()
-    changes.start(seen_as(0), LATER)
+    changes = FileWatcher(seen_as(0))
     for version in versions:
         changes.is_changed(seen_as(version))
     assert [changes.is_changed(seen_as(last)) for _ in range(3)] == [False, True, False]
@@ -50,6 +47,5 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
     path.write_text("a")
     changed = path.stat().st_ctime
     for read_at, expected in ((changed - 1, True), (changed + 1, False)):
-        changes = FileWatcher()
-        changes.start(stat_files([path]), read_at)
+        changes = FileWatcher(known_at(stat_files([path]), read_at))
         assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected

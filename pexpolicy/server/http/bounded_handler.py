@@ -65,7 +65,7 @@ class BoundedHandler(web.RequestHandler):
 
     __slots__ = (
         *("_expected", "_is_paused", "_limit", "_limits", "_refusal", "_takes_body", "answered"),
-        *("body_left", "connection", "is_deaf", "parsed", "reading", "received", "streamed"),
+        *("body_left", "connection", "is_deaf", "parsed", "reading", "received"),
     )
 
     def __init__(
@@ -104,8 +104,6 @@ class BoundedHandler(web.RequestHandler):
         self._expected = 0
         self._is_paused = False
         self._takes_body = False
-        self.streamed = b""
-        """The path of requests whose bodies are given to aiohttp as they arrive."""
         self.body_left = 0
         """Bytes of the streamed body that aiohttp was not given; ``UNKNOWN`` for a chunked one."""
         self._refusal: tuple[str, int] | None = None
@@ -273,7 +271,8 @@ class BoundedHandler(web.RequestHandler):
             value.endswith(b"chunked") or not value if is_chunked else value.isdigit()
         ):
             raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
-        is_streamed = bool(self.streamed) and target.partition(b"?")[0] == self.streamed
+        limits = self._limits
+        is_streamed = target.partition(b"?")[0] == limits.streamed
         if is_chunked and not (is_streamed and value == b"chunked"):
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
         # More digits would be too large as well.
@@ -283,7 +282,6 @@ class BoundedHandler(web.RequestHandler):
         if is_streamed:
             self.body_left, self._takes_body = size, False
             return 0
-        limits = self._limits
         may_have_one = limits.body_bytes and target.startswith(limits.body_prefix)
         if not may_have_one or head[:8] == b"CONNECT ":
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)

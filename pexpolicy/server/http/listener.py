@@ -128,7 +128,8 @@ class Listener:
         self.certificates = configured(settings, made)
         total = connection_limit(min(settings.limits.connections or limits.total, limits.total))
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
-        limits = replace(limits, total=total, waiting=waiting)
+        streamed = app.events_path.encode() if server is None else None
+        limits = replace(limits, total=total, waiting=waiting, streamed=streamed)
         self.connections = Connections(
             limits, lambda evicted: self._refusals.note(EVICTED, CLOSED, evicted.peer)
         )
@@ -139,10 +140,7 @@ class Listener:
         self._refusals = app.refusals
         self._kind = kind
         flush_audit = app.generation.audit.flush
-        streamed = app.events_path.encode() if server is None else b""
-        self._batcher = ReplyBatcher(
-            self._server, limits, app.refusals, app.log, flush_audit, streamed
-        )
+        self._batcher = ReplyBatcher(self._server, limits, app.refusals, app.log, flush_audit)
         self._batch = ACCEPT_BATCH if self.certificates is None else TLS_ACCEPT_BATCH
         if shared:
             self._batch = 1

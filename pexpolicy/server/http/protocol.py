@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import cache, lru_cache, partial
 from http import HTTPStatus
@@ -143,35 +144,25 @@ LARGE_REPLY = 65536
 """Size in bytes above which the socket may not accept a reply in one write."""
 
 
+@dataclass(slots=True)
 class ReplyBatcher:
     """What the connections of a listener share: it queues their replies and sends them in order.
 
     ``flush_audit`` is called before anything is sent and must not raise: it writes the buffered
-    audit lines, so the audit line of a call is written before its reply is sent. The app reads the
-    bodies for the path ``streamed``.
+    audit lines, so the audit line of a call is written before its reply is sent.
     """
 
-    def __init__(
-        self,
-        server: web.Server,
-        limits: ConnectionLimits,
-        refusals: RefusalLog,
-        log: Log,
-        flush_audit: Callable[[], None],
-        streamed: bytes = b"",
-    ) -> None:
-        self.streamed = streamed
-        self.server = server
-        self.limits = limits
-        self.refusals = refusals
-        self.log = log
-        self.loop = asyncio.get_running_loop()
-        self.batch = 0
-        """Number of the batch that is being filled; a reply of an earlier one has been sent."""
-        self._flush_audit = flush_audit
-        self._context = Context()
-        self._queue: list[tuple[asyncio.Transport, bytes, bool]] = []
-        self._oldest_at = 0.0
+    server: web.Server
+    limits: ConnectionLimits
+    refusals: RefusalLog
+    log: Log
+    flush_audit: Callable[[], None]
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    batch: int = 0
+    """Number of the batch that is being filled; a reply of an earlier one has been sent."""
+    _context: Context = field(default_factory=Context)
+    _queue: list[tuple[asyncio.Transport, bytes, bool]] = field(default_factory=list)
+    _oldest_at: float = 0.0
 
     def put(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> int:
         """Queue a reply and return the number of its batch.
@@ -192,7 +183,7 @@ class ReplyBatcher:
     def flush(self) -> None:
         """Write the audit lines and send all replies; drop those of closed connections."""
         self.batch += 1
-        self._flush_audit()
+        self.flush_audit()
         queue, self._queue = self._queue, []
         for transport, content, closes in queue:
             if not transport.is_closing():
@@ -234,7 +225,6 @@ class PolicyProtocol(BoundedHandler):
 
     def __init__(self, batcher: ReplyBatcher, connection: Connection) -> None:
         super().__init__(batcher.server, batcher.loop, batcher.limits, connection)
-        self.streamed = batcher.streamed
         self._batcher = batcher
         self._batch = -1
         self._flushes = False
@@ -273,9 +263,9 @@ class PolicyProtocol(BoundedHandler):
     def expired(self, *, is_reply: bool) -> None:
         """Note a request or a reply that took too long; idleness is not a refusal."""
         if is_reply:
-            self._batcher.refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
+            self.note_refusal(WRITE_TIMEOUT, CLOSED)
         elif self.received:
-            self._batcher.refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
+            self.note_refusal(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT)
 
     def refuse(self, reason: str, status: int) -> None:
         """Answer a request that is not read, and close the connection."""
@@ -355,7 +345,7 @@ class PolicyProtocol(BoundedHandler):
     def failed(self, error: Exception) -> None:
         """Log an error that has ended the task of the connection, and close it."""
         log_fault(self._batcher.log, error)
-        self._batcher.refusals.note(FAULT, CLOSED, self.connection.peer)
+        self.note_refusal(FAULT, CLOSED)
         self.connection.close()
 
     def handle_error(
@@ -374,7 +364,7 @@ class PolicyProtocol(BoundedHandler):
         reason, status = self.refusal(exc, status)
         if reason is FAULT:
             log_fault(self._batcher.log, exc or sys.exception() or RuntimeError())
-        self._batcher.refusals.note(reason, status, self.connection.peer)
+        self.note_refusal(reason, status)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()
         return response
