@@ -7,8 +7,8 @@ A request with the same headers as an earlier one on its connection is admitted 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from copy import copy
+import ipaddress
+from collections.abc import Iterable
 from hmac import compare_digest
 from http import HTTPStatus
 
@@ -22,7 +22,6 @@ from pexpolicy.access.credentials import (
     VerificationQueueFull,
     pair_of,
 )
-from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import (
     BUSY,
     CERTIFICATE_EXPIRED,
@@ -34,41 +33,106 @@ from pexpolicy.access.refusals import (
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.environments import Environments
 from pexpolicy.config.settings import Settings
+from pexpolicy.models.subnets import Subnets, read_subnet
 
 BUSY_DELAY_S = 0.5
 """Delay of the reply to credentials that were not verified because the queue is full."""
 
 
-class AccessControl:
-    """Admits or refuses requests. ``for_settings`` makes the one of another configuration, which
-    shares what this one has learned.
+class Networks(Subnets[None]):
+    """A list of networks. An empty one holds no address and is false."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        """Parse texts such as ``10.0.0.0/8``; raises ``SubnetError`` for an invalid one."""
+        super().__init__((network, None) for network in dict.fromkeys(map(read_subnet, texts)))
+
+    def holds(self, address: str) -> bool:
+        """Return whether an address is in one of them; an IPv4-mapped one counts as IPv4."""
+        return self.find(address) is not None
+
+
+class TrustedProxies(Networks):
+    """The proxies whose ``X-Forwarded-For`` names the client.
+
+    A client may send that header too, so only what a trusted proxy appended counts: the list is
+    read from its end, and the first address that is not a trusted proxy is the client.
     """
 
-    def __init__(self, networks: Iterable[str] = ()) -> None:
-        self._networks, self._proxies = Networks(networks), TrustedProxies()
-        self._environments = Environments({})
-        self._credentials: Credentials | None = None
-        self._pool = VerificationPool()
-        self._throttle = LoginThrottle()
-        self.remember = self._pool.remember
+    def header(self, request: web.BaseRequest) -> str:
+        """Return the header as received; several lines of it are one list (RFC 9110, 5.3)."""
+        return ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))
+
+    def client(self, peer: str, request: web.BaseRequest) -> str | None:
+        """Return the address of the client of a trusted proxy ``peer``.
+
+        That is the proxy itself where it names no client, and ``None`` for an invalid header.
+        """
+        header, client = self.header(request), peer
+        for entry in reversed(header.split(",") if header else ()):
+            address = _address(entry)
+            if address is None or not self.holds(address):
+                return address
+            client = address
+        return client
+
+    def describe_problem(self, peer: str, client: str | None, header: str | None) -> str:
+        """Describe why a trusted proxy named no client; empty if it did. The header itself is
+        untrusted and not repeated.
+        """
+        if header is None or (client is not None and not self.holds(client)):
+            return ""
+        if not header:
+            return f"no {hdrs.X_FORWARDED_FOR} from the proxy {peer}"
+        what = "no address" if client is None else "proxies only"
+        return f"the {hdrs.X_FORWARDED_FOR} from the proxy {peer} holds {what}"
+
+
+def _address(entry: str) -> str | None:
+    """Return an address as proxies write it, with or without port, brackets and quotes."""
+    text = entry.strip().strip('"')
+    if "]" in text or text.count(":") == 1:
+        text = text.removeprefix("[").partition("]" if "]" in text else ":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+class AccessControl:
+    """Admits or refuses requests. It starts with what the ``previous`` one has learned."""
+
+    def __init__(
+        self,
+        networks: Iterable[str] = (),
+        proxies: Iterable[str] = (),
+        credentials: Iterable[Credential] = (),
+        environments: Environments | None = None,
+        previous: AccessControl | None = None,
+    ) -> None:
+        self._networks, self._proxies = Networks(networks), TrustedProxies(proxies)
+        self._environments = environments or Environments({})
+        self.pool = VerificationPool() if previous is None else previous.pool
+        self.throttle = LoginThrottle() if previous is None else previous.throttle
+        configured = tuple(credentials)
+        self._credentials = Credentials(configured, self.pool) if configured else None
         self.events: AccessControl | None = None
         """The access control of event sinks, if there are any."""
 
     def for_settings(self, settings: Settings) -> AccessControl:
         """Return the access control of another configuration, with the state of this one."""
-        made, platforms = self._with(settings, settings.credentials), settings.event_credentials
-        # Guesses of the password of a sink must not slow down calls, so it shares nothing.
-        events = self.events or AccessControl()
-        made.events = events._with(settings, [*platforms.values()]) if platforms else None  # noqa: SLF001
-        return made
 
-    def _with(self, settings: Settings, configured: Sequence[Credential]) -> AccessControl:
-        made = copy(self)
-        made._networks = Networks(settings.access.networks)  # noqa: SLF001 - of this class
-        made._proxies = TrustedProxies(settings.access.trusted_proxies)  # noqa: SLF001
-        made._environments = settings.nodes  # noqa: SLF001
-        made._credentials = Credentials(configured, self._pool) if configured else None  # noqa: SLF001
-        return made
+        def made(credentials: Iterable[Credential], old: AccessControl | None) -> AccessControl:
+            table = settings.access
+            return AccessControl(
+                table.networks, table.trusted_proxies, credentials, settings.nodes, old
+            )
+
+        new = made(settings.credentials, self)
+        if settings.event_credentials:
+            # Guesses of the password of a sink must not slow down calls, so it shares nothing.
+            new.events = made(settings.event_credentials.values(), self.events)
+        return new
 
     def may_connect(self, peer: str) -> bool:
         """Return whether an address is in one of the networks, or is a trusted proxy."""
@@ -76,7 +140,7 @@ class AccessControl:
 
     def is_known(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy, or right credentials came from it."""
-        return self._pool.is_known(peer) or self._proxies.holds(peer)
+        return self.pool.is_known(peer) or self._proxies.holds(peer)
 
     def is_proxy(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
@@ -118,7 +182,7 @@ class AccessControl:
             if refusal is not None:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
-            self.remember((peer,))
+            self.pool.remember((peer,))
             credential = self._credentials.number(pair)
         user = pair.partition(b":")[0].decode(errors="replace") if self._credentials else None
         admission = AuthenticatedRequest(
@@ -157,18 +221,18 @@ class AccessControl:
             if await credentials.verify(pair, peer):
                 return None
             refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
-            delay = self._throttle.record_failure(peer, now)
+            delay = self.throttle.record_failure(peer, now)
         except VerificationQueueFull:
             refusal, delay = Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, peer), BUSY_DELAY_S
         # The connection may be evicted meanwhile.
         connection.wait()
-        await self._throttle.delay(delay)
+        await self.throttle.delay(delay)
         return refusal
 
     def close(self) -> None:
         """Stop verifying credentials and release all delayed replies."""
-        self._pool.close()
-        self._throttle.cancel()
+        self.pool.close()
+        self.throttle.cancel()
         if self.events is not None:
             self.events.close()
 

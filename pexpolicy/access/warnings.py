@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from pexpolicy.access.access_control import Networks
 from pexpolicy.access.certificates import configured, load
-from pexpolicy.access.networks import Networks
 from pexpolicy.config.files import missing_hint, odd_path
 from pexpolicy.config.outgoing import is_encrypted, is_loopback, tls_context
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath

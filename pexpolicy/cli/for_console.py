@@ -5,10 +5,10 @@ The console is released with the core and may import the names below from here, 
 
 # ruff: noqa: F401
 from pexpolicy.access import refusals
+from pexpolicy.access.access_control import Networks, TrustedProxies
 from pexpolicy.access.certificates import CertificateError, CertificateFiles
 from pexpolicy.access.certificates import load as load_certificate
 from pexpolicy.access.credentials import LoginThrottle, VerificationPool, VerificationQueueFull
-from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.access.warnings import console_exposure
 from pexpolicy.audit.database import Database, DatabaseUnavailable

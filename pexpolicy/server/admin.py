@@ -26,6 +26,7 @@ from pexpolicy.fleet.policy_hash import own_token
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
 from pexpolicy.observability.status import PluginStatuses, document
 from pexpolicy.plugins.binding import PREFIX
+from pexpolicy.server.api import MAX_BODY, RoutesApp
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import (
     READABLE,
@@ -34,7 +35,6 @@ from pexpolicy.server.http.protocol import (
     health,
     not_allowed,
 )
-from pexpolicy.server.other_listeners import MAX_BODY, RoutesApp
 from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.tasks import run_in_thread
 from pexpolicy.text import printable, readable
@@ -114,7 +114,7 @@ class AdminApp(RoutesApp):
         if token and is_right and scheme.lower() == "bearer":  # RFC 6750
             return None
         await self._note_wrong_token(request)
-        return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
+        return PrerenderedResponse(401, extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         """Answer with why the server is not ready, without errors and paths for a client that may

@@ -172,7 +172,7 @@ async def _answering(
         first = generation_of(policy, audit)
         access, audit_path = first.access, settings.audit.path
         if settings.credentials and audit_path is not None:
-            access.remember(recent_peers(settings.resolve(audit_path)))
+            access.pool.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
         await first.open()
         reloads = ReloadState()

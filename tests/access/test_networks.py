@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from pexpolicy.access.networks import Networks, TrustedProxies
+from pexpolicy.access.access_control import Networks, TrustedProxies
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError

@@ -17,7 +17,7 @@ from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.observability.telemetry import ReadinessState, StateSources
-from pexpolicy.server.other_listeners import bind
+from pexpolicy.server.api import bind
 from tests.observability.test_metrics import ROOM
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin

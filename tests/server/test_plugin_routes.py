@@ -18,7 +18,7 @@ from pexpolicy import get_logger, hookimpl, metrics
 from pexpolicy.builder import config_warnings
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.log import ServerLog, capturing
-from pexpolicy.server import admin, other_listeners
+from pexpolicy.server import admin, api
 from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
@@ -270,7 +270,7 @@ async def test_a_route_logs_and_counts_as_its_plugin(
 async def test_a_route_that_is_late_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(other_listeners, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(api, "TIMEOUT_S", 0.1)
     async with serving(tmp_path) as server:
         for _ in range(3):
             reply = await server.operator(f"/plugins/desk/{path}")

@@ -232,7 +232,7 @@ class PolicyApp:
             status = await self._events.receive(request, source, settings.events)
             if status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
                 self.refusals.note(BODY, status, admitted.peer, path=self.events_path)
-            response = PrerenderedResponse(status, "", b"")
+            response = PrerenderedResponse(status)
         if not await discard(request):
             response.force_close()
         if response.status == HTTPStatus.OK:
@@ -259,7 +259,7 @@ class PolicyApp:
         facts = {"detail": refusal.detail} if refusal.detail else {}
         self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=endpoint, **facts)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
-        response = PrerenderedResponse(refusal.status, "", b"", extra=challenge)
+        response = PrerenderedResponse(refusal.status, extra=challenge)
         if refusal.closes:
             response.force_close()
         return response
@@ -276,7 +276,7 @@ class PolicyApp:
         if is_health:
             return health(path, self.telemetry.sources.public_reasons())
         self.refusals.note(UNKNOWN_PATH, 404, peer, path=path)
-        return PrerenderedResponse(404, "", b"")
+        return PrerenderedResponse(404)
 
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         generation = self.generation

@@ -51,7 +51,9 @@ class PrerenderedResponse(web.StreamResponse):
     of the cost of a call. Replies to nodes have no variable headers but the date.
     """
 
-    def __init__(self, status: int, content_type: str, body: bytes, *, extra: bytes = b"") -> None:
+    def __init__(
+        self, status: int, content_type: str = "", body: bytes = b"", *, extra: bytes = b""
+    ) -> None:
         # The attributes that the base class sets in its constructor are not used here.
         self._code = status
         self._keeps_alive: bool | None = None
@@ -122,7 +124,7 @@ READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 def not_allowed(allowed: str = ", ".join(READABLE)) -> PrerenderedResponse:
     """Return the response to a request whose method is not in ``allowed``."""
-    return PrerenderedResponse(405, "", b"", extra=f"\r\nAllow: {allowed}".encode())
+    return PrerenderedResponse(405, extra=f"\r\nAllow: {allowed}".encode())
 
 
 def health(path: str, not_ready_reasons: Sequence[str]) -> PrerenderedResponse:
@@ -365,6 +367,6 @@ class PolicyProtocol(BoundedHandler):
         if reason is FAULT:
             log_fault(self._batcher.log, exc or sys.exception() or RuntimeError())
         self.note_refusal(reason, status)
-        response = PrerenderedResponse(status, "", b"")
+        response = PrerenderedResponse(status)
         response.force_close()
         return response
