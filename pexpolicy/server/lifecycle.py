@@ -204,11 +204,12 @@ async def _answering(
             sources.bundle_refused = lambda: bool(bundles.problem)
         reloader.keep()
         names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-        if context.admin is not None:
-            scheme = "https" if settings.admin.tls else "http"
-            names += f"; admin listener: {url_of(context.admin, scheme)}"
-        if context.api is not None:
-            names += f"; API: {url_of(context.api, 'https' if settings.tls else 'http')}"
+        for name, bound, has_tls in (
+            ("admin listener", context.admin, settings.admin.tls),
+            ("API", context.api, settings.tls),
+        ):
+            if bound is not None:
+                names += f"; {name}: {url_of(bound, 'https' if has_tls else 'http')}"
         try:
             answering = Listener(app, listener, shared=context.processes > 1)
             async with (
