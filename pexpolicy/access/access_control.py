@@ -138,10 +138,6 @@ class AccessControl:
         """Return whether an address is in one of the networks, or is a trusted proxy."""
         return not self._networks or self._networks.holds(peer) or self._proxies.holds(peer)
 
-    def is_known(self, peer: str) -> bool:
-        """Return whether an address is a trusted proxy, or right credentials came from it."""
-        return self.pool.is_known(peer) or self._proxies.holds(peer)
-
     def is_proxy(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
         return self._proxies.holds(peer)

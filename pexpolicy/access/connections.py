@@ -72,8 +72,6 @@ class Connection:
 
     peer: str = ""
     close: Callable[[], object] = _nothing
-    is_known: bool = field(default=False, kw_only=True)
-    """True where right credentials came from its address before."""
     expire: Callable[[bool], object] = field(default=_nothing, init=False)
     """Called when a deadline has passed, with whether it is that of a reply."""
     admission: AuthenticatedRequest | None = field(default=None, init=False)
@@ -93,7 +91,7 @@ class Connection:
     def hold(self) -> None:
         """Exempt the connection from eviction while its credentials are verified."""
         if self._owner is not None:
-            self._owner.waiting(self).pop(self, None)
+            self._owner.waiting.pop(self, None)
 
     def wait(self) -> None:
         """Wait for another request, as the last one was refused."""
@@ -150,9 +148,7 @@ class Connections:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._count = 0
         self._peers: dict[str, dict[Connection, None]] = {}
-        self._strangers: Deadlines = {}
-        self._known: Deadlines = {}
-        """Waiting connections of known addresses, which are evicted last."""
+        self.waiting: Deadlines = {}
         self.incomplete: Deadlines = {}
         """Connections from which a part of a request was received."""
         self.unread: Deadlines = {}
@@ -167,10 +163,6 @@ class Connections:
         """Return when what begins now is late."""
         return self._clock() + self._limits.request_seconds
 
-    def waiting(self, connection: Connection) -> Deadlines:
-        """Return the waiting connections among which this one is, or would be."""
-        return self._known if connection.is_known else self._strangers
-
     def add(self, connection: Connection, *, shared: bool = False) -> None:
         """Count a new connection, and evict another one if that is needed.
 
@@ -180,8 +172,8 @@ class Connections:
         limits = self._limits
         others = self._peers.get(connection.peer, {})
         if len(others) >= limits.per_peer and not shared:
-            self.evict(next((one for one in others if one in self.waiting(one)), None))
-        elif self._count >= limits.total or len(self._strangers) >= limits.waiting:
+            self.evict(next((one for one in others if one in self.waiting), None))
+        elif self._count >= limits.total or len(self.waiting) >= limits.waiting:
             self.evict_oldest()
         connection._owner = self  # noqa: SLF001 - of this module
         self._count += 1
@@ -190,13 +182,12 @@ class Connections:
 
     def wait(self, connection: Connection) -> None:
         """Make this the newest of the waiting connections."""
-        waiting = self.waiting(connection)
-        waiting.pop(connection, None)
-        waiting[connection] = self.deadline()
+        self.waiting.pop(connection, None)
+        self.waiting[connection] = self.deadline()
 
     def evict_oldest(self) -> None:
         """Close the oldest waiting connection. Raises ``ConnectionLimitError``."""
-        self.evict(next(iter(self._strangers or self._known), None))
+        self.evict(next(iter(self.waiting), None))
 
     def evict(self, victim: Connection | None) -> None:
         """Close a connection for others. Raises ``ConnectionLimitError`` if there is none."""
@@ -209,7 +200,7 @@ class Connections:
     def expire(self) -> None:
         """Call ``expire`` of each connection whose time is over."""
         now = self._clock()
-        for deadlines in (self._strangers, self._known, self.incomplete, self.unread):
+        for deadlines in (self.waiting, self.incomplete, self.unread):
             while deadlines and next(iter(deadlines.values())) <= now:
                 connection = next(iter(deadlines))
                 del deadlines[connection]
@@ -221,7 +212,7 @@ class Connections:
             return
         connection.received(0)
         connection._owner = None  # noqa: SLF001 - of this module
-        self.waiting(connection).pop(connection, None)
+        self.waiting.pop(connection, None)
         self.unread.pop(connection, None)
         self._count -= 1
         peers = self._peers[connection.peer]

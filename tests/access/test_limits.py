@@ -365,32 +365,28 @@ async def test_a_flood_of_refused_connections_leaves_few_lines_that_count_them_a
     assert {line["reason"] for line in lines} == {"network not allowed"}
 
 
-def add(connections: Connections, peer: str, *, known: bool = False) -> Connection:
-    connection = Connection(peer, is_known=known)
+def add(connections: Connections, peer: str) -> Connection:
+    connection = Connection(peer)
     connections.add(connection)
     return connection
 
 
-def test_the_oldest_connection_without_an_admitted_call_is_evicted_and_known_ones_last() -> None:
+def test_the_oldest_connection_without_an_admitted_call_is_evicted() -> None:
     evicted: list[Connection] = []
     limits = ConnectionLimits(total=4, per_peer=3)
     connections = Connections(limits, evicted.append, lambda: 0.0)
-    admitted = add(connections, "10.0.0.1")
-    admitted.admit(ADMITTED)
-    known = add(connections, "10.0.0.2", known=True)
-    first, second = (add(connections, "10.0.0.3") for _ in range(2))
-    first.wait()  # its request was refused, so the other one waits longer now
-    more = [add(connections, "10.0.0.3") for _ in range(2)]
-    assert evicted == [second, first]
-    more += [add(connections, "10.0.0.4") for _ in range(2)]
-    assert evicted == [second, first, *more[:2]]
-    for one in more[2:]:
+    add(connections, "10.0.0.1").admit(ADMITTED)
+    first, second, third = (add(connections, "10.0.0.2") for _ in range(3))
+    first.wait()  # its request was refused, so the others wait longer now
+    fourth, fifth = (add(connections, "10.0.0.3") for _ in range(2))
+    assert evicted == [second, third]
+    for one in (first, fourth):
         one.hold()
-    last = add(connections, "10.0.0.5")
-    assert evicted[4:] == [known]
+    last = add(connections, "10.0.0.4")
+    assert evicted == [second, third, fifth]
     last.hold()
     with pytest.raises(ConnectionLimitError):
-        add(connections, "10.0.0.6")
+        add(connections, "10.0.0.5")
     assert len(connections) == 4
 
 

@@ -243,7 +243,7 @@ class Listener:
     def _receive(self, accepted: socket.socket, peer: str) -> None:
         """Start a connection, or close it without reading from it."""
         access = self._access()
-        connection = Connection(peer, accepted.close, is_known=access.is_known(peer))
+        connection = Connection(peer, accepted.close)
         reason = "" if access.may_connect(peer) else NOT_ALLOWED
         try:
             if not reason:
