@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -115,13 +114,9 @@ class Reloader:
     """
 
     def __init__(
-        self,
-        first: Generation,
-        build: Build,
-        activate: Callable[[Generation], None],
-        state: ReloadState | None = None,
+        self, first: Generation, build: Build, activate: Callable[[Generation], None]
     ) -> None:
-        self.state = state or ReloadState()
+        self.state = ReloadState()
         self._build = build
         self._activate = activate
         self.active = first
@@ -131,7 +126,8 @@ class Reloader:
         self._keeping = asyncio.Lock()
         """The latest is kept last."""
         self._started_with = first.policy.settings
-        self._changes: list[str] = []
+        self.is_of_first_worker = first.policy.context.shared.history.is_first_worker
+        self._changes: tuple[str, ...] = ()
         """What changed with the configuration that was built last."""
         self._kept: last_good.Activation | None = None
         """The earlier configuration that it is."""
@@ -180,7 +176,7 @@ class Reloader:
         if policy.settings.is_empty and not old.settings.is_empty:
             policy.close()
             raise ConfigError(policy.settings.path, [Problem((), EMPTY)])
-        self._changes = configuration_changes(policy, old)
+        self._changes = tuple(configuration_changes(policy, old))
         known = set(old.warnings)
         added = (warning for warning in policy.warnings if warning not in known)
         self._warnings = [*map(str, grouped(added, policy.settings.path))]
@@ -198,25 +194,25 @@ class Reloader:
         self._activate(prepared)
         self._draining.add(previous)
         _ = start_background(self._drain(previous), self._closing)
-        policy, state = prepared.policy, self.state
-        state.last_successful, state.last_success, state.problems = True, time.time(), ()
-        state.restart_required = awaiting_restart(self._started_with, policy.settings)
-        state.changes, state.started_from, back_to = tuple(self._changes), "", ""
+        policy, changes, back_to, started_from = prepared.policy, self._changes, "", ""
         if self._kept is not None:
             back_to, by = self._kept.policy_hash, author or "an administrator"
-            state.started_from = (
+            started_from = (
                 f"decides by the files of {self._kept.moment} ({back_to}), as {by} went back to "
                 "them, until a file changes, a reload or a restart"
             )
-        before = previous.policy.policy_hash
-        self._record(before, author, changes=state.changes, back_to=back_to)
-        self.keep(author, state.changes)
-        notes = [f"{key}: the change needs a restart" for key in state.restart_required]
+        waiting = awaiting_restart(self._started_with, policy.settings)
+        self.state = ReloadState(
+            restart_required=waiting, changes=changes, started_from=started_from
+        )
+        self._record(previous.policy.policy_hash, author, changes=changes, back_to=back_to)
+        self.keep(author, changes)
+        notes = [f"{key}: the change needs a restart" for key in waiting]
         return ReloadResult(
             policy.policy_hash,
             tuple(plugin.name for plugin in policy.plugins),
             files=tuple(map(str, policy.files)),
-            changes=state.changes,
+            changes=changes,
             notes=(*notes, *self._warnings),
         )
 
@@ -229,14 +225,14 @@ class Reloader:
 
     def _record(self, before: str, author: str, **facts: object) -> None:
         """Write the line of a reload, once for all workers."""
-        policy = self.active.policy
-        if policy.context.shared.history.is_first_worker:
-            self.active.audit.reloaded(before, policy.policy_hash, author=author, **facts)
+        if self.is_of_first_worker:
+            active = self.active
+            active.audit.reloaded(before, active.policy.policy_hash, author=author, **facts)
 
     def keep(self, author: str = "", changes: tuple[str, ...] = ()) -> None:
         """Keep the files of the active configuration on disk, once for all workers."""
         policy = self.active.policy
-        if policy.context.shared.history.is_first_worker and policy.fallback is None:
+        if self.is_of_first_worker and policy.fallback is None:
             _ = start_background(self._keep(policy, author, changes), self._closing)
 
     async def _keep(self, policy: Policy, author: str, changes: tuple[str, ...]) -> None:

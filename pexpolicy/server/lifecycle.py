@@ -29,7 +29,7 @@ from pexpolicy.errors import Log
 from pexpolicy.events.dispatch import EventDispatcher
 from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.fleet.bundle_source import BundleSource
-from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
+from pexpolicy.observability.telemetry import ReadinessState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener
@@ -175,30 +175,30 @@ async def _answering(
             access.pool.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
         await first.open()
-        reloads = ReloadState()
+        receiver = EventReceiver(lambda: app.generation.policy.shared_state)
+        dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
         sources = StateSources(
             readiness=ReadinessState.STARTING,
             audit=lambda: audit.state,
-            reload=lambda: reloads,
+            reload=lambda: reloader.state,
             certificate=lambda: answering.certificates,
             connections=lambda: len(answering.connections),
+            event_counts=dispatcher.take_counts,
+            event_gauges=dispatcher.gauges,
+            events=dispatcher.report,
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path
-        receiver = EventReceiver(lambda: app.generation.policy.shared_state)
         app = PolicyApp(first, log, base_path, telemetry, spans, receiver)
-        dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
-        sources.event_counts, sources.event_gauges = dispatcher.take_counts, dispatcher.gauges
-        sources.events = dispatcher.report
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
             app.activate(generation)
 
-        reloader = Reloader(first, context.build, activate, reloads)
+        reloader = Reloader(first, context.build, activate)
         fetching: set[asyncio.Task[None]] = set()
         bundles = context.bundles
-        if bundles is not None and policy.context.shared.history.is_first_worker:
+        if bundles is not None and reloader.is_of_first_worker:
             fetch = bundles.run(lambda: reloader.active.policy.settings)
             _ = start_background(fetch, fetching)
             sources.bundle_refused = lambda: bool(bundles.problem)
