@@ -112,8 +112,8 @@ class AccessControl:
     ) -> None:
         self._networks, self._proxies = Networks(networks), TrustedProxies(proxies)
         self._environments = environments or Environments({})
-        self.pool = VerificationPool() if previous is None else previous.pool
-        self.throttle = LoginThrottle() if previous is None else previous.throttle
+        self.pool: VerificationPool = VerificationPool() if previous is None else previous.pool
+        self.throttle: LoginThrottle = LoginThrottle() if previous is None else previous.throttle
         configured = tuple(credentials)
         self._credentials = Credentials(configured, self.pool) if configured else None
         self.events: AccessControl | None = None

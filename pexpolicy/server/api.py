@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -151,7 +151,7 @@ class RoutesApp:
         """Return the response of a plugin, or the one instead. It was sent, except for a 401."""
         name, protocol = routes.plugin, cast("PolicyProtocol", request.protocol)
         protocol.flush()
-        call = _RouteCall(request, routes, generation, self._hook)
+        call = _RouteCall(request, routes.answer, generation, (name, self._hook))
         generation.in_flight += 1
         try:
             in_time = await generation.policy.run(call, TIMEOUT_S)
@@ -178,14 +178,14 @@ class _RouteCall:
     """The work of one request: the handler of the plugin, and the writing of its response."""
 
     request: web.Request
-    routes: PluginRoutes
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
     generation: Generation
-    hook: str
+    names: tuple[str, str]
     response: web.StreamResponse | None = None
     error: BaseException | None = None
 
     async def run(self) -> None:
-        HOOK_CONTEXT.set(((self.routes.plugin, self.hook), None))
+        HOOK_CONTEXT.set((self.names, None))
         try:
             self.response = await self._respond()
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
@@ -195,7 +195,7 @@ class _RouteCall:
         request, changes = self.request, Changes()
         CHANGES.set(changes)
         try:
-            response = await self.routes.answer(request)
+            response = await self.answer(request)
         except web.HTTPException as raised:
             response = raised
         if not isinstance(response, web.StreamResponse):
@@ -217,7 +217,7 @@ class _RouteCall:
         peer = connection_of(self.request).peer
         audit, policy_hash = self.generation.audit, self.generation.policy.policy_hash
         for facts in changes:
-            recorded = audit.changed(self.routes.plugin, peer, policy_hash, facts)
+            recorded = audit.changed(self.names[0], peer, policy_hash, facts)
             if recorded is not None:
                 await recorded
             audit.flush()
