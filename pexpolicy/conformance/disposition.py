@@ -1,119 +1,89 @@
 """The disposition of a foreign reply: the effect of its status, action and result on Infinity.
 
 The conformance test, plugins that relay the replies of other servers, and the import of stored
-replies all use this one reading of section 2 of the contract. A result is repaired first where
-one word means one value.
+replies all use this one reading of section 2 of the contract, and its findings. A result is
+repaired first where one word means one value.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 from msgspec import UnsetType
 
+from pexpolicy.conformance.findings import (
+    DISPUTED,
+    DOCUMENTED,
+    REPORTED,
+    TRANSCRIBED,
+    Finding,
+    Topic,
+    fallback,
+    of_issue,
+    of_warning,
+    violation,
+    warning,
+)
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.endpoints.directory_information import Directory
-from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.models.contract import (
-    NO_EXTRAS,
-    Contract,
-    Extras,
-    ModelBase,
-    alternatives,
-    contract_of,
-)
+from pexpolicy.endpoints.service_configuration import service_class
+from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, alternatives, contract_of
 from pexpolicy.models.decision import Decision, Name, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.rules import Confidence
+from pexpolicy.models.validation import NO_FIELD
 from pexpolicy.text import brief
 
 UNTAGGED = (
     "service_tag: is missing, which a transcription of Pexip's text forbids; "
-    f"write an empty one [{Confidence.DISPUTED}]"
+    f"write an empty one [{DISPUTED}]"
 )
 BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 OF_ACTIONS = {"service_configuration": "new_alias", "participant_properties": "reject_reason"}
 """The field of a result that has a meaning for one action only."""
-MODELS: Mapping[str, type[ModelBase]] = {
-    "participant_properties": ParticipantProperties,
-    "media_location": MediaLocation,
-}
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
 
-def repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return a reply with its result repaired, and a warning for each repair."""
-    result = body.get("result")
-    if endpoint == "directory_information":
-        return _with_entries(body)
-    if not isinstance(result, dict):
-        return body, ()
-    model = MODELS.get(endpoint)
-    if endpoint == "service_configuration":
-        kind = result.get("service_type")
-        model = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        return body, ()
+def _repaired(
+    endpoint: str, model: type[Decision], fields: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the fields of a result repaired, and a warning for each repair."""
     repairs: list[str] = []
-    made = _fields(contract_of(model), result, "", repairs)
+    made = _fields(contract_of(model), fields, repairs)
     name = OF_ACTIONS.get(endpoint, "")
     if name in made and made[name] is None:
         del made[name]
         repairs.append(_unset(name))
-    if endpoint == "service_configuration" and result.get("service_tag") is None:
+    if endpoint == "service_configuration" and fields.get("service_tag") is None:
         made["service_tag"] = ""
         repairs.append(UNTAGGED)
-    return ({**body, "result": made}, tuple(repairs)) if repairs else (body, ())
+    return made, tuple(repairs)
 
 
-def _with_entries(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return a phone book with a text where the user name is null, and a plain ignore_local."""
-    keys = {"result": "entries", "ignore_local": "ignore_local"}
-    fields = {name: body[key] for key, name in keys.items() if key in body}
-    repairs: list[str] = []
-    made = _fields(contract_of(Directory), fields, "", repairs)
-    if not repairs:
-        return body, ()
-    others = {key: value for key, value in body.items() if key not in keys}
-    return others | {key: made[name] for key, name in keys.items() if name in made}, tuple(repairs)
-
-
-def _fields(model: Contract, fields: Any, place: str, repairs: list[str]) -> Any:
+def _fields(model: Contract, fields: Any, repairs: list[str], place: str = "") -> Any:
     """Return fields repaired at any depth, and add a warning for each repair to ``repairs``."""
+    if isinstance(fields, list):
+        return [_fields(model, item, repairs, f"{place}[{n}]") for n, item in enumerate(fields)]
     if not isinstance(fields, dict):
         return fields
     made: dict[str, Any] = {}
     for name, value in fields.items():
-        inner = model.nested_models.get(name)
+        at = f"{place}.{name}" if place else name
         if _is_unset(model, name, value):
-            kept = {name: model.constants[name]} if name in model.constants else {}
-            repairs.append(_unset(place + name, value, kept.get(name)))
-            made |= kept
-        elif isinstance(value, str) and (meant := _meant(model, name, value)) is not None:
-            made[name], word = meant
-            text = f"the text {value!r} means {word}; write it without quotes"
-            repairs.append(f"{place}{name}: {text} [{Confidence.REPORTED}]")
-        elif isinstance(value, float) and value.is_integer() and int in _kinds(model, name):
-            made[name] = int(value)
-            text = f"{value} has a decimal point; write {int(value)}"
-            repairs.append(f"{place}{name}: {text} [{Confidence.REPORTED}]")
-        elif inner is not None and isinstance(value, list):
-            made[name] = [
-                _fields(inner, item, f"{place}{name}[{number}].", repairs)
-                for number, item in enumerate(value)
-            ]
+            if (kept := model.constants.get(name)) is not None:
+                made[name] = kept
+            repairs.append(_unset(at, value, kept))
+        elif (meant := _meant(model, name, value)) is not None:
+            made[name], text = meant
+            repairs.append(f"{at}: {text} [{REPORTED}]")
         else:
-            made[name] = (
-                value if inner is None else _fields(inner, value, f"{place}{name}.", repairs)
-            )
+            inner = model.nested_models.get(name)
+            made[name] = value if inner is None else _fields(inner, value, repairs, at)
     return made
 
 
@@ -128,27 +98,38 @@ def _is_unset(model: Contract, name: str, value: object) -> bool:
     return name in model.constants or (is_optional and name not in PROTECTIONS)
 
 
-def _meant(model: Contract, name: str, value: str) -> tuple[bool | int, str] | None:
-    """Return the boolean or number that a text means in a field of that type, and its JSON."""
-    kinds = _kinds(model, name)
-    if bool in kinds and value.lower() in BOOLEANS:
-        return BOOLEANS[value.lower()], value.lower()
-    if int in kinds and str not in kinds and _WHOLE_NUMBER.fullmatch(value):
-        return int(value), value
-    return None
-
-
-def _kinds(model: Contract, name: str) -> list[Any]:
+def _meant(model: Contract, name: str, value: object) -> tuple[bool | int, str] | None:
+    """Return the boolean or number that is meant in a field of that type, and why."""
     kinds = alternatives(model.hints.get(name))
-    return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
+    types = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
+    if isinstance(value, float) and value.is_integer() and int in types:
+        return int(value), f"{value} has a decimal point; write {int(value)}"
+    if not isinstance(value, str):
+        return None
+    if bool in types and value.lower() in BOOLEANS:
+        text = f"the text {value!r} means {value.lower()}; write it without quotes"
+        return BOOLEANS[value.lower()], text
+    if int in types and str not in types and _WHOLE_NUMBER.fullmatch(value):
+        return int(value), f"the text {value!r} means {value}; write it without quotes"
+    return None
 
 
 def _unset(place: str, value: object = None, kept: object = None) -> str:
     instead = "leave it out" if kept is None else f"write {kept!r}"
     what = "null" if value is None else "an empty text"
-    return f"{place}: {what} is no value of this field; {instead} [{Confidence.REPORTED}]"
+    return f"{place}: {what} is no value of this field; {instead} [{REPORTED}]"
 
 
+FAILED = ("fail", "failed", "failure", "error")
+"""Values of ``status`` of a server that has no decision."""
+OUTSIDE: Mapping[str, tuple[str, ...]] = {
+    "service_configuration": ("service_type",),
+    "participant_properties": ("preauthenticated_role", "bypass_lock", "reject_reason"),
+    "media_location": ("location",),
+    "directory_information": ("entries", "contacts"),
+    "registration_alias": ("username", "password"),
+}
+"""Fields that belong to the result, and have no other meaning in a reply."""
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "service_configuration": ("continue", "reject", "redirect"),
     "participant_properties": ("continue", "reject"),
@@ -179,10 +160,12 @@ class Disposition(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A disposition and its result, with text booleans repaired."""
+    """A disposition and its findings; the result has text booleans repaired."""
 
     disposition: Disposition
+    findings: list[Finding] = field(default_factory=list)
     result: Any = None
+    """The fields of the decision, those of a phone book included."""
     repairs: tuple[str, ...] = ()
     """Warnings about repairs of the result, such as booleans that were text."""
     text: str = ""
@@ -192,133 +175,199 @@ class Reading:
 
 
 def read_envelope(endpoint: str, body: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Reading:
-    """Return the disposition of a reply with status 200 to a request of this endpoint."""
-    action, result = body.get("action"), body.get("result")
-    rejects = action == "reject" and "reject" in ACTIONS.get(endpoint, ())
+    """Return how Infinity reads a reply with status 200 to a request of this endpoint."""
+    rejects = body.get("action") == "reject" and "reject" in ACTIONS.get(endpoint, ())
     if body.get("status") == "success":
-        return _succeeded(endpoint, body, extras, rejects=rejects)
-    if rejects:
-        return _rejected(endpoint, result)
-    if result:
-        status = brief(body.get("status"))
-        return _dropped(f"status = {status} is not exactly 'success', so the result is lost")
-    return Reading(Disposition.ABSTAIN)
+        reading = _succeeded(endpoint, body, extras, rejects=rejects)
+    else:
+        reading = _failed(endpoint, body, rejects=rejects)
+    reading.findings.extend(_action(endpoint, body.get("action"), reading))
+    lost = next((name for name in OUTSIDE.get(endpoint, ()) if name in body), "")
+    if lost and reading.disposition is Disposition.CONTINUE:
+        text = f"{brief(lost)} is not in the result, so Infinity ignores it"
+        reading.findings.append(warning(Topic.RESULT, text, DOCUMENTED))
+    return reading
+
+
+def _failed(endpoint: str, body: Mapping[str, Any], *, rejects: bool) -> Reading:
+    """Read a reply without success: its result is lost, and a reject still counts."""
+    status, result = body.get("status"), body.get("result")
+    if result and not rejects:
+        text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
+        return _dropped(violation(Topic.ENVELOPE, text, DOCUMENTED))
+    text = f"status = {brief(status)}" if "status" in body else "there is no status"
+    if other := next((name for name in body if name != "status" and name.lower() == "status"), ""):
+        text += f" (names of keys are in lower case, and not {brief(other)})"
+    text += "; only the exact text 'success' counts, "
+    if not rejects:
+        text += "so Infinity uses its own database. If that is meant, a 404 is clearer"
+        return Reading(Disposition.ABSTAIN, [fallback(Topic.ENVELOPE, text, DOCUMENTED)])
+    text += "and action = 'reject' still counts: Infinity refuses the call"
+    finding = (warning if status in FAILED else violation)(Topic.ENVELOPE, text, DOCUMENTED)
+    return replace(_rejected(endpoint, result), findings=[finding])
 
 
 def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, rejects: bool) -> Reading:
-    action, result = body.get("action"), body.get("result")
-    made, repairs = repaired(endpoint, body)
-    decision, wrong = _decision(endpoint, made, extras)
-    used = Reading(Disposition.RESULT, made.get("result"), repairs, decision=decision)
+    reading = _result(endpoint, body, extras)
+    redirects = body.get("action") == "redirect" and "redirect" in ACTIONS.get(endpoint, ())
     # A participant is rejected whatever the result is: the sources do not agree on it (5.4), and a
     # plugin that failed may lead to another one, which admits. So it is with a result that needs
     # repairs, as nothing proves that Infinity uses it.
-    is_certain = endpoint != "participant_properties" and not repairs
-    if rejects and is_certain and is_used(endpoint, used):
-        return _dropped("the reject has a usable result: Infinity would use it and not reject")
+    is_certain = endpoint != "participant_properties" and not reading.repairs
+    if rejects and is_certain and is_used(endpoint, reading):
+        text = "the reject has a usable result: Infinity would use it and not reject"
+        return _dropped(violation(Topic.REJECT, text, DOCUMENTED))
     if rejects:
-        return _rejected(endpoint, result)
-    if action == "redirect" and decision is None and "redirect" in ACTIONS.get(endpoint, ()):
-        return _redirected(result)
-    if decision is not None:
-        return used
-    if wrong and not is_open(endpoint, result):
-        return Reading(Disposition.DROPPED, made.get("result"), repairs, wrong)
-    return Reading(Disposition.RESULT, result, text=wrong) if wrong else _without(endpoint, action)
+        reading = _rejected(endpoint, body.get("result"))
+        reading.findings.extend(_next_to_reject(endpoint, body))
+    elif redirects and reading.decision is None:
+        return _redirected(body.get("result"))
+    elif redirects:
+        reading.findings.append(violation(Topic.REDIRECT, REDIRECTED_SERVICE, DOCUMENTED))
+    return reading
 
 
-def _without(endpoint: str, action: object) -> Reading:
-    actions = ACTIONS.get(endpoint, ())
-    if actions and action not in (None, "continue"):
-        return _dropped(f"action = {brief(action)} is not one of {', '.join(actions)}")
-    return Reading(Disposition.CONTINUE)
+def _dropped(finding: Finding, result: Any = None, repairs: tuple[str, ...] = ()) -> Reading:
+    return Reading(Disposition.DROPPED, [finding], result, repairs, finding.text)
 
 
-def _dropped(text: str) -> Reading:
-    return Reading(Disposition.DROPPED, text=text)
+def _action(endpoint: str, action: Any, reading: Reading) -> Iterator[Finding]:
+    allowed = ACTIONS.get(endpoint, ())
+    if action in (None, "continue", *allowed):
+        return
+    if allowed:
+        is_ignored = reading.disposition is Disposition.RESULT and is_used(endpoint, reading)
+        text = f"action = {brief(action)} is not one of {', '.join(allowed)}"
+        text += "; it is ignored next to a valid result" * is_ignored
+        yield (warning if is_ignored else violation)(Topic.ACTION, text, DOCUMENTED)
+    elif action in ("reject", "redirect"):
+        text = f"this request has no action {action}: Infinity would ignore it"
+        yield violation(Topic.ACTION, text, TRANSCRIBED)
+    else:
+        text = f"this request has no action; {brief(action)} is ignored"
+        yield warning(Topic.ACTION, text, REPORTED)
+
+
+def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
+    """Read the result of a success, whatever its action is."""
+    result: Any = body.get("result")
+    listed = endpoint == "directory_information"
+    is_empty = result is None or result in ({}, [])
+    if not is_empty and not isinstance(result, list if listed else dict):
+        wanted = "a list of entries" if listed else "an object"
+        text = f"result is {brief(result)}, not {wanted}: the reply is dropped"
+        return _dropped(violation(Topic.RESULT, text, TRANSCRIBED))
+    if is_empty and not (listed and body.get("ignore_local")):
+        return _without_result(endpoint, body)
+    fields, topic = result, Topic.RESULT
+    if listed:
+        keys = {name: body[name] for name in ("ignore_local",) if name in body}
+        fields, topic = {"entries": result or [], **keys}, Topic.DIRECTORY
+    model: type[Decision] | None = ENDPOINTS[endpoint].decisions[0]
+    if endpoint == "service_configuration":
+        model = service_class(fields.get("service_type"), extras)
+    repairs: tuple[str, ...] = ()
+    if model is not None:
+        fields, repairs = _repaired(endpoint, model, fields)
+    if (wrong := _misplaced(endpoint, body.get("action"), fields)) is not None:
+        return _dropped(wrong, fields, repairs)
+    found = [of_warning(text, topic) for text in repairs]
+    try:
+        decision = ENDPOINTS[endpoint].from_result(fields, extras)
+    except DecisionError as error:
+        if is_open(endpoint, fields):
+            text = "user name and password are both empty: any device may register under this alias"
+            doubt = warning(Topic.CREDENTIALS, text, TRANSCRIBED)
+            return Reading(Disposition.RESULT, [doubt], fields, text=str(error))
+        issues = [] if model is None else model.find_issues(fields, extras)
+        # Infinity appears to ignore unknown fields.
+        issues = [issue for issue in issues if not issue.rule.startswith(NO_FIELD)]
+        found += [of_issue(issue, topic) for issue in issues or [error.refusal]]
+        return Reading(Disposition.DROPPED, found, fields, repairs, str(error))
+    found += [of_warning(text, topic) for text in decision.warnings]
+    return Reading(Disposition.RESULT, found, fields, repairs, decision=decision)
+
+
+def _misplaced(endpoint: str, action: Any, fields: Mapping[str, Any]) -> Finding | None:
+    """Return what is no result of this request and action, whatever its values are."""
+    if endpoint == "participant_avatar":
+        text = "a JSON result is not a picture; Infinity would show a placeholder"
+        return violation(Topic.AVATAR, text, TRANSCRIBED)
+    if endpoint == "service_configuration" and "new_alias" in fields:
+        text = "new_alias is not a field of a service; it needs action = 'redirect'"
+        return violation(Topic.REDIRECT, text, TRANSCRIBED)
+    if endpoint == "participant_properties" and action != "reject" and "reject_reason" in fields:
+        text = "reject_reason alone rejects no call; it needs action = 'reject'"
+        return violation(Topic.RESULT, text, TRANSCRIBED)
+    return None
+
+
+def _without_result(endpoint: str, body: Mapping[str, Any]) -> Reading:
+    result, actions = body.get("result"), ACTIONS.get(endpoint, ())
+    if actions and (action := body.get("action")) not in (None, "continue"):
+        text = f"action = {brief(action)} is not one of {', '.join(actions)}"
+        return Reading(Disposition.DROPPED, text=text)
+    text, mark, topic = "", REPORTED, Topic.RESULT
+    if endpoint == "participant_avatar":
+        text, mark, topic = "if there is no picture, answer 404", DOCUMENTED, Topic.AVATAR
+    elif "result" in body and result is None:
+        text = "result is null; leave it out"
+    elif result is not None and isinstance(result, list) != (endpoint == "directory_information"):
+        text = f"the empty result is {brief(result)}, which is of another type; leave it out"
+    elif endpoint == "media_location":
+        text, mark = "a success without a location may count as invalid; a 404 is safer", DISPUTED
+    return Reading(Disposition.CONTINUE, [warning(topic, text, mark)] if text else [])
 
 
 def _rejected(endpoint: str, result: object) -> Reading:
     """Return a reject, with the reason for the participant if the endpoint sends one."""
     reason = result.get("reject_reason") if isinstance(result, Mapping) else None
-    sent: dict[str, Any] = {}
-    if reason is not None and ENDPOINTS[endpoint].shows_reject_reason:
-        sent = {"reject_reason": reason}
+    is_sent = reason is not None and ENDPOINTS[endpoint].shows_reject_reason
+    sent = {"reject_reason": reason} if is_sent else {}
     try:
-        decision = Reject.from_result(sent)
-    except DecisionError:
-        sent, decision = {}, Reject()
-    return Reading(Disposition.REJECT, sent, decision=decision)
+        return Reading(Disposition.REJECT, [], sent, decision=Reject.from_result(sent))
+    except DecisionError as error:
+        found = [of_issue(error.refusal, Topic.REJECT)]
+        return Reading(Disposition.REJECT, found, {}, decision=Reject())
+
+
+def _next_to_reject(endpoint: str, body: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what is wrong with the result of a reject: nothing but a reason may be in it."""
+    result = body.get("result")
+    is_odd = bool(result) and not isinstance(result, Mapping)
+    if endpoint == "registration_alias" and "result" not in body:
+        text = "a reject of a registration needs an empty result"
+        yield violation(Topic.REJECT, text, TRANSCRIBED)
+    elif is_odd or (endpoint == "participant_properties" and {*(result or ())} - {"reject_reason"}):
+        text = "the result of a reject is an object with nothing but reject_reason"
+        yield violation(Topic.REJECT, text, TRANSCRIBED)
+    elif result and endpoint != "participant_properties":
+        text = "Infinity drops the result of a reject, or uses it and does not reject; leave it out"
+        yield warning(Topic.REJECT, text, REPORTED)
 
 
 def _redirected(result: object) -> Reading:
-    given = without_null(result)
+    # Typed servers send all fields that they know.
+    fields = result.items() if isinstance(result, Mapping) else ()
+    given = {name: value for name, value in fields if value is not None}
     if "service_type" in given:
-        return _dropped(REDIRECTED_SERVICE)
+        return _dropped(violation(Topic.REDIRECT, REDIRECTED_SERVICE, DOCUMENTED))
     try:
         decision = Redirect.from_result(given)
     except DecisionError as error:
-        return _dropped(str(error))
-    return Reading(Disposition.REDIRECT, given, decision=decision)
-
-
-def without_null(result: object) -> dict[str, Any]:
-    """Return the fields of a result that are not null; typed servers send all that they know."""
-    fields = result.items() if isinstance(result, Mapping) else ()
-    return {name: value for name, value in fields if value is not None}
+        found = [of_issue(error.refusal, Topic.REDIRECT)]
+        return Reading(Disposition.DROPPED, found, text=str(error))
+    found = [of_warning(text, Topic.REDIRECT) for text in decision.warnings]
+    return Reading(Disposition.REDIRECT, found, given, decision=decision)
 
 
 def is_used(endpoint: str, reading: Reading) -> bool:
     """Return True if Infinity would use a result although there is an action."""
-    if is_open(endpoint, reading.result):
-        return True
     if isinstance(reading.decision, ParticipantProperties):
         return not contract_of(ParticipantProperties).names.isdisjoint(reading.result)
-    return reading.decision is not None
+    return reading.decision is not None or is_open(endpoint, reading.result)
 
 
 def is_open(endpoint: str, result: object) -> bool:
     """Return True for credentials that let any device register."""
     return endpoint == "registration_alias" and result == {"username": "", "password": ""}
-
-
-def _decision(
-    endpoint: str, body: Mapping[str, Any], extras: Extras
-) -> tuple[Decision | None, str]:
-    """Return the decision of a result, or why Infinity would drop it; neither without a result."""
-    result: Any = body.get("result")
-    listed = endpoint == "directory_information"
-    if result is None or result in ({}, []):
-        if not (listed and body.get("ignore_local")):
-            return None, ""
-        result = []
-    if wrong := _unusable(endpoint, body.get("action"), result):
-        return None, wrong
-    try:
-        if listed:
-            keys = {name: body[name] for name in ("ignore_local",) if name in body}
-            return Directory.from_result({"entries": result, **keys}, extras=extras), ""
-        return ENDPOINTS[endpoint].from_result(result, extras), ""
-    except DecisionError as error:
-        return None, str(error)
-
-
-def wrong_shape(endpoint: str, result: object) -> str:
-    """Return why a result has the wrong type, or an empty text."""
-    listed = endpoint == "directory_information"
-    if isinstance(result, list if listed else Mapping):
-        return ""
-    wanted = "a list of entries" if listed else "an object"
-    return f"result is {brief(result)}, not {wanted}: the reply is dropped"
-
-
-def _unusable(endpoint: str, action: object, result: Any) -> str:
-    if wrong := wrong_shape(endpoint, result):
-        return wrong
-    if endpoint == "participant_avatar":
-        return "a JSON result is not a picture; Infinity would show a placeholder"
-    if endpoint == "service_configuration" and "new_alias" in result:
-        return "new_alias is not a field of a service; it needs action = 'redirect'"
-    if endpoint == "participant_properties" and action != "reject" and "reject_reason" in result:
-        return "reject_reason alone rejects no call; it needs action = 'reject'"
-    return ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from pexpolicy.conformance.disposition import Reading
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.difference import changed_fields
+from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.rules import Confidence
 
 
@@ -115,6 +115,18 @@ operation = partial(Finding, Level.OPERATION)
 fallback = partial(Finding, Level.FALLBACK)
 warning = partial(Finding, Level.WARNING)
 
+
+def of_issue(issue: ValidationIssue, topic: Topic) -> Finding:
+    """Return the violation of a field."""
+    return violation(topic, str(replace(issue, mark="")), issue.mark)
+
+
+def of_warning(text: str, topic: Topic = Topic.RESULT) -> Finding:
+    """Return the finding for a warning of a decision, which ends with its mark in brackets."""
+    plain, bracket, mark = text.rpartition(" [")
+    return warning(topic, plain, mark.rstrip("]")) if bracket else warning(topic, text)
+
+
 MAX_NAMES = 4
 """Maximum number of fields that a finding lists."""
 
@@ -145,30 +157,6 @@ class SentRequest:
     def get(self, name: str) -> str:
         """Return the value of a parameter, or an empty text."""
         return self.query.get(name, "")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The findings about a reply, and its decision."""
-
-    findings: list[Finding]
-    decision: Comparable | None = None
-    """``None`` if there is no decision to compare."""
-    reading: Reading | None = None
-    """How Infinity reads the envelope, for a reply with status 200."""
-
-    @property
-    def service(self) -> Mapping[str, Any]:
-        """The service that Infinity would use; empty if there is none."""
-        reading = self.reading
-        if reading is None or reading.decision is None or "service_type" not in reading.result:
-            return {}
-        return dict(reading.result)
-
-    @property
-    def broken(self) -> bool:
-        """True for a reply that has no usable decision."""
-        return any(finding.level.fails for finding in self.findings)
 
 
 def difference(one: Comparable, other: Comparable) -> str:

@@ -19,7 +19,6 @@ from pexpolicy.conformance.disposition import Disposition, Reading, read_envelop
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic, difference
 from pexpolicy.conformance.http_client import BARE, LIMIT, Reply, Wire, client_session, fetch
 from pexpolicy.endpoints.base import JPEG, JSON
-from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.models.contract import NO_EXTRAS, Extras
@@ -46,8 +45,8 @@ __all__ = [
     "strict_json",
 ]
 
-ENVELOPE = frozenset((Topic.ACTION, Topic.ENVELOPE, Topic.REJECT, Topic.REDIRECT))
-"""Topics of faults in an envelope that Infinity can still read."""
+FATAL = (Topic.CONTENT_TYPE, Topic.TIME, Topic.BREAKOUT, Topic.CREDENTIALS)
+"""Topics of violations for which a reply that can be read is not relayed."""
 JPEG_MAGIC = b"\xff\xd8\xff"
 ABSTAINED: Comparable = ("continue",)
 NULL_NAME = b'"remote_display_name":null'
@@ -104,17 +103,20 @@ def read(
     query = {} if name == "participant_properties" else request.params
     judged = judge(SentRequest(name, query, extras=extras), reply, LIMIT)
     reading = judged.reading
-    listed: list[str] = []
     for finding in judged.findings:
-        unsettled = finding.topic is Topic.STATUS and finding.mark == Confidence.DISPUTED
-        if unsettled or (finding.level.fails and not _is_read(finding.topic, reading)):
+        is_unsettled = finding.topic is Topic.STATUS and finding.mark == Confidence.DISPUTED
+        is_fatal = finding.level.fails and (reading is None or finding.topic in FATAL)
+        if is_unsettled or is_fatal:
             raise InvalidReplyError(finding.text, reply)
-        if finding.level.fails and finding.topic is Topic.DIRECTORY:
-            listed.append(f"entries: {finding.text} [{finding.mark}]")
-    if reading is None or reading.disposition is Disposition.ABSTAIN or judged.decision is None:
+    if reading is None or reading.disposition is Disposition.ABSTAIN:
         return UpstreamDecision(None, ABSTAINED)
     if reading.text:
         raise InvalidReplyError(reading.text, reply)
+    listed = [
+        f"entries: {finding.text} [{finding.mark}]"
+        for finding in judged.findings
+        if finding.topic is Topic.DIRECTORY and finding.level.fails
+    ]
     decision_id = _decision_id(reply)
     reason = _reason(by, decision_id)
     decision: Decision = Continue(reason=reason)
@@ -127,24 +129,11 @@ def read(
             del fields["remote_display_name"]
             made = ParticipantProperties.from_result(fields)
             listed.append(NAME_KEPT)
-        decision = made.with_warnings() if reason is None else made.with_reason(reason)
+        decision = made if reason is None else made.with_reason(reason)
     repairs = (*reading.repairs, *listed)
-    return UpstreamDecision(decision.with_warnings(*repairs), judged.decision, decision_id, repairs)
-
-
-def _is_read(topic: Topic, reading: Reading | None) -> bool:
-    """Return True for a fault of the envelope that does not change how Infinity reads it, and for
-    one of a list whose entries are valid: their order, their number, or no user name.
-    """
-    if reading is None or reading.disposition is Disposition.DROPPED:
-        return False
-    if topic is Topic.DIRECTORY:
-        return isinstance(reading.decision, Directory)
-    if topic is Topic.DIAL_OUT:
-        # Only prefer_ipv6 of this answer has an effect, and the endpoint warns.
-        return True
-    rejected = reading.disposition is Disposition.REJECT
-    return topic in ENVELOPE or (rejected and topic is Topic.RESULT)
+    return UpstreamDecision(
+        decision.with_warnings(*repairs), judged.decision or ABSTAINED, decision_id, repairs
+    )
 
 
 def _picture(reply: Reply, by: str) -> UpstreamDecision:

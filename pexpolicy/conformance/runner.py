@@ -13,11 +13,10 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
-from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.check_reply import CheckResult, judge
 from pexpolicy.conformance.findings import (
     REPORTED,
     TRANSCRIBED,
-    CheckResult,
     DecodingMarker,
     Finding,
     SentRequest,

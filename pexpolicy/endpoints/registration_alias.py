@@ -79,8 +79,8 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         decision = self.to_decision(answer)
         if request.auth_type == "sso" and isinstance(decision, Credentials):
             raise self.refuse(
-                "the device uses single sign-on, which accepts only an empty result: answer "
-                "Continue() or Reject()",
+                "the device uses single sign-on, which accepts only an empty result: continue, or "
+                "reject",
                 mark=Confidence.TRANSCRIBED,
             )
         return decision
