@@ -70,6 +70,7 @@ INTERNAL = (
     "background.shared",
     "background.shared_state",
     "chain.circuit_breaker",
+    "chain.hook_tasks",
     "cli.common",
     "cli.doctor",
     "cli.http_client",

@@ -25,7 +25,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from pexpolicy.chain.hook_tasks import MAX_WAITING, CallQueue
+from pexpolicy.chain.hook_tasks import MAX_WAITING, CallQueue, PluginBusyError
+from pexpolicy.errors import ErrorReport
 from pexpolicy.tasks import run_in_thread, start_background
 from pexpolicy.text import readable
 
@@ -54,7 +55,11 @@ T = TypeVar("T")
 
 
 class ChildError(Exception):
-    """A child process has ended, used too much memory, or sent something that cannot be read."""
+    """A failure in or of a child process; ``fault`` has the traceback of a failure inside."""
+
+    def __init__(self, summary: str, fault: ErrorReport | None = None) -> None:
+        super().__init__(summary)
+        self.fault = fault or ErrorReport(summary, [])
 
 
 def encode(message: Any) -> bytes:
@@ -377,10 +382,6 @@ C = TypeVar("C", bound=Child[Any])
 _log = logging.getLogger("pexpolicy.isolation.child")
 
 
-class PoolBusyError(Exception):
-    """All children of a pool are busy, and too many calls wait."""
-
-
 class ChildPool(Generic[C]):
     """Children with one call at a time each; one that fails is killed and replaced.
 
@@ -437,7 +438,7 @@ class ChildPool(Generic[C]):
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[C]:
-        """Wait for a child that is ready; raises ``ChildError`` and ``PoolBusyError``.
+        """Wait for a child that is ready; raises ``ChildError`` and ``PluginBusyError``.
 
         It is replaced where the block raises.
         """
@@ -453,7 +454,7 @@ class ChildPool(Generic[C]):
     async def _next(self) -> C:
         if self._queue.is_full and not self._is_down:
             msg = f"all {self._size} workers are busy, and {self._queue.waiting} calls are waiting"
-            raise PoolBusyError(msg)
+            raise PluginBusyError(msg)
         while not self._is_down:
             await self._queue.acquire()
             if self._idle:

@@ -13,7 +13,7 @@ import os
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 import orjson
 
 from pexpolicy.chain.fold import hooks_of
-from pexpolicy.chain.hook_tasks import PluginBusyError
 from pexpolicy.config.files import kept_copies, track_secret
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
@@ -37,9 +36,7 @@ from pexpolicy.isolation.child import (
     Child,
     ChildError,
     ChildPool,
-    PoolBusyError,
 )
-from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.contract import NO_EXTRAS
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, annotations_of
@@ -58,12 +55,12 @@ PASSED_PREFIXES = ("LC_", "PYTHON")
 
 
 class WorkerProcess(Child[messages.Report]):
-    """The process of one plugin."""
+    """The process of one plugin, which ``order`` has."""
 
     def __init__(
         self,
         available: PluginSource,
-        build: bytes,
+        order: bytes,
         environment: Mapping[str, str],
         memory_mb: int,
     ) -> None:
@@ -76,13 +73,16 @@ class WorkerProcess(Child[messages.Report]):
             memory_mb=memory_mb,
         )
         self.limit = UNLIMITED
-        self.build = build
+        self.order = order
         self.plugin = available
 
-    async def built(self) -> messages.Ready:
-        """Build the plugin; raises ``ChildError`` and ``PluginBuildError``."""
+    async def build(self, *, serves: bool) -> messages.Ready:
+        """Build the plugin, and enter its lifespan if the process ``serves`` calls.
+
+        Raises ``ChildError`` and ``PluginBuildError``.
+        """
         await self.attach()
-        report = await self.ask(self.build)
+        report = await self.ask((self.order, serves))
         if not isinstance(report, messages.Ready):
             raise _failure(report)
         self.limit = MAX_FRAME
@@ -90,8 +90,7 @@ class WorkerProcess(Child[messages.Report]):
 
     async def ready(self) -> None:
         """Build the plugin and enter its lifespan; raises the same."""
-        await self.built()
-        succeeded(await self.ask(("start",)))
+        await self.build(serves=True)
 
     def on_message(self, message: messages.Report) -> None:
         """Count metrics, and answer the pending call with anything else.
@@ -114,18 +113,18 @@ class IsolatedPlugin:
     relative to ``root``. Raises ``PluginBuildError``.
 
     ``hooks`` are coroutine functions by name, with the arguments of the plugin's own. They raise
-    ``WorkerError`` for a failure in or of the worker, ``DecisionError`` for an invalid answer, and
+    ``ChildError`` for a failure in or of the worker, ``DecisionError`` for an invalid answer, and
     ``PluginBusyError`` when too many calls wait.
     """
 
     def __init__(self, available: PluginSource, table: PluginTable, root: Path) -> None:
         try:
             here = table.model_copy(update={"isolation": "none", "plugin": None})
-            build = pickle.dumps((available, here, root, kept_copies()))
+            order = pickle.dumps((available, here, root, kept_copies()))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
             raise PluginBuildError.because(text) from None
-        make = partial(WorkerProcess, available, build, environment_of(table), table.memory_mb)
+        make = partial(WorkerProcess, available, order, environment_of(table), table.memory_mb)
         self.available = available
         with ThreadPoolExecutor(1) as threads:  # this one may have an event loop
             self.ready = ready = threads.submit(asyncio.run, _built(make)).result()
@@ -148,19 +147,17 @@ class IsolatedPlugin:
     async def lifespan(self) -> AsyncIterator[None]:
         """Enter the plugin's lifespan in each worker; end the workers afterwards.
 
-        Raises ``WorkerError``.
+        Raises ``ChildError``.
         """
         try:
-            with _as_worker_errors():
-                await self._pool.open()
+            await self._pool.open()
             yield
         finally:
             await self._pool.close(EXIT_TIMEOUT_S)
 
     async def _call(self, *order: Any) -> messages.Report:
-        with _as_worker_errors():
-            async with self._pool.borrow() as worker:
-                return await worker.ask(order)
+        async with self._pool.borrow() as worker:
+            return await worker.ask(order)
 
     async def _ask(
         self,
@@ -197,7 +194,7 @@ async def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
     worker = make()
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            return await worker.built()
+            return await worker.build(serves=False)
     except (ChildError, TimeoutError) as error:
         text = f"{worker.plugin} cannot be built: {str(error) or 'it was not ready in time'}"
         raise PluginBuildError.because(text) from None
@@ -227,7 +224,7 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
 
 
 def succeeded(reply: messages.Report) -> messages.Reply:
-    """Return a reply without a fault; raises ``WorkerError`` and ``PluginBuildError``."""
+    """Return a reply without a fault; raises ``ChildError`` and ``PluginBuildError``."""
     if not isinstance(reply, messages.Reply) or reply.fault is not None:
         raise _failure(reply)
     return reply
@@ -237,21 +234,8 @@ def _failure(reply: messages.Report) -> Exception:
     if isinstance(reply, messages.BuildFailed):
         return PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
     if isinstance(reply, messages.Reply) and reply.fault is not None:
-        return WorkerError(reply.fault.summary, reply.fault)
-    return WorkerError("its worker sent a reply of another type")
-
-
-@contextmanager
-def _as_worker_errors() -> Iterator[None]:
-    """Raise the errors of a pool as those of a plugin."""
-    try:
-        yield
-    except PoolBusyError as error:
-        raise PluginBusyError(str(error)) from None
-    except WorkerError:
-        raise
-    except ChildError as error:
-        raise WorkerError(str(error)) from None
+        return ChildError(reply.fault.summary, reply.fault)
+    return ChildError("its worker sent a reply of another type")
 
 
 def environment_of(table: PluginTable) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Messages between the server and a worker.
 
-Orders to a worker are pickled; the first one has any length, and is the plugin, its table, and the
-folder of both. Its reports are decoded into these few types and never unpickled: no code of a
-plugin runs in the server.
+Orders to a worker are pickled; the first one has any length, and is the plugin, its table, the
+folder of both, and whether calls follow. Its reports are decoded into these few types and never
+unpickled: no code of a plugin runs in the server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pexpolicy.config.permissions import Use
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
-from pexpolicy.isolation.child import ChildError
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
@@ -141,14 +140,6 @@ class MetricsUpdate(Message, frozen=True):
 Report = Ready | BuildFailed | Reply | MetricsUpdate
 _report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 decode_report = _report.decode
-
-
-class WorkerError(ChildError):
-    """A failure in or of a worker; ``fault`` has the plugin's own traceback."""
-
-    def __init__(self, summary: str, fault: ErrorReport | None = None) -> None:
-        super().__init__(summary)
-        self.fault = fault or ErrorReport(summary, [])
 
 
 class RemoteDecisionError(DecisionError):

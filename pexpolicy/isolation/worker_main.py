@@ -48,17 +48,21 @@ def main() -> int:
     log = ServerLog()
     PLUGIN_METRICS.keep_changes()
     with capturing(log) as handler, log.output.background():
-        report, plugin = _build(requests.receive(), handler)
+        order, serves = requests.receive()
+        report, plugin = _build(order, handler)
+        if plugin is not None and serves:
+            return _run(requests, plugin, report, log)
         requests.send(report)
-        requests.limit = MAX_FRAME
-        return 1 if plugin is None else _run(requests, plugin, log)
+        return 0 if plugin is not None else 1
 
 
-def _run(requests: _RequestServer, plugin: BuiltPlugin, log: ServerLog) -> int:
+def _run(
+    requests: _RequestServer, plugin: BuiltPlugin, report: messages.Report, log: ServerLog
+) -> int:
     """Serve until the server ends the connection; return the exit code."""
     runner = asyncio.Runner()
     try:
-        runner.run(requests.serve(plugin))
+        runner.run(requests.serve(plugin, report))
     except BaseException as error:  # noqa: BLE001 - a plugin can end the event loop as it likes
         # Pending tasks are not cancelled: their cancellation would be reported as a failure.
         _print(f"{plugin.available}: its worker ends: {describe_error(error).summary}")
@@ -121,13 +125,15 @@ class _RequestServer(Channel[messages.Order]):
         super().__init__("the server", parent_socket(), pickle.loads)
         self.limit = UNLIMITED
         self.on_end = self._leave
-        self._opening = asyncio.Event()
         self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._plugin: BuiltPlugin
 
-    async def serve(self, plugin: BuiltPlugin) -> None:
-        """Answer requests within the plugin's lifespan, until the server ends the connection."""
+    async def serve(self, plugin: BuiltPlugin, report: messages.Report) -> None:
+        """Answer requests within the plugin's lifespan, until the server ends the connection.
+
+        ``report`` is sent when the lifespan has been entered.
+        """
         self._plugin = plugin
         hooks = chain.from_iterable(map(hooks_of, ENDPOINTS))
         self._links = {hook: bind_hook(plugin, hook) for hook in hooks}
@@ -136,15 +142,13 @@ class _RequestServer(Channel[messages.Order]):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._leave)
         await self.attach()
-        await self._opening.wait()
-        if self._closing.is_set():
-            return
         is_open = False
         try:
             HOOK_CONTEXT.set(((plugin.name, "lifespan"), None))
             async with entered(plugin.lifespan() or nullcontext()):
                 is_open = True
-                self._report(messages.Reply())
+                self._report(report)
+                self.limit = MAX_FRAME
                 self._send_metrics_again(loop)
                 await self._closing.wait()
         except PluginBuildError as error:
@@ -164,7 +168,6 @@ class _RequestServer(Channel[messages.Order]):
         if not self.has_ended and not self._closing.is_set():
             self._send_metrics()
         self._closing.set()
-        self._opening.set()
 
     def _send_metrics(self) -> None:
         """Send what has changed since the last time."""
@@ -177,10 +180,7 @@ class _RequestServer(Channel[messages.Order]):
 
     def on_message(self, message: messages.Order) -> None:
         """Answer a question in a task of its own: what a hook does to its context ends there."""
-        if message == ("start",):
-            self._opening.set()
-        else:
-            _ = start_background(self._respond(*message), self._tasks)
+        _ = start_background(self._respond(*message), self._tasks)
 
     async def _respond(self, kind: str, *arguments: Any) -> None:
         requests: list[Request] = []

@@ -23,10 +23,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
-from aiohttp import web
-from aiohttp.test_utils import BaseTestServer, TestClient
+import aiohttp
 from yarl import URL
 
 from pexpolicy.config.outgoing import revealed
@@ -193,8 +192,8 @@ async def server(
 @asynccontextmanager
 async def client(
     plugins: Subject, *, config: Config | None = None, at: datetime | None = None
-) -> AsyncIterator[TestClient[web.BaseRequest, None]]:
-    """Yield the test client of aiohttp on such a server, for the requests of nodes.
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield a client session of aiohttp for such a server, for the requests of nodes.
 
     The path of a request begins with the base path::
 
@@ -202,24 +201,11 @@ async def client(
             reply = await http.get(url_of(make_request("service_configuration")))
             assert (await reply.json())["action"] == "reject"
     """
-    async with server(plugins, config=config, at=at) as running:
-        http: TestClient[web.BaseRequest, None] = TestClient(_Listening(URL(running.url).origin()))
-        async with http:
-            yield http
-
-
-class _Listening(BaseTestServer):
-    """A server that is open already, for the client of aiohttp."""
-
-    def __init__(self, root: URL) -> None:
-        super().__init__(host=root.host or "", port=root.port)
-        self._root = root
-
-    async def _make_runner(self, **options: Any) -> NoReturn:
-        raise NotImplementedError
-
-    async def start_server(self, *_: object, **__: object) -> None:
-        """Do nothing."""
+    async with (
+        server(plugins, config=config, at=at) as running,
+        aiohttp.ClientSession(URL(running.url).origin()) as http,
+    ):
+        yield http
 
 
 def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -> None:

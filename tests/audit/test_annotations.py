@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pexpolicy import Alias, Conference, DecisionError, Privacy
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, drop, keyed_hash, redact_annotations
-from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import MAX_ANNOTATIONS, MAX_TEXT
 from pexpolicy.testing import assert_case, load_cases, make_request
@@ -108,7 +108,7 @@ async def test_a_worker_process_annotates(tmp_path: Path, monkeypatch: pytest.Mo
     async with PluginFolder(tmp_path).serving(ISOLATED) as isolated:
         for do in ("None", "Reject()", "1 / 0", "{'service_type': 'x', 'name': 5}"):
             asked = request("service_configuration", do=do)
-            with suppress(WorkerError, DecisionError), hook_context("toy", "service_configuration"):
+            with suppress(ChildError, DecisionError), hook_context("toy", "service_configuration"):
                 await isolated.hooks["service_configuration"](asked)
             written, removed = redact_annotations(asked, Redaction(drop))
             assert written == {"toy": {"ticket": 4711, "text": written["toy"]["text"]}}, do

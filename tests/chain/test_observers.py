@@ -12,7 +12,7 @@ import pytest
 from pexpolicy import Avatar, Conference, Continue, Outcome, Plugin, hookimpl
 from pexpolicy.chain import background
 from pexpolicy.chain.background import Observer, ObserverQueue, is_defect
-from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests.support import wire
@@ -426,7 +426,7 @@ async def test_a_worker_process_observes_batches(
         for n in range(5)
     ]
     async with PluginFolder(tmp_path).serving(source) as isolated:
-        with pytest.raises(WorkerError) as caught:
+        with pytest.raises(ChildError) as caught:
             await isolated.hooks["on_decisions"](made)
     assert told.read_text() == "5 id-4 b'{}'\n"
     assert is_defect(caught.value)
@@ -442,9 +442,9 @@ async def test_a_worker_process_observes_batches(
         (ConnectionResetError(), False),
         (TimeoutError(), False),
         (RuntimeError("down"), False),
-        (WorkerError("KeyError: 'x'"), True),
-        (WorkerError("ConnectionResetError"), False),
-        (WorkerError("the worker process of toy ended with SIGKILL"), False),
+        (ChildError("KeyError: 'x'"), True),
+        (ChildError("ConnectionResetError"), False),
+        (ChildError("the worker process of toy ended with SIGKILL"), False),
     ],
 )
 def test_defects_are_distinguished_from_transient_failures(

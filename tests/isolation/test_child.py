@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from pexpolicy.chain.hook_tasks import PluginBusyError
 from pexpolicy.isolation.child import (
     MAX_FRAME,
     Channel,
     Child,
     ChildError,
     ChildPool,
-    PoolBusyError,
 )
 from tests.support.isolated import descriptors
 from tests.support.processes import is_running, wait_for_end
@@ -125,7 +125,7 @@ async def test_a_pool_replaces_children_that_fail_and_has_a_queue() -> None:
         await asked(pool, "hang", 0.1)
     waiting = asyncio.create_task(asked(pool, 2))
     await asyncio.sleep(0)
-    with pytest.raises(PoolBusyError, match="all 1 workers are busy, and 1 calls are waiting"):
+    with pytest.raises(PluginBusyError, match="all 1 workers are busy, and 1 calls are waiting"):
         await asked(pool, 3)
     after, number = await waiting
     assert (number, after != pid) == (2, True)

@@ -12,8 +12,8 @@ from pexpolicy import Conference, ConfigWarning, DecisionError, Gateway, Reject
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.config.schema.plugins import InfinityTable
 from pexpolicy.errors import describe_decision_error, describe_error
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
-from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook, describe
 from pexpolicy.plugins.discovery import PluginSource
@@ -114,7 +114,7 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
             str(error),
             [x for x in describe_decision_error(error).lines if not x.startswith(ours)],
         )
-    except WorkerError as error:
+    except ChildError as error:
         return "failed", where_it_was(error.fault.summary)
     except BaseException as error:  # noqa: BLE001 - each of them must come out alike
         return "failed", where_it_was(describe_error(without_tests(error)).summary)
@@ -339,7 +339,7 @@ def test_it_works_on_uvloop(shelf: PluginFolder) -> None:
     async def calls(isolated: IsolatedPlugin) -> None:
         async with isolated.lifespan():
             assert (await service(isolated)).name == "Room"
-            with pytest.raises(WorkerError, match="exit code 3"):
+            with pytest.raises(ChildError, match="exit code 3"):
                 await service(isolated, "exit")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):

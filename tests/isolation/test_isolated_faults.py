@@ -19,8 +19,8 @@ from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
-from pexpolicy.isolation.messages import WorkerError
 from tests.support.isolated import PluginFolder, children, descriptors, request, service
 from tests.support.processes import is_running, wait_for_end
 from tests.support.waiting import HANG_S, until
@@ -77,7 +77,7 @@ async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
     async with shelf.serving(doing(one_of(bodies))) as isolated:
         for end, (_, said) in ENDS.items():
             before = await pid_of(isolated)
-            with pytest.raises(WorkerError) as raised:
+            with pytest.raises(ChildError) as raised:
                 await service(isolated, end)
             whole = f"the worker process of toy (toy-dist 1.2) ended with {said}"
             assert str(raised.value) == whole, end
@@ -151,7 +151,7 @@ async def test_a_worker_that_takes_too_much_memory_fails_by_name_and_is_replaced
     )
     async with (isolated := shelf.start(shelf.write(source), memory_mb=150)).lifespan():
         before = await pid_of(isolated)
-        with pytest.raises(WorkerError, match=r"toy-dist 1.2\) used \d+ MiB .* memory_mb is 150"):
+        with pytest.raises(ChildError, match=r"toy-dist 1.2\) used \d+ MiB .* memory_mb is 150"):
             await service(isolated, "leak")
         assert await pid_of(isolated) != before
 
@@ -266,7 +266,7 @@ async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(
     source = LIFESPAN.format(folder=str(shelf.folder), end="await asyncio.sleep(0)")
     async with shelf.serving(source, processes=2) as isolated:
         assert len(list(shelf.folder.glob("*.open"))) == 2
-        with pytest.raises(WorkerError):
+        with pytest.raises(ChildError):
             await service(isolated, "exit")
         found: set[int] = set()
         async with asyncio.timeout(HANG_S):
@@ -297,7 +297,7 @@ async def test_a_lifespan_that_cannot_begin_is_said_by_name(shelf: PluginFolder)
     async def service_configuration(self): return None
     """
     before = descriptors()
-    with pytest.raises(WorkerError, match=r"OSError: no database \(toy_"):
+    with pytest.raises(ChildError, match=r"OSError: no database \(toy_"):
         async with shelf.serving(source, processes=2):
             pytest.fail("it must not serve")
     assert children() == set()
@@ -317,7 +317,7 @@ async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: Plugin
     async with shelf.serving(doing(body, "def"), processes=2) as isolated:
         begotten = [int((await service(isolated, "children")).reason) for _ in range(3)]
         for _ in range(3):
-            with pytest.raises(WorkerError):
+            with pytest.raises(ChildError):
                 await service(isolated, "exit")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
@@ -422,7 +422,7 @@ async def test_an_answer_that_is_too_long_for_the_way_is_a_failure(shelf: Plugin
     """
     async with shelf.serving(source) as isolated:
         ask: Any = isolated.hooks["directory_information"]
-        with pytest.raises(WorkerError, match="exceed the limit of a message"):
+        with pytest.raises(ChildError, match="exceed the limit of a message"):
             await ask(request("directory_information"))
         decision = await ask(request("directory_information", limit="3"))
     assert len(decision.set_fields()["entries"]) == 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.errors import describe_error
-from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.testing import make_request
 from tests.support.isolated import PluginFolder
@@ -26,7 +26,7 @@ async def test_the_passcode_of_a_request_leaves_no_worker(shelf: PluginFolder, b
     isolated = shelf.start(shelf.hooks(source))
     request = make_request("service_configuration", third_party_passcode="hunter2")
     async with isolated.lifespan():
-        with pytest.raises((WorkerError, DecisionError)) as caught:
+        with pytest.raises((ChildError, DecisionError)) as caught:
             await isolated.hooks["service_configuration"](request)
     assert "***" in str(caught.value)
     assert "hunter2" not in f"{caught.value} {describe_error(caught.value)}"

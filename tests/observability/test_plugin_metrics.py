@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
-from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
@@ -219,7 +219,7 @@ async def test_worker_processes_are_counted(
         for _ in range(10):
             await service(isolated)
         await until(lambda: PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 10)
-        with pytest.raises(WorkerError):
+        with pytest.raises(ChildError):
             await service(isolated, "die")
         await service(isolated)
     assert PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 11, "sent when it ends"

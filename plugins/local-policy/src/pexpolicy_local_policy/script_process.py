@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from pexpolicy.isolation.child import START_TIMEOUT_S, Child, ChildError, ChildPool, PoolBusyError
+from pexpolicy.chain.hook_tasks import PluginBusyError
+from pexpolicy.isolation.child import START_TIMEOUT_S, Child, ChildError, ChildPool
 from pexpolicy_local_policy.worker import encoded
 
 GRACE = 0.15
@@ -128,7 +129,7 @@ class ScriptPool:
                 rendering = await child.run(job, max(late - clock(), 0.001))
                 if rendering.failure is not None and rendering.failure.kind in ("time", "memory"):
                     raise _StaleError  # noqa: TRY301 - the pool replaces what raises
-        except (_StaleError, TimeoutError, PoolBusyError):
+        except (_StaleError, TimeoutError, PluginBusyError):
             pass
         except ChildError:
             failure = Failure("process", "its process ended unexpectedly")
