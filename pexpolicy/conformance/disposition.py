@@ -227,8 +227,8 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
     return reading
 
 
-def _dropped(finding: Finding, result: Any = None, repairs: tuple[str, ...] = ()) -> Reading:
-    return Reading(Disposition.DROPPED, [finding], result, repairs, finding.text)
+def _dropped(finding: Finding, result: Any = None) -> Reading:
+    return Reading(Disposition.DROPPED, [finding], result, text=finding.text)
 
 
 def _action(endpoint: str, action: Any, reading: Reading) -> Iterator[Finding]:
@@ -253,24 +253,21 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
     result: Any = body.get("result")
     listed = endpoint == "directory_information"
     is_empty = result is None or result in ({}, [])
-    if not is_empty and not isinstance(result, list if listed else dict):
-        wanted = "a list of entries" if listed else "an object"
-        text = f"result is {brief(result)}, not {wanted}: the reply is dropped"
-        return _dropped(violation(Topic.RESULT, text, TRANSCRIBED))
+    if not is_empty and (wrong := _misplaced(endpoint, body.get("action"), result)) is not None:
+        return _dropped(wrong, result)
     if is_empty and not (listed and body.get("ignore_local")):
         return _without_result(endpoint, body)
     fields, topic = result, Topic.RESULT
     if listed:
         keys = {name: body[name] for name in ("ignore_local",) if name in body}
         fields, topic = {"entries": result or [], **keys}, Topic.DIRECTORY
-    model: type[Decision] | None = ENDPOINTS[endpoint].decisions[0]
+    model: type[Decision] = ENDPOINTS[endpoint].decisions[0]
     if endpoint == "service_configuration":
-        model = service_class(fields.get("service_type"), extras)
-    repairs: tuple[str, ...] = ()
-    if model is not None:
-        fields, repairs = _repaired(endpoint, model, fields)
-    if (wrong := _misplaced(endpoint, body.get("action"), fields)) is not None:
-        return _dropped(wrong, fields, repairs)
+        try:
+            model = service_class(fields.get("service_type"), extras)
+        except DecisionError as error:
+            return _dropped(of_issue(error.refusal, topic), fields)
+    fields, repairs = _repaired(endpoint, model, fields)
     found = [of_warning(text, topic) for text in repairs]
     try:
         decision = ENDPOINTS[endpoint].from_result(fields, extras)
@@ -279,24 +276,29 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
             text = "user name and password are both empty: any device may register under this alias"
             doubt = warning(Topic.CREDENTIALS, text, TRANSCRIBED)
             return Reading(Disposition.RESULT, [doubt], fields, text=str(error))
-        issues = [] if model is None else model.find_issues(fields, extras)
         # Infinity appears to ignore unknown fields.
-        issues = [issue for issue in issues if not issue.rule.startswith(NO_FIELD)]
+        issues = [i for i in model.find_issues(fields, extras) if not i.rule.startswith(NO_FIELD)]
         found += [of_issue(issue, topic) for issue in issues or [error.refusal]]
         return Reading(Disposition.DROPPED, found, fields, repairs, str(error))
     found += [of_warning(text, topic) for text in decision.warnings]
     return Reading(Disposition.RESULT, found, fields, repairs, decision=decision)
 
 
-def _misplaced(endpoint: str, action: Any, fields: Mapping[str, Any]) -> Finding | None:
+def _misplaced(endpoint: str, action: Any, result: Any) -> Finding | None:
     """Return what is no result of this request and action, whatever its values are."""
+    listed = endpoint == "directory_information"
+    if not isinstance(result, list if listed else dict):
+        wanted = "a list of entries" if listed else "an object"
+        text = f"result is {brief(result)}, not {wanted}: the reply is dropped"
+        return violation(Topic.RESULT, text, TRANSCRIBED)
     if endpoint == "participant_avatar":
         text = "a JSON result is not a picture; Infinity would show a placeholder"
         return violation(Topic.AVATAR, text, TRANSCRIBED)
-    if endpoint == "service_configuration" and "new_alias" in fields:
+    if endpoint == "service_configuration" and result.get("new_alias") is not None:
         text = "new_alias is not a field of a service; it needs action = 'redirect'"
         return violation(Topic.REDIRECT, text, TRANSCRIBED)
-    if endpoint == "participant_properties" and action != "reject" and "reject_reason" in fields:
+    is_participant = endpoint == "participant_properties"
+    if is_participant and action != "reject" and result.get("reject_reason") is not None:
         text = "reject_reason alone rejects no call; it needs action = 'reject'"
         return violation(Topic.RESULT, text, TRANSCRIBED)
     return None

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_
 
 from msgspec import UNSET
 
-from pexpolicy.endpoints.service_configuration import known_services, service_class
+from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.endpoints.service_types import Service
 from pexpolicy.models.contract import NO_EXTRAS, Extras, ModelBase, alternatives, contract_of
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.validation import NOT_SHOWN, refusal
-from pexpolicy.text import brief
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, ValidationInfo
@@ -109,11 +107,7 @@ def _class_of(model: type[Any], fields: Mapping[str, Any], extras: Extras) -> ty
     """Return the class of a decision with these fields; raises ``DecisionError``."""
     if model is not Service:
         return model
-    kind = fields.get("service_type", "conference")
-    if (found := service_class(kind, extras)) is not None:
-        return found
-    rule = f"{brief(kind)} is none of {known_services(kind)}"
-    raise DecisionError(refusal(contract_of(Service), "service_type", NOT_SHOWN, rule))
+    return service_class(fields.get("service_type", "conference"), extras)
 
 
 def _issues(

@@ -20,8 +20,10 @@ from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
+from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Parameter, integer, text
 from pexpolicy.models.rules import Confidence, Privacy
+from pexpolicy.models.validation import NOT_SHOWN, refusal
 from pexpolicy.text import brief, did_you_mean
 
 
@@ -55,17 +57,19 @@ SERVICE_TYPES: Mapping[str, type[Service]] = {
 }
 
 
-def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service] | None:
-    """Return the class of a ``service_type`` that Pexip documents or the operator lists."""
+def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service]:
+    """Return the class of a ``service_type`` that Pexip documents or the operator lists.
+
+    Raise ``DecisionError`` for any other.
+    """
     if extras.has("service_type", kind):
         return OtherService
-    return SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
-
-
-def known_services(kind: object) -> str:
-    """Return the service types that there are, and the one that is meant."""
+    if isinstance(kind, str) and kind in SERVICE_TYPES:
+        return SERVICE_TYPES[kind]
     guess = did_you_mean(kind, SERVICE_TYPES) if isinstance(kind, str) else ""
-    return f"{', '.join(SERVICE_TYPES)}{guess}"
+    wrong = "is required" if kind is None else f"{brief(kind)} is not a type of service"
+    rule = f"{wrong}: write one of {', '.join(SERVICE_TYPES)}{guess}"
+    raise DecisionError(refusal(contract_of(Service), "service_type", NOT_SHOWN, rule))
 
 
 class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
@@ -73,13 +77,7 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
         """Return a service by its ``service_type``, or a redirect by its ``new_alias``."""
         if result.keys() == {"new_alias"}:
             return Redirect.from_result(result)
-        if "service_type" not in result:
-            raise self.refuse(f"service_type is required, one of {', '.join(SERVICE_TYPES)}")
-        kind = result["service_type"]
-        if (service := service_class(kind, extras)) is None:
-            known = known_services(kind)
-            raise self.refuse(f"service_type = {brief(kind)} is not one of {known}")
-        return service.from_result(result, extras=extras)
+        return service_class(result.get("service_type"), extras).from_result(result, extras=extras)
 
     def check_answer(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
         """Check the answer, with warnings where it does not fit the request."""

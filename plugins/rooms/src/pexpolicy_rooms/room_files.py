@@ -337,12 +337,11 @@ class RoomTableBuilder:
                 where = key if text == key[-1] else (*key, "aliases")
                 problem = 'is not an alias; write one such as "meet@example.com"'
                 problems.append(Problem(where, problem))
-        kind = fields.get("service_type", "conference")
-        if (model := service_class(kind, self._extras)) is None:
-            guess = did_you_mean("_".join(str(kind).lower().split()), SERVICE_TYPES)
-            text = f"{kind!r} is not one of {', '.join(SERVICE_TYPES)}{guess}"
-            problems.append(Problem((*key, "service_type"), text))
-        elif aliases:
+        try:
+            model = service_class(fields.get("service_type", "conference"), self._extras)
+        except DecisionError as error:
+            return [*problems, Problem((*key, "service_type"), error.refusal.rule)]
+        if aliases:
             validity = validity_of(key, fields, self._zone, problems)
             self._pins.fill(key, aliases, fields, problems, self.warnings)
             service = self._service(key, model, fields, problems)

@@ -26,7 +26,7 @@ from pexpolicy import (
 from pexpolicy.config.files import why_unusable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.files import read_file, track_file
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy_rules.placeholders import (
@@ -253,12 +253,10 @@ def _parts(
         return _ACTIONS[action], fields
     if endpoint != "service_configuration":
         return _RESULTS[endpoint], fields
-    kind = fields.get("service_type", "conference")
-    model = service_class(kind, extras)
-    if model is None:
-        raise AnswerError(
-            f"{kind!r} is not one of {', '.join(SERVICE_TYPES)}", "result", "service_type"
-        )
+    try:
+        model = service_class(fields.get("service_type", "conference"), extras)
+    except DecisionError as error:
+        raise AnswerError(error.refusal.rule, "result", "service_type") from None
     values = dict(fields)
     values.setdefault("service_tag", "")
     if "service_type" in contract_of(model).constants:
