@@ -67,8 +67,8 @@ def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service]:
     if isinstance(kind, str) and kind in SERVICE_TYPES:
         return SERVICE_TYPES[kind]
     guess = did_you_mean(kind, SERVICE_TYPES) if isinstance(kind, str) else ""
-    wrong = "is required" if kind is None else f"{brief(kind)} is not a type of service"
-    rule = f"{wrong}: write one of {', '.join(SERVICE_TYPES)}{guess}"
+    wrong = "is required," if kind is None else f"{brief(kind)} is not"
+    rule = f"{wrong} one of {', '.join(SERVICE_TYPES)}{guess}"
     raise DecisionError(refusal(contract_of(Service), "service_type", NOT_SHOWN, rule))
 
 

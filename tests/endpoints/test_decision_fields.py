@@ -96,7 +96,7 @@ def test_fields_that_the_plugin_gives_replace_those_of_the_setting() -> None:
         ('look.service_type = "lecture"', "look.service_type: must be 'conference'"),
         ('look.reason = "x"', "look.reason: there is no field 'reason' in Conference"),
         ("look = 3", "look: should be a table, not 3"),
-        ('rooms.a = {service_type = "lektur"}', "rooms.a.service_type: 'lektur' is none of"),
+        ('rooms.a = {service_type = "lektur"}', "rooms.a.service_type: 'lektur' is not one of"),
         ('rooms.a = {host_view = "x"}', "rooms.a.host_view: there is no field 'host_view' in Conf"),
         ("rooms.a = {}", "rooms.a.name: is required"),
         ('overflow = [{location = "a"}, {}]', "overflow[1].location: is required"),

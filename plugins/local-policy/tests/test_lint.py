@@ -72,7 +72,7 @@ def test_scripts_without_a_fault(tmp_path: Path, text: str) -> None:
         ("{% if service_config.service_type == 'test_call' %}x{% endif %}" + PASS, "test_call)"),
         ("{% if call_info.registered %}x{% endif %}" + PASS, "with a registered device"),
         ("{% for a in 9999999|range %}{% for b in 99999|range %}{% endfor %}{% endfor %}", "fails"),
-        (CONTINUE % '{"service_type": "room"}', "service_type = 'room' is not one of conference"),
+        (CONTINUE % '{"service_type": "room"}', "service_type: 'room' is not one of conference"),
         ('{% set type = "room" %}' + CONTINUE % '{"service_type": "{{ type }}"}', "= 'room' is"),
         (CONTINUE % '{"name": "a"}', "service_type is required"),
         (ROOM % '"view": 4', "view: must be"),

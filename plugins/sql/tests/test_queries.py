@@ -196,5 +196,5 @@ async def test_no_text_of_a_request_is_more_than_a_value(
 
 def test_an_array_is_no_type_of_a_service() -> None:
     decisions = RowDecisions("service_configuration", NO_EXTRAS)
-    with pytest.raises(DecisionError, match="a list is none of conference"):
+    with pytest.raises(DecisionError, match="a list is not one of conference"):
         decisions.make([{"name": "Room", "service_type": ["conference"]}])
