@@ -110,20 +110,18 @@ class CallState:
         self.service = service
         self._name = str(service.get("name") or asked.get("local_alias") or self.alias)
 
-    def pairs(self, query: Query) -> list[tuple[str, str]]:
-        """Return the parameters as they are sent."""
-        return [
+    def request(self, step: Step) -> tuple[str, SentRequest]:
+        """Return the path and query of a step, exactly as they are sent, and what they ask."""
+        pairs = [
             (name, self.value(one))
-            for name, value in query.items()
+            for name, value in step.query.items()
             for one in ([value] if isinstance(value, str) else value)
         ]
-
-    def target(self, step: Step, pairs: list[tuple[str, str]]) -> str:
-        """Return the path and query of a step, exactly as they are sent."""
         known = self.value(step.alias)
         alias = step.alias if known == step.alias else quote(known, safe="")
         escape = quote_plus if step.blank == "+" else quote
-        return f"{ENDPOINTS[step.endpoint].path}{alias}?{urlencode(pairs, quote_via=escape)}"
+        target = f"{ENDPOINTS[step.endpoint].path}{alias}?{urlencode(pairs, quote_via=escape)}"
+        return target, SentRequest(step.endpoint, dict(reversed(pairs)), step.strain, step.traces)
 
 
 def sip_uri(alias: str) -> str:
@@ -258,8 +256,8 @@ class ConformanceTest:
 
     async def _anonymous(self) -> StepResult:
         """Send the first request without credentials."""
-        state, step = CallState(*self._aliases), self.flows[0].steps[0]
-        target = state.target(step, state.pairs(step.query))
+        step = self.flows[0].steps[0]
+        target, _ = CallState(*self._aliases).request(step)
         async with connected(self._wire.base, limit=self._wire.limit) as wire:
             reply = await wire.get(target)
         doubt = warning(Topic.AUTHENTICATION, "the server also answers without credentials")
@@ -269,9 +267,7 @@ class ConformanceTest:
     async def _step(
         self, flow: Flow, step: Step, state: CallState, earlier: dict[str, CheckResult]
     ) -> tuple[StepResult, CheckResult]:
-        pairs = state.pairs(step.query)
-        target = state.target(step, pairs)
-        asked = SentRequest(step.endpoint, dict(reversed(pairs)), step.strain, step.traces)
+        target, asked = state.request(step)
         reply = await self._wire.get(target)
         if not self._answered and reply.refused:
             raise UnreachableError(reply.failure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from pexpolicy.config.outgoing import basic
 from pexpolicy.testing.simulator import Person, Simulator
 
 Fault = Literal[
@@ -126,8 +126,7 @@ class ManagementApi:
         return web.json_response({"status": "success"}, status=202 if found else 404)
 
     def _admits(self, request: web.Request, user: str) -> bool:
-        login = base64.b64encode(f"{user}:{self.password}".encode()).decode()
-        return request.headers.get("Authorization") == f"Basic {login}"
+        return request.headers.get("Authorization") == basic(user, self.password)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.raw_path)

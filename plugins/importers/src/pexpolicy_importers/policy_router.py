@@ -363,7 +363,6 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
     that no rule can give.
     """
     reply = _json_object(reply_text)
-    result = reply.get("result")
     reading = read_envelope(endpoint, reply)
     if reading.disposition is Disposition.REJECT:
         return {"action": "reject", **{n: _escaped(v) for n, v in reading.result.items() if v}}
@@ -377,8 +376,6 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
         raise ValueError(f" has the action {brief(action)}: {hint}")
     if reading.disposition is Disposition.DROPPED:
         raise ValueError(f": {reading.text}")
-    if result:
-        remarks.append("its status is not success, so Infinity ignores its result")
     return {"action": "continue"}
 
 
