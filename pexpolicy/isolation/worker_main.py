@@ -24,7 +24,7 @@ from pexpolicy.chain.fold import Draft, hooks_of
 from pexpolicy.config.files import reading, tracking
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import ErrorReport, describe_error
+from pexpolicy.errors import describe_error
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
@@ -231,7 +231,7 @@ class _RequestServer(Channel[messages.Order]):
         try:
             self.send(report)
         except ChildError as error:
-            self.send(messages.Reply(fault=ErrorReport(str(error), [])))
+            self.send(messages.Reply(fault=error.fault))
 
 
 def _secrets(requests: list[Request]) -> list[str]:

@@ -82,8 +82,6 @@ class Table(NamedTuple):
     rows: Collection[Sequence[str]]
     numbers: Collection[int] = ()
     """The columns that are aligned to the right."""
-    styles: Sequence[str] = ()
-    """The style of each row."""
 
 
 Part = Line | Table
@@ -127,9 +125,8 @@ def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
         for column, name in enumerate(part.head):
             side: JustifyMethod = "right" if column in part.numbers else "left"
             table.add_column(name, justify=side, overflow="fold")
-        for number, row in enumerate(part.rows):
-            style = part.styles[number] if part.styles else ""
-            table.add_row(*(Text(printable(cell), style) for cell in row))
+        for row in part.rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
         out.print(table)
 
 
