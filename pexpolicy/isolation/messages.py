@@ -11,7 +11,6 @@ import io
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -48,15 +47,12 @@ class _OrderPickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Request):
-            path = (alias_of(value),) if "alias" in value.__dict__ else ()
             origin = value.raw_target, value.peer, value.environment
-            made = type(value), [*value.params.items()], path, origin
+            made = type(value), [*value.params.items()], alias_of(value), origin
             return _request, (*made, value.decision_id, value.dry_run)
-        if isinstance(value, Avatar):
-            return partial(Avatar, value.image, reason=value.reason), ()
         if isinstance(value, Decision):
             extras = state_of(value).extras
-            return _decision, (type(value), value.result, value.reason, extras)
+            return _decision, (type(value), _content(value), value.reason, extras)
         if isinstance(value, AdjustedStep):
             # The names of the fields only, as their values may be secret.
             changed = tuple(value.changes)
@@ -67,12 +63,12 @@ class _OrderPickler(pickle.Pickler):
 def _request(
     kind: type[Request],
     params: list[tuple[str, str]],
-    path: tuple[str, ...],
+    alias: str,
     origin: tuple[str, str | None, str | None],
     decision_id: str,
     dry_run: bool,  # noqa: FBT001 - unpickled
 ) -> Request:
-    request = kind(MultiDictProxy(MultiDict(params)), *path)
+    request = kind(MultiDictProxy(MultiDict(params)), alias)
     set_origin(request, *origin)
     set_decision_id(request, decision_id)
     if dry_run:
@@ -80,8 +76,15 @@ def _request(
     return request
 
 
-def _decision(kind: type[Decision], result: bytes, reason: str | None, extras: Extras) -> Decision:
-    return kind.from_result(msgspec.json.decode(result), reason=reason, extras=extras)
+def _content(decision: Decision) -> bytes:
+    """Return what a decision is made of again: its fields as JSON, or a picture."""
+    return decision.image if isinstance(decision, Avatar) else decision.result
+
+
+def _decision(kind: type[Decision], content: bytes, reason: str | None, extras: Extras) -> Decision:
+    if issubclass(kind, Avatar):
+        return kind(content, reason=reason)
+    return kind.from_result(msgspec.json.decode(content), reason=reason, extras=extras)
 
 
 def encode_order(order: Order) -> bytes:
@@ -154,8 +157,7 @@ class RemoteDecisionError(DecisionError):
 
 def decided(decision: Decision) -> Reply:
     """Return the reply with a decision."""
-    content = decision.image if isinstance(decision, Avatar) else decision.result
-    return Reply(type(decision).__name__, content, decision.reason)
+    return Reply(type(decision).__name__, _content(decision), decision.reason)
 
 
 def decision_of(endpoint: Endpoint[Any], reply: Reply, extras: Extras) -> Decision:
@@ -163,10 +165,7 @@ def decision_of(endpoint: Endpoint[Any], reply: Reply, extras: Extras) -> Decisi
     made = next((d for d in endpoint.decisions if d.__name__ == reply.decision), None)
     if made is None:
         raise endpoint.refuse(f"{reply.decision} is not a decision of {endpoint.name}")
-    if issubclass(made, Avatar):
-        return made(reply.content, reason=reply.reason)
-    fields = msgspec.json.decode(reply.content)
-    return made.from_result(fields, reason=reply.reason, extras=extras)
+    return _decision(made, reply.content, reply.reason, extras)
 
 
 def invalid(error: DecisionError, secrets: Sequence[str]) -> Reply:
