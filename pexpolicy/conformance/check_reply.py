@@ -23,7 +23,6 @@ from pexpolicy.conformance.findings import (
     DOCUMENTED,
     REPORTED,
     TRANSCRIBED,
-    Comparable,
     Finding,
     Level,
     SentRequest,
@@ -38,9 +37,9 @@ from pexpolicy.conformance.http_client import Reply
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
-from pexpolicy.endpoints.participant_avatar import FORMATS
+from pexpolicy.endpoints.participant_avatar import FORMATS, Avatar
 from pexpolicy.endpoints.service_types import Service
-from pexpolicy.models.decision import Decision
+from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import MAX_DIGITS
 from pexpolicy.text import brief
@@ -85,8 +84,8 @@ class CheckResult:
     """The findings about a reply, and its decision."""
 
     findings: list[Finding]
-    decision: Comparable | None = None
-    """``None`` if there is no decision to compare."""
+    decision: Decision | None = None
+    """``None`` if there is no decision to compare; a picture is the hash of its pixels."""
     reading: Reading | None = None
     """How Infinity reads the envelope, for a reply with status 200."""
 
@@ -170,10 +169,8 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     if reply.codings & CODINGS:
         text = f"the body has the content coding {coding}, which was not requested"
         return CheckResult([violation(Topic.FRAMING, text)])
-    if reply.status == HTTPStatus.NOT_FOUND:
-        judged = CheckResult([*_not_ok(asked, reply)], ("continue",))
-    elif reply.status != HTTPStatus.OK:
-        judged = CheckResult([*_not_ok(asked, reply)], ("status", reply.status))
+    if reply.status != HTTPStatus.OK:
+        judged = CheckResult([*_not_ok(asked, reply)], Continue())
     elif asked.endpoint == "participant_avatar" and reply.media_type != JSON:
         judged = _picture(asked, reply)
     else:
@@ -273,7 +270,7 @@ def _picture(asked: SentRequest, reply: Reply) -> CheckResult:
                 faults = [*_faults(asked, picture)]
                 if picture.width * picture.height <= MAX_PIXELS:
                     picture.load()
-                    pixels = ("picture", hashlib.sha256(picture.tobytes()).hexdigest())
+                    pixels = Avatar(hashlib.sha256(picture.tobytes()).digest())
     except Exception as error:  # noqa: BLE001 - decoders raise errors of all kinds on broken input
         unknown = isinstance(error, UnidentifiedImageError)
         what = "cannot be identified" if unknown else str(error)[:100]
@@ -302,17 +299,7 @@ def _envelope(asked: SentRequest, body: Mapping[str, Any]) -> CheckResult:
         found += _list(asked, body.get("result"), decision.set_fields()["entries"])
     elif decision is not None and reading.disposition is not Disposition.REJECT:
         found += _unfit(asked, decision)
-    return CheckResult(found, _comparable(reading), reading)
-
-
-def _comparable(reading: Reading) -> Comparable:
-    """Return what Infinity reads of a reply, without the keys of the server's own."""
-    if reading.disposition in (Disposition.CONTINUE, Disposition.ABSTAIN):
-        return ("continue",)
-    named = reading.disposition in (Disposition.REJECT, Disposition.REDIRECT)
-    action = reading.disposition.value if named else None
-    core = {"action": action, "result": reading.result or None}
-    return ("decision", json.dumps(core, sort_keys=True))
+    return CheckResult(found, decision or Continue(), reading)
 
 
 def _unfit(asked: SentRequest, decision: Decision) -> Findings:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.contract import NO_EXTRAS, Extras
+from pexpolicy.models.decision import Decision
 from pexpolicy.models.difference import changed_fields
 from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.rules import Confidence
@@ -130,9 +131,6 @@ def of_warning(text: str, topic: Topic = Topic.RESULT) -> Finding:
 MAX_NAMES = 4
 """Maximum number of fields that a finding lists."""
 
-Comparable = tuple[Any, ...]
-"""A form of a decision that is equal for decisions with the same effect."""
-
 
 @dataclass(frozen=True, slots=True)
 class DecodingMarker:
@@ -159,24 +157,17 @@ class SentRequest:
         return self.query.get(name, "")
 
 
-def difference(one: Comparable, other: Comparable) -> str:
+def difference(one: Decision, other: Decision) -> str:
     """Return the names of what differs between two decisions: values may be secret."""
-    if one[0] != other[0]:
-        return f"{one[0]} and then {other[0]}"
-    if one[0] == "picture":
+    if isinstance(one, Avatar) or isinstance(other, Avatar):
         return "another picture"
-    if one[0] != "decision":
-        return "another status"
-    before, after = json.loads(one[1]), json.loads(other[1])
-    if before["action"] != after["action"]:
+    if one.action != other.action:
         return "another action"
-    return differing_fields(before["result"], after["result"])
+    return differing_fields(one.set_fields(), other.set_fields())
 
 
-def differing_fields(before: Any, after: Any) -> str:
+def differing_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return the names of the fields that differ between two results."""
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return "another result"
     names = sorted(changed_fields(before, after))
     shown = ", ".join(names[:MAX_NAMES]) + (" and more" if len(names) > MAX_NAMES else "")
     return f"{shown} differ{'s' if len(names) == 1 else ''}"

@@ -6,7 +6,6 @@ its decision is made by the classes that the server itself answers with.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,7 +15,7 @@ import orjson
 from pexpolicy.config.outgoing import basic
 from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, NotJSONError, judge, strict_json
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
-from pexpolicy.conformance.findings import Comparable, SentRequest, Topic, difference
+from pexpolicy.conformance.findings import SentRequest, Topic, difference
 from pexpolicy.conformance.http_client import BARE, LIMIT, Reply, Wire, client_session, fetch
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.participant_avatar import Avatar
@@ -48,7 +47,6 @@ __all__ = [
 FATAL = (Topic.CONTENT_TYPE, Topic.TIME, Topic.BREAKOUT, Topic.CREDENTIALS)
 """Topics of violations for which a reply that can be read is not relayed."""
 JPEG_MAGIC = b"\xff\xd8\xff"
-ABSTAINED: Comparable = ("continue",)
 NULL_NAME = b'"remote_display_name":null'
 NAME_KEPT = (
     "remote_display_name: null is left out: it is allowed only where the caller has no name "
@@ -67,13 +65,9 @@ class InvalidReplyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamDecision:
-    """The decision of another server, or ``None`` if it abstains.
-
-    ``comparable`` is equal for two replies with the same effect on Infinity.
-    """
+    """The decision of another server, or ``None`` if it abstains."""
 
     decision: Decision | None
-    comparable: Comparable
     decision_id: str = ""
     """The id of the call at the other server, if that is a pexpolicy."""
     repairs: tuple[str, ...] = ()
@@ -109,7 +103,7 @@ def read(
         if is_unsettled or is_fatal:
             raise InvalidReplyError(finding.text, reply)
     if reading is None or reading.disposition is Disposition.ABSTAIN:
-        return UpstreamDecision(None, ABSTAINED)
+        return UpstreamDecision(None)
     if reading.text:
         raise InvalidReplyError(reading.text, reply)
     listed = [
@@ -131,9 +125,7 @@ def read(
             listed.append(NAME_KEPT)
         decision = made if reason is None else made.with_reason(reason)
     repairs = (*reading.repairs, *listed)
-    return UpstreamDecision(
-        decision.with_warnings(*repairs), judged.decision or ABSTAINED, decision_id, repairs
-    )
+    return UpstreamDecision(decision.with_warnings(*repairs), decision_id, repairs)
 
 
 def _picture(reply: Reply, by: str) -> UpstreamDecision:
@@ -142,8 +134,7 @@ def _picture(reply: Reply, by: str) -> UpstreamDecision:
         raise InvalidReplyError(f"the content type is {reply.media_type[:60]!r}, not {JPEG}", reply)
     if not reply.body.startswith(JPEG_MAGIC):
         raise InvalidReplyError("the body is not a JPEG, although its content type is", reply)
-    digest = hashlib.sha256(reply.body).hexdigest()
-    return UpstreamDecision(Avatar(reply.body, reason=_reason(by, "")), ("picture", digest))
+    return UpstreamDecision(Avatar(reply.body, reason=_reason(by, "")))
 
 
 def _decision_id(reply: Reply) -> str:

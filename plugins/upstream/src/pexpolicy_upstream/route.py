@@ -284,10 +284,11 @@ class Comparison:
             self._counts["failed"] += 1
             _LOG.warning("%s: not compared with %s: %s", endpoint, answered.name, error)
             return
-        if heard.comparable == other.comparable:
+        decisions = [one.decision or Continue() for one in (heard, other)]
+        if decisions[0] == decisions[1]:
             self._counts["same"] += 1
             return
-        what = difference(heard.comparable, other.comparable)
+        what = difference(*decisions)
         is_counted = what in self._differing or len(self._differing) < MOST_KINDS
         self._differing[what if is_counted else "more"] += 1
         told = request.params.get("request_id") or other.decision_id or heard.decision_id
