@@ -52,7 +52,7 @@ MAX_PATH_LENGTH = 200
 """Characters written of an unknown path."""
 _SHAPED = (Continue, Reject, Avatar, Directory)
 """Decisions whose result is made by the endpoint."""
-_BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.has_alias)
+_BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
 _KNOWN = {
     endpoint.request: {

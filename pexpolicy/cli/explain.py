@@ -229,7 +229,7 @@ def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRe
     """Return the request of a node for an alias, with the parameters of a usual call."""
     known = parameters_of(ENDPOINTS[endpoint].request)
     names = [name for name in _NAMES if name in known]
-    if ENDPOINTS[endpoint].has_alias:
+    if ENDPOINTS[endpoint].path.endswith("/"):
         names = ["alias"]
     elif endpoint in (DEFAULT_ENDPOINT, "directory_information"):
         names = names[:1]

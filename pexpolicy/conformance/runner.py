@@ -168,7 +168,7 @@ def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
     names = ("name", "blank", "same_as", "because", "certain", "strain")
     options = {name: table[name] for name in names if name in table}
     traces = TRACES.get(table.get("traces", ""), ())
-    alias = table.get("alias", "<caller>" * ENDPOINTS[endpoint].has_alias)
+    alias = table.get("alias", "<caller>" * ENDPOINTS[endpoint].path.endswith("/"))
     return Step(endpoint=endpoint, query=query, alias=alias, traces=traces, **options)
 
 

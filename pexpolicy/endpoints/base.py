@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, cast
-from urllib.parse import quote, urlencode
 
 import msgspec
 import orjson
@@ -87,15 +86,6 @@ class Endpoint(Generic[R]):
 
     check_may_wait: ClassVar[bool] = False
     """True where ``check_answer`` may return a coroutine."""
-
-    @property
-    def has_alias(self) -> bool:
-        """True where an alias follows the path."""
-        return self.path.endswith("/")
-
-    def target(self, pairs: Iterable[tuple[str, str]], alias: str = "") -> str:
-        """Return the path and query of a request, escaped as Infinity does."""
-        return f"{self.path}{quote(alias, safe='') * self.has_alias}?{urlencode([*pairs])}"
 
     def parse(self, params: Params, alias: str = "") -> R:
         """Return the request; ``alias`` is the one in the path, decoded once."""

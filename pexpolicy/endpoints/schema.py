@@ -78,7 +78,7 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
         pattern = name_pattern(parameter)
         described = properties if pattern is None else patterns
         described[pattern or parameter.wire] = parameter_schema(parameter, docs[name])
-    path = endpoint.path + "<alias>" * endpoint.has_alias
+    path = endpoint.path + ("<alias>" if endpoint.path.endswith("/") else "")
     return {
         "description": f"The query parameters of GET {path}; a list where one is repeated.",
         "type": "object",

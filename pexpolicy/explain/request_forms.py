@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from yarl import URL
@@ -122,7 +122,7 @@ def endpoint_of(url: URL) -> tuple[str, str, str]:
     below = found + rest
     for name, endpoint in ENDPOINTS.items():
         alias = below.removeprefix(endpoint.path)
-        if endpoint.has_alias and alias not in ("", below):
+        if endpoint.path.endswith("/") and alias not in ("", below):
             return name, unquote(alias), prefix
         if below == endpoint.path and not below.endswith("/"):
             return name, "", prefix
@@ -132,7 +132,9 @@ def endpoint_of(url: URL) -> tuple[str, str, str]:
 def not_a_request(text: str) -> InvalidRequestError:
     """Return the error for a text that is not a request."""
     quoted = printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
-    paths = "\n".join("  " + e.path + "<alias>" * e.has_alias for e in ENDPOINTS.values())
+    paths = "\n".join(
+        "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
+    )
     return InvalidRequestError(
         f"{quoted or '(nothing)'} is not one of the paths that Infinity asks for:\n{paths}"
     )
@@ -148,15 +150,14 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     if not changes:
         return request
     name, alias, prefix = endpoint_of(request.url)
-    endpoint = ENDPOINTS[name]
-    known = parameters_of(endpoint.request)
+    path, known = ENDPOINTS[name].path, parameters_of(ENDPOINTS[name].request)
     query, given = [*request.url.query.items()], set[str]()
     sender: dict[str, Any] = {}
     for key, values in changes.items():
         if key in ORIGIN:
             sender[key] = values[-1]
             continue
-        if key == "alias" and endpoint.has_alias:
+        if key == "alias" and path.endswith("/"):
             if len(values) > 1 or not values[0]:
                 raise InvalidRequestError("the alias in the path is one text, and never empty")
             alias = values[0]
@@ -172,8 +173,9 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
         query += [(wire, value) for value in values]
         given.add(wire)
     origin = str(request.url.origin()) if request.url.absolute else ""
-    url = URL(origin + prefix + endpoint.target(query, alias), encoded=True)
-    return replace(request, url=url, assumed=request.assumed - given, **sender)
+    target = f"{origin}{prefix}{path}{quote(alias, safe='')}?{urlencode(query)}"
+    assumed = request.assumed - given
+    return replace(request, url=URL(target, encoded=True), assumed=assumed, **sender)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -195,9 +197,9 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     if record.get("redaction_error"):
         msg = "this audit line was written without its request, as that could not be redacted"
         raise InvalidRequestError(msg)
-    endpoint, written = ENDPOINTS[name], dict(record["request"])
-    called = str(written.pop("alias", "")) if endpoint.has_alias else ""
-    if endpoint.has_alias and not called:
+    path, written = ENDPOINTS[name].path, dict(record["request"])
+    called = str(written.pop("alias", "")) if path.endswith("/") else ""
+    if path.endswith("/") and not called:
         raise InvalidRequestError("this audit line has no alias: [privacy] personal is dropped")
     pairs = [
         (key, str(value))
@@ -214,7 +216,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     removed = map(str, record.get("removed") or ())
     peer = record.get("peer")
     return RecordedRequest(
-        URL(endpoint.target(pairs, called), encoded=True),
+        URL(f"{path}{quote(called, safe='')}?{urlencode(pairs)}", encoded=True),
         AUDIT_LINE,
         parse_time(str(record.get("timestamp", ""))),
         peer if isinstance(peer, str) else None,

@@ -167,7 +167,7 @@ class Model(ModelBase):
         return hash((type(self), sum(self.result)))
 
     def __repr__(self) -> str:
-        fields = without_secrets(self._contract, self.set_fields())
+        fields = _without_secrets(self._contract, self.set_fields())
         inside = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({inside})"
 
@@ -177,16 +177,16 @@ class Model(ModelBase):
         return decoded if isinstance(decoded, dict) else {}
 
 
-def without_secrets(model: Contract | None, value: Any) -> Any:
+def _without_secrets(model: Contract | None, value: Any) -> Any:
     """Return plain fields with ``***`` for secret and unknown ones, at any depth."""
     if model is None:
         return value
     if isinstance(value, list):
-        return [without_secrets(model, item) for item in value]
+        return [_without_secrets(model, item) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        name: without_secrets(model.nested_models.get(name), inner)
+        name: _without_secrets(model.nested_models.get(name), inner)
         if name in model.names - model.secrets
         else "***"
         for name, inner in value.items()

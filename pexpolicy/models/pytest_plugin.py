@@ -56,11 +56,19 @@ def _differences(left: Any, right: Any) -> Iterator[str]:
     if type(left) is not type(right):
         yield f"{type(left).__name__} is not a {type(right).__name__}"
         return
-    contract = sys.modules["pexpolicy.models.contract"].contract_of(type(left))
-    sides = left.set_fields(), right.set_fields()
-    shown = [sys.modules["pexpolicy.models.model"].without_secrets(contract, one) for one in sides]
-    for name in sides[0] | sides[1]:
-        if name not in sides[0] or name not in sides[1] or sides[0][name] != sides[1][name]:
-            one, other = (repr(side[name]) if name in side else "unset" for side in shown)
-            told = "the values differ, and are not shown because they may be secret"
-            yield f"{name}: {f'{one} != {other}' if one != other else told}"
+    mine, theirs = left.set_fields(), right.set_fields()
+    for name in {**mine, **theirs}:
+        if name not in mine or name not in theirs or mine[name] != theirs[name]:
+            values = [repr(sent[name]) if name in sent else "unset" for sent in (mine, theirs)]
+            yield f"{name}: {_shown(left, name, values)}"
+
+
+def _shown(decision: Any, name: str, values: list[str]) -> str:
+    contract = sys.modules["pexpolicy.models.contract"].contract_of(type(decision))
+    nested = contract.nested_models.get(name)
+    is_known = name in contract.names and name not in contract.secrets
+    if is_known and not (nested is not None and nested.secrets):
+        return " != ".join(values)
+    if "unset" in values:
+        return " != ".join(value if value == "unset" else "***" for value in values)
+    return "the values differ, and are not shown because they may be secret"

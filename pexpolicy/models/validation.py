@@ -16,10 +16,12 @@ from pexpolicy.models.contract import (
     Contract,
     Extras,
     alternatives,
+    contract_of,
     fields_in,
+    models_in,
     render,
 )
-from pexpolicy.models.errors import DecisionError, ValidationIssue, steps_of
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Field, Privacy, Rule
 from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
 
@@ -84,6 +86,8 @@ MAX_UNKNOWN, MAX_UNKNOWN_BYTES = 100, 16 * 1024
 """Unknown fields of a dictionary, and their size in JSON."""
 NOT_SHOWN = object()
 
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
 
 def check_in_detail(
     contract: Contract, fields: dict[str, Any], extras: Extras, *, known_only: bool
@@ -140,9 +144,10 @@ def find_issues(
     kind = contract.partial()
     while (found := _unreadable(contract, kind, rest)) is not None:
         yield found
-        if not found.key or found.key[0] not in rest:
+        name = _STEP.findall(f".{found.field}")[0][0] if found.field else ""
+        if name not in rest:
             return
-        del rest[found.key[0]]
+        del rest[name]
     result = render(rest)
     decoded = msgspec.json.decode(result)
     needed = [
@@ -240,45 +245,46 @@ def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> Vali
     """Return the issue of the field that an error message of msgspec names."""
     found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
     complaint, place = found.groups() if found else (message, "")
+    steps = [name or int(number) for name, number in _STEP.findall(f".{place}")]
     value: Any = decoded
-    for step in steps_of(place):
+    for step in steps:
         value = value[step]
     if complaint.startswith("Object missing required field `"):
         missing = complaint.rpartition(" `")[2].rstrip("`")
         where = f"{place}.{missing}" if place else missing
         return refusal(contract, where, NOT_SHOWN, "is required")
     text = f"must be {article(contract.name)} or its fields"
-    if place:
-        hint = _type_at(contract, place)
+    if steps:
+        hint = _type_at(contract, steps)
         text = f"must be {wanted(hint)}{_advice(hint, value)}"
     return refusal(contract, place, value, text)
 
 
-def _type_at(contract: Contract, place: str) -> Any:
-    *_, (model, name) = _fields_at(contract, place)
-    hint = model.hints[name]
-    lists = (kind for kind in alternatives(hint) if get_origin(kind) is list)
-    return get_args(next(lists))[0] if place.endswith("]") else hint
+def _type_at(contract: Contract, steps: Collection[str | int]) -> Any:
+    hint: Any = None
+    for step in steps:
+        if isinstance(step, int):
+            hint = next(k for k in alternatives(hint) if getattr(k, "__origin__", None) is list)
+            hint = hint.__args__[0]
+        else:
+            model = contract if hint is None else contract_of(next(models_in(hint)))
+            hint = model.hints[step]
+    return hint
 
 
 def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
     """Return the field at a place, and whether it is secret; unknown fields count as secret."""
-    field = None
-    for model, name in _fields_at(contract, place):
+    model, field = contract, None
+    for name, _ in _STEP.findall(f".{place}"):
+        if not name:
+            continue
         if name not in model.names:
             return None, True
         field = model.field(name)
         if field.privacy is Privacy.SECRET:
             return field, True
+        model = model.nested_models.get(name, model)
     return field, False
-
-
-def _fields_at(contract: Contract, place: str) -> Iterator[tuple[Contract, str]]:
-    """Yield each field on the way to a place, with its contract."""
-    for step in steps_of(place):
-        if isinstance(step, str):
-            yield contract, step
-            contract = contract.nested_models.get(step, contract)
 
 
 def _unknown(

@@ -82,6 +82,8 @@ class Table(NamedTuple):
     rows: Collection[Sequence[str]]
     numbers: Collection[int] = ()
     """The columns that are aligned to the right."""
+    styles: Sequence[str] = ()
+    """The style of each row."""
 
 
 Part = Line | Table
@@ -125,8 +127,9 @@ def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
         for column, name in enumerate(part.head):
             side: JustifyMethod = "right" if column in part.numbers else "left"
             table.add_column(name, justify=side, overflow="fold")
-        for row in part.rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
+        for number, row in enumerate(part.rows):
+            style = part.styles[number] if part.styles else ""
+            table.add_row(*(Text(printable(cell), style) for cell in row))
         out.print(table)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, overload
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
@@ -140,7 +140,7 @@ def composed(
     usual, alias = shapes[next(iter(shapes)) if shape is None else shape]
     params = dict(usual)
     for name, value in fields.items():
-        if name == "alias" and ENDPOINTS[endpoint].has_alias:
+        if name == "alias" and _has_alias(endpoint):
             if not isinstance(value, str) or not value:
                 raise RequestError(("alias",), "the alias in the path is a text, and never empty")
             alias = _text(name, value)
@@ -168,9 +168,15 @@ def url_of(request: Request, base_path: str = "") -> URL:
 
         reply = await client.get(url_of(make_request("media_location")))
     """
-    endpoint = ENDPOINTS[endpoint_of(request)]
-    alias = alias_of(request) if endpoint.has_alias else ""
-    return URL(base_path + endpoint.target(request.params.items(), alias), encoded=True)
+    name = endpoint_of(request)
+    path = base_path + ENDPOINTS[name].path
+    if _has_alias(name):
+        path += quote(alias_of(request), safe="")
+    return URL(f"{path}?{urlencode(list(request.params.items()))}", encoded=True)
+
+
+def _has_alias(endpoint: str) -> bool:
+    return ENDPOINTS[endpoint].path.endswith("/")
 
 
 def _replace(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
@@ -196,7 +202,7 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
     prefixes = tuple(one.wire for one in known.values() if one.read is by_prefix)
     if name in wires or name.startswith(prefixes):
         return name, False
-    names = [*known, *(["alias"] if ENDPOINTS[endpoint].has_alias else [])]
+    names = [*known, *(["alias"] if _has_alias(endpoint) else [])]
     text = f"{endpoint} has no such parameter{did_you_mean(name, names)}"
     raise RequestError((name,), text)
 

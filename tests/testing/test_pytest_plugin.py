@@ -69,7 +69,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
         "view: 'five_mains_seven_pips' != unset",
         "locked: unset != True",
         "pin: the values differ, and are not shown because they may be secret",
-        "guest_pin: unset != '***'",
+        "guest_pin: unset != ***",
         "automatic_participants: the values differ, and are not shown because they may be secret",
         "Conference is not a Reject",
     ],

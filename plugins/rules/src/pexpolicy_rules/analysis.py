@@ -175,7 +175,7 @@ def _build(endpoint: str, values: Mapping[str, Any]) -> Example:
         elif name in known:
             params[known[name].wire + rest] = str(value)
     alias = values.get("alias") or "a@example.com"
-    alias = str(alias) if ENDPOINTS[endpoint].has_alias else ""
+    alias = str(alias) if ENDPOINTS[endpoint].path.endswith("/") else ""
     origin = {name: values[name] for name in ORIGIN if values.get(name) is not None}
     return Example(endpoint, params, alias, origin)
 
