@@ -64,26 +64,17 @@ class Reply:
         return frozenset(coding.strip().lower() for coding in written.split(","))
 
 
+@dataclass(frozen=True, slots=True)
 class Wire:
-    """Requests to one policy server over the keep-alive connections of a session.
+    """Requests to one policy server over the keep-alive connections of a session."""
 
-    ``limit`` is the time for a whole reply in seconds, ``max_body`` its maximum size in bytes.
-    """
-
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        base: str,
-        *,
-        authorization: str | None = None,
-        limit: float = LIMIT,
-        max_body: int = MAX_BODY,
-    ) -> None:
-        self.base = base.rstrip("/")
-        self.authorization = authorization
-        self.limit = limit
-        self.max_body = max_body
-        self._session = session
+    session: aiohttp.ClientSession
+    base: str
+    """The URL before ``/policy/v1``."""
+    authorization: str | None = None
+    limit: float = LIMIT
+    """The time for a whole reply in seconds."""
+    max_body: int = MAX_BODY
 
     async def get(self, target: str, limit: float | None = None) -> Reply:
         """Return the reply for a path and query, which are sent unchanged.
@@ -91,9 +82,9 @@ class Wire:
         ``limit`` replaces the time limit of the wire.
         """
         headers = {} if self.authorization is None else {"Authorization": self.authorization}
-        url = URL(self.base + target, encoded=True)
+        url = URL(self.base.rstrip("/") + target, encoded=True)
         limit, most = self.limit if limit is None else limit, self.max_body
-        return await fetch(self._session, "GET", url, limit, most, headers=headers)
+        return await fetch(self.session, "GET", url, limit, most, headers=headers)
 
 
 async def fetch(
@@ -168,4 +159,4 @@ async def connected(
     connector = aiohttp.TCPConnector(limit=1, ssl=tls)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9)
     async with client_session(connector, timeout, skip_auto_headers=BARE) as session:
-        yield Wire(session, base, authorization=authorization, limit=limit)
+        yield Wire(session, base, authorization, limit)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import click
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.explain.request_forms import parse_moment
@@ -151,7 +151,10 @@ class _CaseTable(_Table):
     shape: str | None = None
     request: dict[str, Any] | None = None
     url: str | None = None
-    at: datetime | str | None = None
+    at: Annotated[datetime, BeforeValidator(lambda written: parse_moment(str(written)))] | None = (
+        None
+    )
+    """With a zone: on another machine, another time would be meant without it."""
     peer: str | None = None
     environment: str | None = None
     expect: Expected = Expected()
@@ -204,10 +207,5 @@ def _case(path: Path, table: dict[str, Any]) -> Case:
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
             raise BadCaseError(Problem((*inside, *error.key), error.text)) from None
-    try:
-        # A time has a zone: on another machine, another time would be meant without it.
-        at = None if read.at is None else parse_moment(str(read.at))
-    except ValueError as error:
-        raise BadCaseError(Problem(("at",), str(error))) from None
     origin = read.peer, read.environment
-    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, *origin)
+    return Case(read.name, path, read.endpoint, request, read.url, read.expect, read.at, *origin)
