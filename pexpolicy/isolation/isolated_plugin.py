@@ -130,8 +130,6 @@ class IsolatedPlugin:
             self.ready = ready = threads.submit(asyncio.run, _built(make)).result()
         self._extras = table.known.get("extras", NO_EXTRAS)
         self._pool = ChildPool(str(available), table.processes, make)
-        self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
-        self.tracked_files = tuple(map(Path, ready.tracked_files))
         for place, is_file in ready.secrets:
             track_secret(Path(place) if is_file else place)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -205,21 +203,24 @@ async def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
 def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
     """Return a plugin whose hooks call worker processes."""
     isolated = IsolatedPlugin(available, table, root)
+    ready = isolated.ready
     hooks: dict[str, Callable[..., Any]] = {
         **isolated.hooks,
         "lifespan": isolated.lifespan,
-        "config_warnings": lambda: isolated.warnings,
-        "tracked_files": lambda: isolated.tracked_files,
+        "config_warnings": lambda: [
+            ConfigWarning(tuple(key), text) for key, text in ready.warnings
+        ],
+        "tracked_files": lambda: ready.tracked_files,
     }
     return BuiltPlugin(
         available,
         without_settings(table),
         isolated,
         hooks,
-        isolated.ready.hooks,
-        isolated.ready.can_reject,
+        ready.hooks,
+        ready.can_reject,
         is_isolated=True,
-        paths=tuple(NamedPath(Path(path), tuple(k), use) for path, k, use in isolated.ready.paths),
+        paths=tuple(NamedPath(Path(path), tuple(key), use) for path, key, use in ready.paths),
     )
 
 
