@@ -13,7 +13,7 @@ from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.config.schema.plugins import InfinityTable
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.isolation.child import ChildError
-from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
+from pexpolicy.isolation.isolated_plugin import IsolatedPlugin, build_isolated
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook, describe
 from pexpolicy.plugins.discovery import PluginSource
@@ -229,12 +229,12 @@ def test_config_warnings_of_a_worker_are_reported(shelf: PluginFolder) -> None:
     @hookimpl
     def registration_alias(self): return None
     """
-    isolated = shelf.start(shelf.hooks(source))
-    assert isolated.warnings == (
+    built = build_isolated(shelf.hooks(source), table_of(processes=1), shelf.folder)
+    assert built.hooks["config_warnings"]() == [
         ConfigWarning(("rooms", "a b", 2), "nobody calls it"),
         ConfigWarning((), "old"),
-    )
-    assert isolated.ready.can_reject
+    ]
+    assert built.can_reject
 
 
 def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: PluginFolder) -> None:
