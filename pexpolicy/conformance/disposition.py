@@ -44,22 +44,20 @@ UNTAGGED = (
     f"write an empty one [{DISPUTED}]"
 )
 BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
-OF_ACTIONS = {"service_configuration": "new_alias", "participant_properties": "reject_reason"}
-"""The field of a result that has a meaning for one action only."""
+OF_ACTIONS = ("new_alias", "reject_reason")
+"""Fields of a result that have a meaning for one action only."""
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
 
-def _repaired(
-    endpoint: str, model: type[Decision], fields: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _repaired(model: Contract, fields: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the fields of a result repaired, and a warning for each repair."""
     repairs: list[str] = []
-    made = _fields(contract_of(model), fields, repairs)
-    name = OF_ACTIONS.get(endpoint, "")
-    if name in made and made[name] is None:
-        del made[name]
-        repairs.append(_unset(name))
-    if endpoint == "service_configuration" and fields.get("service_tag") is None:
+    made = _fields(model, fields, repairs)
+    for name in OF_ACTIONS:
+        if name in made and made[name] is None:
+            del made[name]
+            repairs.append(_unset(name))
+    if "service_tag" in model.names and fields.get("service_tag") is None:
         made["service_tag"] = ""
         repairs.append(UNTAGGED)
     return made, tuple(repairs)
@@ -267,7 +265,7 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
             model = service_class(fields.get("service_type"), extras)
         except DecisionError as error:
             return _dropped(of_issue(error.refusal, topic), fields)
-    fields, repairs = _repaired(endpoint, model, fields)
+    fields, repairs = _repaired(contract_of(model), fields)
     found = [of_warning(text, topic) for text in repairs]
     try:
         decision = ENDPOINTS[endpoint].from_result(fields, extras)
