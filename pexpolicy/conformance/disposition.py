@@ -31,7 +31,6 @@ from pexpolicy.conformance.findings import (
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, alternatives, contract_of
 from pexpolicy.models.decision import Decision, Name, Redirect, Reject
@@ -212,7 +211,7 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
     # plugin that failed may lead to another one, which admits. So it is with a result that needs
     # repairs, as nothing proves that Infinity uses it.
     is_certain = endpoint != "participant_properties" and not reading.repairs
-    if rejects and is_certain and is_used(endpoint, reading):
+    if rejects and is_certain and reading.disposition is Disposition.RESULT:
         text = "the reject has a usable result: Infinity would use it and not reject"
         return _dropped(violation(Topic.REJECT, text, DOCUMENTED))
     if rejects:
@@ -234,7 +233,10 @@ def _action(endpoint: str, action: Any, reading: Reading) -> Iterator[Finding]:
     if action in (None, "continue", *allowed):
         return
     if allowed:
-        is_ignored = reading.disposition is Disposition.RESULT and is_used(endpoint, reading)
+        decision = reading.decision
+        is_ignored = reading.disposition is Disposition.RESULT and (
+            decision is None or not contract_of(type(decision)).names.isdisjoint(reading.result)
+        )
         text = f"action = {brief(action)} is not one of {', '.join(allowed)}"
         text += "; it is ignored next to a valid result" * is_ignored
         yield (warning if is_ignored else violation)(Topic.ACTION, text, DOCUMENTED)
@@ -270,7 +272,7 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
     try:
         decision = ENDPOINTS[endpoint].from_result(fields, extras)
     except DecisionError as error:
-        if is_open(endpoint, fields):
+        if _is_open(endpoint, fields):
             text = "user name and password are both empty: any device may register under this alias"
             doubt = warning(Topic.CREDENTIALS, text, TRANSCRIBED)
             return Reading(Disposition.RESULT, [doubt], fields, text=str(error))
@@ -361,13 +363,6 @@ def _redirected(result: object) -> Reading:
     return Reading(Disposition.REDIRECT, found, given, decision=decision)
 
 
-def is_used(endpoint: str, reading: Reading) -> bool:
-    """Return True if Infinity would use a result although there is an action."""
-    if isinstance(reading.decision, ParticipantProperties):
-        return not contract_of(ParticipantProperties).names.isdisjoint(reading.result)
-    return reading.decision is not None or is_open(endpoint, reading.result)
-
-
-def is_open(endpoint: str, result: object) -> bool:
+def _is_open(endpoint: str, result: object) -> bool:
     """Return True for credentials that let any device register."""
     return endpoint == "registration_alias" and result == {"username": "", "password": ""}
