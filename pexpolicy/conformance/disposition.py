@@ -133,6 +133,8 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "registration_alias": ("continue", "reject"),
 }
 """The actions of each request type that has any."""
+OPEN = {"username": "", "password": ""}
+"""Credentials that let any device register."""
 REDIRECTED_SERVICE = (
     "the result of the redirect is a service: Infinity would use it and not redirect"
 )
@@ -272,7 +274,7 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
     try:
         decision = ENDPOINTS[endpoint].from_result(fields, extras)
     except DecisionError as error:
-        if _is_open(endpoint, fields):
+        if endpoint == "registration_alias" and fields == OPEN:
             text = "user name and password are both empty: any device may register under this alias"
             doubt = warning(Topic.CREDENTIALS, text, TRANSCRIBED)
             return Reading(Disposition.RESULT, [doubt], fields, text=str(error))
@@ -361,8 +363,3 @@ def _redirected(result: object) -> Reading:
         return Reading(Disposition.DROPPED, found, text=str(error))
     found = [of_warning(text, Topic.REDIRECT) for text in decision.warnings]
     return Reading(Disposition.REDIRECT, found, given, decision=decision)
-
-
-def _is_open(endpoint: str, result: object) -> bool:
-    """Return True for credentials that let any device register."""
-    return endpoint == "registration_alias" and result == {"username": "", "password": ""}
