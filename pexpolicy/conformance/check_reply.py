@@ -49,14 +49,15 @@ if TYPE_CHECKING:
 
 Findings = Iterator[Finding]
 KEYS = ("alias", "description", "username")
-TOPICS = {
-    "breakout": Topic.BREAKOUT,
-    "breakout_uuid": Topic.BREAKOUT,
-    "name": Topic.DIAL_OUT,
-    "service_tag": Topic.DIAL_OUT,
-    "new_alias": Topic.REDIRECT,
+UNFIT: Mapping[tuple[str, str], tuple[Level, Topic]] = {
+    # A breakout room needs its own fields, not those of another room.
+    ("breakout", TRANSCRIBED): (Level.WARNING, Topic.BREAKOUT),
+    ("breakout_uuid", TRANSCRIBED): (Level.CONTRACT, Topic.BREAKOUT),
+    ("name", TRANSCRIBED): (Level.CONTRACT, Topic.DIAL_OUT),
+    ("name", REPORTED): (Level.WARNING, Topic.NON_DIAL),
+    ("new_alias", REPORTED): (Level.WARNING, Topic.REDIRECT),
 }
-"""The topic of each field that may not fit a request."""
+"""What a field that does not fit a request is, by the confidence of the rule."""
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 _STATUSES: tuple[tuple[Container[int], Callable[..., Finding], str], ...] = (
     ({401, 403, 407}, operation, "the server refuses access to the node; check user and password"),
@@ -314,12 +315,9 @@ def _unfit(asked: SentRequest, decision: Decision) -> Findings:
         yield of_issue(error.refusal, Topic.CREDENTIALS if is_device else Topic.RESULT)
         return
     for text in checked.warnings[len(decision.warnings) :]:
-        field = text.partition(":")[0]
-        is_probe = asked.get("call_direction") == "non_dial" and field == "name"
-        doubt = of_warning(text, Topic.NON_DIAL if is_probe else TOPICS[field])
-        # A breakout room needs its own fields, not those of another room.
-        is_wrong = field in ("name", "breakout_uuid") and doubt.mark == TRANSCRIBED
-        yield replace(doubt, level=Level.CONTRACT) if is_wrong else doubt
+        doubt = of_warning(text)
+        if (known := UNFIT.get((text.partition(":")[0], doubt.mark))) is not None:
+            yield replace(doubt, level=known[0], topic=known[1])
     is_known = asked.get("local_alias") or asked.get("breakout_uuid")
     if isinstance(decision, Service) and not is_known:
         text = "a request without an alias is answered with a service"

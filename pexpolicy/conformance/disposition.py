@@ -271,17 +271,23 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
             return _dropped(of_issue(error.refusal, topic), fields)
     fields, repairs = _repaired(contract_of(model), fields)
     found = [of_warning(text, topic) for text in repairs]
+    if not fields:  # all of it was null
+        reading = _without_result(endpoint, body)
+        reading.findings.extend(found)
+        return reading
     try:
         decision = ENDPOINTS[endpoint].from_result(fields, extras)
     except DecisionError as error:
-        if endpoint == "registration_alias" and fields == OPEN:
+        if is_open := endpoint == "registration_alias" and fields == OPEN:
             text = "user name and password are both empty: any device may register under this alias"
-            doubt = warning(Topic.CREDENTIALS, text, TRANSCRIBED)
-            return Reading(Disposition.RESULT, [doubt], fields, text=str(error))
-        # Infinity appears to ignore unknown fields.
-        issues = [i for i in model.find_issues(fields, extras) if not i.rule.startswith(NO_FIELD)]
-        found += [of_issue(issue, topic) for issue in issues or [error.refusal]]
-        return Reading(Disposition.DROPPED, found, fields, repairs, str(error))
+            found.append(warning(Topic.CREDENTIALS, text, TRANSCRIBED))
+        else:
+            # Infinity appears to ignore unknown fields.
+            every = model.find_issues(fields, extras)
+            issues = [issue for issue in every if not issue.rule.startswith(NO_FIELD)]
+            found += [of_issue(issue, topic) for issue in issues or [error.refusal]]
+        disposition = Disposition.RESULT if is_open else Disposition.DROPPED
+        return Reading(disposition, found, fields, repairs, str(error))
     found += [of_warning(text, topic) for text in decision.warnings]
     return Reading(Disposition.RESULT, found, fields, repairs, decision=decision)
 
@@ -289,7 +295,8 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
 def _misplaced(endpoint: str, action: Any, result: Any) -> Finding | None:
     """Return what is no result of this request and action, whatever its values are."""
     listed = endpoint == "directory_information"
-    if not isinstance(result, list if listed else dict):
+    has_type: bool = isinstance(result, list if listed else dict)
+    if not has_type:
         wanted = "a list of entries" if listed else "an object"
         text = f"result is {brief(result)}, not {wanted}: the reply is dropped"
         return violation(Topic.RESULT, text, TRANSCRIBED)
