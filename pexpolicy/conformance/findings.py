@@ -10,7 +10,7 @@ from typing import Any
 
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.contract import NO_EXTRAS, Extras
-from pexpolicy.models.decision import Decision
+from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.difference import changed_fields
 from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.rules import Confidence
@@ -159,7 +159,10 @@ class SentRequest:
 
 def difference(one: Decision, other: Decision) -> str:
     """Return the names of what differs between two decisions: values may be secret."""
-    if isinstance(one, Avatar) or isinstance(other, Avatar):
+    kinds = ["continue" if isinstance(side, Continue) else "decision" for side in (one, other)]
+    if kinds[0] != kinds[1]:
+        return " and then ".join(kinds)
+    if isinstance(one, Avatar):
         return "another picture"
     if one.action != other.action:
         return "another action"
