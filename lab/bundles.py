@@ -28,7 +28,7 @@ import asyncio, sys
 from pathlib import Path
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.fleet.bundle_source import BundleSource
+from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.log import ServerLog
 try:
     settings = load(Path(sys.argv[1]))

@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
 from pexpolicy.models.request import withheld_values
-from pexpolicy.text import brief, is_without_colour, printable, printable_lines
+from pexpolicy.text import (
+    brief,
+    escape_controls,
+    is_without_colour,
+    printable,
+    printable_lines,
+)
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
@@ -231,10 +237,7 @@ class ServerLog:
             return str(self._renderer(None, "", plain))
         values["timestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         line = json.dumps(values, default=_text, ensure_ascii=False, skipkeys=True)
-        if line.isprintable():
-            return line
-        # Control characters and marks of text direction would command a terminal.
-        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        return escape_controls(line)
 
 
 def plain_values(values: Mapping[str, object]) -> dict[str, object]:
@@ -282,11 +285,6 @@ class LogLevels:
     empty name is the plugin of all other modules.
     """
 
-    @property
-    def lowest(self) -> int:
-        """The lowest level of all."""
-        return min((self.level, *self.plugins.values()))
-
 
 def level_number(name: str) -> int:
     """Return the number of ``logging`` for a level of the configuration."""
@@ -306,7 +304,7 @@ class LogHandler(logging.Handler):
     def use(self, levels: LogLevels) -> None:
         """Apply the levels of a configuration."""
         self._levels = levels
-        logging.getLogger().setLevel(levels.lowest)
+        logging.getLogger().setLevel(min((levels.level, *levels.plugins.values())))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""

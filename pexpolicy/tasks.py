@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
@@ -20,17 +19,6 @@ def start_background(
     hide(task)
     running.add(task)
     task.add_done_callback(running.discard)
-    return task
-
-
-def start_now(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run a coroutine in a hidden task, which takes its first step now on Python 3.12 and later."""
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12):
-        task = asyncio.Task(coroutine, loop=loop, eager_start=True)
-    else:
-        task = loop.create_task(coroutine)
-    hide(task)
     return task
 
 

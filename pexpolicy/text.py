@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 from unicodedata import category
+
+import msgspec
 
 MAX_BITS = 200
 MAX_NAME = 80
@@ -130,10 +132,29 @@ def printable_lines(text: object) -> str:
     return "\n".join(map(printable, str(text).split("\n")))
 
 
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C1 controls, marks that change the direction or the end of a line of text, and no text."""
+
+
+def escape_controls(encoded: str) -> str:
+    """Return JSON with control characters escaped, which would command a terminal."""
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded)
+
+
 def readable(value: Any) -> Any:
-    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode."""
+    """Return a value that JSON can hold: with ``?`` for what UTF-8 cannot encode, and the type of
+    what is neither text nor number.
+    """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
+    if isinstance(value, msgspec.Struct):
+        return readable(msgspec.structs.asdict(value))
+    if isinstance(value, Mapping):
         return {readable(name): readable(item) for name, item in value.items()}
-    return [readable(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    try:
+        msgspec.json.encode(value)
+    except Exception:  # noqa: BLE001 - such as an object of a plugin
+        return f"({type(value).__name__})"
+    return value

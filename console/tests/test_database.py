@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.database import Database
+from pexpolicy.audit.database import Database, Shipper
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.ship import Shipper
 from pexpolicy.config.loader import load
 from tests.audit.places import chained
 from tests.support import postgresql

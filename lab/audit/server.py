@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 
 from lab.load import Load, load
 from lab.report import Finding
-from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
+from pexpolicy.audit.reader import Fault, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.support import wire
 from tests.support.waiting import HANG_S, wait_until
@@ -122,7 +122,7 @@ async def check(
 def _check(finding: Finding, ids: list[str], paths: list[Path], doubled: bool) -> None:
     recorded: list[str] = []
     for found in records(raw_lines(paths)):
-        if isinstance(found, CorruptLine):
+        if isinstance(found, Fault):
             finding.wrong.append(str(found))
         elif "decision_id" in found.event:
             recorded.append(found.event["decision_id"])

@@ -1,17 +1,31 @@
-"""The audit log: makes the line of each call and hands it to a sink."""
+"""The audit log: makes the line of each call and hands it to a sink; built of the configuration."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import errno
+import os
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
+from pexpolicy.audit.console import Terminal
+from pexpolicy.audit.hash_chain import HashChain, Signer, last_position
+from pexpolicy.audit.journal import Alert, AuditState, Journal
 from pexpolicy.audit.records import DecisionRecord, as_json, line_of
-from pexpolicy.audit.redaction import Redaction, plain_steps
-from pexpolicy.audit.sinks import JournalSink
-from pexpolicy.audit.state import AuditState
+from pexpolicy.audit.redaction import Redaction, plain_steps, redaction_of
+from pexpolicy.audit.rotation import Rotation, ShippedLines, rotated
+from pexpolicy.audit.sinks import GroupCommitSink, JournalSink
+from pexpolicy.audit.spool import SPOOL_BYTES, Spool, WriteResult, orphaned_lines
+from pexpolicy.audit.targets import AppendFile, Stream, Target, repair_file, tail_of
+from pexpolicy.config.schema.audit import AuditTable
+from pexpolicy.config.secrets import private_key
+from pexpolicy.config.settings import Settings
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import CallFacts, alias_of
 from pexpolicy.policy import Answer
@@ -32,7 +46,6 @@ class AuditLog:
     def __init__(
         self,
         sink: JournalSink,
-        render: Callable[[object], bytes] = as_json,
         redaction: Redaction | None = None,
         *,
         state: AuditState | None = None,
@@ -42,13 +55,12 @@ class AuditLog:
         """Removes secrets and personal values."""
         self.state = state or AuditState()
         self.rejects = rejects
-        self._sink = sink
+        self.sink = sink
         self._timer: asyncio.TimerHandle | None = None
-        self._render = render
 
     def write(self, line: object) -> Awaitable[bool] | None:
         """Write a line."""
-        return self._sink.record(self._render(line))
+        return self.sink.record(as_json(line))
 
     def with_redaction(self, redaction: Redaction) -> AuditLog:
         """Return the same audit log with another redaction, for a reloaded configuration."""
@@ -69,7 +81,7 @@ class AuditLog:
             facts, withheld, steps = {}, ["request"], plain_steps(outcome)
             result, annotations, removed = None, {}, ["sent"]
             redaction_error = type(error).__name__
-        line = DecisionRecord(
+        return DecisionRecord(
             timestamp=datetime.now(UTC),
             event="decision",
             decision_id=outcome.decision_id,
@@ -88,11 +100,9 @@ class AuditLog:
             annotations=annotations,
             credential=call.credential,
             environment=request.environment,
+            removed=[*withheld, *removed],
+            redaction_error=redaction_error,
         )
-        if removed or withheld:
-            line.removed = [*withheld, *removed]
-            line.redaction_error = redaction_error
-        return line
 
     def shadow(
         self, actual: Outcome, shadow: Outcome, policy_hash: str, *, differs: bool | None
@@ -140,15 +150,8 @@ class AuditLog:
         self, plugin: str, peer: str, policy_hash: str, facts: Mapping[str, object]
     ) -> Awaitable[bool] | None:
         """Write the line of what a client has changed through a plugin, which names the facts."""
-        line = {
-            "timestamp": datetime.now(UTC),
-            "event": "change",
-            "plugin": plugin,
-            "peer": peer,
-            **facts,
-            "policy_hash": policy_hash,
-        }
-        return self.write(line)
+        facts = {"plugin": plugin, "peer": peer, **facts, "policy_hash": policy_hash}
+        return self.write(line_of("change", **facts))
 
     @property
     def has_room_for_refusals(self) -> bool:
@@ -161,35 +164,156 @@ class AuditLog:
             not is_nearly_full or state.free_percent >= RESERVE_PERCENT
         )
 
-    def not_recorded(self) -> Awaitable[bool] | None:
-        """Return what a call waits for if its line could not be made."""
-        return self._sink.lost()
-
-    @contextmanager
-    def batching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Write the lines of one turn of ``loop`` together; call ``flush`` before each reply is
-        sent.
-        """
-        self._sink.set_batching(loop)
-        try:
-            yield
-        finally:
-            self._sink.set_batching(None)
-
-    def flush(self) -> None:
-        """Write batched lines."""
-        self._sink.flush()
-
     def start_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check the file on this loop, also while there are no calls."""
-        self._timer = loop.call_later(self._sink.tick(), self.start_timer, loop)
-
-    def reopen(self) -> None:
-        """Open the file again, after it was renamed."""
-        self._sink.reopen()
+        self._timer = loop.call_later(self.sink.tick(), self.start_timer, loop)
 
     def close(self) -> None:
         """Write waiting lines, and close the file."""
         if self._timer is not None:
             self._timer.cancel()
-        self._sink.close()
+        self.sink.close()
+
+
+MEGABYTE, GIGABYTE, HOUR = 1 << 20, 1 << 30, 3600
+BUFFER_BYTES = 16 * MEGABYTE
+"""Maximum size of the lines in memory when the spool is full or there is none."""
+PAGE = 1 << 16
+"""Bytes that a file may use in addition to its content: the largest memory page."""
+
+
+def audit_of(settings: Settings, alert: Alert) -> AuditLog:
+    """Return the audit log of a configuration; raises ``OSError`` if it cannot be opened."""
+    table = settings.audit.model_copy(update={"instance": settings.instance})
+    path = settings.resolve(table.path) if table.path else None
+    spool = settings.resolve(table.spool) if table.spool else None
+    key = settings.sign_key.get_secret_value() if settings.sign_key else None
+    redaction = redaction_of(settings)
+    return open_audit(
+        path, redaction, table, spool=spool, sign_key=key, writes_end=True, alert=alert
+    )
+
+
+def open_audit(
+    path: Path | None,
+    redaction: Redaction | None = None,
+    table: AuditTable | None = None,
+    *,
+    spool: Path | None = None,
+    sign_key: str | None = None,
+    writes_end: bool = False,
+    alert: Alert = lambda text: sys.stderr.write(f"{text}\n"),
+) -> AuditLog:
+    """Return an audit log to a file or standard output; on a terminal, coloured text not JSON.
+
+    Raises ``OSError`` if the file cannot be opened, and ``InvalidKeyError``.
+    """
+    table = table or AuditTable()
+    if path is None and sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+    chain, state = HashChain(table.instance), AuditState()
+    target, rotate = _target(path, chain, table, state, alert)
+    is_record = not isinstance(target, Terminal)
+    signer = Signer(private_key(sign_key)) if sign_key is not None and is_record else None
+    spool_file = None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES)
+    # A line in memory does not count as recorded at this level.
+    capacity = 0 if table.level == "required" else BUFFER_BYTES
+    journal = Journal(
+        target,
+        chain,
+        state,
+        alert,
+        spool=spool_file,
+        capacity=capacity,
+        rotate=rotate,
+        signer=signer,
+        line_before=partial(_line_before, target),
+    )
+    journal.writes_end = writes_end and is_record
+    if isinstance(target, AppendFile) and spool is not None:
+        _write_orphaned(spool, target, alert)
+    answers = table.on_fail == "answer"
+    if table.level == "file":
+        # Several lines can be written in one piece to a file, with other writers too.
+        batches = answers and isinstance(target, AppendFile)
+        sink = JournalSink(journal, answers=answers, batches=batches)
+    else:
+        least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
+        sink = GroupCommitSink(journal, BUFFER_BYTES, answers=answers, least=least)
+    return AuditLog(sink, redaction, state=state, rejects=table.on_fail == "reject")
+
+
+def _target(
+    path: Path | None, chain: HashChain, table: AuditTable, state: AuditState, alert: Alert
+) -> tuple[Target, Callable[[bool], bool] | None]:
+    """Return the file or stream that lines go to, and the function that rotates it."""
+    if path is None:
+        return _standard_output(chain.mark), None
+    if path.is_fifo():  # lines wait until it has a reader
+        pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return Stream(pipe), None
+        finally:
+            os.close(pipe)
+    file = AppendFile(path, chain.mark)
+    # A killed server may have left a torn line in a file that another one rotated since. Two files
+    # suffice, as a server rotates at most once a second.
+    for previous in rotated(path)[-2:]:
+        repair_file(previous)
+    size = table.rotate_mb and table.rotate_mb * MEGABYTE
+    age = table.rotate_hours and table.rotate_hours * HOUR
+    rotation, shipped = Rotation(size, age, table.keep), None
+
+    def lose(file: Path) -> None:
+        state.removed_unshipped += 1
+        alert(f"{file} was removed before it was in the database: see max_gb")
+
+    if table.ship is not None:
+        shipped, most = ShippedLines(path), table.ship.max_gb * GIGABYTE
+        rotation.removable = partial(shipped.removable, most=most, lose=lose)
+
+    def rotate(anyway: bool) -> bool:  # noqa: FBT001 - its only argument
+        if shipped is not None:
+            state.shipped_until = shipped.read()
+        is_due = anyway or rotation.is_due(path, file.size)
+        return is_due and rotation.rotate(path, file.is_current)
+
+    # A server that ends within a second of each start never gets to its first check.
+    with suppress(OSError):
+        if rotate(False):  # noqa: FBT003 - its only argument
+            file.reopen()
+    return file, rotate
+
+
+def _standard_output(mark: bytes) -> Target:
+    descriptor = sys.stdout.fileno()
+    if sys.stdout.isatty():
+        return Terminal(descriptor)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # Another user opened it; this process may lack permission to reopen it.
+        with suppress(PermissionError):
+            return AppendFile(Path(f"/dev/fd/{descriptor}"), mark, audit_only=False)
+    return Stream(descriptor)
+
+
+def _line_before(target: Target) -> bytes:
+    """Return what names the last line of the file, or of the last one that was rotated from it."""
+    if isinstance(target, AppendFile):
+        if position := last_position(target.tail()):
+            return b',"after":"%b"' % position
+        for path in rotated(target.path)[-1:]:
+            return b',"previous_file":"%b"' % last_position(tail_of(path))
+    return b""
+
+
+def _write_orphaned(spool: Path, file: AppendFile, alert: Alert) -> None:
+    """Write the spooled lines of processes that have died.
+
+    Lines for which the disk has no space stay for the next start.
+    """
+    with suppress(OSError):
+        for lines in orphaned_lines(spool, alert):
+            space = file.space()
+            if space is not None and space[0] < len(lines) + PAGE:
+                return
+            file.write(lines)

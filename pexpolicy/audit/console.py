@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.audit.targets import Stream
 from pexpolicy.models.outcome import ADJUSTED, NOT_ANSWERED
 from pexpolicy.text import is_without_colour, printable
 
@@ -20,13 +21,22 @@ SEPARATOR: Part = ("dim", "|")
 """Between texts that would run into each other."""
 
 
-def render(line: Any) -> bytes:
+class Terminal(Stream):
+    """Standard output that people read."""
+
+    def write(self, lines: bytes) -> None:
+        """Write lines as text, or store the rest of it; raises ``OSError``."""
+        written = (line for line in lines.splitlines() if line.strip())
+        super().write(b"".join(render(msgspec.json.decode(line)) for line in written))
+
+
+def render(event: Mapping[str, Any]) -> bytes:
     """Render one line in colours unless NO_COLOR is set, with the local time."""
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     plain = is_without_colour()
     texts = [
         f"\033[{CODES[style]}m{text}\033[0m" if style and not plain else text
-        for style, text in [("dim", now), *parts(_table(line))]
+        for style, text in [("dim", now), *parts(event)]
     ]
     return (" ".join(texts) + "\n").encode("utf-8", "replace")
 
@@ -97,6 +107,4 @@ def _other(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _table(value: object) -> Mapping[str, Any]:
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.asdict(value)
     return value if isinstance(value, Mapping) else {}

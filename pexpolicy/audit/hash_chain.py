@@ -16,7 +16,6 @@ import base64
 import math
 import re
 import secrets
-from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -91,16 +90,6 @@ class HashChain:
         self.seq, self.head, self.lost, self.starts_file = position
 
 
-class NoHashChain(HashChain):
-    """Lines for a terminal: they are no record and have no chain."""
-
-    def chain_lines(
-        self, *bodies: bytes, before: bytes = b"", is_mark: bool = False
-    ) -> tuple[bytes, Position]:
-        """Return the lines with their line ends."""
-        return b"".join(body.rstrip(b"\n") + b"\n" for body in bodies), (0, b"", 0, False)
-
-
 def last_position(content: bytes) -> bytes:
     """Return the last line of a chain as ``BOOT_ID:SEQ:HASH``; empty if there is none."""
     while (at := content.rfind(b',"boot_id":"')) >= 0:
@@ -116,17 +105,6 @@ CHECKPOINT_INTERVAL_S = 60.0
 """Between two checkpoints, when there are lines to sign."""
 CHECKPOINT, END = "checkpoint", "end"
 """Events: further lines may follow, or the writer has ended and none may."""
-
-
-class Checkpoint(msgspec.Struct):
-    """The line of a checkpoint: line ``covers`` of the chain ``boot_id`` has the hash ``head``."""
-
-    timestamp: datetime
-    event: str
-    boot_id: str
-    covers: int
-    head: str
-    signature: str
 
 
 class Signer:
@@ -156,14 +134,13 @@ class Signer:
 
 
 def statement(event: str, boot_id: str, covers: int, head: str) -> bytes:
-    """Return the signed bytes."""
+    """Return the signed bytes: line ``covers`` of the chain ``boot_id`` has the hash ``head``."""
     return f"pexpolicy audit {event}\n{boot_id}\n{covers}\n{head}\n".encode()
 
 
-def is_valid(checkpoint: Checkpoint, key: Ed25519PublicKey) -> bool:
+def is_valid(signature: str, signed: bytes, key: Ed25519PublicKey) -> bool:
     """Return whether the signature of a checkpoint is valid."""
-    signed = statement(checkpoint.event, checkpoint.boot_id, checkpoint.covers, checkpoint.head)
     try:
-        return is_signed(key, signed, base64.b64decode(checkpoint.signature))
+        return is_signed(key, signed, base64.b64decode(signature))
     except ValueError:
         return False

@@ -10,11 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
 
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer
 from pexpolicy.audit.records import encode, line_of
 from pexpolicy.audit.spool import Spool, WriteResult
-from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
 from pexpolicy.audit.targets import Target
 
 CHECK_INTERVAL_S = 1.0
@@ -50,10 +51,10 @@ class Journal:
         target: Target,
         chain: HashChain,
         state: AuditState,
+        alert: Alert,
         *,
         spool: Spool | None = None,
         capacity: int = 0,
-        alerts: AlertWriter | None = None,
         rotate: Rotate | None = None,
         signer: Signer | None = None,
         line_before: Callable[[], bytes] = bytes,
@@ -71,7 +72,7 @@ class Journal:
         self._spool = spool
         self._capacity = capacity
         self._buffer: deque[bytes] = deque()
-        self._alerts = alerts or AlertWriter()
+        self._alert = alert
         self._rotate = rotate
         self._signer = chain.signer = signer
         self._line_before = line_before
@@ -97,14 +98,16 @@ class Journal:
     def record(self, *bodies: bytes) -> WriteResult:
         """Write JSON objects in one piece, or store them; return the least durable result."""
         now = self._clock()
-        if now >= self._check_at:
-            self._check(now)
-        if self._buffering and not self._drain(now):
-            return self._store(bodies)
-        if not self._append(bodies, now):
+        if not (self._is_ready(now) and self._append(bodies, now)):
             return self._store(bodies)
         self.state.records += len(bodies)
         return WriteResult.WRITTEN
+
+    def _is_ready(self, now: float) -> bool:
+        """Do what is due; return whether no line waits."""
+        if now >= self._check_at:
+            self._check(now)
+        return not self._buffering or self._drain(now)
 
     def _append(self, bodies: Sequence[bytes], now: float, *, is_mark: bool = False) -> bytes:
         """Write the next lines, and return them; nothing when lines have to wait from now on."""
@@ -142,7 +145,7 @@ class Journal:
             self.state.error = self.state.error or error
             self._degrade()
             self.state.status = "failed"
-            self._alerts.alert(f"the audit loses lines: {self.state.error}")
+            self._alert(f"the audit loses lines: {self.state.error}")
 
     def mark_stuck(self, queued_bytes: int) -> None:
         """Record that lines wait in memory while a write hangs. Thread-safe, as ``mark_failed``."""
@@ -152,7 +155,7 @@ class Journal:
 
     def report_error(self, error: Exception, lost: int = 0) -> None:
         """Alert about an unexpected exception, and count the lines that it loses."""
-        self._alerts.alert(f"internal error in the audit: {type(error).__name__}: {error}")
+        self._alert(f"internal error in the audit: {type(error).__name__}: {error}")
         self.count_lost(lost, INTERNAL_ERROR)
 
     def reopen(self) -> None:
@@ -163,11 +166,7 @@ class Journal:
     def tick(self) -> float:
         """Do what is due without a line; return the seconds until the next call."""
         now = self._clock()
-        if now >= self._check_at:
-            self._check(now)
-        if self._buffering and not self._drain(now):
-            return self._target.retry
-        return max(self._check_at - now, 0.0)
+        return max(self._check_at - now, 0.0) if self._is_ready(now) else self._target.retry
 
     def sync(self) -> None:
         """Wait until the written lines are on the disk; raises ``OSError``.
@@ -184,7 +183,7 @@ class Journal:
             now = self._clock()
             if now >= self._next_sync_alert_at:
                 self._next_sync_alert_at = now + CHECK_INTERVAL_S
-                self._alerts.alert(f"the audit cannot be synced to the disk: {error.strerror}")
+                self._alert(f"the audit cannot be synced to the disk: {error.strerror}")
             if now >= self._next_sync_rotation_at:
                 self._next_sync_rotation_at = now + SYNC_ROTATION_INTERVAL_S
                 self._rotate_away(now, anyway=True)
@@ -223,7 +222,7 @@ class Journal:
     def report_unwritten(self, count: int = 0) -> None:
         """Alert that the lines in memory, and ``count`` more, are lost with this process."""
         if count := count + len(self._buffer):
-            self._alerts.alert(f"the audit ends with {count} lines that were not written")
+            self._alert(f"the audit ends with {count} lines that were not written")
 
     def _start_buffering(self, error: OSError, now: float) -> None:
         self._buffering = True
@@ -238,7 +237,7 @@ class Journal:
     def _degrade(self) -> None:
         if self.state.status == "healthy":
             self.state.status = "degraded"
-            self._alerts.alert(f"the audit cannot be written: {self.state.error}")
+            self._alert(f"the audit cannot be written: {self.state.error}")
 
     def _store(self, bodies: Sequence[bytes]) -> WriteResult:
         least = min(map(self._store_one, bodies))
@@ -316,12 +315,11 @@ class Journal:
             self._degrade()
         elif self.state.status != "healthy" and self._is_synced_in_time():
             self.state.status, self.state.error = "healthy", ""
-            self._alerts.alert(f"the audit is written again; lines lost so far: {self.state.lost}")
+            self._alert(f"the audit is written again; lines lost so far: {self.state.lost}")
         signer = self._signer
         if signer is not None and not self._buffering and signer.is_due(self._chain, now):
             self._write_mark(CHECKPOINT, now)
         self._measure_space()
-        self._alerts.flush()
 
     def _is_synced_in_time(self) -> bool:
         """Return whether a line would be on the disk in time, where decisions wait for that.
@@ -352,7 +350,7 @@ class Journal:
             return
         self._unreachable = False
         if deleted:
-            self._alerts.alert(FILE_DELETED)
+            self._alert(FILE_DELETED)
         self._chain.starts_file = True
 
     def _rotate_away(self, now: float, *, anyway: bool) -> None:
@@ -362,7 +360,7 @@ class Journal:
             if self._rotate(anyway):
                 self._reopen_target(now)
         except OSError as error:
-            self._alerts.alert(f"the audit cannot be rotated: {error.strerror}")
+            self._alert(f"the audit cannot be rotated: {error.strerror}")
 
     def _write_mark(self, event: str, now: float) -> None:
         """Write a checkpoint or the end; a signed one goes to standard error too, as an anchor."""
@@ -372,8 +370,7 @@ class Journal:
             return
         if line := self._append([self._signer.line(self._chain, event)], now, is_mark=True):
             self._signer.wrote(self._chain, now)
-            text = f"audit checkpoint: line {self._chain.seq} is signed"
-            self._alerts.alert(text if self._alerts.is_terminal else line.decode().rstrip())
+            self._alert(line.decode().rstrip())
 
     def _measure_space(self) -> None:
         if (space := self._target.space()) is None:
@@ -381,5 +378,60 @@ class Journal:
         self.state.free_bytes, self.state.free_percent = space
         passed = sum(space[1] < mark for mark in WATERMARKS)
         if passed > self._watermarks_passed:
-            self._alerts.alert(f"the disk of the audit has {space[1]} % left")
+            self._alert(f"the disk of the audit has {space[1]} % left")
         self._watermarks_passed = passed
+
+
+Status = Literal["healthy", "degraded", "failed"]
+Alert = Callable[[str], object]
+"""Writes one line for the operator to standard error, and never waits for its reader."""
+
+WATERMARKS = (20, 10, 5)
+"""Percent of free space on the disk of the audit log; falling below each raises an alert (NIST SP
+800-53 AU-5(1)).
+"""
+
+
+@dataclass
+class AuditState:
+    """The state of an audit log, written by the audit log alone.
+
+    ``degraded``: lines wait in the spool or in memory, and none has been lost. ``failed``: lines
+    were lost since the state was last healthy. It becomes ``healthy`` by itself.
+    """
+
+    status: Status = "healthy"
+    error: str = ""
+    """Why it is not healthy."""
+    records: int = 0
+    """Lines that were written, or wait to be."""
+    lost: int = 0
+    """Lines lost since the start."""
+    spooled_bytes: int = 0
+    """Bytes that wait in the spool."""
+    buffered_bytes: int = 0
+    """Bytes that wait in memory."""
+    free_bytes: int | None = None
+    """Free space on the disk of the audit log; ``None`` for a stream."""
+    free_percent: int = 100
+    """The same in percent of the disk."""
+    queued_bytes: int = 0
+    """Bytes that wait for a disk that does not answer in time."""
+    synced_at: float | None = None
+    """Seconds since 1970 of the last ``fdatasync``; ``None`` at level ``file``."""
+    shipped_until: float | None = None
+    """Seconds since 1970 up to which all lines are in the database; ``None`` without one."""
+    removed_unshipped: int = 0
+    """Rotated files that were removed before they were in the database."""
+
+    @property
+    def ship_lag(self) -> float | None:
+        """Age of the oldest line that may not be in the database, in seconds."""
+        until = self.shipped_until
+        return None if until is None else max(time.time() - until, 0.0)
+
+    @property
+    def loses_lines(self) -> bool:
+        """True while lines are lost, or wait in memory, and are lost with this process."""
+        waits = self.status == "degraded" and self.buffered_bytes + self.queued_bytes > 0
+        return waits or self.status == "failed"

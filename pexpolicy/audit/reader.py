@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pexpolicy.audit.rotation import first_time, rotated
-from pexpolicy.audit.targets import tail_of
-from pexpolicy.audit.torn_lines import LINE_START, decoded
+from pexpolicy.audit.targets import LINE_START, decoded, tail_of
 from pexpolicy.text import printable
 
 MAX_OPEN = 200
@@ -67,14 +66,14 @@ class Record(NamedTuple):
     event: dict[str, Any]
 
 
-class CorruptLine(NamedTuple):
-    """Text in a file that is not an audit line."""
+class Fault(NamedTuple):
+    """What is wrong, such as text that is not an audit line, and its place."""
 
-    raw: RawLine
+    place: str
     text: str
 
     def __str__(self) -> str:
-        return f"{self.raw.place}: {self.text}"
+        return f"{self.place}: {self.text}"
 
 
 def file_and_rotated(path: Path) -> list[Path]:
@@ -134,14 +133,14 @@ def _lines_of(path: Path, file: IO[bytes]) -> Iterator[RawLine]:
         yield RawLine(path, number + 1, b"", terminated=False, damage=damage)
 
 
-def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
+def read(raw: RawLine) -> Iterator[Record | Fault]:
     """Yield the record in a line, the damage, or both where another line follows a torn one.
 
     A line of blanks is neither: a writer overwrites its torn lines with them.
     """
     content = raw.content
     if raw.damage:
-        yield CorruptLine(raw, raw.damage)
+        yield Fault(raw.place, raw.damage)
         return
     if not content.strip(b" "):
         return
@@ -150,15 +149,15 @@ def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
         whole = raw._replace(content=content[start:])
         event = _decode(whole.content)
         if event is not None:
-            yield CorruptLine(raw, f"{start} bytes of a torn line before another line")
+            yield Fault(raw.place, f"{start} bytes of a torn line before another line")
             yield Record(whole, event)
             return
     if event is None:
         torn = "a torn line" if content.startswith(LINE_START[:8]) else "not an audit line"
-        yield CorruptLine(raw, f"{torn} ({len(content)} bytes)")
+        yield Fault(raw.place, f"{torn} ({len(content)} bytes)")
         return
     if not raw.terminated:
-        yield CorruptLine(raw, "the last line has no line end")
+        yield Fault(raw.place, "the last line has no line end")
     yield Record(raw, event)
 
 
@@ -167,7 +166,7 @@ def _decode(content: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def records(lines: Iterable[RawLine]) -> Iterator[Record | CorruptLine]:
+def records(lines: Iterable[RawLine]) -> Iterator[Record | Fault]:
     """Yield the records in lines, and the damage between them."""
     return chain.from_iterable(map(read, lines))
 
@@ -185,10 +184,10 @@ def last_lines(path: Path, count: int) -> list[RawLine]:
     return [raw._replace(number=0) if start else raw for raw in found]
 
 
-def merged(paths: Sequence[Path]) -> Iterator[Record | CorruptLine]:
+def merged(paths: Sequence[Path]) -> Iterator[Record | Fault]:
     """Yield the records of files by their time, and damage where it is."""
 
-    def timed(path: Path) -> Iterator[tuple[datetime, Record | CorruptLine]]:
+    def timed(path: Path) -> Iterator[tuple[datetime, Record | Fault]]:
         at = _OLDEST
         for item in records(raw_lines([path])):
             if isinstance(item, Record):

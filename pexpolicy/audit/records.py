@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from pexpolicy.models.outcome import Outcome, Step
+from pexpolicy.text import escape_controls, readable
 
 encode = msgspec.json.Encoder().encode
 _DELETE = 0x7F
-_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""C1 controls, and marks that change the direction or the end of a line of text."""
 
 
 class AdjustedStepRecord(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +81,7 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """Why removing secrets failed: then no value of the call is written."""
 
 
-def line_of(event: str, **facts: object) -> dict[str, object]:
+def line_of(event: str, /, **facts: object) -> dict[str, object]:
     """Return the line of another event, as of now."""
     return {"timestamp": datetime.now(UTC), "event": event, **facts}
 
@@ -93,33 +91,12 @@ def as_json(line: object) -> bytes:
     try:
         encoded = encode(line)
     except Exception:  # noqa: BLE001 - without its line a decision may not be sent
-        encoded = encode(_valid(line))
-    return encoded if encoded.isascii() and _DELETE not in encoded else escape_controls(encoded)
+        encoded = encode(readable(line))
+    if encoded.isascii() and _DELETE not in encoded:
+        return encoded
+    return escape_controls(encoded.decode("utf-8", "replace")).encode()
 
 
 def with_audit_line(outcome: Outcome, line: DecisionRecord) -> Outcome:
     """Return an outcome with its audit line, for observers."""
     return msgspec.structs.replace(outcome, audit_line=as_json(line))
-
-
-def escape_controls(encoded: bytes) -> bytes:
-    """Return JSON with control characters escaped, which would command a terminal."""
-    text = encoded.decode("utf-8", "replace")
-    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
-
-
-def _valid(value: Any) -> Any:
-    """Return a value with text that is valid Unicode, and the type of what JSON cannot hold."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, msgspec.Struct):
-        return _valid(msgspec.structs.asdict(value))
-    if isinstance(value, Mapping):
-        return {_valid(key): _valid(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_valid(item) for item in value]
-    try:
-        encode(value)
-    except Exception:  # noqa: BLE001 - such as an object of a plugin
-        return f"({type(value).__name__})"
-    return value

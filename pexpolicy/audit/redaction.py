@@ -22,11 +22,9 @@ from orjson import Fragment
 from pexpolicy.audit.records import AdjustedStepRecord, encode
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.directory_information import Directory
-from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.alias import Alias, without_password
 from pexpolicy.models.contract import Contract, contract_of
-from pexpolicy.models.decision import Continue, Decision, Reject, state_of
+from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.difference import Changes
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import (
@@ -50,8 +48,6 @@ MAX_NAME_LENGTH = 100
 """Characters written of the name of an unknown parameter."""
 MAX_PATH_LENGTH = 200
 """Characters written of an unknown path."""
-_SHAPED = (Continue, Reject, Avatar, Directory)
-"""Decisions whose result is made by the endpoint."""
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
 _KNOWN = {
@@ -176,9 +172,13 @@ class Redaction:
 
         ``None`` if the reply has no ``result``.
         """
-        if type(decision) in _SHAPED:
-            return self._shaped(endpoint, decision)
-        return self.masked(decision) or (msgspec.Raw(decision.result), [])
+        shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
+        if not shaped:
+            return shaped, []
+        masked = self.masked(decision)
+        if isinstance(shaped, Fragment):
+            return masked or (msgspec.Raw(decision.result), [])
+        return (shaped, []) if masked is None else (masked[0]["entries"], masked[1])
 
     def outcome(
         self, outcome: Outcome, plugins: Collection[str] | None = None
@@ -187,21 +187,8 @@ class Redaction:
         and the names of what may not; annotations of ``plugins`` only, if given.
         """
         result, removed = self.result(outcome.endpoint, outcome.decision)
-        annotations: dict[str, dict[str, Any]] = {}
-        if annotations_of(outcome.request) is not None:
-            annotations, dropped = redact_annotations(outcome.request, self, plugins)
-            removed = [*removed, *dropped]
-        return _written_steps(outcome, self), result, annotations, removed
-
-    def _shaped(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
-        shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
-        if isinstance(shaped, Fragment):
-            return msgspec.Raw(decision.result), []
-        if not shaped or (self.personal is None and not _shows_password(decision.result)):
-            return shaped, []
-        removed: list[str] = []
-        (entry,) = contract_of(Directory).nested
-        return [self._masked(item, entry, removed) for item in shaped], list(dict.fromkeys(removed))
+        annotations, dropped = redact_annotations(outcome.request, self, plugins)
+        return _written_steps(outcome, self), result, annotations, [*removed, *dropped]
 
     def masked(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
         """Return the fields without secrets, and the removed names; ``None`` if none is removed.
@@ -225,7 +212,8 @@ class Redaction:
         ):
             return None
         removed: list[str] = []
-        return self._masked(decision.set_fields(), contract, removed), removed
+        masked = self._masked(decision.set_fields(), contract, removed)
+        return masked, list(dict.fromkeys(removed))
 
     def _masked(
         self, fields: Mapping[str, Any], contract: Contract, removed: list[str]

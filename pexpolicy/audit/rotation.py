@@ -5,23 +5,28 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from glob import escape
+from itertools import dropwhile
 from pathlib import Path
 
-from pexpolicy.audit.targets import MODE
-from pexpolicy.config.files import sync_folder
+import msgspec
+
+from pexpolicy.audit.hash_chain import last_position
+from pexpolicy.audit.targets import MODE, tail_of
+from pexpolicy.config.files import read_own, sync_folder, write_own
 
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64
 """Bytes at the head of a line that hold its time."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rotation:
     """When a file is rotated, and how many rotated files are kept; ``None`` means no limit.
 
@@ -119,3 +124,62 @@ def first_time(lines: Iterable[bytes]) -> datetime | None:
         found = datetime.fromisoformat(head.split(b'"', 4)[3].decode())
         return found if found.tzinfo is not None else None
     return None
+
+
+MAX_BYTES = 1 << 20
+MAX_CHAINS = 2000
+"""Chains that are noted, those with the newest lines."""
+LATE_S = 300.0
+"""Seconds after which lines that are not in the database need attention, as for the alert."""
+
+
+class Note(msgspec.Struct):
+    """Up to when all lines are in the database, and the last line of each chain there."""
+
+    until: float
+    chains: dict[str, int]
+
+
+class ShippedLines:
+    """Which lines are in the database, as the shipper notes it next to the file."""
+
+    def __init__(self, audit: Path) -> None:
+        self._path = audit.with_name(f"{audit.name}.shipped")
+        self.note = Note(time.time(), {})
+        self.read()
+
+    def read(self) -> float:
+        """Read the note; return up to when all lines are in the database, in seconds since 1970.
+        Without a note that is the start of this process.
+        """
+        with suppress(OSError, msgspec.DecodeError):
+            self.note = msgspec.json.decode(read_own(self._path, MAX_BYTES), type=Note)
+        return self.note.until
+
+    def write(self, until: float, chains: Mapping[str, int]) -> None:
+        """Replace the note; raises ``OSError``."""
+        self.note = Note(until, dict([*chains.items()][-MAX_CHAINS:]))
+        write_own(self._path, msgspec.json.encode(self.note))
+
+    def has(self, file: Path) -> bool:
+        """Return whether the last line of a file is in the database, and so all before it."""
+        boot_id, _, rest = last_position(tail_of(file)).decode().partition(":")
+        return not boot_id or self.note.chains.get(boot_id, 0) >= int(rest.partition(":")[0])
+
+    def removable(
+        self, old: Sequence[Path], kept: Sequence[Path], most: float, lose: Callable[[Path], None]
+    ) -> Iterator[Path]:
+        """Yield which ``old`` files may be removed: those in the database, and the oldest others
+        while all that are not have more than ``most`` bytes, after ``lose`` was called.
+        """
+        self.read()
+        # They are shipped in their order, so the first that is not is enough.
+        waiting = list(dropwhile(self.has, old))
+        yield from old[: len(old) - len(waiting)]
+        size = sum(file.stat().st_size for file in (*waiting, *kept))
+        for file in waiting:
+            if size <= most:
+                return
+            size -= file.stat().st_size
+            lose(file)
+            yield file

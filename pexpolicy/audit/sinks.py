@@ -65,7 +65,7 @@ class JournalSink:
         return None
 
     def lost(self) -> Awaitable[bool] | None:
-        """Return the same for a line that is lost."""
+        """Return the same for a line that is lost, or could not be made."""
         return None if self._answers else NotRecorded()
 
     def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:

@@ -97,7 +97,7 @@ def _blank(descriptor: int, start: int, count: int) -> None:
     os.pwrite(descriptor, b" " * (count - 1) + b"\n", start)
 
 
-def orphaned_lines(folder: Path, alert: Callable[[str], None]) -> Iterator[bytes]:
+def orphaned_lines(folder: Path, alert: Callable[[str], object]) -> Iterator[bytes]:
     """Yield the lines of writers that have died, in blocks.
 
     Each block is blanked in its file after it was processed, so the rest is left for the next

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, is_valid
-from pexpolicy.audit.reader import CorruptLine, RawLine, read
-from pexpolicy.audit.torn_lines import HASH_SIZE, decoded
+from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, is_valid, statement
+from pexpolicy.audit.reader import Fault, RawLine, read
+from pexpolicy.audit.targets import HASH_SIZE, decoded
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -37,8 +37,10 @@ class _Line(msgspec.Struct, gc=False):
     previous_file: str = ""
     prev: str = ""
     lost_count: int = 0
-    signature: object = None
     instance: str = ""
+    covers: object = None
+    head: object = None
+    signature: object = None
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -53,10 +55,9 @@ class Anchor(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Anchor:
         """Parse ``SEQ:HASH``; raises ``ValueError``."""
-        seq, _, digest = text.partition(":")
-        if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text):
+        if (found := re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text)) is None:
             raise ValueError(f"{text!r} is no anchor: write SEQ:HASH, as in a line or a checkpoint")
-        return cls(int(seq), digest)
+        return cls(int(found[1]), found[2])
 
 
 @dataclass
@@ -70,7 +71,6 @@ class ChainState:
     lines: int = 0
     lost: int = 0
     """Lines lost according to the writer."""
-    checkpoints: int = 0
     signed_up_to: int | None = None
     has_ended: bool = False
     """Its last line is an end: no line may follow."""
@@ -81,16 +81,6 @@ class ChainState:
     def unsigned(self) -> int:
         """Lines at its end that no signed checkpoint covers, as a killed server leaves them."""
         return self.last - (self.first - 2 if self.signed_up_to is None else self.signed_up_to) - 1
-
-
-class ChainFinding(NamedTuple):
-    """A fault, and its place."""
-
-    place: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.text}"
 
 
 @dataclass
@@ -112,7 +102,7 @@ class Verification:
     """
     _oldest: Path | None = None
 
-    def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
+    def verify(self, lines: Iterable[RawLine]) -> Iterator[Fault]:
         """Yield each fault when it is found; those of whole chains at the end."""
         for row in self.heads:
             if row["purged_seq"]:
@@ -122,7 +112,7 @@ class Verification:
         for raw in lines:
             self.lines += bool(raw.content.strip(b" "))
             for text in self._faults_of_line(raw):
-                yield ChainFinding(raw.place, text)
+                yield Fault(raw.place, text)
         yield from self._faults_of_chains()
 
     def _faults_of_line(self, raw: RawLine) -> Iterator[str]:
@@ -130,7 +120,7 @@ class Verification:
             yield from self._record(raw, line)
             return
         for found in read(raw):
-            if isinstance(found, CorruptLine):
+            if isinstance(found, Fault):
                 yield found.text
             else:
                 yield from self._record(found.raw, decoded(found.raw.content, _decode))
@@ -172,7 +162,7 @@ class Verification:
         chain.has_ended = line.event == END
         is_signed = self.verifier is not None or line.signature is not None
         if line.event == CHECKPOINT or (chain.has_ended and is_signed):
-            yield from self._checkpoint(content, chain, before)
+            yield from self._checkpoint(line, chain, before)
 
     def _check_order(self, raw: RawLine, boot_id: str, line: _Line) -> Iterator[str]:
         """Check the line before the first one of a chain in a file; store it if it was not read."""
@@ -187,41 +177,39 @@ class Verification:
         elif before.last == seq and digest not in (None, before.head.decode()):
             yield f"line {seq} of chain {other} was changed after this line was written"
 
-    def _checkpoint(self, content: bytes, chain: ChainState, before: bytes | None) -> Iterator[str]:
-        try:
-            checkpoint = msgspec.json.decode(content, type=Checkpoint)
-        except msgspec.ValidationError as error:
-            yield f"the {END if chain.has_ended else CHECKPOINT} is not signed: {error}"
-            return
-        chain.checkpoints += 1
-        if (checkpoint.boot_id, checkpoint.covers) != (chain.boot_id, chain.last - 1):
+    def _checkpoint(self, line: _Line, chain: ChainState, before: bytes | None) -> Iterator[str]:
+        covers = chain.last - 1
+        signed = statement(line.event, chain.boot_id, covers, str(line.head))
+        if not isinstance(line.signature, str):
+            yield f"the {line.event} is not signed"
+        elif line.covers != covers:
             yield "a checkpoint of another position"
-        elif before is not None and checkpoint.head != before.decode():
-            yield f"the checkpoint signed another line {checkpoint.covers}"
-        elif self.verifier is not None and not is_valid(checkpoint, self.verifier):
+        elif before is not None and line.head != before.decode():
+            yield f"the checkpoint signed another line {covers}"
+        elif self.verifier is not None and not is_valid(line.signature, signed, self.verifier):
             yield "the signature of the checkpoint does not match the key"
         else:
-            chain.signed_up_to = checkpoint.covers
+            chain.signed_up_to = covers
 
-    def _faults_of_chains(self) -> Iterator[ChainFinding]:
+    def _faults_of_chains(self) -> Iterator[Fault]:
         for raw, boot_id, other, seq, may_be_gone in self._unproved:
             before = self.chains.get(other)
             text = f"this line of chain {boot_id} follows line {seq} of chain {other}, which "
             if before is not None and before.first <= seq <= before.last:
                 if self.heads:
                     continue
-                yield ChainFinding(raw.place, f"{text}comes later: lines were moved")
+                yield Fault(raw.place, f"{text}comes later: lines were moved")
             elif not may_be_gone:
-                yield ChainFinding(raw.place, f"{text}is missing")
+                yield Fault(raw.place, f"{text}is missing")
         for seq, digest in sorted(self.anchors - self.found):
-            yield ChainFinding("anchor", f"there is no line {seq} with the hash {digest}")
+            yield Fault("anchor", f"there is no line {seq} with the hash {digest}")
         for chain in self.chains.values():
             if chain.lines and chain.signed_up_to is None and self.verifier is not None:
                 wrote = f"nothing proves who wrote its lines {chain.first} to {chain.last}"
-                yield ChainFinding(f"chain {chain.boot_id}", f"no signed checkpoint: {wrote}")
+                yield Fault(f"chain {chain.boot_id}", f"no signed checkpoint: {wrote}")
         yield from self._faults_of_heads()
 
-    def _faults_of_heads(self) -> Iterator[ChainFinding]:
+    def _faults_of_heads(self) -> Iterator[Fault]:
         """Compare the ends of chains with what the database knew of them, and name silent ones."""
         heard = {row["instance"]: row["time"] for row in self.heads}  # they are sorted by time
         for row in self.heads:
@@ -230,16 +218,16 @@ class Verification:
             if (chain := self.chains.get(row["boot_id"])) is not None:
                 chain.is_anchored, chain.instance, last = True, name, chain.last
                 if last == seq and chain.head.decode() != row["hash"]:
-                    yield ChainFinding(place, f"line {last} is another one than was shipped")
+                    yield Fault(place, f"line {last} is another one than was shipped")
             is_silent = row["age"] > SILENT_S
             if last < seq and (is_silent or not row["pending"]):
                 text = f"its last {seq - last} lines are missing: its server wrote line {seq}"
-                yield ChainFinding(place, f"{text}, and line {last} is the last here")
+                yield Fault(place, f"{text}, and line {last} is the last here")
             is_last = heard[name] == row["time"] and row["purged_seq"] < seq
             if is_last and is_silent and not row["ended"]:
                 since = f"{row['time'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
                 text = f"silent since {since}: lines after {seq} are not here if there were any"
-                yield ChainFinding(place, text)
+                yield Fault(place, text)
 
     def as_json(self, faults: int) -> dict[str, Any]:
         """Return the number of lines and ``faults``, and each chain with its last line."""

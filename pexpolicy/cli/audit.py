@@ -24,12 +24,10 @@ from rich.text import Text
 
 from pexpolicy.audit import reader
 from pexpolicy.audit.console import SEPARATOR, parts
-from pexpolicy.audit.database import NO_DRIVER, PLACE, Database, DatabaseUnavailable
-from pexpolicy.audit.reader import CorruptLine, RawLine, Record
-from pexpolicy.audit.records import escape_controls
+from pexpolicy.audit.database import NO_DRIVER, PLACE, Database, DatabaseUnavailable, Shipper
+from pexpolicy.audit.reader import Fault, RawLine, Record
 from pexpolicy.audit.redaction import keyed_hash
-from pexpolicy.audit.ship import Shipper
-from pexpolicy.audit.verify import Anchor, ChainFinding, Verification
+from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.cli.common import (
     EX_CONFIG,
     config_option,
@@ -49,7 +47,7 @@ from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.explain.request_forms import in_zone, split_zone
 from pexpolicy.models.alias import Alias
-from pexpolicy.text import printable, suggest
+from pexpolicy.text import escape_controls, printable, suggest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Event = Mapping[str, Any]
@@ -199,10 +197,10 @@ def last_of_database(config: Path, number: int, *, follow: bool) -> Iterator[Raw
                 time.sleep(1.0)
 
 
-def records_of(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
+def records_of(found: Iterable[Record | Fault]) -> Iterator[Record]:
     """Yield the records; print damage on standard error."""
     for item in found:
-        if isinstance(item, CorruptLine):
+        if isinstance(item, Fault):
             click.secho(str(item), fg="red", err=True)
         else:
             yield item
@@ -244,7 +242,7 @@ def tail(
     console, is_merged = screen(), from_database or len(files) > 1
     if from_database:
         last: Iterable[RawLine] = last_of_database(config, lines, follow=follow)
-        found: Iterable[Record | CorruptLine] = reader.records(last)
+        found: Iterable[Record | Fault] = reader.records(last)
     elif is_merged and follow:
         refuse("one file can be followed: leave out -f, or the other files")
     elif is_merged:
@@ -319,7 +317,7 @@ def grep(  # noqa: PLR0913 - the options of the command
         if matches(record):
             found += 1
             if as_json:
-                click.echo(escape_controls(record.raw.content))
+                click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
             else:
                 _print_short(console, record.event, named=from_database or len(files) > 1)
     if not found:
@@ -349,7 +347,7 @@ def show(
     found = [one for one in lines if str(one.event.get("decision_id")).startswith(beginning)]
     for record in found:
         if as_json:
-            click.echo(escape_controls(record.raw.content))
+            click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
         else:
             _print_short(console, record.event, named=from_database or len(files) > 1)
             print_value(console, record.event)
@@ -416,7 +414,7 @@ def verify(
     sys.exit(1 if faults else 0)
 
 
-def faults_in_database(config: Path, verification: Verification) -> Iterator[ChainFinding]:
+def faults_in_database(config: Path, verification: Verification) -> Iterator[Fault]:
     """Verify the lines of the database, and yield each fault."""
     with opened(config) as (database, _):
         # Before the lines: those that arrive meanwhile make no chain look shorter.

@@ -14,7 +14,7 @@ from pexpolicy.access.warnings import console_exposure
 from pexpolicy.audit.database import Database, DatabaseUnavailable
 from pexpolicy.audit.reader import recent_peers
 from pexpolicy.audit.records import as_json
-from pexpolicy.audit.torn_lines import LINE_START
+from pexpolicy.audit.targets import LINE_START
 from pexpolicy.audit.verify import Verification
 from pexpolicy.background.shared import shared_state
 from pexpolicy.builder import starting_policy

@@ -30,7 +30,7 @@ from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.errors import describe_network_error
-from pexpolicy.fleet.bundle_source import BundleSource
+from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.api import bind as bind_others

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pexpolicy.audit.shipped import LATE_S
+from pexpolicy.audit.rotation import LATE_S
 from pexpolicy.cli.common import (
     EX_CONFIG,
     Cell,

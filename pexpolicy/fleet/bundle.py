@@ -1,28 +1,43 @@
 """Bundles: the policy as one signed archive.
 
 A bundle is a gzipped tar of regular files: its manifest, the Ed25519 signature of that, and the
-files whose SHA-256 it has. Nothing is written before the signature is verified.
+files whose SHA-256 it has. Nothing is written before the signature is verified. ``BundleSource``
+fetches them: a good one becomes the present one, and the present one stays otherwise.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
+import hmac
 import io
 import os
+import random
 import re
+import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from configparser import ConfigParser
 from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Self, cast
+from urllib.parse import quote
 
+import aiohttp
 import msgspec
+from yarl import URL
 
+from pexpolicy.config.files import read_file, version_of, write_own
+from pexpolicy.config.loader import present_bundle
 from pexpolicy.config.secrets import is_signed, private_key, public_key
-from pexpolicy.config.settings import MANIFEST, Manifest
+from pexpolicy.config.settings import MANIFEST, PRESENT, Bundle, Manifest, Settings
+from pexpolicy.errors import Log, describe_network_error
+from pexpolicy.tasks import run_in_thread
 
 SIGNATURE = "manifest.sig"
 MAX_PACKED, MAX_UNPACKED, MAX_MANIFEST = 100 << 20, 1 << 30, 32 << 20
@@ -173,3 +188,203 @@ def _write(archive: Path, files: Iterable[tuple[str, bytes]]) -> None:
             member.size, member.mode = len(content), 0o600
             members.addfile(member, io.BytesIO(content))
     new.replace(archive)
+
+
+TIMEOUT_S, START_TIMEOUT_S = 60.0, 5.0
+"""Seconds for one fetch, and for that at a start from a bundle on the disk."""
+STAYS = "the present bundle stays"
+KEPT = 3
+"""Bundles that stay on the disk in addition to the present one."""
+NEW = ".new"
+"""The folder that a new bundle is unpacked in."""
+PROBLEM = "problem"
+"""The file with why the present bundle stays, for all workers."""
+_CONDITIONS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
+
+
+class BundleSource:
+    """The URL of ``[bundle]``. ``log`` gets a line for each new reason why a bundle stays."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._last: tuple[object, dict[str, str], str] = (None, {}, "")
+        """URL and keys, validators and refusal of the bundle that was looked at last."""
+        self.problem = ""
+        """Why the present bundle stays, which was logged once."""
+
+    async def run(self, settings: Callable[[], Settings]) -> None:
+        """Look again and again; ``settings`` returns those of the active policy."""
+        while (bundle := settings().bundle) is not None:
+            await asyncio.sleep(bundle.every * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+            await self.pull(settings())
+
+    async def pull(self, settings: Settings, *, starting: bool = False) -> str:
+        """Make the bundle at the URL the present one; return why it is not, and log it."""
+        if (bundle := settings.bundle) is None:
+            return ""
+        seconds = START_TIMEOUT_S if starting and settings.present else TIMEOUT_S
+        new, problem, found, asked = settings.bundles / NEW, "", dict[str, str](), None
+        try:
+            names = bundle.public_keys
+            keys = await run_in_thread(lambda: _prepared(settings, names), "pexpolicy-bundle")
+            asked = (bundle.url, keys)
+            known = self._last[1] if self._last[0] == asked else {}
+            async with asyncio.timeout(seconds):
+                is_new = await _fetch(settings, bundle.url, new / "archive", known, found)
+            if is_new:
+                await run_in_thread(lambda: _accept(new, settings, keys), "pexpolicy-bundle")
+                self._last = asked, found, ""
+            problem = self._last[2]
+        except BundleError as error:
+            problem = f"the bundle {error}"
+            self._last = asked, found, problem
+        except TimeoutError:
+            problem = f"the bundle was not complete within {seconds:g} s"
+        except Exception as error:  # noqa: BLE001 - a later look may succeed
+            file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
+            problem = file + describe_network_error(error.__cause__ or error)
+            self._last = None, {}, ""
+        if problem and problem != self.problem:
+            source, present = bundle.source, str(settings.present or "none")
+            is_start = starting and settings.present
+            event = "the server starts with the bundle on its disk" if is_start else STAYS
+            self._log.warning(event, source=source, error=problem, present=present)
+        self.problem = problem
+        with suppress(OSError):  # the log has it
+            (settings.bundles / PROBLEM).write_text(problem)
+        return problem
+
+
+def report(settings: Settings) -> dict[str, object] | None:
+    """Return what ``/status`` has of the bundle; ``problem`` is why the present one stays."""
+    if settings.bundle is None or settings.present is None:
+        return None
+    (_, manifest), problem = settings.present, ""
+    with suppress(OSError):
+        problem = read_file(settings.bundles / PROBLEM).decode()
+    found = {"version": manifest.version, "sequence": manifest.sequence}
+    return {**found, "source": settings.bundle.source, "problem": problem or None}
+
+
+def _prepared(settings: Settings, names: Iterable[str]) -> list[bytes]:
+    """Make an empty folder for a new bundle; return the public keys."""
+    for folder in (settings.state_dir, settings.bundles):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(settings.bundles / NEW, ignore_errors=True)
+    (settings.bundles / NEW / "files").mkdir(parents=True)
+    return [read_file(settings.resolve(name)) for name in names]
+
+
+async def _fetch(
+    settings: Settings, written: str, archive: Path, known: dict[str, str], found: dict[str, str]
+) -> bool:
+    """Write what is at the URL, as it is ``written``, into a file, and its validators into
+    ``found``; return false if they are still the ``known`` ones.
+    """
+    # Another spelling may not fit the signature of a presigned one.
+    url = URL(written, encoded=written.isascii())
+    headers = {"Accept-Encoding": "identity", **known}
+    if url.scheme == "file":
+        path = settings.resolve(url.path)
+        version = version_of(path)
+        found["version"] = str(version)
+        _check_size(version.size if version is not None else 0)
+        if found != known:
+            await run_in_thread(lambda: archive.write_bytes(read_file(path)), "pexpolicy-bundle")
+        return found != known
+    if url.scheme == "s3":
+        name = written.removeprefix("s3://")
+        url, signed = await run_in_thread(lambda: _of_object(name), "pexpolicy-bundle")
+        headers |= signed
+    async with (
+        # Credentials and the proxy are those of the environment, as for other programs.
+        aiohttp.ClientSession(trust_env=True, auto_decompress=False) as session,
+        session.get(url, headers=headers) as reply,
+    ):
+        if reply.status == HTTPStatus.NOT_MODIFIED and known:
+            return False
+        if reply.status != HTTPStatus.OK:
+            codes = re.findall(rb"<Code>(\w+)</Code>", await reply.content.read(4096))
+            raise ValueError(f"it answers {reply.status} {b''.join(codes).decode()}".rstrip())
+        given = reply.headers
+        found.update({one: given[name] for name, one in _CONDITIONS.items() if name in given})
+        _check_size(reply.content_length or 0)
+        with archive.open("wb") as file:
+            async for chunk in reply.content.iter_any():
+                file.write(chunk)
+                _check_size(file.tell())
+    return True
+
+
+def _of_object(name: str) -> tuple[URL, dict[str, str]]:
+    """Return the URL of an object in S3, and headers with Signature Version 4.
+
+    ``name`` is the bucket and the key. Region, endpoint and credentials are those that the tools of
+    AWS read from the environment; without credentials the request is not signed.
+    """
+    given = {key.lower(): value for key, value in os.environ.items() if value}
+    region = given.get("aws_region") or given.get("aws_default_region", "us-east-1")
+    host = given.get("aws_endpoint_url", f"https://s3.{region}.amazonaws.com")
+    host = given.get("aws_endpoint_url_s3", host).rstrip("/")
+    url = URL(f"{host}/{quote(name, safe='/~')}", encoded=True)
+    if "aws_access_key_id" not in given:
+        profiles = ConfigParser(interpolation=None, default_section="")
+        file = Path(given.get("aws_shared_credentials_file", "~/.aws/credentials")).expanduser()
+        with suppress(FileNotFoundError):
+            profiles.read_string(read_file(file).decode())
+            given |= profiles[given.get("aws_profile", "default")]
+    if "aws_access_key_id" not in given:
+        return url, {}
+    now, payload = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", hashlib.sha256().hexdigest()
+    signed = {"host": url.host_port_subcomponent or "", "x-amz-content-sha256": payload}
+    signed |= {"x-amz-date": now, "x-amz-security-token": given.get("aws_session_token", "")}
+    headers = {key: value for key, value in signed.items() if value}
+    names, scope = ";".join(headers), f"{now[:8]}/{region}/s3/aws4_request"
+    lines = "GET", url.raw_path, "", *map(":".join, headers.items()), "", names, payload
+    request = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    key = f"AWS4{given['aws_secret_access_key']}".encode()
+    for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{request}"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    credential = f"{given['aws_access_key_id']}/{scope}, SignedHeaders={names}"
+    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={credential}, Signature={key.hex()}"
+    return url, headers
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_PACKED:
+        raise BundleError(f"has more than {MAX_PACKED >> 20} MB")
+
+
+def _accept(new: Path, settings: Settings, keys: Sequence[bytes]) -> None:
+    """Make an archive the present bundle; raises ``BundleError`` if it may not be, and ``OSError``.
+
+    A kill at any point leaves the old or the new one: only a whole folder gets its name, and the
+    last step points to it.
+    """
+    archive, bundles = new / "archive", settings.bundles
+    present: Bundle | None = None
+    with suppress(OSError, ValueError):  # there is none yet, or it is damaged
+        present = present_bundle(bundles)
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if present is not None and present.folder.name == digest:
+        return
+
+    def accept(manifest: Manifest) -> None:
+        if present is not None and manifest.sequence < present.manifest.sequence:
+            raise BundleError(f"is older than the present one: its sequence is {manifest.sequence}")
+        if missing := [*unmet(manifest.requires)]:
+            raise BundleError(f"needs {'; '.join(missing)}")
+
+    unpack(archive, keys, new / "files", accept)
+    if not (bundles / digest).exists():
+        (new / "files").rename(bundles / digest)
+    archive.replace(bundles / f"{digest}.tar.gz")
+    write_own(bundles / PRESENT, digest.encode(), sync=True)
+    serving = settings.present.folder.name if settings.present is not None else ""
+    archives = sorted(bundles.glob("*.tar.gz"), key=lambda one: one.stat().st_mtime)
+    for old in archives[: -KEPT - 1]:
+        if (name := old.name.partition(".")[0]) not in (digest, serving):
+            # It must not look whole while it is removed, which the next look does.
+            (bundles / name).rename(new / name)
+            old.unlink()

@@ -15,7 +15,7 @@ from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import describe_error
-from pexpolicy.fleet.bundle_source import report
+from pexpolicy.fleet.bundle import report
 from pexpolicy.models.event import EVENTS, OTHER
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import CALL_BOUNDS
@@ -39,10 +39,9 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
     statuses = await reports.collect(policy.plugins)
     counted = await telemetry.merged()
     events = await sources.events() if sources.events is not None else None
-    audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
+    audit, certificate, reload = sources.audit, sources.certificate(), sources.reload()
     reasons, now = sources.not_ready_reasons(), time.time()
     bundle = await run_in_thread(lambda: report(policy.settings), "pexpolicy-bundle")
-    records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
     return {
         "version": __version__,
         "instance": policy.settings.instance,
@@ -52,7 +51,8 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
         "uptime": now - telemetry.started,
         "ready": not reasons,
         "not_ready_reasons": reasons,
-        "degraded": sources.degraded(),
+        # What an operator has to repair although the server is ready.
+        "degraded": [reload.started_from] if reload.started_from else [],
         "draining": sources.readiness is ReadinessState.DRAINING,
         "connections": _whole(counted.value(metrics.CONNECTIONS)),
         "loop_lag": counted.value(metrics.LOOP_LAG),
@@ -72,10 +72,8 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             or (None if counted.value(metrics.CONFIG_KEPT) else "the log says why"),
         },
         "bundle": bundle,
-        "audit": records
-        if audit is None
-        else {
-            **records,
+        "audit": {
+            "records": _whole(counted.value(metrics.AUDIT_RECORDS)),
             "status": audit.status,
             "problem": audit.error or None,
             "lost": _whole(counted.value(metrics.AUDIT_LOST)),

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from pexpolicy import __version__
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
-from pexpolicy.audit.state import AuditState
+from pexpolicy.audit.journal import AuditState
 from pexpolicy.background.shared_state import OUTCOMES as SHARED_OUTCOMES
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import describe_error
 from pexpolicy.models.outcome import (
     ABSTAINED,
     ANSWERED,
@@ -34,8 +30,9 @@ from pexpolicy.models.outcome import (
     SKIPPED,
     Outcome,
 )
+from pexpolicy.models.request import CallFacts
 from pexpolicy.observability import metrics
-from pexpolicy.observability.metrics import LEFT_BOUNDS, METRICS
+from pexpolicy.observability.metrics import METRICS
 from pexpolicy.observability.snapshot import (
     MAX_NODES,
     Family,
@@ -45,12 +42,8 @@ from pexpolicy.observability.snapshot import (
     last_nodes,
 )
 from pexpolicy.plugins.metrics import PLUGIN_METRICS, Definition, Series
+from pexpolicy.policy import Answer, Policy
 from pexpolicy.tasks import run_in_thread
-
-if TYPE_CHECKING:
-    from pexpolicy.models.request import CallFacts
-    from pexpolicy.policy import Answer, Policy
-
 
 INTERNAL = "internal"
 """The cause of a fallback by a fault of the server itself."""
@@ -60,7 +53,7 @@ CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """Actions of replies; the last two are those without a decision of a plugin."""
 MAX_ADDRESS = 48
 """Maximum length of an address; the longest IPv6 address has 45."""
-SAMPLE_INTERVAL_S = 0.25
+LAG_INTERVAL_S = 0.25
 LAG_SAMPLES = 240
 """Samples of which the maximum lag is exposed, those of 60 s."""
 _QUICK_MS = QUICK / 1000
@@ -102,13 +95,13 @@ Gauge = tuple[Definition, tuple[str, ...], float | None]
 
 @dataclass(slots=True)
 class StateSources:
-    """The parts of a server with a state. They are read four times a second on the event loop, so
-    they return what they know and do no I/O.
+    """The parts of a server with a state. They are read on the event loop, so they return what they
+    know and do no I/O.
     """
 
     readiness: ReadinessState = ReadinessState.READY
     """While it is draining the server answers, and asks for no new calls."""
-    audit: Callable[[], AuditState | None] = lambda: None
+    audit: AuditState = field(default_factory=AuditState)
     reload: Callable[[], ReloadState] = ReloadState
     certificate: Callable[[], Certificates | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
@@ -127,17 +120,13 @@ class StateSources:
 
         A failing plugin is not a reason: it fails on every server, and all would become unready.
         """
-        is_ready, audit = self.readiness is ReadinessState.READY, self.audit()
+        is_ready = self.readiness is ReadinessState.READY
         reasons = [] if is_ready else [self.readiness.value]
         if self.silent_workers:
             reasons.append(f"{self.silent_workers} of the workers do not answer")
-        if audit is not None and audit.status != "healthy" and audit.loses_lines:
-            reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
+        if self.audit.loses_lines:
+            reasons.append(f"the audit cannot be written: {self.audit.error or 'unknown reason'}")
         return reasons
-
-    def degraded(self) -> list[str]:
-        """Return what an operator has to repair although the server is ready."""
-        return [*filter(None, [self.reload().started_from])]
 
     def public_reasons(self) -> list[str]:
         """Return the same for clients without credentials: no errors or paths."""
@@ -152,8 +141,8 @@ for _counter in (metrics.AUDIT_LOST, metrics.AUDIT_REMOVED_UNSHIPPED):
     _SAMPLED[_counter.name] = _counter
 
 
-class Telemetry(AbstractContextManager["Telemetry"]):
-    """Counts calls at any time, and samples gauges while it is entered, on the event loop."""
+class Telemetry:
+    """Counts calls, and reads gauges when they are asked for."""
 
     def __init__(self, sources: StateSources | None = None) -> None:
         self.sources = sources or StateSources()
@@ -161,15 +150,11 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self.merge: Callable[[Snapshot], Awaitable[Snapshot]] | None = None
         """Returns the snapshot of all workers, given that of this one, where there are several."""
         self.nodes = Nodes()
-        self.problem = ""
-        """Why the last sample failed, or an empty text."""
         counted = METRICS.keys() - _SAMPLED.keys()
         self._metrics = {name: Series(METRICS[name], name) for name in counted}
-        self._sampled: dict[str, Family] = {}
         self._requests = self._of(metrics.REQUESTS)
         self._durations = self._of(metrics.DURATION)
-        # Each call adds here; the snapshot makes buckets of both.
-        self._left, self._left_seconds = [0] * (len(LEFT_BOUNDS) + 1), 0.0
+        self._left = self._of(metrics.REMAINING)[()]
         self._records = self._of(metrics.AUDIT_RECORDS)[()]
         self._steps = self._of(metrics.PLUGIN_CALLS)
         self._step_durations = self._of(metrics.PLUGIN_DURATION)
@@ -178,14 +163,11 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._budget, self._has_environments = 0.0, False
         self._policy: Policy | None = None
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
-        self._timer: asyncio.TimerHandle | None = None
         self._requests.make(ENDPOINTS, CALL_OUTCOMES)
         self._durations.make(ENDPOINTS)
-        self._of(metrics.REMAINING).make()
         self._of(metrics.FALLBACK).make(ENDPOINTS, (*NOT_ANSWERED, INTERNAL, UNRECORDED))
         self._of(metrics.REFUSED).make(REASONS)
         self._of(metrics.SHARED_OPERATIONS).make(SHARED_OUTCOMES)
-        self.sample()
 
     def _of(self, definition: Definition) -> Series:
         return self._metrics[definition.name]
@@ -214,7 +196,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             names = (*policy.settings.environments, NO_ENVIRONMENT)
             self._of(metrics.ENVIRONMENT_REQUESTS).make(names, CALL_OUTCOMES)
         self._budget, self._policy = policy.settings.server.budget, policy
-        self.sample()
 
     def answered(self, call: CallFacts, answer: Answer) -> None:
         """Count a call."""
@@ -227,9 +208,8 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             environment = request.environment or NO_ENVIRONMENT
             self._of(metrics.ENVIRONMENT_REQUESTS)[environment, action].inc()
         self._durations[outcome.endpoint,].observe(seconds)
-        left = self._budget - seconds if seconds < self._budget else 0.0
-        self._left[bisect_left(LEFT_BOUNDS, left)] += 1
-        self._left_seconds += left
+        self._left.observe(max(self._budget - seconds, 0.0))
+        self._records.inc()
         if outcome.has_slow_or_failed_steps and (cause := self._count_steps(outcome)):
             self.count_fallback(outcome.endpoint, cause)
         self.nodes.called(request.params.get("node_ip"), request.peer)
@@ -274,8 +254,17 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             self._of(metrics.SHADOW_DIFF)[step.plugin,].inc()
 
     def snapshot(self) -> Snapshot:
-        """Return what this process has counted. Safe in any thread."""
-        families = self._sampled | {name: family_of(one) for name, one in self._metrics.items()}
+        """Return what this process has counted, and its gauges; on the event loop."""
+        return self._snapshot(self._sample())
+
+    async def snapshot_in_thread(self) -> Snapshot:
+        """Return the same, with little delay for calls."""
+        sampled = self._sample()
+        return await run_in_thread(lambda: self._snapshot(sampled), "pexpolicy-metrics")
+
+    def _snapshot(self, sampled: dict[str, Family]) -> Snapshot:
+        """Add to gauges what was counted. Safe in any thread."""
+        families = sampled | {name: family_of(one) for name, one in self._metrics.items()}
         calls = families[metrics.PLUGIN_CALLS.name]
         durations = families[metrics.PLUGIN_DURATION.name]
         for (plugin, outcome), cells in self._quick.copy().items():
@@ -285,14 +274,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
                 if key[1] == plugin:
                     # They are in each bucket of the histogram.
                     durations.add(key, seconds if key[0].endswith("_sum") else count)
-        buckets, count = accumulate(self._left), 0
-        left = families[metrics.REMAINING.name].samples
-        for key in left:
-            count = next(buckets, count)
-            left[key] = self._left_seconds if key[0].endswith("_sum") else count
-        # A call is not counted as a record, to save an addition; other records are.
-        answered = sum(families[metrics.REQUESTS.name].samples.values())
-        families[metrics.AUDIT_RECORDS.name].add((metrics.AUDIT_RECORDS.name,), answered)
         policy, used = self._policy, set()
         if policy is not None:
             used = {one.name for one in policy.plugins}
@@ -303,68 +284,55 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     async def merged(self) -> Snapshot:
         """Return what all workers have counted."""
-        own = await run_in_thread(self.snapshot, "pexpolicy-metrics")
+        own = await self.snapshot_in_thread()
         return own if self.merge is None else await self.merge(own)
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._beat(None)
-        return self
+    async def measure_lag(self) -> None:
+        """Measure the lag of the event loop without end."""
+        while True:
+            due = time.perf_counter() + LAG_INTERVAL_S
+            await asyncio.sleep(LAG_INTERVAL_S)
+            self._lags.append(max(time.perf_counter() - due, 0.0))
 
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _beat(self, due: float | None) -> None:
-        if due is not None:
-            self._lags.append(max(self._loop.time() - due, 0.0))
-            self.sample()
-        due = self._loop.time() + SAMPLE_INTERVAL_S
-        self._timer = self._loop.call_at(due, self._beat, due)
-
-    def sample(self) -> None:
-        """Read all gauges; ``problem`` is set if a source fails, which is read again next time."""
+    def _sample(self) -> dict[str, Family]:
+        """Return all gauges by name, and add what others have counted since the last time."""
+        if (policy := self._policy) is not None:
+            self._add(metrics.JOB_RUNS, policy.context.shared.history.runs)
+            if policy.shared_state is not None:
+                self._add(metrics.SHARED_OPERATIONS, policy.shared_state.counted)
+        for (name, labels), count in self.sources.event_counts().items():
+            self._metrics[name][labels].inc(count)
         sampled = {
             name: Family(name.removesuffix("_total"), found, {}) for name, found in _SAMPLED.items()
         }
-        self.problem = ""
-        try:
-            if (policy := self._policy) is not None:
-                self._add(metrics.JOB_RUNS, policy.context.shared.history.runs)
-                if policy.shared_state is not None:
-                    self._add(metrics.SHARED_OPERATIONS, policy.shared_state.counted)
-            for (name, labels), count in self.sources.event_counts().items():
-                self._metrics[name][labels].inc(count)
-            for definition, labels, value in self._gauges():
-                if value is not None:
-                    sampled[definition.name].samples[definition.name, *labels] = float(value)
-        except Exception as error:  # noqa: BLE001 - a failed sample must not end the timer
-            self.problem = describe_error(error).summary
-        self._sampled = sampled
+        for definition, labels, value in self._gauges():
+            if value is not None:
+                sampled[definition.name].samples[definition.name, *labels] = float(value)
+        return sampled
 
     def _gauges(self) -> Iterator[Gauge]:
-        yield metrics.WORKERS, (), 1
-        yield metrics.LOOP_LAG, (), max(self._lags, default=0.0)
+        sources = self.sources
+        reload, audit, certificate = sources.reload(), sources.audit, sources.certificate()
+        values: dict[Definition, float | None] = {
+            metrics.WORKERS: 1,
+            metrics.LOOP_LAG: max(self._lags, default=0.0),
+            metrics.READY: not sources.not_ready_reasons(),
+            metrics.RELOAD_SUCCESSFUL: reload.last_successful,
+            metrics.RELOADED: reload.last_success,
+            metrics.DEGRADED: bool(reload.started_from),
+            metrics.CONFIG_KEPT: not reload.not_kept,
+            metrics.BUNDLE_REFUSED: sources.bundle_refused(),
+            metrics.AUDIT_LOST: audit.lost,
+            metrics.AUDIT_FREE: audit.free_bytes,
+            metrics.AUDIT_LAST_FSYNC: audit.synced_at,
+            metrics.AUDIT_SHIP_LAG: audit.ship_lag,
+            metrics.AUDIT_REMOVED_UNSHIPPED: audit.removed_unshipped,
+            metrics.CERTIFICATE: certificate.loaded.not_after.timestamp() if certificate else None,
+            metrics.CONNECTIONS: sources.connections(),
+        }
+        yield from ((found, (), value) for found, value in values.items())
         if self._policy is not None:
             yield from _policy_gauges(self._policy)
-        # The sources are not complete while the server starts.
-        sources = self.sources
-        reload, audit, certificate = sources.reload(), sources.audit(), sources.certificate()
-        yield metrics.READY, (), not sources.not_ready_reasons()
-        yield metrics.RELOAD_SUCCESSFUL, (), reload.last_successful
-        yield metrics.RELOADED, (), reload.last_success
-        yield metrics.DEGRADED, (), bool(sources.degraded())
-        yield metrics.CONFIG_KEPT, (), not reload.not_kept
-        yield metrics.BUNDLE_REFUSED, (), sources.bundle_refused()
-        yield metrics.AUDIT_LOST, (), 0 if audit is None else audit.lost
-        if audit is not None:
-            yield metrics.AUDIT_FREE, (), audit.free_bytes
-            yield metrics.AUDIT_LAST_FSYNC, (), audit.synced_at
-            yield metrics.AUDIT_SHIP_LAG, (), audit.ship_lag
-            yield metrics.AUDIT_REMOVED_UNSHIPPED, (), audit.removed_unshipped
-        if certificate is not None:
-            yield metrics.CERTIFICATE, (), certificate.loaded.not_after.timestamp()
-        yield metrics.CONNECTIONS, (), sources.connections()
         yield from sources.event_gauges()
 
 

@@ -23,8 +23,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 from multidict import MultiDict
 
-from pexpolicy.audit.reader import CorruptLine, RawLine, file_and_rotated, read
-from pexpolicy.audit.torn_lines import LINE_START
+from pexpolicy.audit.reader import Fault, RawLine, file_and_rotated, read
+from pexpolicy.audit.targets import LINE_START
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
@@ -142,7 +142,7 @@ def of_audit(place: str, content: bytes) -> Iterator[Call | Unusable]:
     if b'"' not in before:
         content = start + rest or content  # without the prefix that another log adds
     for found in read(RawLine(Path(), 0, content)):
-        if isinstance(found, CorruptLine):
+        if isinstance(found, Fault):
             yield Unusable(place, Exactness.UNREADABLE, found.text)
         elif found.event["event"] == "refused":
             why = "the call was refused before any plugin was asked"

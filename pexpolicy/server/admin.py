@@ -36,7 +36,7 @@ from pexpolicy.server.http.protocol import (
     not_allowed,
 )
 from pexpolicy.server.reload_triggers import ask_for_reload
-from pexpolicy.tasks import run_in_thread
+from pexpolicy.tasks import run_in_thread, start_background
 from pexpolicy.text import printable, readable
 
 FLEET_KEPT_S = 2.0
@@ -130,7 +130,6 @@ class AdminApp(RoutesApp):
 
     async def _show_status(self, _: web.Request) -> web.StreamResponse:
         app = self._app
-        app.telemetry.sample()
         return _json(await document(app.generation.policy, app.telemetry, self._reports))
 
     async def _show_fleet(self, _: web.Request) -> web.StreamResponse:
@@ -167,9 +166,7 @@ class AdminApp(RoutesApp):
         return _json({"result": result}, {"done": 200, "gone": 404}.get(result, 502))
 
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
-        telemetry = self._app.telemetry
-        telemetry.sample()
-        merged = await telemetry.merged()
+        merged = await self._app.telemetry.merged()
         text = await run_in_thread(lambda: expose(merged), "pexpolicy-metrics")
         return PrerenderedResponse(200, CONTENT_TYPE, text)
 
@@ -210,9 +207,12 @@ def is_own_host(header: str | None, configured: str) -> bool:
 
 @asynccontextmanager
 async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIterator[None]:
-    """Sample the gauges, and answer operators on a socket if there is one."""
+    """Measure the lag of the event loop, and answer operators on a socket if there is one."""
     settings = app.generation.policy.settings
     tls = settings.tls if settings.admin.tls else None
-    with app.telemetry:
+    measuring = start_background(app.telemetry.measure_lag(), set())
+    try:
         async with AdminApp(app).serving(bound, tls, LIMITS):
             yield
+    finally:
+        measuring.cancel()

@@ -220,7 +220,7 @@ class _RouteCall:
             recorded = audit.changed(self.names[0], peer, policy_hash, facts)
             if recorded is not None:
                 await recorded
-            audit.flush()
+            audit.sink.flush()
 
 
 class ApiApp(RoutesApp):

@@ -20,15 +20,14 @@ from functools import partial
 from pathlib import Path
 
 from pexpolicy import __version__
-from pexpolicy.audit.audit_log import AuditLog
-from pexpolicy.audit.factory import audit_of
+from pexpolicy.audit.audit_log import AuditLog, audit_of
 from pexpolicy.audit.reader import recent_peers
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
 from pexpolicy.events.dispatch import EventDispatcher
 from pexpolicy.events.receiver import EventReceiver
-from pexpolicy.fleet.bundle_source import BundleSource
+from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
@@ -127,12 +126,12 @@ async def started(
     loop = asyncio.get_running_loop()
     stop.install(loop)
     try:
-        audit = audit_of(policy.settings)
+        audit = audit_of(policy.settings, context.echo)
     except OSError as error:
         problem = Problem(("audit", "path"), f"{error.filename} cannot be opened: {error.strerror}")
         raise ConfigError(policy.settings.path, [problem]) from None
     audit.start_timer(loop)
-    loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
+    loop.add_signal_handler(signal.SIGUSR1, audit.sink.reopen)
     try:
         # A plugin that does not open must not keep the server running.
         stop.on_signal = partial(_limit, policy)
@@ -179,7 +178,7 @@ async def _answering(
         dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
         sources = StateSources(
             readiness=ReadinessState.STARTING,
-            audit=lambda: audit.state,
+            audit=audit.state,
             reload=lambda: reloader.state,
             certificate=lambda: answering.certificates,
             connections=lambda: len(answering.connections),

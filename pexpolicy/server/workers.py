@@ -41,7 +41,7 @@ from pexpolicy.server.process import (
     run,
 )
 from pexpolicy.server.reload_triggers import ReloadResult, ReloadTriggers
-from pexpolicy.tasks import run_in_thread, start_background
+from pexpolicy.tasks import start_background
 
 if TYPE_CHECKING:
     from pexpolicy.observability.telemetry import Telemetry
@@ -273,7 +273,7 @@ class SupervisorChannel(Channel[Message]):
         try:
             snapshot = None
             if self._telemetry is not None:
-                snapshot = await run_in_thread(self._telemetry.snapshot, "pexpolicy-metrics")
+                snapshot = await self._telemetry.snapshot_in_thread()
             self.send(Message(kind, snapshot=snapshot))
         except Exception:  # noqa: BLE001 - no label of a plugin's metric may end the worker
             self.send(Message(kind))

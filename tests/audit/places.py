@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.journal import AuditState, Journal
 from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.spool import Spool, WriteResult
-from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile
 from pexpolicy.audit.verify import Verification
 
@@ -26,15 +25,6 @@ class Clock:
 
     def pass_by(self, seconds: float) -> None:
         self.now += seconds
-
-
-class RecordedAlerts(AlertWriter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-
-    def alert(self, text: str) -> None:
-        self.texts.append(text)
 
 
 class Faulty(AppendFile):
@@ -66,7 +56,7 @@ class Place:
     spool: int | None = None
     """Bytes of the spool; `None` for no spool."""
     clock: Clock = field(default_factory=Clock)
-    alerts: RecordedAlerts = field(default_factory=RecordedAlerts)
+    alerts: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,9 +68,9 @@ class Place:
             self.file,
             self.chain,
             AuditState(),
+            self.alerts.append,
             spool=spool,
             capacity=self.capacity,
-            alerts=self.alerts,
             clock=self.clock,
             **self.options,
         )

@@ -96,7 +96,7 @@ def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(place: Plac
     place.clock.pass_by(1.0)
     place.fill([6])
     assert place.numbers == [3, 4, 5, 6]
-    assert place.alerts.texts == [FILE_DELETED]
+    assert place.alerts == [FILE_DELETED]
 
 
 def test_an_empty_file_may_be_deleted_without_a_word(place: Place) -> None:
@@ -104,7 +104,7 @@ def test_an_empty_file_may_be_deleted_without_a_word(place: Place) -> None:
     place.clock.pass_by(1.0)
     place.fill([1])
     assert place.numbers == [1]
-    assert place.alerts.texts == []
+    assert place.alerts == []
 
 
 def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path, place: Place) -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path, place: Place) -
     place.clock.pass_by(1.0)
     place.fill([3])
     assert place.numbers == [3]
-    assert place.alerts.texts == []
+    assert place.alerts == []
     assert [line["n"] for line in lines(tmp_path / "renamed")] == [1, 2]
     assert faults(tmp_path / "renamed", place.path) == []
 

@@ -1,5 +1,6 @@
 """Audit lines on a terminal."""
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit.console import parts, render
-from pexpolicy.models.outcome import Step
+from pexpolicy.audit.console import Terminal, parts, render
+from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.records import as_json
 from pexpolicy.text import printable
+from tests.audit.places import chained
 
 LINE: dict[str, Any] = {
     "timestamp": datetime.now(UTC),
@@ -27,6 +30,10 @@ LINE: dict[str, Any] = {
     "ms": 0.25,
     "policy_hash": "0",
 }
+
+
+def step(plugin: str, outcome: str, detail: str = "") -> dict[str, Any]:
+    return {"plugin": plugin, "outcome": outcome, "ms": 0.1, "detail": detail}
 
 
 def rendered(**other: Any) -> str:
@@ -55,7 +62,7 @@ def formatted(event: dict[str, Any]) -> str:
 
 
 def test_an_error_is_distinguished_from_the_reason() -> None:
-    steps = [Step("bad", "failed", 0.1, "it ended"), Step("late", "timed_out", 1.0)]
+    steps = [step("bad", "failed", "it ended"), step("late", "timed_out")]
     text = formatted(LINE | {"steps": steps, "warnings": ["a doubt"]})
     assert text.endswith("it is known | bad failed: it ended | late timed_out | a doubt")
 
@@ -87,14 +94,14 @@ def test_a_refused_call_is_one_line() -> None:
             "differs, would continue with Room",
         ),
         (
-            {"differs": None, "steps": [Step("new", "failed", 0.1, "ValueError: x")]},
+            {"differs": None, "steps": [step("new", "failed", "ValueError: x")]},
             "new failed: ValueError: x",
         ),
     ],
 )
 def test_what_a_shadow_would_have_decided_is_said(line: dict[str, Any], expected: str) -> None:
     event: dict[str, Any] = {"event": "shadow", "endpoint": "media_location"}
-    event |= {"steps": [Step("new", "decided", 0.1)]}
+    event |= {"steps": [step("new", "decided")]}
     text = formatted({**event, **line})
     assert text.startswith("media_location")
     assert expected in text
@@ -117,3 +124,13 @@ def test_a_caller_cannot_command_the_terminal(text: str) -> None:
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\x07", "\u202e", "\x9b", "\x00"])
 def test_control_characters_are_replaced(text: str) -> None:
     assert printable(text).isprintable()
+
+
+def test_a_terminal_gets_text_in_place_of_chained_lines() -> None:
+    reader, writer = os.pipe()
+    chain = HashChain("north")
+    Terminal(writer).write(chained(chain, as_json(LINE), as_json(LINE)) + b" \n")
+    shown = os.read(reader, 1 << 16).decode()
+    assert (shown.count("engineering"), shown.count("\n"), "hash" in shown) == (2, 2, False)
+    for descriptor in (reader, writer):
+        os.close(descriptor)

@@ -11,7 +11,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest
-from pexpolicy.audit.factory import audit_of, open_audit
+from pexpolicy.audit.audit_log import audit_of, open_audit
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.request import CallFacts
@@ -21,7 +21,7 @@ from tests.support.fake_plugins import settings
 
 LISTENED = """
 import asyncio, sys
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 audit = open_audit(None)
 audit.refused("unauthorised", 401, None, "")
 audit.close()
@@ -71,7 +71,7 @@ def test_lines_in_the_spool_keep_no_server_from_starting_while_the_disk_is_full(
 
 def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     table = {"path": str(tmp_path / "audit.jsonl"), "instance": "north"}
-    audit = audit_of(settings(audit=table))
+    audit = audit_of(settings(audit=table), print)
     audit.refused("unauthorised", 401, None, "")
     audit.close()
     line, end = lines(tmp_path / "audit.jsonl")

@@ -146,7 +146,7 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
         assert not await answer(sink, 2)
         # The load balancer must stop sending calls, and an operator must be alerted.
         assert (place.status, place.state.error) == ("failed", DISK_TOO_SLOW)
-        assert place.alerts.texts[-1] == f"the audit loses lines: {DISK_TOO_SLOW}"
+        assert place.alerts[-1] == f"the audit loses lines: {DISK_TOO_SLOW}"
         hung.resume()
         await until_written(place, 3)
         clock.pass_by(-LONG - 1)
@@ -260,7 +260,7 @@ async def test_lines_that_cannot_be_written_at_the_end_are_reported(
         await hung.until_writing()
         for number in (1, 2):
             sink.record(body(number))
-    assert place.alerts.texts[-1] == "the audit ends with 3 lines that were not written"
+    assert place.alerts[-1] == "the audit ends with 3 lines that were not written"
     hung.resume()
     await asyncio.to_thread(wait_until, lambda: place.numbers == [0, 1, 2])
 
@@ -278,7 +278,7 @@ async def test_lines_beyond_the_room_are_counted_as_lost(place: Place) -> None:
         sink.record(body(31))
     assert place.numbers == [*range(10, 21), 31]
     assert place.state.lost == 10
-    assert f"the audit loses lines: {DISK_TOO_SLOW}" in place.alerts.texts
+    assert f"the audit loses lines: {DISK_TOO_SLOW}" in place.alerts
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 

@@ -28,7 +28,7 @@ def test_lines_wait_and_are_written_in_order(tmp_path: Path, error: int, spool: 
     assert place.fill([6]) == [WRITTEN]
     assert place.numbers == list(range(7))
     assert faults(place.path) == []
-    assert place.alerts.texts == [
+    assert place.alerts == [
         f"the audit cannot be written: {os.strerror(error)}",
         "the audit is written again; lines lost so far: 0",
     ]
@@ -50,7 +50,7 @@ def test_lines_go_to_the_spool_then_to_memory_and_are_lost_when_both_are_full(
     assert place.numbers == [0, 1, 2, 3, 9, 10]
     assert [line.get("lost_count") for line in lines(place.path)] == [None] * 2 + [5] + [None] * 3
     assert faults(place.path) == []
-    assert len([text for text in place.alerts.texts if "loses" in text]) == 1
+    assert len([text for text in place.alerts if "loses" in text]) == 1
 
 
 def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> None:
@@ -93,9 +93,7 @@ def test_a_disk_that_fills_up_is_reported_at_20_10_and_5_percent(place: Place) -
         place.clock.pass_by(1.0)
         place.journal.tick()
         assert place.state.free_bytes == 1000 * percent
-    assert place.alerts.texts == [
-        f"the disk of the audit has {percent} % left" for percent in (19, 8, 4)
-    ]
+    assert place.alerts == [f"the disk of the audit has {percent} % left" for percent in (19, 8, 4)]
 
 
 def test_a_disk_that_cannot_be_synced_is_left_for_another_file(tmp_path: Path) -> None:
@@ -137,7 +135,7 @@ def test_a_broken_disk_gets_one_new_file_an_hour_so_that_none_is_removed_for_it(
             place.journal.sync()
         place.file.error = None
         place.clock.pass_by(0.1)
-    assert (asked.count(True), len(place.alerts.texts)) == (1, 3)
+    assert (asked.count(True), len(place.alerts)) == (1, 3)
     place.clock.pass_by(3600.0)
     place.fill([30])
     place.break_down(errno.EIO)
@@ -198,10 +196,10 @@ def test_where_lines_are_lost_it_has_failed_until_one_can_be_written(
         place.clock.pass_by(0.3)
         place.journal.tick()
         assert place.status == known
-    alerts = len(place.alerts.texts)
+    alerts = len(place.alerts)
     place.recover()
     assert place.status == "healthy"
-    assert len(place.alerts.texts) == alerts + 1
+    assert len(place.alerts) == alerts + 1
     place.fill([2])
     assert place.numbers == ([0, 2] if spool is None else [0, 1, 2])
     assert faults(place.path) == []
@@ -291,12 +289,12 @@ def test_the_journal_of_a_reader_who_comes_back_says_nothing(place: Place) -> No
     assert isinstance(place.journal, Journal)
     place.break_down(errno.EAGAIN)
     place.fill([1])
-    assert place.alerts.texts == []
+    assert place.alerts == []
     place.file.error = None
     place.clock.pass_by(0.6)
     place.fill([2])
     place.clock.pass_by(1.0)
     place.journal.tick()
-    assert place.alerts.texts == []
+    assert place.alerts == []
     assert (place.status, place.state.error) == ("healthy", "")
     assert place.numbers == [1, 2]

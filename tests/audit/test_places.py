@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lab.audit.server import Server
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.spool import Spool
-from pexpolicy.audit.torn_lines import BLOCK
+from pexpolicy.audit.targets import SMALLEST_BLOCK
 from tests.audit.places import Place, body, faults, lines
 from tests.support import live_server, wire
 from tests.support.waiting import wait_until
@@ -60,7 +60,7 @@ def test_what_is_no_file_is_said_and_not_written_to(
     place.clock.pass_by(2.0)
     place.journal.tick()
     assert place.status == "degraded"
-    assert len(place.alerts.texts) == 1
+    assert len(place.alerts) == 1
     if (tmp_path / "elsewhere").exists():
         assert (tmp_path / "elsewhere").read_bytes() == b""
     place.path.rename(tmp_path / "gone")
@@ -132,9 +132,9 @@ def test_a_line_after_half_a_line_that_was_taken_back_is_no_fault(tmp_path: Path
     first, second = Place(tmp_path), Place(tmp_path)
     first.fill([1])
     whole = len(first.path.read_bytes())
-    first.journal.record(body(2, "x" * 2 * BLOCK))
+    first.journal.record(body(2, "x" * 2 * SMALLEST_BLOCK))
     content = first.path.read_bytes()
-    half = content[: (whole // BLOCK + 2) * BLOCK]
+    half = content[: (whole // SMALLEST_BLOCK + 2) * SMALLEST_BLOCK]
     first.path.write_bytes(half)
     second.fill([3])
     third = Place(tmp_path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.audit import reader
 from pexpolicy.audit.reader import (
-    CorruptLine,
+    Fault,
     RawLine,
     Record,
     file_and_rotated,
@@ -27,7 +27,7 @@ from tests.audit.places import Place, body
 from tests.support.waiting import wait_until
 
 
-def numbers(found: Iterator[Record | CorruptLine]) -> list[object]:
+def numbers(found: Iterator[Record | Fault]) -> list[object]:
     return [one.event["n"] if isinstance(one, Record) else one.text for one in found]
 
 
@@ -54,7 +54,7 @@ def test_damage_is_named_and_what_is_whole_is_read(tmp_path: Path) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_keep_anybody_from_reading_on(content: bytes) -> None:
     for found in read(RawLine(Path("file"), 1, content)):
-        assert isinstance(found, CorruptLine)
+        assert isinstance(found, Fault)
 
 
 def test_a_compressed_file_that_cannot_be_read_sorts_first(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_a_damaged_archive_does_not_hide_the_lines_after_it(tmp_path: Path, cut:
         path.write_bytes(body(number) + b"\n")
     found = list(records(raw_lines(paths)))
     assert numbers(iter(found[-2:])) == [2, 3]
-    damage = next(one for one in found if isinstance(one, CorruptLine))
+    damage = next(one for one in found if isinstance(one, Fault))
     assert "damaged from here on" in damage.text
     faults = [str(one) for one in Verification().verify(raw_lines(paths))]
-    assert f"{damage.raw.place}: {damage.text}" in faults
+    assert str(damage) in faults
 
 
 def test_files_that_are_renamed_and_removed_meanwhile_are_read(tmp_path: Path) -> None:

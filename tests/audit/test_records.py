@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from pexpolicy import Conference, Continue, Reject
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.records import as_json
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin, policy, raises, serve

@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from pexpolicy.audit.database import Database
+from pexpolicy.audit.database import Database, Shipper
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import file_and_rotated
-from pexpolicy.audit.rotation import Rotation
-from pexpolicy.audit.ship import Shipper
-from pexpolicy.audit.shipped import ShippedLines
+from pexpolicy.audit.rotation import Rotation, ShippedLines
 from pexpolicy.cli.audit import audit
 from pexpolicy.cli.status import status
 from pexpolicy.config.loader import load
@@ -95,6 +93,13 @@ def test_each_line_is_stored_once(
     assert faults(config) == []
     row = server.query("SELECT instance, seq, ended FROM audit_chains")
     assert row == "policy-1|6|f"
+
+
+def test_blank_lines_alone_do_not_end_the_copying(place: Place, database: Database) -> None:
+    place.path.write_bytes(b"  \n")
+    with closing(Shipper(database, place.path, "policy-1")) as shipper:
+        shipper.step()
+        assert not shipper.step()
 
 
 def test_a_line_that_another_writer_adds_to_the_old_file_is_stored_with_those_of_the_new_one(

@@ -98,7 +98,7 @@ async def test_a_fault_in_writing_holds_up_no_reply_and_is_reported(place: Count
         take(sink, 0, 1)
         sink.flush()
     assert place.state.lost == 2
-    first, *_, last = place.alerts.texts
+    first, *_, last = place.alerts
     assert first == "internal error in the audit: RuntimeError: unexpected"
     assert last == "the audit loses lines: an internal error"
     take(sink, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.spool import Spool, orphaned_lines
 
 NAME = "a" * 16

@@ -12,26 +12,25 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.journal import AuditState, Journal
 from pexpolicy.audit.reader import RawLine
-from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import Stream
 from pexpolicy.audit.verify import Verification
-from tests.audit.places import Clock, RecordedAlerts, body
+from tests.audit.places import Clock, body
 
 
 class Listened:
     """A journal that writes to a descriptor, and the descriptor of its reader."""
 
     def __init__(self, written: int, read: int) -> None:
-        self.clock, self.alerts = Clock(), RecordedAlerts()
+        self.clock, self.alerts = Clock(), list[str]()
         self.read = read
         self.journal = Journal(
             Stream(written),
             HashChain(),
             AuditState(),
+            self.alerts.append,
             capacity=1 << 24,
-            alerts=self.alerts,
             clock=self.clock,
         )
 
@@ -90,7 +89,7 @@ def test_a_stalled_reader_delays_no_call_and_gets_all_lines_in_the_end(
     listened.journal.tick()
     assert listened.status == "degraded"
     assert listened.journal.state.loses_lines
-    assert listened.alerts.texts == ["the audit cannot be written: its reader has stalled"]
+    assert listened.alerts == ["the audit cannot be written: its reader has stalled"]
     received = listened.lines(count)
     assert numbers(received) == list(range(count))
     listened.clock.pass_by(2.0)
@@ -129,20 +128,3 @@ def test_a_stopped_terminal_blocks_nothing() -> None:
     terminal_output = Listened(terminal, controller)
     terminal_output.record(0, 2000, "x" * 100)
     assert terminal_output.journal.state.buffered_bytes > 0
-
-
-def test_an_alert_does_not_block() -> None:
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with suppress(BlockingIOError):
-        while os.write(writer, b"x" * 4096):
-            pass
-    os.set_blocking(writer, True)
-    alerts = AlertWriter(writer)
-    alerts.alert("the first")
-    alerts.alert("the second")
-    received = b""
-    while not received.endswith(b"second\n"):
-        received += os.read(reader, 1 << 16)
-        alerts.flush()
-    assert received.lstrip(b"x") == b"the first\nthe second\n"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit import torn_lines
+from pexpolicy.audit import targets
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.reader import CorruptLine, raw_lines, records
-from pexpolicy.audit.torn_lines import BLOCK, LINE_START, repair_file, repair_torn_lines
+from pexpolicy.audit.reader import Fault, raw_lines, records
+from pexpolicy.audit.targets import LINE_START, SMALLEST_BLOCK, repair_file, repair_torn_lines
 from tests.audit.places import body, chained
 
 
@@ -31,13 +31,13 @@ def long(length: int) -> bytes:
 def numbers(path: Path) -> tuple[list[int], list[str]]:
     """Return the numbers of the lines that can be read, and the damage."""
     found = list(records(raw_lines([path])))
-    damaged = [one.text for one in found if isinstance(one, CorruptLine)]
-    return [one.event["n"] for one in found if not isinstance(one, CorruptLine)], damaged
+    damaged = [one.text for one in found if isinstance(one, Fault)]
+    return [one.event["n"] for one in found if not isinstance(one, Fault)], damaged
 
 
 def half(line: bytes, at: int, blocks: int) -> bytes:
     """Return the rest of a line after `before` bytes whose write ended at a later block."""
-    end = (at // BLOCK + blocks) * BLOCK
+    end = (at // SMALLEST_BLOCK + blocks) * SMALLEST_BLOCK
     return line[: max(end - at, 0)]
 
 
@@ -75,7 +75,7 @@ def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
     path = tmp_path / "audit.jsonl"
     whole = chained_lines(1)[0]
     for following in (b"", whole):
-        path.write_bytes(long(2 * BLOCK - length) + whole[:length] + following)
+        path.write_bytes(long(2 * SMALLEST_BLOCK - length) + whole[:length] + following)
         repair_file(path)
         assert numbers(path) == ([0, 0] if following else [0], [])
 
@@ -93,7 +93,7 @@ def test_a_line_with_other_damage_is_left_for_an_investigation(tmp_path: Path) -
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    first, second = long(2 * BLOCK - 50), chained_lines(1)[0]
+    first, second = long(2 * SMALLEST_BLOCK - 50), chained_lines(1)[0]
     path.write_bytes(first)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     looked = os.pread
@@ -114,13 +114,13 @@ def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
 def test_damage_far_before_the_end_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torn_lines, "WINDOW", 1000)
+    monkeypatch.setattr(targets, "WINDOW", 1000)
     path = tmp_path / "audit.jsonl"
-    cut = long(900)[:BLOCK]
-    line = long(4 * BLOCK - 1)
+    cut = long(900)[:SMALLEST_BLOCK]
+    line = long(4 * SMALLEST_BLOCK - 1)
     path.write_bytes(cut + b"\n" + line + cut)
     repair_file(path)
-    assert path.read_bytes() == cut + b"\n" + line + b" " * BLOCK + b"\n"
+    assert path.read_bytes() == cut + b"\n" + line + b" " * SMALLEST_BLOCK + b"\n"
 
 
 def test_a_file_that_is_not_there_or_empty_is_none_to_mend(tmp_path: Path) -> None:

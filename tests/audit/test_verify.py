@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import pty
 import random
 from collections.abc import Callable
 from functools import partial
@@ -14,12 +12,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pexpolicy.audit.audit_log import AuditLog
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import AuditLog, open_audit
 from pexpolicy.audit.hash_chain import HashChain, Signer
 from pexpolicy.audit.reader import RawLine, raw_lines
 from pexpolicy.audit.rotation import rotated
-from pexpolicy.audit.state import AlertWriter
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.config.secrets import InvalidKeyError, private_key, public_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
@@ -159,8 +155,8 @@ def test_what_rotation_and_keeping_removed_is_no_fault_and_a_file_between_is(
         if number == 2:
             fill(killed, 2)
         path.rename(f"{path}.20261126T01020{number}000000Z")
-        busy.reopen()
-        idle.reopen()
+        busy.sink.reopen()
+        idle.sink.reopen()
         if number == 3:
             busy.close()
             busy = opened()
@@ -237,7 +233,7 @@ def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     points = [line for line in lines(place.path) if line["event"] == "checkpoint"]
     assert [point["covers"] for point in points] == [0, 6, 12, 18, 24, 26, 28]
     assert faults(place.path, verifier=verifier) == []
-    assert [json.loads(texts) for texts in place.alerts.texts] == points[1:]
+    assert [json.loads(texts) for texts in place.alerts] == points[1:]
     anchors = {Anchor(point["covers"], point["head"]) for point in points[1:]}
     assert faults(place.path, verifier=verifier, anchors=anchors) == []
 
@@ -366,22 +362,13 @@ def test_no_line_has_a_key_twice(tmp_path: Path) -> None:
         assert len(dict(pairs)) == len(pairs), line
 
 
-def test_a_checkpoint_on_a_terminal_is_a_sentence_and_elsewhere_an_anchor(tmp_path: Path) -> None:
+def test_each_checkpoint_is_an_anchor_on_standard_error(tmp_path: Path) -> None:
     place, _ = signed_place(tmp_path)
     place.fill(range(3))
     place.clock.pass_by(3600.0)
     place.fill([3])
-    assert json.loads(place.alerts.texts[0])["covers"] == 4
-    place.alerts.is_terminal = True
     place.journal.close()
-    assert place.alerts.texts[1:] == ["audit checkpoint: line 7 is signed"]
-
-
-def test_a_terminal_is_recognized() -> None:
-    controller, terminal = pty.openpty()
-    assert AlertWriter(terminal).is_terminal
-    for descriptor in (controller, terminal):
-        os.close(descriptor)
+    assert [json.loads(text)["covers"] for text in place.alerts] == [4, 6]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, Union
 import pytest
 
 from pexpolicy import Conference, PluginSettings, Source, hookimpl, metrics
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.background.sources import SharedResources
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
@@ -294,7 +294,6 @@ async def test_refreshed_data_of_a_source_is_open_with_it_and_passes_to_the_next
         (source,) = (await server.status())["sources"]
         assert (source["name"], source["driver"]) == ("people", "snapshot")
         assert source["data"]["people"]["age"] < 5
-        server.telemetry.sample()
         metrics = await server.metrics()
         assert metrics("data_age_seconds", plugin="sources.people", data="people") < 5
         second = policy(snapshot(30.0), pool=pool)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.builder import build_policy
 from pexpolicy.events.receiver import EventReceiver

@@ -16,8 +16,8 @@ from aiohttp import web
 
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.fleet import bundle, bundle_source
-from pexpolicy.fleet.bundle_source import BundleSource, report
+from pexpolicy.fleet import bundle
+from pexpolicy.fleet.bundle import BundleSource, report
 from tests.fleet.bundles import ROWS, Maker, adding, forged, run, swapped, swollen, without
 from tests.support import live_server
 from tests.support.waiting import wait_until
@@ -211,7 +211,7 @@ async def test_a_large_one_and_a_slow_one(maker: Maker, monkeypatch: pytest.Monk
     async with serving(maker) as (server, site):
         for site.answer in (declared, endless):
             assert await server.pull() == "the bundle has more than 100 MB"
-        monkeypatch.setattr(bundle_source, "TIMEOUT_S", 0.3)
+        monkeypatch.setattr(bundle, "TIMEOUT_S", 0.3)
         for site.answer in (slow, silent):
             assert await server.pull() == "the bundle was not complete within 0.3 s"
         assert server.version == "v5"
@@ -322,7 +322,7 @@ async def test_a_file_is_a_source_too_and_few_old_bundles_stay(maker: Maker) -> 
         maker.archive(sequence).replace(stable)
         assert (await server.pull(), server.version) == ("", f"v{sequence}")
     left = {path.name.partition(".")[0] for path in server.settings.bundles.iterdir()}
-    assert len(left - {"", "present", "problem"}) == bundle_source.KEPT + 1
+    assert len(left - {"", "present", "problem"}) == bundle.KEPT + 1
     # Each byte is as it was fetched: its signature can be verified again.
     present = server.settings.present
     assert present is not None
@@ -337,7 +337,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from pexpolicy.config.loader import load
-from pexpolicy.fleet.bundle_source import BundleSource
+from pexpolicy.fleet.bundle import BundleSource
 
 number = int(sys.argv[2])
 def count(event, arguments):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.factory import audit_of
+from pexpolicy.audit.audit_log import audit_of
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import DECIDING, ConfigError, Document
@@ -152,7 +152,7 @@ def test_the_name_of_a_server(
     path = tmp_path / "config.toml"
     path.write_text('[audit]\npath = "audit.jsonl"\n' + f'instance = "{written}"' * bool(written))
     settings = load(path)
-    audit = audit_of(settings)
+    audit = audit_of(settings, print)
     audit.reloaded("", "")
     audit.close()
     line, _ = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())

@@ -252,5 +252,4 @@ def test_a_module_with_several_plugins_belongs_to_none_of_them() -> None:
     levels = make_policy([First, Second], config=both).log_levels
     assert levels.modules[__name__] == ""
     assert levels.plugins == {"first": logging.ERROR, "second": logging.DEBUG}
-    assert levels.lowest == logging.DEBUG
     assert make_policy(First).log_levels.modules[__name__] == "first"

@@ -13,7 +13,7 @@ import pytest
 
 from pexpolicy import hookimpl
 from pexpolicy.access.warnings import preflight_problems
-from pexpolicy.audit.state import AuditState
+from pexpolicy.audit.journal import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.observability.telemetry import ReadinessState, StateSources
@@ -210,7 +210,7 @@ class TestReadiness:
         self, tmp_path: Path
     ) -> None:
         audit = AuditState()
-        sources = StateSources(audit=lambda: audit)
+        sources = StateSources(audit=audit)
         async with serve_with_admin(policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
@@ -236,7 +236,7 @@ class TestReadiness:
     ) -> None:
         monkeypatch.setenv(TOKEN, secret_canaries.WORD)
         audit = AuditState(status="failed", error="no space left on device")
-        sources = StateSources(audit=lambda: audit)
+        sources = StateSources(audit=audit)
         for admin, headers, body in (
             ({"token_env": TOKEN}, {}, b"not ready\n"),
             ({"token_env": TOKEN}, {"Authorization": "Bearer x"}, b"not ready\n"),

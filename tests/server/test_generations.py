@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy import Conference, hookimpl
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import Policy

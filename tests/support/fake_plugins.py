@@ -10,7 +10,7 @@ from typing import Any
 
 from pexpolicy import hookimpl
 from pexpolicy.access.connections import ConnectionLimits
-from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings

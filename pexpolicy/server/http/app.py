@@ -179,7 +179,7 @@ class PolicyApp:
             return audit.write(call.line)
         except Exception as error:  # noqa: BLE001 - nor must an internal error in the audit
             log_fault(self.log, error, call.endpoint)
-            return audit.not_recorded()
+            return audit.sink.lost()
 
     async def _is_recorded(
         self, call: _Call, recorded: Awaitable[bool], source: web.BaseRequest

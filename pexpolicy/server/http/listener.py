@@ -31,7 +31,7 @@ from pexpolicy.access.refusals import CLOSED, CROWDED, EVICTED, HANDSHAKE_FAILED
 from pexpolicy.config.settings import Settings
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import PolicyProtocol, ReplyBatcher
-from pexpolicy.tasks import start_background, start_now
+from pexpolicy.tasks import start_background
 
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted; ``net.core.somaxconn`` limits them.
@@ -139,8 +139,8 @@ class Listener:
         self._own_access = access
         self._refusals = app.refusals
         self._kind = kind
-        flush_audit = app.generation.audit.flush
-        self._batcher = ReplyBatcher(self._server, limits, app.refusals, app.log, flush_audit)
+        self._sink = app.generation.audit.sink
+        self._batcher = ReplyBatcher(self._server, limits, app.refusals, app.log, self._sink.flush)
         self._batch = ACCEPT_BATCH if self.certificates is None else TLS_ACCEPT_BATCH
         if shared:
             self._batch = 1
@@ -167,10 +167,11 @@ class Listener:
             error.filename = url_of(listener).removeprefix("http://")
             raise
         self._sweep()
+        self._sink.set_batching(loop)
         try:
-            with self._app.generation.audit.batching(loop):
-                yield
+            yield
         finally:
+            self._sink.set_batching(None)
             loop.remove_reader(listener)
             listener.close()
             if self._starting:
@@ -255,12 +256,10 @@ class Listener:
             self._refusals.note(reason, CLOSED, peer)
             return
         accepted.settimeout(0)
-        task = start_now(self._start(connection, accepted))
-        self._starting.add(task)
+        task = start_background(self._start(connection, accepted), self._starting)
         connection.close = task.cancel
 
         def on_done(task: asyncio.Task[None]) -> None:
-            self._starting.discard(task)
             if task.cancelled():
                 accepted.close()
                 connection.ended()
