@@ -240,10 +240,10 @@ class Places:
     def _put_conference(self, key: Key, row: Conference | None) -> None:
         """Take what is known of a conference; its end ends calls whose own end was lost."""
         self._over.pop(key, None)
-        if row is not None and row.is_over:
+        if row is not None and row.ends:
             self._over[key] = row
             for call, alive in list(self._members.get(key, {}).items()):
-                if row.ends(alive):
+                if row.has_ended(alive):
                     self._put(call, None)
 
     def _put_participant(self, key: Key, row: Participant | None) -> None:
@@ -258,7 +258,7 @@ class Places:
         if row is not None and (room := row.room) is not None:
             conference = "conference", key[1], room[0]
             over = self._over.get(conference)
-            if over is None or not over.ends(room[1]):
+            if over is None or not over.has_ended(room[1]):
                 self._in[key] = conference
                 self._members.setdefault(conference, {})[key] = room[1]
                 after = self._places_of(key, row)

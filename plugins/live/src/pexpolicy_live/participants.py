@@ -78,24 +78,28 @@ class Conference(msgspec.Struct, frozen=True, tag="conference"):
     """A service as the nodes report it; each one reports its own start and end."""
 
     nodes: Stays = {}
+    ends: dict[str, Stamp] = {}
+    """The last end that each node reported while no other one went on."""
 
     def merged(self, event: ConferenceEvent) -> Conference:
         """Return it with the report of a node."""
         is_end = event.event == "conference_ended"
-        return Conference(_with(self.nodes, event.node, stamp_of(event), is_end=is_end))
+        nodes = _with(self.nodes, event.node, stamp_of(event), is_end=is_end)
+        going = [stay.alive for stay in nodes.values() if stay.alive and not stay.is_over]
+        ends = {name: end for name, end in self.ends.items() if name in nodes}
+        for name, stay in nodes.items():
+            if (end := stay.ended) is not None and all(began > end for began in going):
+                ends[name] = end
+        return Conference(nodes, ends)
 
-    @property
-    def is_over(self) -> bool:
-        """True if each node that reported it has reported its end."""
-        return all(stay.is_over for stay in self.nodes.values())
-
-    def ends(self, alive: Stamp) -> bool:
+    def has_ended(self, alive: Stamp) -> bool:
         """Return whether a participant who was last reported then has left with its end.
 
-        Participants decide; this removes those whose own end was lost.
+        That is for good, also if it starts again. Participants decide; this removes those whose own
+        end was lost. A node speaks for its own participants only: starts may be lost as well.
         """
-        own = self.nodes.get(alive[-1])
-        return self.is_over and own is not None and own.ended is not None and own.ended > alive
+        own = self.ends.get(alive[-1])
+        return own is not None and own >= alive
 
 
 class Participant(msgspec.Struct, frozen=True, tag="participant"):
@@ -217,7 +221,8 @@ def key_of(event: Event) -> Key | None:
     """Return what an event is about, if that is kept."""
     if isinstance(event, ParticipantEvent) and event.uuid and len(event.uuid) <= MAX_NAME:
         return "participant", event.source, _clean(event.uuid)
-    if isinstance(event, ConferenceEvent) and event.name:
+    is_update = event.event == "conference_updated"  # such as a lock
+    if isinstance(event, ConferenceEvent) and event.name and not is_update:
         return "conference", event.source, _clean(event.name)
     if isinstance(event, SourceStale):
         return "stale", event.source, _clean(event.node)
@@ -235,5 +240,7 @@ def merged(row: Row | None, event: Event, tenant_of: TenantOf) -> Row:
 
 
 def seconds_kept(row: Row) -> float:
-    """Return for how long a row is kept after its last event."""
-    return ENDED_S if row.is_over else KEPT_S
+    """Return for how long a row is kept after its last event; a conference as long as those whose
+    end it is.
+    """
+    return KEPT_S if isinstance(row, Conference) or not row.is_over else ENDED_S

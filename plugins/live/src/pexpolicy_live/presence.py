@@ -87,11 +87,10 @@ class Presence:
                 self.stale[source, name] = row
         else:
             place = _Place(source, name)
-            before = self._conferences.pop(place, None)
+            self._conferences.pop(place, None)
             if isinstance(row, Conference):
                 self._conferences[place] = row
-            if any(one is not None and one.is_over for one in (before, row)):
-                for conversation in self._people.get(place, ()):
+                for conversation in self._people.get(place, ()) if row.ends else ():
                     self._count(place, conversation)
 
     def of_tenant(self, name: str) -> Counts:
@@ -155,7 +154,7 @@ class Presence:
         return {
             uuid: call
             for uuid, (call, alive) in self._people[place][conversation].items()
-            if conference is None or not conference.ends(alive)
+            if conference is None or not conference.has_ended(alive)
         }
 
     def _counts_of(self, place: _Place, conversation: str) -> _Counted:
