@@ -156,9 +156,9 @@ def test_after_a_repair_the_counts_equal_the_truth(
 
 @given(lose=st.booleans(), restarts=st.integers(1, 30), early=st.booleans())
 def test_who_was_in_when_the_conference_ended_is_not_in_the_next_one(
-    lose: bool,  # noqa: FBT001 - drawn
+    lose: bool,
     restarts: int,
-    early: bool,  # noqa: FBT001 - drawn
+    early: bool,
 ) -> None:
     platform, receiver, both = Simulator(random.Random(2)), Receiver(), NODES * restarts
     for number, node in enumerate(both):

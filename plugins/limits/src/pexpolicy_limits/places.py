@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pexpolicy import Leases, SharedUnavailableError, Store, Tenants
+from pexpolicy import Leases, Store, Tenants
 from pexpolicy.background.shared import storable
 from pexpolicy.events import Event, ParticipantEvent
 from pexpolicy.models.alias import Alias
@@ -22,9 +23,8 @@ from pexpolicy_live.participants import (
     Stale,
     Stamp,
     key_of,
-    merged,
 )
-from pexpolicy_live.table import PAGE, LiveTable
+from pexpolicy_live.table import LiveTable
 
 RESERVED_S = 30.0
 """Seconds within which an event of an admitted call has to come."""
@@ -32,9 +32,6 @@ HOLDING = ("connecting", "ivr", "waiting_room", "conference", "lecture", "gatewa
 """Service types in which a participant has a place: who waits was admitted and may come in."""
 MAX_KNOWN = 100_000
 """Calls that are known; further ones take no place by their events."""
-MAX_ATTEMPTS = 5
-SLICE = 25
-"""Events or rows between which calls are answered."""
 CHUNK = 500
 """Places that are given and released in one transaction."""
 CALL = "call:"
@@ -122,8 +119,6 @@ class Places:
         self._tenants = tenants
         self._is_limited = is_limited
         self._table = LiveTable("pexpolicy_limits")
-        self._last = 0
-        """The number of the last change in the table that was read."""
         self._expires: dict[Key, float] = {}
         """When each call ends of which no further event comes."""
         self._held: dict[Key, frozenset[Place]] = {}
@@ -146,19 +141,12 @@ class Places:
 
     async def take(self, events: Sequence[Event]) -> None:
         """Give and release places as events say; raises ``SharedUnavailableError``."""
-        found = [(key, event) for event in events if (key := key_of(event)) is not None]
-        if not found:
-            return None
         async with self._working:
-            for key, event in found:
-                if isinstance(event, ParticipantEvent):
+            for event in events:
+                if isinstance(event, ParticipantEvent) and (key := key_of(event)) is not None:
                     await self._learn(key, event)
-            for _ in range(MAX_ATTEMPTS):
-                head, before = await self._table.found(dict(found))
-                after = await self._merged(found, before)
-                if not after or await self._table.write(head, after):
-                    return await self._follow()
-        raise SharedUnavailableError("other servers write all the time")
+            if await self._table.take(events, self._tenants.of, self._too_many):
+                await self._follow()
 
     async def _learn(self, key: Key, event: ParticipantEvent) -> None:
         """Remember which reservation a call has, and to which service its alias leads."""
@@ -178,40 +166,19 @@ class Places:
         tenant = self._tenants.of(event.destination_alias or "", event.service_tag)
         return tenant if tenant is not None and self._is_limited(tenant) else None
 
-    async def _merged(
-        self, events: Sequence[tuple[Key, Event]], before: Mapping[Key, Row]
-    ) -> dict[Key, Row]:
-        after: dict[Key, Row] = {}
-        for number, (key, event) in enumerate(events, 1):
-            if not number % SLICE:
-                await asyncio.sleep(0)
-            known = after.get(key, before.get(key))
-            if known is None and len(self._expires) >= MAX_KNOWN:
-                text = f"more than {MAX_KNOWN:,} calls: further ones take no place"
-                after["stale", event.source, ""] = Stale(text, event.received)
-            else:
-                after[key] = merged(known, event, self._tenants.of)
-        return {key: row for key, row in after.items() if row != before.get(key)}
+    def _too_many(self, _: str) -> str:
+        is_full = len(self._expires) >= MAX_KNOWN
+        return f"more than {MAX_KNOWN:,} calls: further ones take no place" if is_full else ""
+
+    def _forget(self) -> None:
+        known: tuple[dict[Any, Any], ...]
+        known = self._expires, self._held, self._holders, self._changed, self._members
+        for table in (*known, self._in, self._over):
+            table.clear()
 
     async def _follow(self) -> None:
         """Give and release the places of what has changed in the table."""
-        while True:
-            head, changes = await self._table.changes(self._last)
-            if head < self._last:  # another database
-                self._last = 0
-                known: tuple[dict[Any, Any], ...]
-                known = self._expires, self._held, self._holders, self._changed, self._members
-                for table in (*known, self._in, self._over):
-                    table.clear()
-                continue
-            now = asyncio.get_running_loop().time()
-            for number, change in enumerate(changes, 1):
-                if not number % SLICE:
-                    await asyncio.sleep(0)
-                self._put(change.key, change.row, now + change.kept)
-                self._last = change.number
-            if len(changes) < PAGE:
-                break
+        await self._table.follow(self._put, self._forget)
         if self._stale:
             await self.stale.put_all(self._stale)
             self._stale.clear()
@@ -224,7 +191,7 @@ class Places:
             for place in places:
                 del self._changed[place]
 
-    def _put(self, key: Key, row: Row | None, expires: float = 0.0) -> None:
+    def _put(self, key: Key, row: Row | None, now: float = 0.0, kept: float = 0.0) -> None:
         """Take what is known of a call, a conference or a node; ``None`` ends it."""
         if isinstance(row, Stale):
             self._stale["\n".join(key[1:])] = None if row.is_over else row.why
@@ -235,7 +202,7 @@ class Places:
         if row is None or (key[0] == "participant" and row.is_over):
             self._expires.pop(key, None)
         else:
-            self._expires[key] = expires
+            self._expires[key] = now + kept
 
     def _put_conference(self, key: Key, row: Conference | None) -> None:
         """Take what is known of a conference; its end ends calls whose own end was lost."""
@@ -331,7 +298,7 @@ class Places:
 
     async def reconcile(self) -> None:
         """Repair what a crash between two writes, or an expiry, has left behind."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         async with self._working:
             for key in [key for key, at in self._expires.items() if at <= now]:
                 self._put(key, None)

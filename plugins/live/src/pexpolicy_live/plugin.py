@@ -30,7 +30,7 @@ from pexpolicy import (
 from pexpolicy.events import Event
 from pexpolicy.events.receiver import Inbox, inbox_row
 from pexpolicy.matching import live_values
-from pexpolicy_live.participants import Key, Participant, Row, Stale, key_of, merged
+from pexpolicy_live.participants import Key, Participant
 from pexpolicy_live.presence import Counts, Presence
 from pexpolicy_live.repair import changes, fresh, listed
 from pexpolicy_live.table import PAGE, LiveTable
@@ -42,11 +42,8 @@ OLD_S = 10.0
 SWEEP_S = 60.0
 MAX_KNOWN = 100_000
 """Calls and conferences of one platform; further ones are not kept, and it is stale."""
-MAX_ATTEMPTS = 5
 MAX_CAUSES = 100
 """Causes of staleness that are shown."""
-SLICE = 25
-"""Events or rows between which calls are answered."""
 
 TICK_S = 2.0
 """Seconds between two looks whether a repair is due."""
@@ -83,8 +80,6 @@ class Live(Plugin[LiveSettings]):
         self._table = LiveTable()
         self._presence = Presence()
         self._clock = wall_clock()
-        self._last = 0
-        """The number of the last change that was read."""
         self._read_at: float | None = None
         self._expired_at = 0.0
         self._reading = asyncio.Lock()
@@ -111,29 +106,11 @@ class Live(Plugin[LiveSettings]):
 
     async def on_events(self, events: Sequence[Event]) -> None:
         """Merge events into the table; raises ``SharedUnavailableError``, so that they are kept."""
-        keys = list(dict.fromkeys(filter(None, map(key_of, events))))
-        for _ in range(MAX_ATTEMPTS if keys else 0):
-            head, before = await self._table.found(keys)
-            after = await self._merged(events, before)
-            if not after or await self._table.write(head, after):
-                return
-        if keys:
-            raise SharedUnavailableError("other servers write all the time")
+        await self._table.take(events, self._tenant_of, self._too_many)
 
-    async def _merged(self, events: Sequence[Event], before: Mapping[Key, Row]) -> dict[Key, Row]:
-        after: dict[Key, Row] = {}
-        for number, event in enumerate(events, 1):
-            if not number % SLICE:
-                await asyncio.sleep(0)
-            if (key := key_of(event)) is None:
-                continue
-            known = after.get(key, before.get(key))
-            if known is None and self._presence.known[event.source] >= MAX_KNOWN:
-                text = f"more than {MAX_KNOWN:,} calls: further ones are not counted"
-                after["stale", event.source, ""] = Stale(text, event.received)
-            else:
-                after[key] = merged(known, event, self._tenant_of)
-        return {key: row for key, row in after.items() if row != before.get(key)}
+    def _too_many(self, source: str) -> str:
+        is_full = self._presence.known[source] >= MAX_KNOWN
+        return f"more than {MAX_KNOWN:,} calls: further ones are not counted" if is_full else ""
 
     def _tenant_of(self, alias: str, tag: str) -> str | None:
         return self._tenants.of(alias, tag)
@@ -143,24 +120,17 @@ class Live(Plugin[LiveSettings]):
     async def read(self) -> None:
         """Read what has changed."""
         async with self._reading:
-            while True:
-                head, changes = await self._table.changes(self._last)
-                if head < self._last:  # another database
-                    self._presence, self._last = Presence(), 0
-                    continue
-                now = time.monotonic()
-                for number, change in enumerate(changes, 1):
-                    if not number % SLICE:
-                        await asyncio.sleep(0)
-                    self._presence.put(change.key, change.row, now, change.kept)
-                    self._last = change.number
-                if len(changes) < PAGE:
-                    break
+            put = lambda *row: self._presence.put(*row)  # noqa: E731, PLW0108 - of the present one
+            await self._table.follow(put, self._forget)
+            now = time.monotonic()
             if now - self._expired_at >= SWEEP_S:
                 self._presence.expire(now)
                 self._expired_at = now
             self._read_at = now
             self._measure()
+
+    def _forget(self) -> None:
+        self._presence = Presence()
 
     def _measure(self) -> None:
         changed = self._presence.changed

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
+from pexpolicy import SharedUnavailableError
 from pexpolicy.background.shared import SharedTables, storable
-from pexpolicy_live.participants import Key, Row, seconds_kept
+from pexpolicy.events import Event
+from pexpolicy_live.participants import Key, Row, Stale, TenantOf, key_of, merged, seconds_kept
 
 TIMEOUT_S = 2.0
 """For one operation; no call waits for it."""
 PAGE = 100
 """Rows that are read at once."""
+SLICE = 25
+"""Events or rows between which calls are answered."""
+MAX_ATTEMPTS = 5
 
 NAME = "pexpolicy_live"
 """The table of the plugin ``live``; another plugin has one of another name."""
@@ -69,9 +76,61 @@ class LiveTable:
         self._name = name
         self.shared = SharedTables("rows", [*map(self._named, CREATE)], timeout=TIMEOUT_S)
         self._decoder = msgspec.json.Decoder(tuple[Key, Row])
+        self._last = 0
+        """The number of the last change that was read."""
 
     def _named(self, sql: str) -> str:
         return sql.replace(NAME, self._name)
+
+    async def take(
+        self, events: Sequence[Event], tenant_of: TenantOf, too_many: Callable[[str], str]
+    ) -> bool:
+        """Merge events into the table; return whether they are about anything that is kept.
+
+        Unless ``too_many`` returns an empty text for a source, what is not known yet makes it stale
+        for that reason.
+        """
+        keys = list(dict.fromkeys(filter(None, map(key_of, events))))
+        for _ in range(MAX_ATTEMPTS if keys else 0):
+            head, before = await self.found(keys)
+            after: dict[Key, Row] = {}
+            for number, event in enumerate(events, 1):
+                if not number % SLICE:
+                    await asyncio.sleep(0)
+                if (key := key_of(event)) is None:
+                    continue
+                known = after.get(key, before.get(key))
+                if known is None and (why := too_many(event.source)):
+                    after["stale", event.source, ""] = Stale(why, event.received)
+                else:
+                    after[key] = merged(known, event, tenant_of)
+            changed = {key: row for key, row in after.items() if row != before.get(key)}
+            if not changed or await self.write(head, changed):
+                return True
+        if keys:
+            raise SharedUnavailableError("other servers write all the time")
+        return False
+
+    async def follow(
+        self, put: Callable[[Key, Row, float, float], Any], forget: Callable[[], Any]
+    ) -> None:
+        """Call ``put`` with each row that has changed, the monotonic time and the seconds from then
+        on that it is kept; ``forget`` first if it is another database.
+        """
+        is_more = True
+        while is_more:
+            head, changes = await self.changes(self._last)
+            if head < self._last:
+                self._last = 0
+                forget()
+                continue
+            is_more = len(changes) == PAGE
+            now = time.monotonic()
+            for number, change in enumerate(changes, 1):
+                if not number % SLICE:
+                    await asyncio.sleep(0)
+                put(change.key, change.row, now, change.kept)
+                self._last = change.number
 
     async def found(self, keys: Collection[Key]) -> tuple[int, dict[Key, Row]]:
         """Return the number of the last change, and the rows that there are."""
