@@ -9,7 +9,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from operator import eq
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
@@ -50,6 +50,19 @@ def rows_at(value: Any, place: str) -> list[Row]:
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise ValueError(f"{place or 'it'} is neither an object nor a list of objects")
     return rows
+
+
+def text_of(value: Value) -> str:
+    """Return a value as text: ``true`` or ``false``, and nothing for none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def unknown_parameter(form: str, name: str, known: Iterable[str]) -> ValueError:
+    """Return what is wrong with a query that has another parameter; ``form`` is how it has one."""
+    there = ", ".join(form.format(one) for one in known) or "none"
+    return ValueError(f"has the parameter {form.format(name)}; there is: {there}")
 
 
 MAX_TEXT = 200
@@ -130,6 +143,16 @@ class _Entry(NamedTuple):
     fetched_at: float
 
 
+async def joined(task: asyncio.Task[T | SourceError]) -> T | SourceError:
+    """Wait for a task that several calls share, and return its result or why there is none."""
+    await asyncio.wait((task,))
+    if task.cancelled():
+        return SourceUnavailableError("the source was closed")
+    result = task.result()
+    # Raised in several calls, one exception would collect the tracebacks of all.
+    return type(result)(*result.args) if isinstance(result, SourceError) else result
+
+
 class Lookup(Generic[Q]):
     """One query of a source, asked by key.
 
@@ -197,12 +220,7 @@ class Lookup(Generic[Q]):
             if not self._breaker.allows_call(self._clock()):
                 return SourceUnavailableError(f"the source is not asked now: {self.problem}")
             task = self._running[key] = self._source.start(self._run(key, entry))
-        await asyncio.wait((task,))
-        if task.cancelled():
-            return SourceUnavailableError("the source was closed")
-        result = task.result()
-        # Raised in several calls, one exception would collect the tracebacks of all.
-        return result if isinstance(result, Answer) else type(result)(*result.args)
+        return await joined(task)
 
     async def _run(self, key: Key, entry: _Entry | None) -> Answer | SourceError:
         self.fetches += 1

@@ -24,6 +24,8 @@ from pexpolicy_sources.data_source import (
     Row,
     Value,
     rows_at,
+    text_of,
+    unknown_parameter,
 )
 
 _CONDITION = re.compile(r"\s*(\w[^=:]*?)\s*=\s*:(\w+)\s*").fullmatch
@@ -94,8 +96,7 @@ class FileSource(DataSource[FileSettings, Index]):
             raise ValueError('is no query of a file: write one such as "alias = :alias"')
         column, name = match.groups()
         if name not in parameters:
-            there = ", ".join(f":{known}" for known in parameters) or "none"
-            raise ValueError(f"has the parameter :{name}; there is: {there}")
+            raise unknown_parameter(":{}", name, parameters)
         if self._columns and column not in self._columns:
             guess = did_you_mean(column, self._columns)
             guess = guess or f"; there are {', '.join(self._columns)}"
@@ -143,6 +144,4 @@ def _each(value: Any) -> list[str]:
 
 
 def _comparable(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(Alias(str(value)))
+    return str(Alias(text_of(value)))

@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import re
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from http import HTTPStatus
 from string import Formatter
 from typing import Annotated, Any, Self, TypeGuard
@@ -20,17 +20,20 @@ from yarl import URL
 
 from pexpolicy import ConfigPath, Secret
 from pexpolicy.config.outgoing import is_encrypted, revealed, tls_context, whole_url
-from pexpolicy.conformance.replies import client_session, fetch
+from pexpolicy.conformance.replies import Reply, client_session, fetch
 from pexpolicy_sources.data_source import (
     Answer,
     DataSource,
     DataSourceSettings,
     QueryError,
     Row,
+    SourceError,
     SourceUnavailableError,
     Value,
-    describe,
+    joined,
     rows_at,
+    text_of,
+    unknown_parameter,
 )
 
 EARLIER_S = 30.0
@@ -44,7 +47,7 @@ MAX_BYTES = 1 << 20
 _CODE = re.compile(r"[a-z_]{1,60}").fullmatch
 
 
-Reply = str | SourceUnavailableError
+Token = str | SourceError
 
 
 class ClientCredentials:
@@ -61,7 +64,7 @@ class ClientCredentials:
         url: str,
         client: tuple[str, str],
         scope: str | None,
-        start: Callable[[Coroutine[Any, Any, Reply]], asyncio.Task[Reply]],
+        start: Callable[[Coroutine[Any, Any, Token]], asyncio.Task[Token]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
@@ -72,7 +75,7 @@ class ClientCredentials:
         self._clock = clock
         self._token = ""
         self._valid_until = 0.0
-        self._task: asyncio.Task[Reply] | None = None
+        self._task: asyncio.Task[Token] | None = None
 
     async def token(self, session: aiohttp.ClientSession) -> str:
         """Return a valid token; raises ``SourceUnavailableError``."""
@@ -80,25 +83,33 @@ class ClientCredentials:
             return self._token
         if self._task is None or self._task.done():
             self._task = self._start(self._fetch(session))
-        task = self._task
-        await asyncio.wait((task,))
-        if task.cancelled():
-            raise SourceUnavailableError("the source was closed")
-        if isinstance(result := task.result(), str):
-            return result
-        raise SourceUnavailableError(str(result))
+        result = await joined(self._task)
+        if isinstance(result, SourceError):
+            raise result
+        return result
 
-    def forget(self, token: str) -> None:
-        """Fetch a new token at the next call: the service refused this one."""
-        if token == self._token:
-            self._token = ""
+    async def authorized(
+        self, session: aiohttp.ClientSession, send: Callable[[str], Awaitable[Reply]]
+    ) -> Reply:
+        """Send a request with a token, and again with a new one if the service refuses that: it may
+        have been revoked before its end.
+        """
+        reply = Reply(0.0)
+        for _ in range(2):
+            token = await self.token(session)
+            reply = await send(f"Bearer {token}")
+            if reply.status != HTTPStatus.UNAUTHORIZED:
+                break
+            if token == self._token:
+                self._token = ""
+        return reply
 
     def request(self) -> dict[str, Any]:
         """Return what identifies the client."""
         headers = {"Accept": "application/json", "Authorization": self._login}
         return {"data": self._form, "headers": headers}
 
-    async def _fetch(self, session: aiohttp.ClientSession) -> Reply:
+    async def _fetch(self, session: aiohttp.ClientSession) -> Token:
         request, url = self.request(), URL(self._url)
         reply = await fetch(session, "POST", url, self.limit or LIMIT_S, MAX_BYTES, **request)
         if reply.failure:
@@ -177,25 +188,18 @@ def _parts(written: str, parameters: Collection[str]) -> Parts:
         raise ValueError("has a single { or }: write {{ or }} for the character") from None
     for _, name, form, conversion in parsed:
         if name is not None and (name not in parameters or form or conversion):
-            there = ", ".join(f"{{{known}}}" for known in parameters) or "none"
-            raise ValueError(f"has the parameter {{{name}}}; there is: {there}")
+            raise unknown_parameter("{{{}}}", name, parameters)
     return tuple((quote(text, safe=_WRITTEN), name) for text, name, _, _ in parsed)
 
 
 def _filled(parts: Parts, values: Mapping[str, Value]) -> str:
-    return "".join(text + ("" if name is None else _encoded(values[name])) for text, name in parts)
-
-
-def _encoded(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else quote(str(value), safe="")
+    encoded = {name: quote(text_of(value), safe="") for name, value in values.items()}
+    return "".join(text + (encoded[name] if name else "") for text, name in parts)
 
 
 CONNECTIONS = 16
 IDLE_S = 30.0
 """Seconds that an unused connection is kept."""
-CHUNK = 1 << 16
 _REFUSALS = frozenset((401, 403, 407, 408, 429))
 """Status codes that say nothing about the query."""
 
@@ -298,54 +302,36 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
 
     async def _get(self, address: str, previous: Answer | None) -> Answer | None:
         """Return the reply; ``None`` for one that says that there is nothing."""
-        session = self._session
+        session, settings = self._session, self.settings
         if session is None:
             raise SourceUnavailableError("the source is not open")
-        answer: Answer | int = HTTPStatus.UNAUTHORIZED
-        try:
-            for is_last in (False, True):
-                token = self._token
-                if self._login is not None:
-                    token = await self._login.token(session)
-                answer = await self._request(session, address, token, previous)
-                if is_last or answer != HTTPStatus.UNAUTHORIZED or self._login is None:
-                    break
-                self._login.forget(token)  # it may have been revoked before its end
-        except (aiohttp.ClientError, OSError) as error:
-            raise SourceUnavailableError(describe(error)) from None
-        if answer == HTTPStatus.NOT_FOUND:
-            return None
-        if isinstance(answer, int):
-            text = f"the reply is HTTP {answer}"
-            is_down = answer >= HTTPStatus.INTERNAL_SERVER_ERROR or answer in _REFUSALS
-            raise SourceUnavailableError(text) if is_down else QueryError(text)
-        return answer
-
-    async def _request(
-        self, session: aiohttp.ClientSession, address: str, token: str, previous: Answer | None
-    ) -> Answer | int:
-        """Return the rows, or another status than 200."""
         headers = {"Accept": "application/json"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
         if previous is not None and previous.etag:
             headers["If-None-Match"] = previous.etag
         url = URL(self._base + address, encoded=True)
-        async with session.get(url, headers=headers, allow_redirects=False) as reply:
-            if reply.status == HTTPStatus.NOT_MODIFIED and previous is not None:
-                return previous
-            if reply.status == HTTPStatus.NO_CONTENT:
-                return Answer(())
-            if reply.status != HTTPStatus.OK:
-                return reply.status
-            content = bytearray()
-            async for chunk in reply.content.iter_chunked(CHUNK):
-                content += chunk
-                if len(content) > self.settings.max_mb << 20:
-                    raise QueryError(f"the reply is larger than {self.settings.max_mb} MiB: max_mb")
-            tag = reply.headers.get("ETag", "")
-            # One that cannot be sent would make each later request fail.
-            return Answer(self._rows(bytes(content)), tag if is_header(tag) else "")
+        limit, most = settings.snapshot_timeout, settings.max_mb << 20
+
+        async def send(authorization: str) -> Reply:
+            own = headers | ({"Authorization": authorization} if authorization else {})
+            return await fetch(session, "GET", url, limit, most, headers=own)
+
+        if self._login is not None:
+            reply = await self._login.authorized(session, send)
+        else:
+            reply = await send(self._token and f"Bearer {self._token}")
+        status = reply.status
+        if reply.failure:
+            raise (QueryError if reply.torn else SourceUnavailableError)(reply.failure)
+        if status == HTTPStatus.NOT_MODIFIED and previous is not None:
+            return previous
+        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.NO_CONTENT):
+            return None if status == HTTPStatus.NOT_FOUND else Answer(())
+        if status != HTTPStatus.OK:
+            is_down = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _REFUSALS
+            raise (SourceUnavailableError if is_down else QueryError)(f"the reply is {reply.line}")
+        # One that cannot be sent would make each later request fail.
+        tag = reply.headers.get("ETag", "")
+        return Answer(self._rows(reply.body), tag if is_header(tag) else "")
 
     def _rows(self, content: bytes) -> list[Row]:
         try:

@@ -8,6 +8,7 @@ import uuid
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
@@ -329,17 +330,12 @@ class InfinitySource:
     async def _request(self, target: str) -> Reply:
         if self._session is None:
             raise SourceUnavailableError("the source is not open")
-        if self._login is None:
-            login = basic(self.settings.user or "", revealed(self.settings.password))
-            return await self._send(self._session, target, login)
-        reply = Reply(0.0)
-        for _ in range(2):
-            token = await self._login.token(self._session)
-            reply = await self._send(self._session, target, f"Bearer {token}")
-            if reply.status != HTTPStatus.UNAUTHORIZED:
-                break
-            self._login.forget(token)  # it may have been revoked before its end
-        return reply
+        session = self._session
+        if self._login is not None:
+            send = partial(self._send, session, target)
+            return await self._login.authorized(session, send)
+        login = basic(self.settings.user or "", revealed(self.settings.password))
+        return await self._send(session, target, login)
 
     async def _send(
         self,

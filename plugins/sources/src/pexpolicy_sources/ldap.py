@@ -31,6 +31,8 @@ from pexpolicy_sources.data_source import (
     SourceUnavailableError,
     Value,
     one_line,
+    text_of,
+    unknown_parameter,
 )
 
 BINARY = frozenset(
@@ -40,19 +42,6 @@ BINARY = frozenset(
     )
 )
 """Attributes whose values are never text, even if they look like it."""
-_SHORT = dict(
-    pair.split("=")
-    for pair in (
-        *("commonname=cn", "countryname=c", "domaincomponent=dc", "gn=givenname", "userid=uid"),
-        *("fax=facsimiletelephonenumber", "hometelephonenumber=homephone", "localityname=l"),
-        *("mobiletelephonenumber=mobile", "organizationalunitname=ou", "organizationname=o"),
-        *("pagertelephonenumber=pager", "rfc822mailbox=mail", "stateorprovincename=st"),
-        "surname=sn",
-    )
-)
-"""The names under which servers return attributes that the standards give two names (RFC 4519,
-RFC 4524).
-"""
 DN = "dn"
 """Written like an attribute, it is the name of the entry."""
 _RANGE = ";range="
@@ -85,8 +74,7 @@ class LdapQuery:
         self._parts = _PARAMETER.split(written[:end])
         for name in self._parts[1::2]:
             if name not in parameters:
-                there = ", ".join(f"{{{known}}}" for known in parameters) or "none"
-                raise ValueError(f"has the parameter {{{name}}}; there is: {there}")
+                raise unknown_parameter("{{{}}}", name, parameters)
         self._columns = dict(_columns(written[end:].split()))
         self.columns = list(self._columns)
         named = [name for name in dict.fromkeys(self._columns.values()) if name.lower() != DN]
@@ -95,7 +83,8 @@ class LdapQuery:
 
     def fill(self, values: Mapping[str, Value]) -> str | None:
         """Return the filter; ``None`` where a value is empty, which could match everything."""
-        texts = [_text(values[name]) for name in self._parts[1::2]]
+        found = (values[name] for name in self._parts[1::2])
+        texts = [str(one).upper() if isinstance(one, bool) else text_of(one) for one in found]
         if not all(texts):
             return None
         parts = list(self._parts)
@@ -117,8 +106,8 @@ class LdapQuery:
         for column, attribute in (self._columns or {name: name for name in found}).items():
             if attribute.lower() == DN:
                 row[column] = dn
-            elif given := next(filter(None, map(found.get, _names_of(attribute.lower()))), None):
-                plain = [_json(attribute.lower(), value) for value in given]
+            elif given := found.get(name := attribute.lower()) or found.get(f"{name};binary"):
+                plain = [_json(name, value) for value in given]
                 row[column] = plain[0] if len(plain) == 1 else plain
         return row
 
@@ -150,26 +139,10 @@ def _columns(written: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield match[1] or match[2].lower(), match[2]
 
 
-def _names_of(attribute: str) -> Iterator[str]:
-    """Yield the names under which a server may return an attribute."""
-    yield attribute
-    yield f"{attribute};binary"
-    if attribute in _SHORT:
-        yield _SHORT[attribute]
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    return "" if value is None else str(value)
-
-
 def _json(attribute: str, value: bytes) -> str:
     if attribute.partition(";")[0] not in BINARY:
-        try:
+        with suppress(UnicodeDecodeError):
             return value.decode()
-        except UnicodeDecodeError:
-            pass
     return base64.b64encode(value).decode()
 
 

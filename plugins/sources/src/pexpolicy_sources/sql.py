@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -36,6 +35,7 @@ from pexpolicy_sources.data_source import (
     Value,
     describe,
     one_line,
+    unknown_parameter,
 )
 
 if TYPE_CHECKING:
@@ -97,10 +97,6 @@ DEADLINE = "deadline"
 """Key of ``Connection.info``: when SQLite ends the statement that runs, on the monotonic clock."""
 INSTRUCTIONS = 10_000
 """Instructions of SQLite between two looks at the deadline; about 0.1 ms."""
-FILE = "file"
-"""Key of ``Connection.info``: which file SQLite has opened. One that an export has replaced since
-would be read for ever.
-"""
 SERVER_EARLIER = 0.9
 """The part of the timeout after which PostgreSQL ends a statement by itself."""
 
@@ -133,13 +129,16 @@ def _postgresql(settings: SqlSettings) -> Callable[[], AsyncEngine]:
     return partial(_engine, address, arguments, settings)
 
 
-def _engine(address: Any, arguments: Mapping[str, Any], settings: SqlSettings) -> AsyncEngine:
+def _engine(
+    address: Any, arguments: Mapping[str, Any], settings: SqlSettings, **more: Any
+) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
     return create_async_engine(
         address,
         connect_args=dict(arguments),
         hide_parameters=True,
+        **more,
         max_overflow=0,
         pool_size=settings.pool_size,
         pool_timeout=settings.snapshot_timeout,
@@ -151,22 +150,13 @@ def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
     import_module("aiosqlite")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy import event  # noqa: PLC0415 - an extra
-    from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415 - an extra
 
     assert settings.path is not None
-    path = settings.path
     address = DatabaseURL.create(
         "sqlite+aiosqlite",
-        database=f"file:{quote(str(path.absolute()))}",
+        database=f"file:{quote(str(settings.path.absolute()))}",
         query={"mode": "ro", "uri": "true"},
     )
-
-    def connecting(_: Any, record: Any, *__: Any) -> None:
-        record.info[FILE] = _identity(path)
-
-    def checked_out(_: Any, record: Any, __: Any) -> None:
-        if record.info[FILE] != _identity(path):
-            raise DisconnectionError("another file has the name of the database now")
 
     def connected(connection: Any, record: Any) -> None:
         def is_late() -> bool:
@@ -176,22 +166,13 @@ def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
         connection.run_async(lambda driver: driver.set_progress_handler(is_late, INSTRUCTIONS))
 
     def make() -> AsyncEngine:
-        engine = _engine(address, {"timeout": settings.timeout}, settings)
+        # It is opened for each query: a file that an export has replaced would be read for ever.
+        again = {"pool_recycle": 0}
+        engine = _engine(address, {"timeout": settings.timeout}, settings, **again)
         event.listen(engine.sync_engine, "connect", connected)
-        event.listen(engine.sync_engine, "do_connect", connecting)
-        event.listen(engine.sync_engine, "checkout", checked_out)
         return engine
 
     return make
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what another file of this name has not; ``None`` without a file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 T = TypeVar("T")
@@ -265,8 +246,7 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
             raise ValueError(f"has {other[1].strip()}: write a parameter as :{example}")
         for name in self.parameters(query):
             if name not in parameters:
-                there = ", ".join(f":{known}" for known in parameters) or "none"
-                raise ValueError(f"has the parameter :{name}; there is: {there}")
+                raise unknown_parameter(":{}", name, parameters)
             if name not in self.parameters(plain):
                 raise ValueError(f"has :{name} in quotes, where it is text: leave them out")
         return text(query)
