@@ -99,7 +99,7 @@ class Lifespan:
         self.jobs: list[ScheduledJob] = []
         """The jobs that run in this process."""
         self.has_ended = False
-        """True once the context has ended by a failure."""
+        """True once the context could not be opened, or has ended by a failure."""
         self._context = context
         self._supervisor = TaskSupervisor(name, log)
         self.failures = self._supervisor.failures
@@ -148,6 +148,7 @@ class Lifespan:
             raise
         if not opened.done():
             self._closing.set()
+            self.has_ended = True
             raise TimeoutError(f"not open after {limit:.3g} s; {_STUBBORN}")
         if (error := opened.result()) is not None:
             raise error
@@ -159,7 +160,8 @@ class Lifespan:
             limit = 2 * STOP_TIMEOUT_S
             await asyncio.wait((self._task,), timeout=limit)
             if not self._task.done():
-                self._end(TimeoutError(f"not closed after {limit:.3g} s; {_STUBBORN}"))
+                late = TimeoutError(f"not closed after {limit:.3g} s; {_STUBBORN}")
+                self._supervisor.record(_ENDED, late)
 
     def close_soon(self) -> None:
         """Do the same without waiting for it. Safe in any thread."""
@@ -182,8 +184,9 @@ class Lifespan:
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             if isinstance(error, TimeoutError) and limit.expired():
                 error = TimeoutError(f"not {text} s").with_traceback(error.__traceback__)
+            self.has_ended = True
             if opened.done():
-                self._end(error)
+                self._supervisor.record(_ENDED, error)
             else:
                 opened.set_result(error)
 
@@ -205,14 +208,11 @@ class Lifespan:
         for job in self.jobs:
             await stack.enter_async_context(job)
 
-    def _end(self, error: BaseException) -> None:
-        self.has_ended = True
-        self._supervisor.record("its lifespan ended", error)
-
 
 def _move(limit: asyncio.Timeout, when: float | None) -> None:
     if not limit.expired():  # as it is once a context has suppressed its cancellation
         limit.reschedule(when)
 
 
+_ENDED = "its lifespan ended"
 _STUBBORN = "it suppresses its cancellation, as by except without a class"

@@ -21,12 +21,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
 from pexpolicy.background.shared import Store, storable
-from pexpolicy.background.shared_state import (
-    SWEEP_S,
-    SetupError,
-    SharedState,
-    SharedUnavailableError,
-)
+from pexpolicy.background.shared_state import SWEEP_S, SharedState, SharedUnavailableError
 from pexpolicy.config.files import read_own, write_own
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.errors import describe_error
@@ -259,14 +254,14 @@ async def looking_after(
     async def look_always() -> None:
         for number in count(1):
             await asyncio.sleep(LOOK_S)
-            with suppress(SharedUnavailableError, SetupError):
+            with suppress(SharedUnavailableError):
                 if state.exists:
                     await look()
                     await state.sweep() if number % SWEEP_S == 0 else None
 
     for name, one in data.items():
         one.signal = partial(_signal, signals, storable(name))
-    with suppress(SharedUnavailableError, SetupError):
+    with suppress(SharedUnavailableError):
         seen = dict(await signals.items(limit=10_000)) if state.exists else {}
     _ = start_background(look_always(), tasks)
     yield

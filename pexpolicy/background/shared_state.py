@@ -73,7 +73,7 @@ class SharedUnavailableError(Exception):
     """Shared state cannot be read or changed now. A change may have been made nevertheless."""
 
 
-class SetupError(Exception):
+class SetupError(SharedUnavailableError):
     """Shared state can never be used as it is configured, such as tables of a newer version."""
 
 
@@ -192,8 +192,9 @@ class SharedState(ABC):
     async def check(self) -> None:
         """Open all connections, if the database is available; raises ``SetupError``."""
         looks = (self.run(("SELECT 1", ()), timeout=OPEN_S) for _ in range(CONNECTIONS))
-        with suppress(SharedUnavailableError):
-            await asyncio.gather(*looks)
+        for error in await asyncio.gather(*looks, return_exceptions=True):
+            if isinstance(error, BaseException) and type(error) is not SharedUnavailableError:
+                raise error
 
     async def create(self, statements: Sequence[str]) -> bool:
         """Create tables of a plugin, once in this process: ``CREATE TABLE IF NOT EXISTS``.

@@ -36,7 +36,7 @@ from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import hook_context
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import suggest
 
 GROUP = "pexpolicy.sources"
 """The group of entry points that name drivers."""
@@ -113,7 +113,7 @@ class SharedSource:
     paths: tuple[NamedPath, ...] = ()
     is_of_copies: bool = False
     """Whether it was built from copies, which the files themselves may differ from."""
-    users: int = 0
+    users: int = 1
     lifespan: Lifespan | None = None
     """Set once it was opened."""
 
@@ -165,17 +165,13 @@ class SharedResources:
     def add(self, shared: SharedSource) -> None:
         """Add a source with one user."""
         with self._lock:
-            shared.users = 1
             self._shared[shared.name] = shared
 
-    def release(self, shared: SharedSource, *, is_broken: bool = False) -> bool:
-        """Remove a user; return whether it was the last one.
-
-        A broken source is built again for the next user.
-        """
+    def release(self, shared: SharedSource) -> bool:
+        """Remove a user; return whether it was the last one."""
         with self._lock:
-            shared.users -= not is_broken
-            if (is_broken or not shared.users) and self._shared.get(shared.name) is shared:
+            shared.users -= 1
+            if not shared.users and self._shared.get(shared.name) is shared:
                 del self._shared[shared.name]
             return not shared.users
 
@@ -241,9 +237,7 @@ class SourceLease:
         Raises ``ValueError``.
         """
         if name not in self._tables and self._is_complete:
-            known = did_you_mean(name, self._tables)
-            known = known or "; there is: " + (", ".join(self._tables) or "none")
-            raise ValueError(f"there is no table [sources.{name}]{known}")
+            raise ValueError(f"there is no table [sources.{name}]{suggest(name, self._tables)}")
         self._resolve(name)
         if name not in self._used:
             raise ValueError(f"the table [sources.{name}] has an error")
@@ -303,10 +297,9 @@ class SourceLease:
             )
             try:
                 await shared.lifespan.open()
+            except asyncio.CancelledError:
+                raise
             except BaseException as error:
-                self._resources.release(shared, is_broken=True)
-                if isinstance(error, asyncio.CancelledError):
-                    raise
                 text = f"cannot be opened: {describe_error(error).summary}"
                 raise PluginBuildError([Problem(("sources", shared.name), text)]) from error
 
@@ -331,8 +324,7 @@ def _driver_class(name: str, driver: str) -> type:
     """Import a driver; raises ``PluginBuildError``."""
     available = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
     if driver not in available:
-        known = did_you_mean(driver, available)
-        known = known or "; installed: " + (", ".join(sorted(available)) or "none")
+        known = suggest(driver, sorted(available))
         raise PluginBuildError([Problem(("driver",), f"no driver {driver} is installed{known}")])
     try:
         with hook_context(f"sources.{name}", IMPORT):

@@ -16,12 +16,12 @@ import msgspec
 from uuid_utils import uuid7
 
 from pexpolicy.background.shared import Leases, Store
-from pexpolicy.background.shared_state import SetupError, SharedUnavailableError
+from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observer, is_defect
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.events.nodes import MAX_NODES, Nodes, NodeState
-from pexpolicy.events.receiver import INBOX, TIMEOUT_S, EventReceiver
+from pexpolicy.events.receiver import INBOX, TIMEOUT_S, EventReceiver, Inbox
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
@@ -93,7 +93,7 @@ class EventDispatcher:
         finally:
             await end_tasks([task], 1.0)
             if self.nodes is not None:
-                with suppress(SharedUnavailableError, SetupError):
+                with suppress(SharedUnavailableError):
                     await self._lease.release(OWNER, self._holder)
 
     async def _run(self) -> None:
@@ -103,7 +103,7 @@ class EventDispatcher:
             except Exception as error:  # noqa: BLE001 - it must go on
                 # What was read is read again, and is not known then.
                 self.nodes, is_idle = None, False
-                if not isinstance(error, (_NotOwnerError, SharedUnavailableError, SetupError)):
+                if not isinstance(error, (_NotOwnerError, SharedUnavailableError)):
                     summary = describe_error(error).summary
                     self._log.warning("events cannot be dispatched", error=summary)
                 await asyncio.sleep(PAUSE_S)
@@ -120,33 +120,34 @@ class EventDispatcher:
         if self._observers() is None:
             await asyncio.sleep(PAUSE_S)
             return False
+        tables = self._bind()
         await self._renew()
         await self._receiver.count()
         if self.nodes is None:
-            self.nodes = Nodes(one for _, one in await self._stored.items(limit=2 * MAX_NODES))
-        rows = await self._receiver.tables.read(_READ, BATCH)
+            self.nodes = Nodes(one for _, one in await self._states.items(limit=2 * MAX_NODES))
+        rows = await tables.read(_READ, BATCH)
         events = await self._events(self.nodes, rows)
         if events:
             await self._deliver(events)
         # States come first: of events that are dispatched again, none is missed.
         states = {"\n".join(key): self.nodes.states.get(key) for key in self.nodes.changed}
-        await self._stored.put_all(states)
+        await self._states.put_all(states)
         self.nodes.changed.clear()
         if rows:
-            await self._receiver.tables.write((_DELETE, [(row[0],) for row in rows]))
+            await tables.write((_DELETE, [(row[0],) for row in rows]))
         return bool(rows)
 
-    @property
-    def _stored(self) -> Store[NodeState]:
-        """The states of nodes; raises ``SharedUnavailableError`` while no policy serves."""
-        self._states.bind("server", self._receiver.tables.state)
-        return self._states
+    def _bind(self) -> Inbox:
+        """Return the tables; raises ``SharedUnavailableError`` while no policy serves."""
+        tables = self._receiver.tables
+        self._lease.bind("server", tables.state)
+        self._states.bind("server", tables.state)
+        return tables
 
     async def _renew(self) -> None:
         """Stay the owner, or raise ``_NotOwnerError``."""
         now = time.monotonic()
         if now - self._renewed_at > LEASE_S / 3:
-            self._lease.bind("server", self._receiver.tables.state)
             if not await self._lease.acquire(OWNER, self._holder, 1):
                 raise _NotOwnerError
             self._renewed_at = now
@@ -231,9 +232,10 @@ class EventDispatcher:
         if self._observers() is None:
             return None
         try:
+            _ = self._bind()
             await self._receiver.count(0.0)
-            states = dict(await self._stored.items(limit=2 * MAX_NODES))
-        except (SharedUnavailableError, SetupError) as error:
+            states = dict(await self._states.items(limit=2 * MAX_NODES))
+        except SharedUnavailableError as error:
             return {"problem": str(error), "waiting": None, "nodes": []}
         now, told = time.time(), msgspec.to_builtins
         nodes = [{**told(one), "age": now - one.received} for one in states.values()]

@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from uuid_utils import uuid7
 
 from pexpolicy.background.shared import SharedTables
-from pexpolicy.background.shared_state import SetupError, SharedState, SharedUnavailableError
+from pexpolicy.background.shared_state import SharedState, SharedUnavailableError
 from pexpolicy.config.schema.server import EventsTable
 from pexpolicy.events.message import NOT_JSON, QUEUE_FULL, TOO_LONG, MessageParser, NotJsonError
 from pexpolicy.models.event import STALE
@@ -140,7 +140,7 @@ class EventReceiver:
         except (NotJsonError, ClientError, HttpProcessingError):
             self.remarks[NOT_JSON] += 1
             return HTTPStatus.BAD_REQUEST
-        except (SharedUnavailableError, SetupError):
+        except SharedUnavailableError:
             self.remarks[QUEUE_FULL] += 1
             return HTTPStatus.SERVICE_UNAVAILABLE
         except TimeoutError:

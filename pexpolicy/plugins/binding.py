@@ -184,18 +184,13 @@ def _may_wait(function: Callable[..., Any]) -> bool:
     return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
 
 
-def _caller(plugin: BuiltPlugin, hook: str) -> Callable[[Any], Awaitable[Any]]:
+def _caller(plugin: BuiltPlugin, hook: str) -> Callable[..., Awaitable[Any]]:
     """Return the hook, or a function that runs it in a thread of the plugin if it blocks."""
-    function = plugin.hooks[hook]
+    function, threads = plugin.hooks[hook], plugin.threads
     if not blocks(function):
         return function
-    threads = plugin.threads
     assert threads is not None
-
-    async def ask(argument: Any) -> Any:
-        return await threads.run(function, argument)
-
-    return ask
+    return lambda *arguments: threads.run(lambda given: function(*given), arguments)
 
 
 def bind_hook(plugin: BuiltPlugin, hook: str) -> BoundHook | None:
@@ -220,18 +215,11 @@ def bind_hook(plugin: BuiltPlugin, hook: str) -> BoundHook | None:
 
 def _adjuster(plugin: BuiltPlugin, hook: str) -> Callable[[Draft], Awaitable[Any]]:
     """Return a function that asks the hook about the decision of a draft."""
-    function, threads = plugin.hooks[hook], plugin.threads
-    may_admit = plugin.table.may_admit and not hook.startswith(RESTRICT)
-    is_blocking = blocks(function)
+    call, may_admit = _caller(plugin, hook), plugin.table.may_admit and RESTRICT not in hook
 
     def ask(draft: Draft) -> Awaitable[Any]:
         draft.may_admit = may_admit
-        decision = draft.decision
-        if not is_blocking:
-            answer: Awaitable[Any] = function(draft.request, decision)
-            return answer
-        assert threads is not None
-        return threads.run(lambda request: function(request, decision), draft.request)
+        return call(draft.request, draft.decision)
 
     return ask
 

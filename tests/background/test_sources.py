@@ -115,7 +115,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no source at all": (
         {},
-        "plugins.uses.settings.people: there is no table [sources.people]; there is: none",
+        "plugins.uses.settings.people: there is no table [sources.people]",
     ),
     "an unknown driver": (
         {"people": {"driver": "peple"}},
