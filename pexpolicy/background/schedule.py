@@ -15,7 +15,7 @@ from contextlib import (
 )
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
@@ -237,8 +237,12 @@ def schedule(
     ``every`` and ``timeout`` seconds after the last run of one that was killed. A run that is
     interrupted may be repeated.
     """
+    if once_per not in (allowed := get_args(OncePer)):
+        raise ValueError(f"once_per is one of {allowed}, and not {once_per!r}")
     name = name or getattr(run, "__name__", "job").strip("_")
-    return ScheduledJob(run, name, every, timeout, once_per)
+    job = ScheduledJob(run, name, every, timeout)
+    job.once_per = once_per
+    return job
 
 
 @dataclass
@@ -260,21 +264,13 @@ class ScheduledJob(Periodic[object]):
     kind = "job"
     hook = "schedule"
 
-    def __init__(
-        self,
-        run: Callable[[], Awaitable[object]],
-        name: str,
-        every: float,
-        timeout: float,
-        once_per: OncePer,
-    ) -> None:
-        if once_per not in (allowed := get_args(OncePer)):
-            raise ValueError(f"once_per is one of {allowed}, and not {once_per!r}")
-        self.once_per = once_per
-        self.is_turn: Callable[[], Awaitable[bool]] | None = None
-        """Of a job once per fleet: whether this process runs it now."""
+    once_per: OncePer = "server"
+    is_turn: Callable[[], Awaitable[bool]] | None = None
+    """Of a job once per fleet: whether this process runs it now."""
+
+    def __init__(self, *arguments: Any) -> None:
         self.history = JobHistory()
-        super().__init__(run, name, every, timeout)
+        super().__init__(*arguments)
 
     def report(self) -> dict[str, object]:
         """Return the state for the status."""

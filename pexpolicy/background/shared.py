@@ -230,8 +230,8 @@ class Store(SharedItem, Generic[M]):
     """
 
     def __init__(self, name: str, model: type[M], ttl: float | None = None) -> None:
-        check_seconds(ttl=_ttl(ttl, MAX_TTL_S))
-        self._ttl = ttl
+        self._ttl = _ttl(ttl, MAX_TTL_S)
+        check_seconds(ttl=self._ttl)
         self._encode: Callable[[M], str] = lambda value: msgspec.json.encode(value).decode()
         self._decode: Callable[[str], M]
         is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
@@ -259,7 +259,7 @@ class Store(SharedItem, Generic[M]):
         """Set the values of several keys in one transaction: all or none. ``None`` deletes."""
         if self.is_dry or not changes:
             return
-        seconds, name = _ttl(ttl, self._ttl or MAX_TTL_S), self.prefixed
+        seconds, name = _ttl(ttl, self._ttl), self.prefixed
         items = sorted((storable(key), value) for key, value in changes.items())
         put = [(name, key, self._encode(v), seconds) for key, v in items if v is not None]
         gone = [(name, key, "") for key, value in items if value is None]
@@ -284,7 +284,7 @@ class Store(SharedItem, Generic[M]):
         value, so it must have no effect of its own. Raises ``SharedUnavailableError`` after
         ``MAX_ATTEMPTS``.
         """
-        key, seconds = storable(key), _ttl(ttl, self._ttl or MAX_TTL_S)
+        key, seconds = storable(key), _ttl(ttl, self._ttl)
         for attempt in range(MAX_ATTEMPTS):
             before = await self._text(key)
             value = change(None if before is None else self._decode(before))

@@ -31,8 +31,7 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import schema as documents
 from pexpolicy.fleet import last_good
 from pexpolicy.fleet.last_good import Activation
-from pexpolicy.plugins.config_schema import config_schema
-from pexpolicy.plugins.discovery import installed
+from pexpolicy.plugins.discovery import config_schema, installed
 from pexpolicy.text import is_utf8, printable, printable_lines
 
 EXAMPLES = examples(

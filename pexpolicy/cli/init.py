@@ -28,8 +28,7 @@ from pexpolicy.cli.common import examples
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.models.subnets import SubnetError, read_subnet
-from pexpolicy.plugins.config_schema import config_schema
-from pexpolicy.plugins.discovery import installed
+from pexpolicy.plugins.discovery import config_schema, installed
 from pexpolicy.text import printable
 
 USER = "pexip"

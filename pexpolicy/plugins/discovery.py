@@ -24,10 +24,12 @@ from types import ModuleType
 from typing import Any
 
 from pexpolicy.config.files import files_matching, kept_copies, read_file
+from pexpolicy.config.plugin_settings import PluginSettings
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.config.settings import Document
 from pexpolicy.hooks import HOOKS, IMPL_MARK
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import suggest
 
 _DIGEST = "__pexpolicy_digest__"
 """Attribute of a module: the hash of the source files that it was made of."""
@@ -258,8 +260,7 @@ def select(
     distribution, _, plugin = (written or name).rpartition(":")
     source = found.get(plugin)
     if source is None:
-        known = did_you_mean(plugin.removeprefix("pexpolicy-"), found)
-        known = known or f"; installed: {', '.join(found) or 'none'}"
+        known = suggest(plugin.removeprefix("pexpolicy-"), found)
         if written is None:
             known += '; for one more instance write plugin = "NAME" in its table'
         raise PluginBuildError([Problem(key, f"no plugin of this name is installed{known}")])
@@ -284,11 +285,40 @@ def _normal(distribution: str) -> str:
 def _modules_in(directory: Path) -> list[Path]:
     """Return modules and packages that may contain a plugin, sorted by name."""
     if kept_copies() is None:
-        # Without glob, which leaves out what the user may not read.
-        inside = directory.iterdir()
-        found = [p for p in inside if p.suffix == ".py" or (p / "__init__.py").is_file()]
-    else:
-        here = escape(str(directory))
-        packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
-        found = [*files_matching(f"{here}/*.py"), *packages]
+        _ = [*directory.iterdir()]  # raises where the user may not read, which a glob leaves out
+    here = escape(str(directory))
+    packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
+    found = [*files_matching(f"{here}/*.py"), *packages]
     return sorted(path for path in found if re.fullmatch(r"[^_.][^.]*(\.py)?", path.name))
+
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+
+def config_schema(available: Mapping[str, PluginSource]) -> Schema:
+    """Return the schema of ``config.toml``; a plugin without one has any settings."""
+    schema = Document.model_json_schema()
+    definitions: Schema = schema["$defs"]
+    tables: Schema = {}
+    for name, source in sorted(available.items()):
+        settings = _settings_schema(source, definitions)
+        table = definitions["PluginTable"]
+        properties = table["properties"] | {"settings": settings}
+        tables[name] = table | {"properties": properties, "description": f"The plugin {source}."}
+    schema["properties"]["plugins"] |= {"properties": tables}
+    return {"$schema": DRAFT, **schema, "title": "config.toml of pexpolicy"}
+
+
+def _settings_schema(source: PluginSource, definitions: Schema) -> Schema:
+    """Return the schema of a plugin's settings, and add the models in it to ``definitions``."""
+    try:
+        model = getattr(source.load(), "Settings", PluginSettings)
+        prefix = f"{source.name}."
+        template = f"#/$defs/{prefix}{{model}}"
+        schema: Schema = model.model_json_schema(ref_template=template)
+    except (Exception, SystemExit):  # noqa: BLE001 - a package raises what it likes; check reports it
+        return {"type": "object"}
+    inner = schema.pop("$defs", {})
+    definitions.update({f"{prefix}{key}": value for key, value in inner.items()})
+    return schema

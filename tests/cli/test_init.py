@@ -15,7 +15,7 @@ from pexpolicy.access.certificates import CertificateFiles
 from pexpolicy.cli.doctor import verify_chain
 from pexpolicy.cli.main import main
 from pexpolicy.config.loader import load
-from pexpolicy.plugins.config_schema import config_schema
+from pexpolicy.plugins.discovery import config_schema
 from pexpolicy.plugins.discovery import installed
 from tests.support.server_process import free_port
 

@@ -118,7 +118,7 @@ def test_problems_have_the_name_of_the_instance() -> None:
     [
         ("oslo", {"plugin": "greter"}, "plugins.oslo.plugin: no plugin of this name is installed"),
         ("oslo", {"plugin": "greter"}, "did you mean 'greeter'?"),
-        ("oslo", {}, "plugins.oslo: no plugin of this name is installed; installed: greeter"),
+        ("oslo", {}, "plugins.oslo: no plugin of this name is installed; there are greeter"),
         ("greeter2", {}, 'for one more instance write plugin = "NAME"'),
         ("default", {"plugin": "greeter"}, "plugins.default: is a reserved name"),
         ("guard", {}, "plugins.guard: is a reserved name"),

@@ -140,7 +140,7 @@ def test_one_that_is_not_installed_is_reported_with_those_that_are() -> None:
     with pytest.raises(ConfigError) as error:
         build_policy(settings({"zzz": {}}), available=available({"fine": Fine}))
     (problem,) = error.value.problems
-    assert "installed: fine" in str(problem)
+    assert "there are fine" in str(problem)
 
 
 def test_every_refusal_is_reported_at_once() -> None:
