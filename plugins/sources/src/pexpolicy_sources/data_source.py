@@ -277,20 +277,27 @@ class Snapshot(Generic[T]):
         self._fetch = fetch
         self._convert = convert
         self._answer: Answer | None = None
-        self._converted: tuple[list[Row], T] | None = None
-        self._next: tuple[list[Row], T] | None = None
-        """The same of the next rows: calls read the last ones until these are the value."""
+        self._converted: list[tuple[list[Row], T]] = []
+        """Rows with what was made of them: those of the value, and until it is replaced the next.
+        """
         self._rows: Refreshed[list[Row]] = Refreshed(self._fetch_and_convert, **refreshed)
 
     @property
     def value(self) -> T:
         """The converted rows; raises ``DataUnavailableError`` if there are none yet."""
-        rows, fetched = self._rows.value, self._next
-        if fetched is not None and fetched[0] is rows:
-            self._converted, self._next = fetched, None
-        if self._converted is None or self._converted[0] is not rows:
-            self._converted = rows, self._convert(rows)
-        return self._converted[1]
+        rows = self._rows.value
+        made = self._made_of(rows)
+        if self._converted[-1][0] is rows:
+            self._converted = self._converted[-1:]
+        return made
+
+    def _made_of(self, rows: list[Row]) -> T:
+        for known, made in self._converted:
+            if known is rows:
+                return made
+        made = self._convert(rows)
+        self._converted = [*self._converted[-1:], (rows, made)]
+        return made
 
     @property
     def age(self) -> float:
@@ -320,15 +327,11 @@ class Snapshot(Generic[T]):
     async def _fetch_and_convert(self) -> list[Row]:
         answer = await self._fetch(self._answer)
         rows = list(answer.rows)
-        last = self._next or self._converted
-        if last is not None and await asyncio.to_thread(eq, rows, last[0]):
-            # As answers may be large, the new rows are not kept next to equal ones.
-            self._answer = Answer(last[0], answer.etag)
-            self._converted, self._next = last, None
-            return last[0]
-        converted = await asyncio.to_thread(self._convert, rows)
+        for last, _ in self._converted[-1:]:
+            if await asyncio.to_thread(eq, rows, last):
+                rows = last  # they may be many, and are not kept twice
+        await asyncio.to_thread(self._made_of, rows)
         self._answer = Answer(rows, answer.etag)
-        self._converted, self._next = last, (rows, converted)
         return rows
 
 
