@@ -165,25 +165,20 @@ class Limits(Plugin[LimitsSettings]):
             request.remote_display_name or "",
             request.remote_address or "",
         )
-        rules: list[_Rule] = []
-        is_gateway = isinstance(decision, Gateway)
-        service = ""
+        is_gateway, service = isinstance(decision, Gateway), ""
         if not is_gateway and (table.participants_per_meeting or table.meetings):
             service = await self._service(request, decision)
-        if service and table.participants_per_meeting:
-            place = meeting(name, service), call
-            what = " in one meeting"
-            rules.append(
-                _Rule("participants_per_meeting", table.participants_per_meeting, place, what)
-            )
-        if is_gateway and table.gateway_calls:
-            place = gateway_calls(name), call
-            rules.append(_Rule("gateway_calls", table.gateway_calls, place, " gateway calls"))
-        if table.participants:
-            rules.append(_Rule("participants", table.participants, (participants(name), call)))
-        if service and table.meetings:
-            rules.append(_Rule("meetings", table.meetings, (meetings(name), service), " meetings"))
-        return rules
+        rows = (
+            ("participants_per_meeting", service, meeting(name, service), call, " in one meeting"),
+            ("gateway_calls", is_gateway, gateway_calls(name), call, " gateway calls"),
+            ("participants", True, participants(name), call, ""),
+            ("meetings", service, meetings(name), service, " meetings"),
+        )
+        return [
+            _Rule(kind, limit, (key, holder), what)
+            for kind, has_one, key, holder, what in rows
+            if has_one and (limit := getattr(table, kind)) is not None
+        ]
 
     async def _service(self, request: ServiceConfigurationRequest, decision: Decision) -> str:
         """Return the name of the service, or what stands for that of one of Infinity's own."""
