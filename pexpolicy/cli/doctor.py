@@ -81,9 +81,7 @@ def doctor(config: Path, user: str | None, *, as_json: bool) -> None:
         console = screen()
         rows = ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found)
         print_table(console, ("", "", "", ""), rows)
-        summary = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
-        style = "red" if errors else "yellow" if warnings else "green"
-        print_lines(console, "", (summary, style))
+        print_lines(console, "", f"{count(errors, 'error')}, {count(warnings, 'warning')}")
     sys.exit(1 if errors else 0)
 
 
@@ -166,9 +164,15 @@ def _certificate(settings: Settings) -> Rows:
         return
     files = CertificateFiles.of(settings.tls, settings.path.parent)
     authority = files.certificate.with_name("ca.pem")
-    trusted = authority if authority.is_file() else None
-    by = "the CAs of this system" if trusted is None else str(trusted)
-    loaded = load(files)
+    yield from certificate_rows(files, authority if authority.is_file() else None)
+
+
+def certificate_rows(files: CertificateFiles, trusted: Path | None) -> Rows:
+    """Yield expiry and chain of a certificate, for clients that trust a CA or those of the system.
+
+    Raises ``SecretError``.
+    """
+    by, loaded = trusted or "the CAs of this system", load(files)
     expiry = loaded.expiry_warning(datetime.now(UTC))
     yield "warning" if expiry else "ok", expiry or f"valid until {loaded.not_after:%Y-%m-%d}"
     if problem := verify_chain(files, trusted):
@@ -233,6 +237,11 @@ def _events(document: Document | None, settings: Settings) -> Rows:
     url = f"{scheme}://{host}:{server.port}{server.base_path}{PATH}"
     for name, table in settings.events.sources.items():
         yield "ok", f"{name}: an event sink has the URL {url} and the user {table.user}"
+    yield from event_rows(document)
+
+
+def event_rows(document: Document | None) -> Rows:
+    """Yield which events a running server lacks, by its status document."""
     if (state := document and document["events"]) is None:
         return
     if not state["nodes"]:

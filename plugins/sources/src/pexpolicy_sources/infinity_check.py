@@ -7,9 +7,8 @@ import re
 import socket
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +33,7 @@ from pexpolicy.cli.common import (
     refuse,
     screen,
 )
-from pexpolicy.cli.doctor import verify_chain
+from pexpolicy.cli.doctor import certificate_rows, event_rows
 from pexpolicy.cli.status import running_status
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import ObjectNames
@@ -83,7 +82,7 @@ class Check:
     """
 
     def __init__(
-        self, policy: Policy, names: ObjectNames, status: Mapping[str, Any] | None, url: str
+        self, policy: Policy, names: ObjectNames, status: dict[str, Any] | None, url: str
     ) -> None:
         self._policy, self._named, self._status = policy, names, status
         assert isinstance(names.source, InfinitySource)
@@ -223,14 +222,9 @@ class Check:
     def _of_certificate(self) -> Found:
         if self._files is None:
             return
-        subject, by = str(self._files.certificate), self._ca_file or "the CAs of this system"
-        if problem := verify_chain(self._files, self._ca_file):
-            state = "error" if self._ca_file else "warning"
-            yield state, subject, f"not trusted by {by}: {problem}"
-        else:
-            yield "ok", subject, f"its chain is trusted by {by}"
-        if text := load(self._files).expiry_warning(datetime.now(UTC)):
-            yield "warning", subject, text
+        subject = str(self._files.certificate)
+        for state, text, *_ in certificate_rows(self._files, self._ca_file):
+            yield state, subject, text
         urls = map(_url_of, (*self._profiles, *self._sinks))
         for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
             if not any(_matches(host, name) for name in self._certified):
@@ -266,12 +260,7 @@ class Check:
             said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
             if "sink" in said.casefold():
                 yield "error", str(alarm.get("node") or "alarm"), f"Infinity has an alarm: {said}"
-        nodes = ((self._status or {}).get("events") or {"nodes": ()})["nodes"]
-        if self._status is not None and not nodes:
-            yield "warning", "server", "no event has come yet"
-        for node in nodes:
-            if node["stale_since"] is not None:
-                yield "warning", str(node["node"]), str(node["why"])
+        yield from ((state, "server", text) for state, text, *_ in event_rows(self._status))
 
     def _of_nodes(self) -> Found:
         access = self._settings.access
