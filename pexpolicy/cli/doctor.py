@@ -99,8 +99,9 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         paths = policy.paths
         policy_hash, names = policy.policy_hash, [plugin.name for plugin in policy.plugins]
         warnings = len(grouped(policy.warnings, config))
-        text = f"{config} is valid, {count(warnings, 'warning')}; plugins: "
-        yield Finding("configuration", "ok", text + (", ".join(names) or "none"))
+        listed = ", ".join(names) or "none"
+        text = f"{config} is valid, {count(warnings, 'warning')}; plugins: {listed}"
+        yield Finding("configuration", "ok", text)
         yield from _of_plugins(policy)
         policy.close()
     if settings is None:
