@@ -198,11 +198,11 @@ class SourceLease:
         self._is_complete = is_complete
         self.problems: list[Problem] = []
         self.unused: tuple[str, ...] = ()
-        self._tables = tables
+        self._tables: dict[str, SourceTable | None] = {**tables}
+        """Those that are not released; ``None`` for one with an error."""
         self._root = root
         self._make = make
         self._used: dict[str, SharedSource] = {}
-        self._failed: set[str] = set()
 
     @contextmanager
     def resolving(self) -> Iterator[None]:
@@ -244,12 +244,13 @@ class SourceLease:
         return self._used[name]
 
     def _resolve(self, name: str) -> None:
-        if name not in self._tables or name in self._used or name in self._failed:
-            return
+        """Build a source that was not built yet, unless its table has an error."""
+        table = None if name in self._used else self._tables.get(name)
         try:
-            self._used[name] = self._acquire(name, self._tables[name])
+            if table is not None:
+                self._used[name] = self._acquire(name, table)
         except PluginBuildError as error:
-            self._failed.add(name)
+            self._tables[name] = None
             self.problems += [Problem(("sources", name, *p.key), p.text) for p in error.problems]
 
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:

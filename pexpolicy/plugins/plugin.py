@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pydantic
 
@@ -74,28 +74,26 @@ def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callab
     attributes: dict[str, object] = getattr(instance, "__dict__", {})
     # A plugin may make hooks of its settings when it is built.
     own = {name: value for name, value in attributes.items() if hasattr(value, IMPL_MARK)}
-    problems = []
+
+    def refuse(problem: str) -> NoReturn:
+        raise PluginBuildError.because(f"{available}: {problem}")
+
     for name in dict.fromkeys((*dir(plugin_class), *own)):
         if name not in own and (text := _problem(plugin_class, name)):
-            problems.append(f"{name} {text}")
-            continue
+            refuse(f"{name} {text}")
         function: Any = own.get(name) or getattr(plugin_class, name, None)
         hook = (getattr(function, IMPL_MARK, None) or {}).get("specname") or name
         if not hasattr(function, IMPL_MARK) or hook not in HOOKS:
             continue  # an optional hook may be of a later version
         if hook in found:
-            problems.append(f"{hook} is implemented twice")
+            refuse(f"{hook} is implemented twice")
         found[hook] = _with_all_arguments(hook, getattr(instance, name))
     opens = [name for name in ("__aenter__", "__enter__") if hasattr(instance, name)]
     if opens and "lifespan" not in found:
-        problems.append(f"{opens[0]} is never called: write lifespan")
-    problems += [
-        f"{one} and {one}s observe the same: implement one of them"
-        for one in ("on_decision", "on_event")
-        if {one, f"{one}s"} <= found.keys()
-    ]
-    if problems:
-        raise PluginBuildError.because(f"{available}: {problems[0]}")
+        refuse(f"{opens[0]} is never called: write lifespan")
+    for one in ("on_decision", "on_event"):
+        if {one, f"{one}s"} <= found.keys():
+            refuse(f"{one} and {one}s observe the same: implement one of them")
     return found
 
 
@@ -301,10 +299,9 @@ def _built(
         for one in paths
         if (at := key_of(settings, one.path)) is not None
     ]
-    own = [getattr(owner, name) for name in ("__init__", "__new__")]
     built: object = None
     try:
-        is_bare = "Settings" not in vars(owner) and own == [object.__init__, object.__new__]
+        is_bare = "Settings" not in vars(owner) and not inspect.signature(owner).parameters
         built = owner() if is_bare else owner(settings)
         if isinstance(built, Plugin) and not hasattr(built, "settings"):
             built.settings = settings
