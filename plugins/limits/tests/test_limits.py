@@ -87,6 +87,11 @@ async def test_the_end_of_a_conference_releases_whose_own_end_was_lost(start: An
         servers.platform.leave(ann)
         await servers.report(without="participant_disconnected")
         assert await servers.places() == {}
+        servers.platform.join("Board", "sip", alias="board@acme.example.com")
+        await servers.report()
+        again = await servers.places()
+        await servers.reconcile()
+        assert (again["acme/participants"], await servers.places()) == (1, again)
 
 
 async def test_an_event_holds_its_place_for_twelve_hours(start: Any) -> None:

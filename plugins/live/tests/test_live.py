@@ -31,6 +31,7 @@ class Process:
     """The plugin in one process."""
 
     def __init__(self, state: SharedState) -> None:
+        self.state = state
         self.policy = make_policy(
             Live, config={"tenants": {"acme": {"aliases": ["*@acme.example"]}}}
         )
@@ -141,8 +142,14 @@ async def test_a_conference_that_has_ended_on_all_nodes_ends_those_whose_end_was
     assert await one.counts("room") == (1, 0, 0)
     await one.get(conference("ended", 3, "10.0.0.2"))
     assert await two.counts("room") == (0, 0, 0)
-    await one.get(event("updated", 4))
-    assert await two.counts("room") == (1, 0, 0)
+    one.live._presence.expire(time.monotonic() + 3600)
+    assert one.live._presence.total.participants == 0
+    await two.get(conference("started", 4, "10.0.0.1"), event("connected", 5, uuid="u2"))
+    # A server that is started now reads the same.
+    for process in (one, two, Process(one.state)):
+        assert await process.counts("room") == (1, 0, 0)
+    await one.get(event("updated", 6))
+    assert await two.counts("room") == (2, 0, 0)
 
 
 async def test_two_platforms_share_no_participants(processes: list[Process]) -> None:
