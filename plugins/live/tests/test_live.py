@@ -142,8 +142,8 @@ async def test_a_conference_that_has_ended_on_all_nodes_ends_those_whose_end_was
     assert await one.counts("room") == (1, 0, 0)
     await one.get(conference("ended", 3, "10.0.0.2"))
     assert await two.counts("room") == (0, 0, 0)
-    one.live._presence.expire(time.monotonic() + 3600)
-    assert one.live._presence.total.participants == 0
+    two.live._presence.expire(time.monotonic() + 3600)
+    assert two.live._presence.total.participants == 0
     await two.get(conference("started", 4, "10.0.0.1"), event("connected", 5, uuid="u2"))
     # A server that is started now reads the same.
     for process in (one, two, Process(one.state)):

@@ -199,7 +199,7 @@ class Places:
             self._put_conference(key, row if isinstance(row, Conference) else None)
         elif key[0] == "participant":
             self._put_participant(key, row if isinstance(row, Participant) else None)
-        if row is None or (key[0] == "participant" and row.is_over):
+        if row is None or (isinstance(row, Participant) and row.is_over):
             self._expires.pop(key, None)
         else:
             self._expires[key] = now + kept

@@ -75,7 +75,7 @@ class Presence:
         kind, source, name = key
         if self._expires.pop(key, None) is not None:
             self.known[source] -= 1
-        if row is not None and not (kind == "participant" and row.is_over):
+        if row is not None and not (isinstance(row, Participant) and row.is_over):
             self._expires[key] = now + kept
             self.known[source] += 1
         if kind == "participant":

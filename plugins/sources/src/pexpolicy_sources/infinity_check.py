@@ -34,7 +34,7 @@ from pexpolicy.cli.common import (
     screen,
 )
 from pexpolicy.cli.doctor import certificate_rows, event_rows
-from pexpolicy.cli.status import running_status
+from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.events.receiver import PATH
@@ -82,7 +82,7 @@ class Check:
     """
 
     def __init__(
-        self, policy: Policy, names: ObjectNames, status: dict[str, Any] | None, url: str
+        self, policy: Policy, names: ObjectNames, status: Document | None, url: str
     ) -> None:
         self._policy, self._named, self._status = policy, names, status
         assert isinstance(names.source, InfinitySource)
