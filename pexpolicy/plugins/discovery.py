@@ -285,10 +285,13 @@ def _normal(distribution: str) -> str:
 def _modules_in(directory: Path) -> list[Path]:
     """Return modules and packages that may contain a plugin, sorted by name."""
     if kept_copies() is None:
-        _ = [*directory.iterdir()]  # raises where the user may not read, which a glob leaves out
-    here = escape(str(directory))
-    packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
-    found = [*files_matching(f"{here}/*.py"), *packages]
+        # Without glob, which leaves out what the user may not read.
+        inside = directory.iterdir()
+        found = [p for p in inside if p.suffix == ".py" or (p / "__init__.py").is_file()]
+    else:
+        here = escape(str(directory))
+        packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
+        found = [*files_matching(f"{here}/*.py"), *packages]
     return sorted(path for path in found if re.fullmatch(r"[^_.][^.]*(\.py)?", path.name))
 
 

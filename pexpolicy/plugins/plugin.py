@@ -299,9 +299,10 @@ def _built(
         for one in paths
         if (at := key_of(settings, one.path)) is not None
     ]
+    own = [getattr(owner, name) for name in ("__init__", "__new__")]
     built: object = None
     try:
-        is_bare = "Settings" not in vars(owner) and not inspect.signature(owner).parameters
+        is_bare = "Settings" not in vars(owner) and own == [object.__init__, object.__new__]
         built = owner() if is_bare else owner(settings)
         if isinstance(built, Plugin) and not hasattr(built, "settings"):
             built.settings = settings
@@ -420,6 +421,8 @@ class BuiltPlugin:
             return None
         if isinstance(returned, AbstractAsyncContextManager):
             return returned
+        if inspect.iscoroutine(returned):
+            returned.close()
         raise PluginBuildError.because(
             f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
             "context manager: write async def, and @asynccontextmanager above it"
