@@ -243,10 +243,9 @@ def _events(document: Document | None, settings: Settings) -> Rows:
 
 def event_rows(document: Document | None) -> Rows:
     """Yield which events a running server lacks, by its status document."""
-    if (state := document and document["events"]) is None:
-        return
-    if not state["nodes"]:
+    state = document and document["events"]
+    if state and not state["nodes"]:
         yield "warning", "no event has come yet", "give the sink to the locations of the nodes"
-    for node in state["nodes"]:
+    for node in state["nodes"] if state else ():
         if node["stale_since"] is not None:
             yield "warning", f"{node['source']} {node['node']}: {node['why']}"

@@ -320,8 +320,10 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
         else:
             reply = await send(self._token and f"Bearer {self._token}")
         status = reply.status
+        if str(most) in reply.failure:
+            raise QueryError(f"{reply.failure}: max_mb")
         if reply.failure:
-            raise (QueryError if reply.torn else SourceUnavailableError)(reply.failure)
+            raise SourceUnavailableError(reply.failure)
         if status == HTTPStatus.NOT_MODIFIED and previous is not None:
             return previous
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.NO_CONTENT):
