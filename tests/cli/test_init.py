@@ -15,8 +15,7 @@ from pexpolicy.access.certificates import CertificateFiles
 from pexpolicy.cli.doctor import verify_chain
 from pexpolicy.cli.main import main
 from pexpolicy.config.loader import load
-from pexpolicy.plugins.discovery import config_schema
-from pexpolicy.plugins.discovery import installed
+from pexpolicy.plugins.discovery import config_schema, installed
 from tests.support.server_process import free_port
 
 NODES = ("--node", "10.44.0.0/16", "--node", "2001:db8::/32,10.45.1.7")
