@@ -117,7 +117,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (SERVICE, lambda: room(automatic_participants=iter(())), ("cannot be written as JSON",)),
     (SERVICE, lambda: room(breakout=True), ("breakout_uuid and breakout_name",)),
     (SERVICE, lambda: room(service_type="lecture"), ("must be 'conference'",)),
-    (SERVICE, lambda: {"name": "x", "service_tag": ""}, ("service_type is required",)),
+    (SERVICE, lambda: {"name": "x", "service_tag": ""}, ("service_type: is required",)),
     (SERVICE, lambda: {"service_type": "confernce"}, ("did you mean 'conference'?",)),
     (SERVICE, lambda: {"status": "success", "action": "reject"}, ("answer the result alone",)),
     (SERVICE, lambda: "Room", ("'Room' is not a decision", "Conference, Continue, Gateway")),

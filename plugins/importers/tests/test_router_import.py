@@ -227,7 +227,7 @@ def test_rows_are_imported_one_by_one_and_faults_are_reported(tmp_path: Path) ->
         (3, "ahead", "look-around"),
         (4, "named", "write addresses of nodes"),
         (5, "broken", "override_service_response has the action 'rejct'"),
-        (6, "untyped", "service_type is required"),
+        (6, "untyped", "service_type: is required"),
         (7, "nowhere", "service_target_url: write a whole URL"),
     ):
         (message,) = [t for t in result.stderr.splitlines() if f"csv line {line}: " in t]

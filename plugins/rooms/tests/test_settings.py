@@ -20,7 +20,7 @@ def room(**fields: Any) -> dict[str, Any]:
     [
         (room(service_type="confrence"), '"sip:x@example.com".service_type', "conference, lecture"),
         (room(service_type=3), '"sip:x@example.com".service_type', "3 is not one of"),
-        (room(service_type=[]), '"sip:x@example.com".service_type', "[] is not one of"),
+        (room(service_type=[]), '"sip:x@example.com".service_type', "a list is not one of"),
         (room(pni="1234"), '"sip:x@example.com".pni', "did you mean 'pin'"),
         (room(reason="x"), '"sip:x@example.com".reason', "is not a field of a service"),
         (room(pin=1234), '"sip:x@example.com".pin', "in quotes"),
