@@ -41,7 +41,6 @@ from pexpolicy.explain.request_forms import (
     ALIAS,
     InvalidRequestError,
     RecordedRequest,
-    endpoint_of,
     of_audit_line,
     read_request,
     with_parameters,
@@ -49,11 +48,16 @@ from pexpolicy.explain.request_forms import (
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
-from pexpolicy.models.request import ORIGIN, POLICY_PREFIX, parameters_of, withheld_values
+from pexpolicy.models.request import (
+    ORIGIN,
+    POLICY_PREFIX,
+    alias_of,
+    parameters_of,
+    withheld_values,
+)
 from pexpolicy.policy import BuildContext
-from pexpolicy.replay.comparison import compare, of_answer
-from pexpolicy.replay.records import Call, of_audit
-from pexpolicy.testing.requests import composed, url_of
+from pexpolicy.replay.comparison import compare, of_answer, of_record
+from pexpolicy.testing.requests import composed
 from pexpolicy.text import did_you_mean, is_utf8, printable
 
 DEFAULT_ENDPOINT = "service_configuration"
@@ -135,13 +139,13 @@ def explain(  # noqa: PLR0913 - the options of the command
         explained = asyncio.run(answer())
     except InvalidRequestError as error:
         refuse(str(error))
-    shown = as_document(request, moment, remarks, config, explained, show_secrets=show_secrets)
+    shown = as_document(explained, moment, remarks, config, show_secrets=show_secrets)
     if as_json:
         print_json(shown)
     else:
         is_whole = show_secrets or shown["reply"] is None
         body = explained.answer.reply.body if is_whole else without_secrets(explained)[0]
-        show_document(screen(), shown, explained.alias, body, () if verbose else shown["assumed"])
+        show_document(screen(), shown, request.alias, body, () if verbose else shown["assumed"])
     if traceback:
         secrets = withheld_values(explained.answer.outcome.request)
         for raised in explained.errors:
@@ -194,7 +198,7 @@ def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[s
         found.append(f"the audit line has a hash, or {REMOVED}, in the value of {altered}")
     if request.is_cut:
         found.append("the line is cut: parameters may be missing at its end")
-    name, _, _ = endpoint_of(request.url)
+    name = request.endpoint
     known = parameters_of(ENDPOINTS[name].request)
     names = {*known, *(parameter.wire for parameter in known.values()), "alias", *ORIGIN}
     return found + [
@@ -233,8 +237,9 @@ def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRe
         names = ["alias"]
     elif endpoint in (DEFAULT_ENDPOINT, "directory_information"):
         names = names[:1]
-    url = url_of(composed(endpoint, shape, dict.fromkeys(names, alias)))
-    return RecordedRequest(url, ALIAS, assumed=frozenset(url.query) - {*names})
+    made = composed(endpoint, shape, dict.fromkeys(names, alias))
+    assumed = frozenset(made.params) - {*names}
+    return RecordedRequest(endpoint, alias_of(made), made.params, ALIAS, assumed=assumed)
 
 
 def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
@@ -257,21 +262,20 @@ def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
 
 
 def as_document(
-    request: RecordedRequest,
+    explained: Explanation,
     moment: datetime | None,
     remarks: list[str],
     config: Path,
-    explained: Explanation,
     *,
     show_secrets: bool,
 ) -> dict[str, Any]:
     """Return the request, each step and the reply, for programs."""
-    redaction = Redaction()
-    facts, withheld = redaction.request(explained.endpoint, explained.url.query, explained.alias)
+    redaction, request = Redaction(), explained.request
+    facts, withheld = redaction.request(request.endpoint, request.params, request.alias)
     outcome, reply = explained.answer.outcome, explained.answer.reply
     annotations, left_out = redact_annotations(outcome.request, redaction)
     body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
-    remarks = [*remarks, *_other_configuration(request.line, explained, redaction)]
+    remarks = [*remarks, *_other_configuration(explained, redaction)]
 
     def written(step: Step) -> dict[str, Any]:
         found: dict[str, Any] = {"plugin": step.plugin, "outcome": step.outcome, "ms": step.ms}
@@ -282,7 +286,7 @@ def as_document(
         return found
 
     return {
-        "endpoint": explained.endpoint,
+        "endpoint": request.endpoint,
         "form": request.form,
         "at": None if moment is None else moment.isoformat(),
         "request": facts,
@@ -307,20 +311,16 @@ def as_document(
     }
 
 
-def _other_configuration(
-    line: Mapping[str, Any], explained: Explanation, redaction: Redaction
-) -> Iterator[str]:
+def _other_configuration(explained: Explanation, redaction: Redaction) -> Iterator[str]:
     """Yield what an audit line of another configuration records, and what differs now."""
-    recorded, now = line.get("policy_hash"), explained.policy_hash
-    if recorded in (None, now):
+    line, now, endpoint = explained.request.line, explained.policy_hash, explained.request.endpoint
+    if line is None or line.policy_hash in ("", now):
         return
-    for call in of_audit("", json.dumps(line, separators=(",", ":")).encode()):
-        if isinstance(call, Call) and call.reply is not None:
-            old, new = call.reply, of_answer(explained.answer, redaction)
-            before, after = (f"{one.word(call.endpoint)} by {one.decided_by}" for one in (old, new))
-            said = f"recorded: {before} ({recorded})", f"this configuration ({now}): {after}"
-            changes = compare(call.endpoint, old, new, redaction) if before == after else {}
-            yield "; ".join(filter(None, (*said, describe_changes(changes))))
+    old, new = of_record(line), of_answer(explained.answer, redaction)
+    before, after = (f"{one.word(endpoint)} by {one.decided_by}" for one in (old, new))
+    told = f"recorded: {before} ({line.policy_hash})", f"this configuration ({now}): {after}"
+    changes = compare(endpoint, old, new, redaction) if before == after else {}
+    yield "; ".join(filter(None, (*told, describe_changes(changes))))
 
 
 def show_document(

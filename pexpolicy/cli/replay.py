@@ -113,7 +113,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     job = Job(
         config,
         _other_side(against),
-        since=None if since is None else begin.timestamp(),
+        since=begin,
         ignore=frozenset(ignore),
         only=only,
         coverage=as_json or any(path.suffix == ".html" for path in reports),

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 from uuid_utils import uuid7
-from yarl import URL
 
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest, endpoint_of
+from pexpolicy.explain.request_forms import AuditLine, InvalidRequestError, RecordedRequest
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, collect_errors, enable_notes, set_origin
@@ -27,11 +25,9 @@ from pexpolicy.text import suggest
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A parsed request, and the answer of the policy."""
+    """A request, and the answer of the policy."""
 
-    endpoint: str
-    alias: str
-    url: URL
+    request: RecordedRequest
     answer: Answer
     policy_hash: str
     notes: list[str]
@@ -47,25 +43,18 @@ async def explain(
 ) -> Explanation:
     """Answer a request.
 
-    The policy must be serving; its clock has been set to ``moment``, if there is one. Raise
-    ``InvalidRequestError`` for a path of no request.
+    The policy must be serving; its clock has been set to ``moment``, if there is one.
     """
-    url, base_path = recorded.url, policy.settings.server.base_path
-    name, alias, prefix = endpoint_of(url)
-    request: Request = ENDPOINTS[name].parse(url.query, alias)
-    # Another client than the one in the line may be of another environment.
-    line = recorded.line if recorded.peer == recorded.line.get("peer") else {}
-    node = None if "node_ip" in recorded.assumed else url.query.get("node_ip")
-    origin = policy.settings, recorded.environment, line, recorded.peer, node
-    set_origin(request, url.raw_path_qs, recorded.peer, environment_of(*origin))
+    request = request_of(policy.settings, recorded)
     notes, errors = enable_notes(request), collect_errors(request)
     answer = await policy.answer(request, str(uuid7()))
-    path_problem = ""
-    if recorded.names_server and prefix != base_path:
-        right = base_path + url.raw_path[len(prefix) :]
+    path_problem, right = "", policy.settings.server.base_path
+    if recorded.base_path not in (None, right):
+        path, _, _ = recorded.target().partition("?")
         path_problem = (
-            f"the server answers 404 (unknown path) to {url.raw_path}: by server.base_path nodes "
-            f"have to ask {right}. The explanation holds if a proxy changes the path"
+            f"the server answers 404 (unknown path) to {recorded.base_path}{path}: by "
+            f"server.base_path nodes have to ask {right}{path}. The explanation holds if a proxy "
+            "changes the path"
         )
     if moment is not None:
         notes.extend(
@@ -73,11 +62,25 @@ async def explain(
             for plugin in policy.plugins
             if plugin.is_isolated
         )
-    return Explanation(name, alias, url, answer, policy.policy_hash, notes, errors, path_problem)
+    return Explanation(recorded, answer, policy.policy_hash, notes, errors, path_problem)
+
+
+def request_of(settings: Settings, recorded: RecordedRequest) -> Request:
+    """Return the request of a record, as its client sends it to this configuration.
+
+    Raise ``InvalidRequestError`` for an environment that does not exist.
+    """
+    # Another client than the one in the line may be of another environment.
+    line = recorded.line if recorded.line and recorded.line.peer == recorded.peer else None
+    node = None if "node_ip" in recorded.assumed else recorded.params.get("node_ip")
+    environment = environment_of(settings, recorded.environment, line, recorded.peer, node)
+    request: Request = ENDPOINTS[recorded.endpoint].parse(recorded.params, recorded.alias)
+    set_origin(request, recorded.target, recorded.peer, environment)
+    return request
 
 
 def environment_of(
-    settings: Settings, wanted: str | None, line: Mapping[str, Any], *addresses: str | None
+    settings: Settings, wanted: str | None, line: AuditLine | None, *addresses: str | None
 ) -> str | None:
     """Return the environment of a call that no node makes, whose audit line may be known.
 
@@ -89,17 +92,18 @@ def environment_of(
         raise InvalidRequestError(
             f"there is no table [environments.{wanted}]{suggest(wanted, tables)}"
         )
-    if (found := wanted or line.get("environment")) in tables:
+    line = line or AuditLine()
+    if (found := wanted or line.environment) in tables:
         return found
-    number = line.get("credential") or int(len(users) == 1)
-    is_known = isinstance(number, int) and 0 < number <= len(users)
-    return settings.nodes.of(users[number - 1] if is_known else None, *addresses)
+    number = line.credential or int(len(users) == 1)
+    user = users[number - 1] if 0 < number <= len(users) else None
+    return settings.nodes.of(user, *addresses)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
     """Return the body of the reply without its secrets, and the names of the removed fields."""
     answer = explained.answer
-    result, removed = Redaction().result(explained.endpoint, answer.outcome.decision)
+    result, removed = Redaction().result(answer.outcome.endpoint, answer.outcome.decision)
     if not removed:
         return answer.reply.body, []
     envelope = orjson.loads(answer.reply.body)

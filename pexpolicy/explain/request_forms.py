@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo
 
+import msgspec
+from multidict import MultiDict
 from yarl import URL
 
 from pexpolicy.audit.redaction import REMOVED
@@ -21,6 +23,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import (
     ORIGIN,
     POLICY_PREFIX,
+    Params,
     by_prefix,
     header_name,
     header_values,
@@ -30,6 +33,9 @@ from pexpolicy.text import printable
 
 ALIAS = "alias"
 AUDIT_LINE = "audit line"
+HASH = "hash:"
+"""The beginning of a value that is hashed."""
+NO_REQUEST = "its path is no policy request"
 MAX_QUOTED = 120
 """Characters of an invalid request that its error message repeats."""
 _URL_END = re.compile(r'[\s"]')
@@ -42,12 +48,42 @@ class InvalidRequestError(ValueError):
     """The input is not a request of Infinity."""
 
 
+class NoRequestError(InvalidRequestError):
+    """A record that is whole, and has no request that could be asked; ``why`` is short."""
+
+    def __init__(self, why: str, text: str = "") -> None:
+        super().__init__(text or why)
+        self.why = why
+
+
+class AuditLine(msgspec.Struct, gc=False):
+    """What a line of the audit tells of a call."""
+
+    timestamp: datetime | None = None
+    request: dict[str, str | list[str]] = {}
+    decision_id: str = ""
+    policy_hash: str = ""
+    endpoint: str = ""
+    peer: str | None = None
+    environment: str | None = None
+    credential: int = 0
+    decided_by: str | None = None
+    reason: str | None = None
+    action: str = "continue"
+    status: int = 200
+    sent: Any = None
+    removed: tuple[str, ...] = ()
+    redaction_error: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """A request that was read from a record."""
 
-    url: URL
-    """Path and query; a whole URL where the record has one."""
+    endpoint: str
+    alias: str
+    """That in the path; empty for an endpoint without one."""
+    params: Params
     form: str = "URL"
     at: datetime | None = None
     """The time of the record."""
@@ -63,13 +99,22 @@ class RecordedRequest:
     """True where the end of the record is missing, and perhaps parameters with it."""
     assumed: frozenset[str] = frozenset()
     """Names of parameters that neither a record nor the user gave."""
-    line: Mapping[str, Any] = field(default_factory=dict)
+    line: AuditLine | None = None
     """The audit line, if it is one."""
+    base_path: str | None = None
+    """What precedes the path of the request, if the record has it as the server was asked."""
+    written: str = ""
+    """Path and query as they were written, if they are known."""
 
-    @property
-    def names_server(self) -> bool:
-        """True where the path is the one that the server was asked, base path included."""
-        return self.form not in (ALIAS, AUDIT_LINE)
+    def target(self) -> str:
+        """Return path and query, without the base path."""
+        return self.written or target_of(self.endpoint, self.alias, self.params)
+
+
+def target_of(endpoint: str, alias: str, params: Mapping[str, Any]) -> str:
+    """Return the path and query of a request, escaped as Infinity does; a value may be a list."""
+    query = urlencode([*params.items()], doseq=True)
+    return f"{ENDPOINTS[endpoint].path}{quote(alias, safe='')}?{query}"
 
 
 def read_request(text: str) -> RecordedRequest:
@@ -92,7 +137,7 @@ def read_request(text: str) -> RecordedRequest:
         text = _ESCAPE.sub(lambda found: html.unescape(found[0]), text)
     position = text.find(POLICY_PREFIX)
     if position < 0:
-        raise not_a_request(text)
+        raise _not_a_request(text)
     # One expression for the whole URL would take long for a long word before it.
     start = position - len(_URL_END.split(text[:position])[-1])
     end = position + len(_URL_END.split(text[position:], maxsplit=1)[0])
@@ -103,40 +148,39 @@ def read_request(text: str) -> RecordedRequest:
         url = URL(word, encoded=True)
     except ValueError:
         raise InvalidRequestError("this is not a URL") from None
+    base_path, prefix, rest = url.raw_path_qs.partition(POLICY_PREFIX)
+    name, alias = _endpoint_of(url.raw_path.removeprefix(base_path))
+    found = RecordedRequest(name, alias, url.query, base_path=base_path, written=f"{prefix}{rest}")
     if not f"{before}{after}".strip('"'):
-        return RecordedRequest(url)
+        return found
     is_logged = before.lower().endswith('url="')
     is_cut = is_logged and not after.startswith('"')
     if record is None and _REQUEST_LINE.search(before):
         is_cut = not after.startswith(" HTTP/")
     at = parse_time(f"{before} {after}", UTC if is_logged else None)
-    return RecordedRequest(url, "support log" if is_logged else "access log", at, is_cut=is_cut)
+    form = "support log" if is_logged else "access log"
+    return replace(found, form=form, at=at, is_cut=is_cut)
 
 
-def endpoint_of(url: URL) -> tuple[str, str, str]:
-    """Return the endpoint of a path below any prefix, its alias decoded once, and the prefix.
-
-    Raise ``InvalidRequestError`` for other paths.
-    """
-    prefix, found, rest = url.raw_path.partition(POLICY_PREFIX)
-    below = found + rest
+def _endpoint_of(path: str) -> tuple[str, str]:
+    """Return the endpoint of a path, and its alias decoded once; raise ``NoRequestError``."""
     for name, endpoint in ENDPOINTS.items():
-        alias = below.removeprefix(endpoint.path)
-        if endpoint.path.endswith("/") and alias not in ("", below):
-            return name, unquote(alias), prefix
-        if below == endpoint.path and not below.endswith("/"):
-            return name, "", prefix
-    raise not_a_request(url.raw_path)
+        alias = path.removeprefix(endpoint.path)
+        if endpoint.path.endswith("/") and alias not in ("", path):
+            return name, unquote(alias)
+        if path == endpoint.path and not path.endswith("/"):
+            return name, ""
+    raise _not_a_request(path)
 
 
-def not_a_request(text: str) -> InvalidRequestError:
-    """Return the error for a text that is not a request."""
+def _not_a_request(text: str) -> NoRequestError:
     quoted = printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
     paths = "\n".join(
         "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
     )
-    return InvalidRequestError(
-        f"{quoted or '(nothing)'} is not one of the paths that Infinity asks for:\n{paths}"
+    return NoRequestError(
+        NO_REQUEST,
+        f"{quoted or '(nothing)'} is not one of the paths that Infinity asks for:\n{paths}",
     )
 
 
@@ -149,18 +193,16 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     """
     if not changes:
         return request
-    name, alias, prefix = endpoint_of(request.url)
-    path, known = ENDPOINTS[name].path, parameters_of(ENDPOINTS[name].request)
-    query, given = [*request.url.query.items()], set[str]()
-    sender: dict[str, Any] = {}
+    known = parameters_of(ENDPOINTS[request.endpoint].request)
+    query, given, others = [*request.params.items()], set[str](), dict[str, Any]()
     for key, values in changes.items():
         if key in ORIGIN:
-            sender[key] = values[-1]
+            others[key] = values[-1]
             continue
-        if key == "alias" and path.endswith("/"):
+        if key == "alias" and request.alias:
             if len(values) > 1 or not values[0]:
                 raise InvalidRequestError("the alias in the path is one text, and never empty")
-            alias = values[0]
+            others[key] = values[0]
             continue
         attribute, _, part = key.partition(".")
         parameter, wire = known.get(attribute), key
@@ -172,10 +214,8 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
         query = [pair for pair in query if normal(pair[0]) != normal(wire)]
         query += [(wire, value) for value in values]
         given.add(wire)
-    origin = str(request.url.origin()) if request.url.absolute else ""
-    target = f"{origin}{prefix}{path}{quote(alias, safe='')}?{urlencode(query)}"
     assumed = request.assumed - given
-    return replace(request, url=URL(target, encoded=True), assumed=assumed, **sender)
+    return replace(request, params=MultiDict(query), assumed=assumed, written="", **others)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -190,40 +230,46 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     """Read the request of a decoded audit line; raise ``InvalidRequestError`` without one."""
-    name = str(record.get("endpoint"))
+    try:
+        line = msgspec.convert(record, AuditLine)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise InvalidRequestError(f"this audit line is damaged: {error}") from None
+    at, name, written = line.timestamp, line.endpoint, line.request
     if name not in ENDPOINTS:
-        msg = f"this audit line has the endpoint {name!r}, which does not exist"
-        raise InvalidRequestError(msg)
-    if record.get("redaction_error"):
-        msg = "this audit line was written without its request, as that could not be redacted"
-        raise InvalidRequestError(msg)
-    path, written = ENDPOINTS[name].path, dict(record["request"])
-    called = str(written.pop("alias", "")) if path.endswith("/") else ""
-    if path.endswith("/") and not called:
-        raise InvalidRequestError("this audit line has no alias: [privacy] personal is dropped")
+        raise NoRequestError(f"this audit line has the endpoint {name!r}, which does not exist")
+    if line.redaction_error:
+        raise NoRequestError(
+            "this audit line was written without its request, as that could not be redacted"
+        )
+    alias = written.pop("alias", "") if ENDPOINTS[name].path.endswith("/") else ""
+    if not isinstance(alias, str) or (not alias and ENDPOINTS[name].path.endswith("/")):
+        raise NoRequestError("this audit line has no alias: [privacy] personal is dropped")
+    if at is not None:
+        if at.year not in _YEARS:
+            raise InvalidRequestError("its time is out of range")
+        at = at.astimezone(UTC)
     pairs = [
-        (key, str(value))
+        (key, value)
         for key, values in written.items()
         for value in (values if isinstance(values, list) else [values])
     ]
     altered = [
         key
-        for key, value in (*pairs, ("alias", called))
-        if value.startswith("hash:") or REMOVED in value
+        for key, value in (*pairs, ("alias", alias))
+        if value.startswith(HASH) or REMOVED in value
     ]
     # Other removed names are those of fields of the reply.
-    sent = json.dumps(record.get("sent"))
-    removed = map(str, record.get("removed") or ())
-    peer = record.get("peer")
+    sent = msgspec.json.encode(line.sent)
     return RecordedRequest(
-        URL(f"{path}{quote(called, safe='')}?{urlencode(pairs)}", encoded=True),
+        name,
+        alias,
+        MultiDict(pairs),
         AUDIT_LINE,
-        parse_time(str(record.get("timestamp", ""))),
-        peer if isinstance(peer, str) else None,
-        None,
-        tuple(name for name in removed if f"{json.dumps(name)}: " not in sent),
-        tuple(dict.fromkeys(altered)),
-        line=record,
+        at,
+        line.peer,
+        missing=tuple(one for one in line.removed if msgspec.json.encode(one) + b":" not in sent),
+        altered=tuple(dict.fromkeys(altered)),
+        line=line,
     )
 
 
@@ -233,6 +279,8 @@ _ISO_TIME = re.compile(
 )
 _LOG_TIME = re.compile(r"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d+)?( [+-]\d{4})?")
 """The time of the common log format, and that of HAProxy, which is local."""
+_YEARS = range(1970, 9000)
+"""Those in which a call may have been."""
 
 
 def split_zone(text: str) -> tuple[str, ZoneInfo | None]:
@@ -275,6 +323,7 @@ def parse_time(text: str, zone: tzinfo | None = None) -> datetime | None:
             found = datetime.fromisoformat(iso[0].replace(",", "."))
         else:
             return None
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+        found = (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+        return found if found.year in _YEARS else None
     except (ValueError, OverflowError):
         return None

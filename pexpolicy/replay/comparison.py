@@ -14,6 +14,7 @@ from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.conformance.disposition import Disposition, read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
+from pexpolicy.explain.request_forms import AuditLine
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.difference import Changes, add_change, changed_fields, is_same
 from pexpolicy.policy import Answer
@@ -64,11 +65,12 @@ def of_answer(answer: Answer, redaction: Redaction) -> Side:
     return Side(*sent, outcome.decided_by, decision.reason, ignore_local=ignore_local)
 
 
-def of_record(endpoint: str, action: str, status: int, sent: Any, removed: Collection[str]) -> Side:
+def of_record(line: AuditLine) -> Side:
     """Return the side of an audit line, whose result has lost its secrets."""
-    is_picture = endpoint == "participant_avatar" and status == _HTTP_OK
-    shown = PICTURE if is_picture else _without_secrets(endpoint, sent)
-    return Side(action, status, shown, removed)
+    is_picture = line.endpoint == "participant_avatar" and line.status == _HTTP_OK
+    shown = PICTURE if is_picture else _without_secrets(line.endpoint, line.sent)
+    by = line.decided_by, line.reason
+    return Side(line.action, line.status, shown, line.removed, UNSET, *by)
 
 
 def of_reply(endpoint: str, status: int, body: Any) -> Side:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pexpolicy.models.difference import describe_changes
@@ -123,7 +123,7 @@ def _name(kind: Exactness) -> str:
 def _times(period: Period) -> str:
     """Return the first and the last time in the zone of this machine; empty if not known."""
     both = [
-        f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
         for at in (period.first, period.last)
         if at is not None
     ]
@@ -211,7 +211,5 @@ def _period(period: Period) -> dict[str, str | None]:
     return {"first": _utc(period.first), "last": _utc(period.last)}
 
 
-def _utc(at: float | None) -> str | None:
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+def _utc(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds")

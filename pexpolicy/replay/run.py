@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.conformance.http_client import connected
-from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.request_forms import RecordedRequest, target_of
 from pexpolicy.models.difference import Changes
 from pexpolicy.replay.comparison import Side, compare, without_ids
 from pexpolicy.replay.records import Call, Exactness, RecordFiles, Unusable
@@ -52,8 +52,8 @@ class Job:
     config: Path
     against: Path | ServerAddress | None = None
     """By default the replies of the records."""
-    since: float | None = None
-    """Seconds since 1970; records without a time are always replayed."""
+    since: datetime | None = None
+    """Records without a time are always replayed."""
     ignore: frozenset[str] = frozenset()
     """Names of fields that may differ."""
     only: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Example(NamedTuple):
     """The first call of a group, without secrets."""
 
     place: str
-    at: float | None
+    at: datetime | None
     decision_id: str
     url: str
     changes: Changes
@@ -95,12 +95,12 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class Period:
-    """The time from the first call to the last, in seconds since 1970."""
+    """The time from the first call to the last."""
 
-    first: float | None = None
-    last: float | None = None
+    first: datetime | None = None
+    last: datetime | None = None
 
-    def extend(self, at: float | None) -> None:
+    def extend(self, at: datetime | None) -> None:
         """Include a time, if it is known."""
         if at is not None:
             self.first = at if self.first is None else min(self.first, at)
@@ -227,7 +227,7 @@ async def _replay(files: RecordFiles, tally: Tally, progress: Progress) -> None:
         for record in files.records():
             if isinstance(record, Unusable):
                 tally.unusable(record)
-            elif record.at is not None and record.at < (job.since or record.at):
+            elif job.since and (at := record.request.at) is not None and at < job.since:
                 tally.outside += 1
             else:
                 try:
@@ -244,7 +244,8 @@ async def _ask(
     tally: Tally, call: Call, policy: ReplayPolicy, other: ReplayPolicy | PolicyServer | None
 ) -> None:
     """Ask both sides about a recorded call, and count what differs."""
-    old, endpoint = call.reply, call.endpoint
+    old, request = call.reply, call.request
+    endpoint = request.endpoint
     new, outcome, read = await policy.answer(call)
     if isinstance(other, ReplayPolicy):
         answered = await other.answer(call)
@@ -256,7 +257,7 @@ async def _ask(
         text = f"written without {', '.join(sorted(read))}, which a plugin reads"
         tally.reasons[exactness, text] += 1
     tally.records[exactness] += 1
-    tally.extend(call.at)
+    tally.extend(request.at)
     if tally.coverage is not None:
         tally.coverage.add(outcome)
     before, after = old.word(endpoint) if old is not None else "", new.word(endpoint)
@@ -269,25 +270,25 @@ async def _ask(
     if not changes:
         tally.same += 1
         return
-    sides = _general(before, old, call), _general(after, new, call)
+    sides = _general(before, old, request), _general(after, new, request)
     key = GroupKey(endpoint, sides[0], sides[1], tuple(sorted(changes)))
     tally.change(key, _example(call, changes, policy.redaction), partial=bool(read))
 
 
-def _general(action: str, side: Side, call: Call) -> GroupSide:
+def _general(action: str, side: Side, request: RecordedRequest) -> GroupSide:
     """Return a side with names in braces for values that differ from call to call."""
     reason = side.reason or ""
-    for name, value in (*call.params.items(), ("alias", call.alias)) if reason else ():
+    for name, value in (*request.params.items(), ("alias", request.alias)) if reason else ():
         if name.endswith(_IN_REASONS) and value in reason and _DISTINCT.search(value):
             reason = reason.replace(value, f"{{{name}}}")
     return GroupSide(action, side.decided_by or "", without_ids(reason))
 
 
 def _example(call: Call, changes: Changes, redaction: Redaction) -> Example:
-    facts, withheld = redaction.request(call.endpoint, call.params, call.alias)
-    path = ENDPOINTS[call.endpoint].path
-    if path.endswith("/"):
-        path += quote(str(facts.pop("alias", "")), safe="")
+    request = call.request
+    facts, withheld = redaction.request(request.endpoint, request.params, request.alias)
+    alias = str(facts.pop("alias", "")) if request.alias else ""
     missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
-    url = f"{path}?{urlencode(facts, doseq=True)}"
-    return Example(call.place, call.at, call.decision_id, url, changes, missing, call.peer)
+    url = target_of(request.endpoint, alias, facts)
+    decision_id = request.line.decision_id if request.line else ""
+    return Example(call.place, request.at, decision_id, url, changes, missing, request.peer)

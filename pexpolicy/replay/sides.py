@@ -16,9 +16,8 @@ from multidict import MultiDict, MultiMapping
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.builder import policy_from
 from pexpolicy.conformance.http_client import Wire
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
-from pexpolicy.explain.explanation import environment_of
+from pexpolicy.explain.explanation import request_of
 from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
 from pexpolicy.models.outcome import ANSWERED, Outcome
 from pexpolicy.models.request import (
@@ -27,7 +26,6 @@ from pexpolicy.models.request import (
     header_name,
     header_values,
     parameters_of,
-    set_origin,
 )
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.comparison import PICTURE, Side, of_answer, of_reply
@@ -148,22 +146,21 @@ class ReplayPolicy:
 
     async def answer(self, call: Call) -> Replayed:
         """Return the answer that takes effect; raise ``NotReplayableError``."""
-        request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
-        node = call.params.get("node_ip")
-        environment = environment_of(self.policy.settings, None, call.line, call.peer, node)
-        set_origin(request, lambda: call.url, call.peer, environment)
+        recorded = call.request
+        request, at, line = request_of(self.policy.settings, recorded), recorded.at, recorded.line
         watched = (*call.missing, *call.hashed)
         read = _watch(request, watched) if watched else set()
-        self._clock.at, self._clock.was_read = call.at, False
+        self._clock.at = None if at is None else at.timestamp()
+        self._clock.was_read = False
         try:
             async with asyncio.timeout(MAX_ANSWER_S):
-                answer = await self.policy.answer(request, call.decision_id or NO_ID)
+                answer = await self.policy.answer(request, (line and line.decision_id) or NO_ID)
         except TimeoutError:
             raise NotReplayableError(f"no answer within {MAX_ANSWER_S:g} s") from None
         for step in answer.outcome.steps:
             if step.outcome not in ANSWERED and step.plugin in self._block.plugins:
                 raise NotReplayableError(f"the plugin {step.plugin} asks the network")
-        if call.at is None and self._clock.was_read:
+        if at is None and self._clock.was_read:
             read.add("its time")
         # The alias in the path is always read.
         if hashed := {*read, "alias"}.intersection(call.hashed):
@@ -214,7 +211,7 @@ class PolicyServer:
         ``ServerFailedError`` where the server answers nothing any more.
         """
         self._block.is_active = False
-        reply = await self._wire.get(call.url)
+        reply = await self._wire.get(call.request.target())
         self._block.is_active = True
         if reply.status == _UNAUTHORIZED:
             msg = f"{self._wire.base} refuses access (401): user or password is wrong or missing"
@@ -231,4 +228,4 @@ class PolicyServer:
             body = msgspec.json.decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = None
-        return of_reply(call.endpoint, reply.status, body)
+        return of_reply(call.request.endpoint, reply.status, body)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, overload
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import unquote
 
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
@@ -20,6 +20,7 @@ from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
+from pexpolicy.explain.request_forms import target_of
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import Request, alias_of, by_prefix, parameters_of, set_origin
 from pexpolicy.text import did_you_mean
@@ -168,11 +169,8 @@ def url_of(request: Request, base_path: str = "") -> URL:
 
         reply = await client.get(url_of(make_request("media_location")))
     """
-    name = endpoint_of(request)
-    path = base_path + ENDPOINTS[name].path
-    if _has_alias(name):
-        path += quote(alias_of(request), safe="")
-    return URL(f"{path}?{urlencode(list(request.params.items()))}", encoded=True)
+    target = target_of(endpoint_of(request), alias_of(request), request.params)
+    return URL(base_path + target, encoded=True)
 
 
 def _has_alias(endpoint: str) -> bool:

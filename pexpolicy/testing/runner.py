@@ -114,7 +114,7 @@ def _facts(outcome: Outcome | None, seconds: float) -> dict[str, Any]:
 
 async def _answer(policy: Policy, case: Case) -> Answer:
     if (request := case.request) is not None:
-        found = environment_of(policy.settings, case.environment, {}, case.peer)
+        found = environment_of(policy.settings, case.environment, None, case.peer)
         set_origin(request, str(url_of(request)), case.peer, found)
         return await asked(policy, request, capturing_audit_log(policy.settings))
     recorded = read_request(case.url or "")

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, redirect_stderr, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -201,7 +201,7 @@ class DryRunWorker:
         policy, listing = await self._disk.opened()
         with at_time(self._disk.clock, at):
             explained: Explanation = await explain(policy, request, moment=at)
-        shown = as_document(request, at, [*remarks], self._config, explained, show_secrets=False)
+        shown = as_document(explained, at, [*remarks], self._config, show_secrets=False)
         place = listing.place_of(explained.answer.outcome)
         return {**shown, "policy_hash": explained.policy_hash, "place": place}
 
@@ -298,7 +298,7 @@ def replay(
     found = last_good(Path(folder), config, kept) if kept else None
     if kept and found is None:
         raise InvalidRequestError(f"{kept} is not kept any more")
-    job = Job(config.with_name(file or config.name), since=since)
+    job = Job(config.with_name(file or config.name), since=datetime.fromtimestamp(since, UTC))
     with reading(None if found is None else found[1]):
         done = run_replay(files_since(audit, since), job, with_rotated=False, progress=on_progress)
     result = replay_as_json(done)

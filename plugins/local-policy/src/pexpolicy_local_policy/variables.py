@@ -17,7 +17,6 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
-    endpoint_of,
     parse_moment,
     read_request,
 )
@@ -189,12 +188,12 @@ def recorded_input(text: str, kind: Kind | None) -> tuple[ScriptInput, datetime 
     """Return the variables of a request as people copy it, and its time."""
     try:
         recorded = read_request(text)
-        endpoint, alias, _ = endpoint_of(recorded.url)
     except InvalidRequestError as error:
         raise LocalPolicyError(str(error)) from None
+    endpoint = recorded.endpoint
     if endpoint not in KIND_OF or kind not in (None, KIND_OF[endpoint]):
         raise LocalPolicyError(f"request: {endpoint} is not asked for a {kind or 'local'} script")
-    parsed = ENDPOINTS[endpoint].parse(recorded.url.query, alias)
+    parsed = ENDPOINTS[endpoint].parse(recorded.params, recorded.alias)
     return from_request(KIND_OF[endpoint], parsed), recorded.at
 
 
