@@ -230,5 +230,5 @@ def test_a_folder_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
     (folder / "mine").write_text("my work")
     result = new_plugin("front-desk", "--directory", str(tmp_path))
     assert result.exit_code == 2
-    assert f"{folder} cannot be written: File exists" in result.stderr
+    assert f"{folder} cannot be read or written: File exists" in result.stderr
     assert [path.name for path in folder.iterdir()] == ["mine"]

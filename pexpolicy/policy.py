@@ -221,8 +221,7 @@ class Policy:
             await self._open_sources(in_server=in_server)
             await self._open_plugins(stack, in_server=in_server)
             if self._log is not None and self.context.time_limits:
-                own = [plugin for plugin in self.plugins if not plugin.is_isolated]
-                modules = {plugin.module: plugin.name for plugin in own}
+                modules = {one.module: one.name for one in self.plugins if not one.is_isolated}
                 stack.enter_context(Watchdog(tasks, self._log, modules))
             for chain in self._all_chains:
                 stack.callback(chain.close)
@@ -241,18 +240,19 @@ class Policy:
     async def _open_state(self, stack: AsyncExitStack, *, in_server: bool) -> None:
         """Give the plugins their shared state; raise ``ConfigError`` where it can never be used."""
         self._is_dry_run = not in_server and not self.context.state_in_memory
+        items = [(plugin.name, item) for plugin in self.plugins for item in plugin.shared]
         if self.context.state_in_memory and not in_server:
             # One for all, as plugins may declare several parts of the same tables.
-            shared = [(plugin.name, item) for plugin in self.plugins for item in plugin.shared]
-            self.shared_state = shared[0][1].state if shared else None
-            for name, item in shared:
+            self.shared_state = items[0][1].state if items else None
+            for name, item in items:
                 if not item.is_open:
-                    item.bind(name, shared[0][1].state)
+                    item.bind(name, items[0][1].state)
             return
+        if not (in_server or items or self.settings.shared.url):
+            return  # a dry run that would read nothing of it
         opening = self.context.shared.shared_state(self.settings, self._log, in_server=in_server)
         try:
             self.shared_state = state = await stack.enter_async_context(opening)
-            items = [(plugin.name, item) for plugin in self.plugins for item in plugin.shared]
             for name, item in items:
                 item.bind(name, state)
             if items:

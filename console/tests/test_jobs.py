@@ -79,16 +79,6 @@ async def test_jobs_answer_from_the_audit_on_the_disk(config: Path) -> None:
     assert verification.last["lines"] == 2
 
 
-def test_a_file_that_ends_before_the_period_is_not_read(
-    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rotated, written = files
-    assert worker.files_since(written, SINCE) == [written]
-    gone = written.with_name("audit.jsonl.2")
-    monkeypatch.setattr(worker, "file_and_rotated", lambda _: [gone, rotated, written])
-    assert worker.files_since(written, SINCE) == [written]
-
-
 def test_a_replay_tells_how_far_it_is(
     config: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +86,6 @@ def test_a_replay_tells_how_far_it_is(
     rotated.unlink()
     written.write_bytes(3 * written.read_bytes())
     monkeypatch.setattr(run, "PROGRESS_S", -1.0)
-    monkeypatch.setattr(worker, "PROGRESS_INTERVAL_S", -1.0)
     sent: list[dict[str, Any]] = []
     worker.replay(config, sent.append, SINCE, "config.toml")
     told = [one["progress"] for one in sent]

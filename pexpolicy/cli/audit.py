@@ -11,11 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import wraps
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -34,32 +36,30 @@ from pexpolicy.cli.common import (
     count,
     examples,
     fail,
+    flag,
     format_time,
     json_option,
     key_value_pairs,
     load_or_exit,
     print_value,
     refuse,
-    screen,
 )
 from pexpolicy.config import secrets
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.explain.request_forms import in_zone, split_zone
+from pexpolicy.explain.request_forms import parse_moment
 from pexpolicy.models.alias import Alias
+from pexpolicy.testing.report import BAD, GOOD, Line, console, print_parts
 from pexpolicy.text import escape_controls, printable, suggest
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Event = Mapping[str, Any]
 """A decoded line; anything may be in one that another program wrote, and it must end no search."""
 Period = tuple[datetime, datetime]
 """From when until before when; ``FIRST`` and ``LAST`` without a limit."""
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 NOTHING_FOUND = 1
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 STEP_FIELDS = ("plugin", "outcome")
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DAYS = {"today": 0, "yesterday": 1}
 
 
 @click.group(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"))
@@ -70,65 +70,75 @@ def audit() -> None:
 # ---- files and times
 
 
-def files_option(command: Command) -> Command:
-    """Add the options that select the files to read."""
-    file = click.option(
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The lines to read: of files, those of the configuration by default, or of the database."""
+
+    config: Path
+    files: tuple[Path, ...]
+    from_database: bool
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the lines may be of several servers."""
+        return self.from_database or len(self.files) > 1
+
+    def records(self, where: str, *arguments: object) -> Iterator[Record]:
+        """Yield the lines of a condition in the database, or all of the files, merged by time."""
+        if self.from_database:
+            with opened(self.config) as (database, _):
+                rest = f"WHERE {where} ORDER BY time, boot_id, seq"
+                yield from records_of(reader.records(database.lines(rest, *arguments)))
+        elif self.is_merged:
+            yield from records_of(reader.merged(self.files))
+        else:
+            lines = reader.raw_lines(paths_of(self.config, self.files))
+            yield from records_of(reader.records(lines))
+
+
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select the lines, which the command takes as one ``Source``."""
+
+    @config_option
+    @click.option(
         "--file",
         "files",
         multiple=True,
-        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        type=FILE,
         help="Read this file instead of the configured one and those rotated away from it. May be "
         "given several times; .gz is read too.",
     )
-    return config_option(file(command))
+    @flag(
+        "--from-database",
+        help="Read the lines of all servers in the database of [audit.ship] instead.",
+    )
+    @wraps(command)
+    def run(config: Path, files: tuple[Path, ...], *, from_database: bool, **options: Any) -> None:
+        command(Source(config, files, from_database), **options)
+
+    return run
 
 
-from_database_option = click.option(
-    "--from-database",
-    is_flag=True,
-    help="Read the lines of all servers in the database of [audit.ship] instead.",
-)
+class Time(click.ParamType[datetime]):
+    """A time as people write it."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time; fail for anything else."""
+        try:
+            return parse_moment(str(value), datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 since_option = click.option(
     "--since",
+    type=Time(),
     help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
 )
-
-
-def period(since: str | None, until: str | None = None) -> Period:
-    """Return ``since`` and ``until`` as times, or exit with 2."""
-    now = datetime.now(UTC)
-    try:
-        begin = FIRST if since is None else parse_time(since, now)
-        end = LAST if until is None else parse_time(until, now)
-    except ValueError as error:
-        refuse(str(error))
-    if begin >= end:
-        refuse(f"--since {since} is not before --until {until}")
-    return begin, end
-
-
-def parse_time(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
-    """Parse ``2026-11-26 09:00``, ``09:00`` (today), ``today``, ``yesterday``, or ``2h`` ago.
-
-    A zone such as ``Europe/Oslo`` may follow; without it the time is of ``zone``, or local. Raises
-    ``ValueError``.
-    """
-    written, named = split_zone(text)
-    zone = named or zone
-    try:
-        if (span := _SPAN.fullmatch(written)) is not None:
-            return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
-        today = now.astimezone(zone).date()
-        if written in _DAYS:
-            written = str(today - timedelta(days=_DAYS[written]))
-        elif re.fullmatch(r"\d\d:\d\d(:\d\d)?", written):
-            written = f"{today} {written}"
-        return in_zone(datetime.fromisoformat(written), zone)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{text!r} is not a time: write 2026-11-26T09:00, 09:00, today, yesterday, 15m, 2h or "
-            "3d for that long ago, or 2026-12-24 22:00 Europe/Oslo"
-        ) from None
 
 
 def paths_of(config: Path, files: Sequence[Path]) -> list[Path]:
@@ -206,27 +216,12 @@ def records_of(found: Iterable[Record | Fault]) -> Iterator[Record]:
             yield item
 
 
-def searched_records(
-    config: Path, files: Sequence[Path], where: str, *arguments: object, from_database: bool
-) -> Iterator[Record]:
-    """Yield the lines of a condition in the database, or all of the files, merged by time."""
-    if from_database:
-        with opened(config) as (database, _):
-            rest = f"WHERE {where} ORDER BY time, boot_id, seq"
-            yield from records_of(reader.records(database.lines(rest, *arguments)))
-    elif len(files) > 1:
-        yield from records_of(reader.merged(files))
-    else:
-        yield from records_of(reader.records(reader.raw_lines(paths_of(config, files))))
-
-
 # ---- commands
 
 
 @audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100"))
-@files_option
-@from_database_option
-@click.option("--follow", "-f", is_flag=True, help="Then print new lines as they are written.")
+@source_options
+@flag("--follow", "-f", help="Then print new lines as they are written.")
 @click.option(
     "--lines",
     "-n",
@@ -235,27 +230,25 @@ def searched_records(
     show_default=True,
     help="Number of lines to print first.",
 )
-def tail(
-    config: Path, files: tuple[Path, ...], lines: int, *, follow: bool, from_database: bool
-) -> None:
+def tail(source: Source, lines: int, *, follow: bool) -> None:
     """Print the last lines, and with -f new ones, across rotations."""
-    console, is_merged = screen(), from_database or len(files) > 1
-    if from_database:
-        last: Iterable[RawLine] = last_of_database(config, lines, follow=follow)
-        found: Iterable[Record | Fault] = reader.records(last)
-    elif is_merged and follow:
+    out, files = console(), source.files
+    found: Iterable[Record | Fault]
+    if source.from_database:
+        found = reader.records(last_of_database(source.config, lines, follow=follow))
+    elif source.is_merged and follow:
         refuse("one file can be followed: leave out -f, or the other files")
-    elif is_merged:
+    elif source.is_merged:
         found = deque(reader.merged(files), lines)
     else:
-        path = files[0] if files else configured(settings_of(config))
+        path = files[0] if files else configured(settings_of(source.config))
         if not path.is_file():
             refuse(f"there is no file {path}")
-        last = reader.last_lines(path, lines)
-        found = reader.records(chain(last, reader.follow(path) if follow else ()))
+        new = reader.follow(path) if follow else ()
+        found = reader.records(chain(reader.last_lines(path, lines), new))
     with suppress(KeyboardInterrupt):
         for record in records_of(found):
-            _print_short(console, record.event, named=is_merged)
+            _print_short(out, record.event, named=source.is_merged)
 
 
 @audit.command(
@@ -265,8 +258,7 @@ def tail(
         "pexpolicy audit grep --where plugin=crm --where outcome=timed_out",
     )
 )
-@files_option
-@from_database_option
+@source_options
 @click.argument("text", required=False)
 @click.option(
     "--alias",
@@ -274,7 +266,7 @@ def tail(
     "part before the @.",
 )
 @since_option
-@click.option("--until", help="Before this time.")
+@click.option("--until", type=Time(), help="Before this time.")
 @click.option(
     "--where",
     "pairs",
@@ -285,45 +277,42 @@ def tail(
     "times.",
 )
 @json_option
-def grep(  # noqa: PLR0913 - the options of the command
-    config: Path,
-    files: tuple[Path, ...],
+def grep(
+    source: Source,
     text: str | None,
     alias: str | None,
-    since: str | None,
-    until: str | None,
+    since: datetime | None,
+    until: datetime | None,
     pairs: tuple[str, ...],
     *,
-    from_database: bool,
     as_json: bool,
 ) -> None:
     """Find lines that match all filters. TEXT may be anywhere in the line; case does not matter."""
     where = key_value_pairs(pairs, "--where", "action=reject")
     hashing = None
-    if alias is not None and not files:
-        key = settings_of(config).privacy_key
+    if alias is not None and not source.files:
+        key = settings_of(source.config).privacy_key
         hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
-    within = period(since, until)
+    within = since or FIRST, until or LAST
+    if within[0] >= within[1]:
+        raise click.UsageError("--since is not before --until")
     matches = _filter(text, alias, where, within, hashing)
-    records = searched_records(
-        config, files, "time >= $1 AND time < $2", *within, from_database=from_database
-    )
-    console, found, searched, first, last = screen(), 0, 0, None, None
+    records = source.records("time >= $1 AND time < $2", *within)
+    out, found, searched, first, last = console(), 0, 0, None, None
     fields = set(STEP_FIELDS)
     for record in records:
         searched, last = searched + 1, record.event.get("timestamp")
         first = first or last
-        fields.update(record.event, *_dicts([record.event.get("request")]))
+        fields.update(record.event, _request(record.event))
         if matches(record):
             found += 1
             if as_json:
                 click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
             else:
-                _print_short(console, record.event, named=from_database or len(files) > 1)
+                _print_short(out, record.event, named=source.is_merged)
     if not found:
-        known = {_normal(name) for name in fields}
         for field, _ in where if searched else ():
-            if not any(name.endswith(_normal(field)) for name in known):
+            if field not in fields:
                 hint = suggest(field, sorted(fields))
                 refuse(f"no line has a field {field!r}{hint}", NOTHING_FOUND)
         times = " to ".join(format_time(at) for at in (first, last) if at)
@@ -331,26 +320,22 @@ def grep(  # noqa: PLR0913 - the options of the command
 
 
 @audit.command(epilog=examples("pexpolicy audit show 019f3c7e"))
-@files_option
-@from_database_option
+@source_options
 @click.argument("decision_id", metavar="ID")
 @json_option
-def show(
-    config: Path, files: tuple[Path, ...], decision_id: str, *, from_database: bool, as_json: bool
-) -> None:
+def show(source: Source, decision_id: str, *, as_json: bool) -> None:
     """Print the whole lines of the decision with this ID, or with one that begins so."""
-    console, beginning = screen(), decision_id.strip().lower()
+    out, beginning = console(), decision_id.strip().lower()
     if not re.fullmatch(r"[0-9a-f-]{4,36}", beginning):
         refuse(f"{decision_id!r} is not a decision ID, or its first 4 digits or more")
-    where = "strpos(line, $1) > 0"
-    lines = searched_records(config, files, where, beginning, from_database=from_database)
+    lines = source.records("strpos(line, $1) > 0", beginning)
     found = [one for one in lines if str(one.event.get("decision_id")).startswith(beginning)]
     for record in found:
         if as_json:
             click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
         else:
-            _print_short(console, record.event, named=from_database or len(files) > 1)
-            print_value(console, record.event)
+            _print_short(out, record.event, named=source.is_merged)
+            print_value(record.event)
     if not found:
         refuse(f"no line has a decision ID that begins with {beginning}", NOTHING_FOUND)
 
@@ -362,8 +347,7 @@ def show(
         "pexpolicy audit verify --from-database",
     )
 )
-@files_option
-@from_database_option
+@source_options
 @click.option(
     "--anchor",
     "anchors",
@@ -373,18 +357,12 @@ def show(
 )
 @click.option(
     "--public-key",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=FILE,
     help="Ed25519 key in PEM: each chain must have checkpoints signed with its private key.",
 )
 @json_option
 def verify(
-    config: Path,
-    files: tuple[Path, ...],
-    anchors: tuple[str, ...],
-    public_key: Path | None,
-    *,
-    from_database: bool,
-    as_json: bool,
+    source: Source, anchors: tuple[str, ...], public_key: Path | None, *, as_json: bool
 ) -> None:
     """Verify the chain: name each line that is missing, changed, moved or added; in the database
     also chains that are shorter than they were, or silent.
@@ -399,10 +377,10 @@ def verify(
         refuse(str(error))
     verification = Verification(verifier, required)
     faults = 0
-    if from_database:
-        found = faults_in_database(config, verification)
+    if source.from_database:
+        found = faults_in_database(source.config, verification)
     else:
-        found = verification.verify(reader.raw_lines(paths_of(config, files)))
+        found = verification.verify(reader.raw_lines(paths_of(source.config, source.files)))
     for fault in found:
         faults += 1
         shown = msgspec.json.encode(fault._asdict()).decode() if as_json else str(fault)
@@ -410,7 +388,7 @@ def verify(
     if as_json:
         click.echo(msgspec.json.encode(verification.as_json(faults)))
     else:
-        _show_verification(screen(), verification, faults)
+        print_parts(_report(verification, faults))
     sys.exit(1 if faults else 0)
 
 
@@ -444,19 +422,18 @@ def ship(config: Path) -> None:
 
 @audit.command(epilog=examples("pexpolicy audit purge --before 2026-01-01"))
 @config_option
-@click.option("--before", required=True, metavar="TIME", help="Keep lines from this time on.")
-def purge(config: Path, before: str) -> None:
+@click.option("--before", required=True, type=Time(), help="Keep lines from this time on.")
+def purge(config: Path, before: datetime) -> None:
     """Remove old lines from the database of [audit.ship].
 
     The number and hash of the last line that is removed of each chain stay, so that the rest can
     be verified.
     """
-    end, _ = period(before)
     with opened(config) as (database, _):
         removed = 0
-        while number := database.purge(end):
+        while number := database.purge(before):
             removed += number
-    click.echo(f"removed {count(removed, 'line')} from before {format_time(end)}")
+    click.echo(f"removed {count(removed, 'line')} from before {format_time(before)}")
 
 
 def _filter(
@@ -488,9 +465,9 @@ def _filter(
         return (
             _is_within(event, within)
             and all(_has(event, field, value) for field, value in of_line)
-            and (not of_step or any(map(is_step, _dicts(event.get("steps")))))
+            and (not of_step or any(map(is_step, _steps(event))))
             and (text is None or text.casefold() in record.raw.content.decode().casefold())
-            and (alias is None or any(map(is_meant, _parameters(event, "alias"))))
+            and (alias is None or any(map(is_meant, _aliases(event))))
         )
 
     return matches
@@ -502,32 +479,32 @@ def _is_within(event: Event, within: Period) -> bool:
 
 
 def _has(event: Event, field: str, value: str) -> bool:
-    if field in event:
-        return bool(event[field] == value) or json.dumps(event[field]) == value
-    return value in _parameters(event, field)
+    """Return whether a field of the line, or a parameter of its request, has a value."""
+    found = {**_request(event), **event}.get(field, ())
+    return value in (found if isinstance(found, list | tuple) else (found, json.dumps(found)))
 
 
-def _parameters(event: Event, suffix: str) -> Iterator[str]:
-    """Yield the texts of request parameters whose name ends in ``suffix``."""
-    for request in _dicts([event.get("request")]):
-        for name, value in request.items():
-            if _normal(name).endswith(suffix):
-                values = value if isinstance(value, list) else [value]
-                yield from (item for item in values if isinstance(item, str))
+def _request(event: Event) -> Mapping[str, Any]:
+    found = event.get("request")
+    return found if isinstance(found, dict) else {}
 
 
-def _normal(name: str) -> str:
-    return name.lower().replace("-", "_")
+def _aliases(event: Event) -> Iterator[str]:
+    for name, value in _request(event).items():
+        if name.endswith("alias"):
+            values = value if isinstance(value, list) else [value]
+            yield from (item for item in values if isinstance(item, str))
 
 
-def _dicts(found: object) -> list[dict[str, Any]]:
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+def _steps(event: Event) -> list[Event]:
+    steps = event.get("steps")
+    return [one for one in steps if isinstance(one, dict)] if isinstance(steps, list) else []
 
 
 # ---- lines on a terminal
 
 
-def _print_short(console: Console, event: Event, *, named: bool) -> None:
+def _print_short(out: Console, event: Event, *, named: bool) -> None:
     """Print a line as on the terminal of a server, with the date and the decision id, and the
     instance where there may be several.
     """
@@ -536,17 +513,17 @@ def _print_short(console: Console, event: Event, *, named: bool) -> None:
         texts.insert(1, ("cyan", printable(event.get("instance") or "?")))
     if decision_id := printable(event.get("decision_id") or ""):
         texts += [SEPARATOR, ("dim", decision_id)]
-    console.print(Text(" ").join(Text(text, style) for style, text in texts))
+    out.print(Text(" ").join(Text(text, style) for style, text in texts))
 
 
-def _show_verification(console: Console, verification: Verification, faults: int) -> None:
-    """Print a line for each chain, with the anchor of its last line, and the number of faults."""
+def _report(verification: Verification, faults: int) -> Iterator[Line]:
+    """Yield a line for each chain, with the anchor of its last line, and the number of faults."""
     for one in verification.chains.values():
         end = f"{one.last}:{one.head.decode()}"
         if not one.lines:
-            console.print(f"chain {one.boot_id}: purged up to {end}", soft_wrap=True)
+            yield Line(f"chain {one.boot_id}: purged up to {end}", is_whole=True)
             continue
-        named = f" of {printable(one.instance)}" * bool(one.instance)
+        named = f" of {one.instance}" * bool(one.instance)
         lines = count(one.lines, "line")
         texts = [f"chain {one.boot_id}{named}: {lines} from {one.first} to {end}"]
         if not one.has_ended:
@@ -559,9 +536,9 @@ def _show_verification(console: Console, verification: Verification, faults: int
             texts.append(f"{count(one.lost, 'line')} lost, according to the server")
         if verification.verifier is not None:
             texts.append(f"{count(one.unsigned, 'line')} at its end without a signature")
-        console.print(", ".join(texts), soft_wrap=True)
+        yield Line(", ".join(texts), is_whole=True)
     counts = f"{count(verification.lines, 'line')}, {count(len(verification.chains), 'chain')}"
     if verification.verifier is not None:
         unsigned = sum(one.unsigned for one in verification.chains.values())
         counts += f", without a signature: {unsigned}"
-    console.print(f"{counts}, faults: {faults}", style="red" if faults else "green")
+    yield Line(f"{counts}, faults: {faults}", BAD if faults else GOOD)

@@ -30,17 +30,23 @@ def bundle() -> None:
     """Pack, sign and verify a policy for several servers."""
 
 
-@bundle.command(epilog=examples(KEYGEN))
-@click.argument("name", type=FILE)
-def keygen(name: Path) -> None:
-    """Make a pair of keys: NAME.key signs bundles, NAME.pub goes to the servers."""
+def key_pair() -> tuple[bytes, bytes]:
+    """Return a new private key to sign with, and its public key, in PEM."""
     from cryptography.hazmat.primitives import serialization as pem  # noqa: PLC0415 - slow
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - the same
 
     key = ed25519.Ed25519PrivateKey.generate()
     plain = pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()
     public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
-    for end, content, mode in ((".key", key.private_bytes(*plain), 0o600), (".pub", public, 0o644)):
+    return key.private_bytes(*plain), public
+
+
+@bundle.command(epilog=examples(KEYGEN))
+@click.argument("name", type=FILE)
+def keygen(name: Path) -> None:
+    """Make a pair of keys: NAME.key signs bundles, NAME.pub goes to the servers."""
+    private, public = key_pair()
+    for end, content, mode in ((".key", private, 0o600), (".pub", public, 0o644)):
         made = os.open(f"{name}{end}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(made, "wb") as file:
             file.write(content)

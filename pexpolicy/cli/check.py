@@ -19,14 +19,12 @@ from pexpolicy.cli.common import (
     count,
     examples,
     exit_code,
-    fail,
     file_user,
+    flag,
     json_option,
     print_json,
-    print_table,
     print_warnings,
     refuse,
-    screen,
     warn,
 )
 from pexpolicy.config.places import Places
@@ -36,6 +34,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.testing.report import Line, Table, print_parts
 
 
 @click.command(
@@ -46,11 +45,10 @@ from pexpolicy.policy import BuildContext, Policy
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @config_option
-@click.option("--strict", is_flag=True, help="Fail on warnings too.")
-@click.option(
+@flag("--strict", help="Fail on warnings too.")
+@flag(
     "--open",
     "opens",
-    is_flag=True,
     help="Open the plugins as a server does, with their files and connections, and close them.",
 )
 @as_option
@@ -80,13 +78,13 @@ def check(
         finally:
             warnings = [] if as_json else print_warnings(policy)
     except ConfigError as raised:
+        if not as_json:
+            raise
         error = raised
     if as_json:
         print_json(_document(config, policy, error))
         sys.exit(exit_code(error) if error else strict and bool(policy and policy.warnings))
-    if error is not None or policy is None:
-        assert error is not None
-        fail(error)
+    assert policy is not None
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     shown = ["valid", *[count(len(warnings), "warning")] * bool(warnings)]
     if warnings and strict:
@@ -148,18 +146,15 @@ def plugins(config: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    console = screen()
     hooks = {name: " → ".join(found) or "(default)" for name, found in listed["order"].items()}
     others = listed["other_hooks"].items()
     # Those that a call passes; the rest is for authors.
     hooks |= {
         n: ", ".join(found) for n, found in others if n.startswith(("adjust_", "restrict_", "on_"))
     }
-    print_table(console, ("hook", "plugins"), hooks.items())
-    console.print()
     columns = ("name", "state", *HOST_KEYS, *ORIGIN)
     rows = [[str(row.get(name, "")) for name in columns] for row in listed["plugins"]]
-    print_table(console, columns, rows)
+    print_parts([Table(("hook", "plugins"), hooks.items()), Line(""), Table(columns, rows)])
 
 
 def _listed(policy: Policy) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -20,16 +21,12 @@ from pexpolicy.config.files import reading
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.places import Places, grouped
-from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
+from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.fleet.last_good import last_good, state_folder
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
-from pexpolicy.text import printable, printable_lines
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
+from pexpolicy.text import printable_lines
 
 EX_CONFIG = 78
 """Exit code for an invalid configuration (sysexits.h)."""
@@ -52,7 +49,8 @@ config_option = click.option(
 as_option = click.option(
     "--as", "user", metavar="USER", help="Judge files as USER; default: that of the systemd unit."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+flag = partial(click.option, is_flag=True)
+json_option = flag("--json", "as_json", help="Print JSON.")
 
 
 def examples(*lines: str) -> str:
@@ -144,10 +142,7 @@ def print_errors(error: ConfigError) -> None:
     problems, places = grouped(error.problems, error.path), Places.of_file(error.path)
     click.secho(f"{error.path}: {count(len(problems), 'error')}", fg="red", err=True)
     for problem in problems:
-        key, text = dotted_key(problem.key), str(problem)
-        if key and text.startswith(key):
-            text = click.style(key, bold=True) + text.removeprefix(key)
-        click.echo(f"\n  {text}", err=True)
+        click.echo(f"\n  {problem}", err=True)
         if (place := places.place_of(problem)) is not None and not place[0]:
             click.secho(f"   --> {error.path}:{place[1]}:{place[2]}", err=True, dim=True)
 
@@ -183,60 +178,10 @@ def print_json(document: object) -> None:
 
 # ---- text on a terminal
 
-UNBOUNDED = 10_000
-"""Columns where standard output is not a terminal, so that no line is folded."""
-Cell = str | tuple[str, str]
-"""A text, or a text with its style."""
 
-
-def screen() -> Console:
-    """Return a console that reads no markup, as callers and plugins choose some of the text."""
-    from rich.console import Console  # noqa: PLC0415 - a server shows none
-
-    width = None if sys.stdout.isatty() else UNBOUNDED
-    return Console(highlight=False, markup=False, emoji=False, width=width)
-
-
-def print_lines(console: Console, *lines: Cell) -> None:
-    """Print a line for each text."""
-    for line in lines:
-        console.print(_styled(line))
-
-
-def print_value(console: Console, value: object) -> None:
-    """Print a value as indented JSON."""
-    from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - as above
-
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    console.print(JSONHighlighter()(printable_lines(text)), soft_wrap=True)
-
-
-def print_table(
-    console: Console,
-    names: Sequence[str],
-    rows: Iterable[Sequence[Cell]],
-    right: Collection[str] = (),
-) -> None:
-    """Print rows as a table without lines, with the columns ``right`` aligned to the right.
-
-    Without names there is no header, and without rows no table.
-    """
-    from rich.table import Table  # noqa: PLC0415 - as above
-
-    table = Table(box=None, header_style="bold", show_header=any(names))
-    for name in names:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_styled, row))
-    if table.row_count:
-        console.print(table)
-
-
-def _styled(cell: Cell) -> Text:
-    from rich.text import Text  # noqa: PLC0415 - as above
-
-    text, style = cell if isinstance(cell, tuple) else (cell, "")
-    return Text(printable(text), style)
+def print_value(value: object) -> None:
+    """Print a value as indented JSON for people."""
+    click.echo(printable_lines(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def count(number: int, noun: str) -> str:

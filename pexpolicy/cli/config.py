@@ -16,11 +16,10 @@ from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.common import (
     config_option,
     examples,
+    flag,
     json_option,
     print_json,
-    print_table,
     refuse,
-    screen,
     usable,
     warn,
 )
@@ -32,6 +31,7 @@ from pexpolicy.endpoints import schema as documents
 from pexpolicy.fleet import last_good
 from pexpolicy.fleet.last_good import Activation
 from pexpolicy.plugins.discovery import config_schema, installed
+from pexpolicy.testing.report import Table, print_parts
 from pexpolicy.text import is_utf8, printable, printable_lines
 
 EXAMPLES = examples(
@@ -110,7 +110,7 @@ def history(config: Path, *, as_json: bool) -> None:
     if not kept:
         click.echo(f"nothing is kept in {folder}", err=True)
     rows = ((k.moment, k.policy_hash, k.version, k.author, "; ".join(k.changes)) for k in kept)
-    print_table(screen(), ("active since", "policy", "version", "by", "changes"), rows)
+    print_parts([Table(("active since", "policy", "version", "by", "changes"), rows)])
 
 
 @config.command(epilog=EXAMPLES)
@@ -139,7 +139,7 @@ def diff(config: Path, name: str) -> None:
 @config.command(epilog=EXAMPLES)
 @config_option
 @click.argument("name", metavar="HASH")
-@click.option("--yes", is_flag=True, help="Write the files; without it they are listed.")
+@flag("--yes", help="Write the files; without it they are listed.")
 def restore(config: Path, name: str, *, yes: bool) -> None:
     """Write the files that were active in place of the present ones.
 

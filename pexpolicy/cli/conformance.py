@@ -14,8 +14,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from pexpolicy.cli.common import count, examples, refuse
 from pexpolicy.cli.http_client import ServerUrl
@@ -30,8 +28,7 @@ from pexpolicy.conformance.runner import (
     UnauthorizedError,
     UnreachableError,
 )
-from pexpolicy.testing import report as writers
-from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line
+from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line, console, print_parts
 from pexpolicy.text import is_utf8
 
 NOT_FOUND = "every request got 404: is this the URL of a policy server, with its base path?"
@@ -110,12 +107,9 @@ def _verdict(url: str, results: Results) -> Line:
 
 
 def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Return the URL of a policy profile: the part before ``/policy/v1``."""
-    parts = urlsplit(value)
-    if parts.username is not None:
+    """Return the URL of a policy profile without credentials."""
+    if urlsplit(value).username is not None:
         raise click.BadParameter("give the credentials with --user and --password-env")
-    if parts.query or parts.fragment or "/policy/v1" in parts.path:
-        raise click.BadParameter("write the URL of the policy profile: the part before /policy/v1")
     return value
 
 
@@ -132,7 +126,7 @@ def utf8(_: click.Context, __: click.Parameter, value: str) -> str:
         "pexpolicy conformance https://policy.example.com --user pexip --password-env PASSWORD",
     )
 )
-@click.argument("url", type=ServerUrl(), callback=base_url)
+@click.argument("url", type=ServerUrl(is_profile=True), callback=base_url)
 @click.option("--user", help="User for HTTP Basic authentication.")
 @click.option(
     "--password-env", metavar="NAME", help="Environment variable that holds the password."
@@ -180,11 +174,11 @@ def conformance(
     except UnreachableError as error:
         hint = "; name its CA in SSL_CERT_FILE" if "not trusted" in str(error) else ""
         refuse(f"{url} cannot be reached: {error}{hint}")
-    writers.print_parts(parts(url, results), writers.console(stderr=json_path == "-"))
+    print_parts(parts(url, results), console(stderr=json_path == "-"))
     if json_path == "-":
         click.echo(as_json(url, results))
     elif json_path is not None:
-        writers.write_or_exit(Path(json_path), as_json(url, results) + "\n")
+        Path(json_path).write_text(as_json(url, results) + "\n", encoding="utf-8")
     sys.exit(0 if passes(results) else 1)
 
 
@@ -202,13 +196,6 @@ def _authorization(user: str | None, variable: str | None) -> str | None:
 
 
 async def _run(url: str, authorization: str | None, alias: str, caller: str) -> list[StepResult]:
-    out = Console(stderr=True)
-    results: list[StepResult] = []
     async with connected(url, authorization=authorization) as wire:
         test = ConformanceTest(wire, alias=alias, caller=caller)
-        with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-            task = bar.add_task("", total=test.length)
-            async for result in test.run():
-                results.append(result)
-                bar.update(task, advance=1, description=result.flow)
-    return results
+        return [result async for result in test.run()]

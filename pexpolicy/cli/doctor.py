@@ -27,9 +27,6 @@ from pexpolicy.cli.common import (
     format_size,
     json_option,
     print_json,
-    print_lines,
-    print_table,
-    screen,
 )
 from pexpolicy.cli.status import Document, degradations, running_status
 from pexpolicy.config.loader import load as load_config
@@ -43,12 +40,13 @@ from pexpolicy.events.receiver import PATH
 from pexpolicy.plugins.binding import checks_of
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import sockets_of
+from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line, Table, print_parts
 
 STYLES = {
-    "ok": ("+", "green"),
-    "skipped": ("-", "dim"),
-    "warning": ("!", "yellow"),
-    "error": ("x", "bold red"),
+    "ok": ("+", GOOD),
+    "skipped": ("-", QUIET),
+    "warning": ("!", WARNING),
+    "error": ("x", BAD),
 }
 """Symbol and colour of each state."""
 
@@ -78,10 +76,9 @@ def doctor(config: Path, user: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([finding._asdict() for finding in found])
     else:
-        console = screen()
         rows = ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found)
-        print_table(console, ("", "", "", ""), rows)
-        print_lines(console, "", f"{count(errors, 'error')}, {count(warnings, 'warning')}")
+        summary = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
+        print_parts([Table(("", "", "", ""), rows), Line(""), Line(summary)])
     sys.exit(1 if errors else 0)
 
 

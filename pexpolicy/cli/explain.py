@@ -12,25 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from pexpolicy.audit.reader import file_and_rotated, raw_lines, records
 from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations, redact_changes
-from pexpolicy.cli.audit import configured, parse_time, records_of, settings_of
+from pexpolicy.cli.audit import configured, records_of, settings_of
 from pexpolicy.cli.common import (
-    Cell,
     build,
     config_option,
     examples,
+    flag,
     json_option,
     key_value_pairs,
     print_json,
-    print_lines,
-    print_table,
     print_value,
     refuse,
-    screen,
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
@@ -42,6 +37,7 @@ from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     RecordedRequest,
     of_audit_line,
+    parse_moment,
     read_request,
     with_parameters,
 )
@@ -57,6 +53,16 @@ from pexpolicy.models.request import (
 )
 from pexpolicy.policy import BuildContext
 from pexpolicy.replay.comparison import compare, of_answer, of_record
+from pexpolicy.testing.report import (
+    QUIET,
+    TITLE,
+    WARNING,
+    Cell,
+    Line,
+    Part,
+    Table,
+    print_parts,
+)
 from pexpolicy.testing.requests import composed
 from pexpolicy.text import did_you_mean, is_utf8, printable
 
@@ -101,9 +107,9 @@ _NAMES = ("local_alias", "service_name", "unique_service_name", "q")
     "in '2026-12-24 22:00 Europe/Oslo', or now. By default that of the record, or now.",
 )
 @json_option
-@click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply as well.")
-@click.option("--verbose", "-v", is_flag=True, help="Print the assumed parameters of an alias.")
-@click.option("--traceback", is_flag=True, help="Print the full traceback of each failure.")
+@flag("--show-secrets", help="Print PINs and passwords of the reply as well.")
+@flag("--verbose", "-v", help="Print the assumed parameters of an alias.")
+@flag("--traceback", help="Print the full traceback of each failure.")
 def explain(  # noqa: PLR0913 - the options of the command
     config: Path,
     request_text: str,
@@ -143,9 +149,15 @@ def explain(  # noqa: PLR0913 - the options of the command
     if as_json:
         print_json(shown)
     else:
-        is_whole = show_secrets or shown["reply"] is None
-        body = explained.answer.reply.body if is_whole else without_secrets(explained)[0]
-        show_document(screen(), shown, request.alias, body, () if verbose else shown["assumed"])
+        hidden = () if verbose else shown["assumed"]
+        print_parts([*_of_request(shown, request.alias, hidden), *_of_answer(shown)])
+        if shown["reply"] is None:
+            click.echo(f"({shown['bytes']} bytes)")
+        elif sys.stdout.isatty():
+            print_value(shown["reply"])
+        else:
+            reply = explained.answer.reply
+            click.echo(reply.body if show_secrets else without_secrets(explained)[0])
     if traceback:
         secrets = withheld_values(explained.answer.outcome.request)
         for raised in explained.errors:
@@ -224,7 +236,7 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
     if text is None or text == "now":
         return recorded if text is None else None
     try:
-        return parse_time(text, datetime.now(UTC))
+        return parse_moment(text, datetime.now(UTC))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--at") from None
 
@@ -323,44 +335,40 @@ def _other_configuration(explained: Explanation, redaction: Redaction) -> Iterat
     yield "; ".join(filter(None, (*told, describe_changes(changes))))
 
 
-def show_document(
-    console: Console, shown: Mapping[str, Any], alias: str, body: bytes, hidden: Collection[str]
-) -> None:
-    """Print a document; elsewhere than on a terminal the reply is not indented."""
-    console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(alias)))
-    facts = shown["request"].items()
-    lines = [f"  of the environment {shown['environment']}"] if "environment" in shown else []
-    lines += [f"  {name} = {value}" for name, value in facts if name not in ("alias", *hidden)]
+def _of_request(shown: Mapping[str, Any], alias: str, hidden: Collection[str]) -> Iterator[Line]:
+    """Yield what a terminal shows of the request in a document."""
+    yield Line(" ".join(filter(None, (shown["endpoint"], alias))), TITLE)
+    if "environment" in shown:
+        yield Line(f"of the environment {shown['environment']}", indent=2)
+    for name, value in shown["request"].items():
+        if name not in ("alias", *hidden):
+            yield Line(f"{name} = {value}", indent=2)
     if hidden:
-        lines.append(f"  ({len(hidden)} parameters of such a call: -v shows them)")
-    lines += [f"  {name} = (not shown)" for name in shown["not_shown"]]
+        yield Line(f"({len(hidden)} parameters of such a call: -v shows them)", indent=2)
+    for name in shown["not_shown"]:
+        yield Line(f"{name} = (not shown)", indent=2)
     if shown["at"] is not None:
-        lines.append(f"  at {datetime.fromisoformat(shown['at']):%A %Y-%m-%d %H:%M:%S %Z}")
-    problems = [*shown["remarks"], *filter(None, [shown["path_problem"]])]
-    print_lines(console, *lines, *((f"note: {text}", "yellow") for text in problems), "")
+        moment = datetime.fromisoformat(shown["at"])
+        yield Line(f"at {moment:%A %Y-%m-%d %H:%M:%S %Z}", indent=2)
+    for text in filter(None, (*shown["remarks"], shown["path_problem"])):
+        yield Line(f"note: {text}", WARNING)
+
+
+def _of_answer(shown: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield what it shows of the answer, without the reply."""
     rows = [_step(step) for step in shown["steps"]]
     if shown["decided_by"] == DEFAULT:
         rows.append((DEFAULT, (DECIDED, "green"), "", "no plugin decided"))
-    print_table(console, ("asked", "outcome", "ms", ""), rows)
-    annotations = (
-        f"{plugin}.{name} = {value}"
-        for plugin, values in sorted(shown["annotations"].items())
-        for name, value in sorted(values.items())
-    )
-    print_lines(console, *(f"annotation: {text}" for text in annotations))
-    print_lines(console, *(f"note: {text}" for text in shown["notes"]))
-    print_lines(console, *(f"warning: {text}" for text in shown["warnings"]))
-    print_lines(console, "", (f"HTTP {shown['status']} {shown['content_type']}", "bold"))
-    if shown["reply"] is None:
-        console.print(f"({shown['bytes']} bytes)")
-    elif console.is_terminal:
-        print_value(console, json.loads(body))
-    else:
-        # Not by the console, which would change it.
-        console.file.write(body.decode() + "\n")
+    yield from (Line(""), Table(("asked", "outcome", "ms", ""), rows))
+    for plugin, values in sorted(shown["annotations"].items()):
+        for name, value in sorted(values.items()):
+            yield Line(f"annotation: {plugin}.{name} = {value}")
+    yield from (Line(f"note: {text}") for text in shown["notes"])
+    yield from (Line(f"warning: {text}") for text in shown["warnings"])
     if shown["removed"]:
         hint = "; --show-secrets prints the complete reply"
-        print_lines(console, (f"not shown: {', '.join(shown['removed'])}{hint}", "dim"))
+        yield Line(f"not shown: {', '.join(shown['removed'])}{hint}", QUIET)
+    yield Line(f"HTTP {shown['status']} {shown['content_type']}", TITLE)
 
 
 def _step(step: Mapping[str, Any]) -> tuple[Cell, ...]:

@@ -18,7 +18,7 @@ from pexpolicy.audit.targets import LINE_START
 from pexpolicy.audit.verify import Verification
 from pexpolicy.background.shared import shared_state
 from pexpolicy.builder import starting_policy
-from pexpolicy.cli.audit import faults_in_database, parse_time, paths_of
+from pexpolicy.cli.audit import faults_in_database, paths_of
 from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse
 from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
 from pexpolicy.cli.http_client import admin_url

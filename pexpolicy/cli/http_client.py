@@ -33,20 +33,27 @@ class NotAnsweredError(Exception):
 
 
 class ServerUrl(click.ParamType[str]):
-    """The base URL of a server, without a trailing slash."""
+    """The base URL of a server without a trailing slash, or that of a policy profile."""
 
     name = "url"
+
+    def __init__(self, *, is_profile: bool = False) -> None:
+        self._is_profile = is_profile
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the URL; fail for anything else."""
         text = str(value)
+        wrong = f"{text!r} is not the URL of a server: write {DEFAULT_URL}"
         try:
             parts = urlsplit(text)
             valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
-            valid = False
+            self.fail(wrong, param, ctx)
         if not valid or not text.isascii() or not text.isprintable() or " " in text:
-            self.fail(f"{text!r} is not the URL of a server: write {DEFAULT_URL}", param, ctx)
+            self.fail(wrong, param, ctx)
+        if self._is_profile and (parts.query or parts.fragment or "/policy/v1" in parts.path):
+            what = "write the URL of the policy profile: the part before /policy/v1"
+            self.fail(what, param, ctx)
         return text.rstrip("/")
 
 

@@ -21,10 +21,10 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pexpolicy.cli.common import examples
+from pexpolicy.cli.bundle import key_pair
+from pexpolicy.cli.common import examples, flag
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.models.subnets import SubnetError, read_subnet
@@ -77,10 +77,10 @@ def networks(text: str) -> list[str]:
     )
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-@click.option("--yes", "-y", is_flag=True, help="Ask nothing: take the default of each option.")
+@flag("--yes", "-y", help="Ask nothing: take the default of each option.")
 @click.option("--node", "nodes", type=networks, multiple=True, help="Network of the nodes.")
 @click.option("--test-certificate", "host", metavar="HOST", help="Make a certificate for HOST.")
-@click.option("--systemd", is_flag=True, help="Write a systemd unit.")
+@flag("--systemd", help="Write a systemd unit.")
 def init(
     folder: Path, nodes: tuple[list[str], ...], host: str | None, *, yes: bool, systemd: bool
 ) -> None:
@@ -141,9 +141,8 @@ def _contents(answers: Answers) -> Files:
         found["rooms.csv"] = (rooms.encode(), PRIVATE, "the rooms: two examples")
     if answers.host:
         found |= certificate_files(answers.host)
-    key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    found["audit-key.pem"] = (_pem(key), PRIVATE, "the key that signs the audit")
+    private, public = key_pair()
+    found["audit-key.pem"] = (private, PRIVATE, "the key that signs the audit")
     found["audit-public.pem"] = (public, PUBLIC, "its public key: keep a copy elsewhere")
     if answers.systemd:
         config = str(answers.folder / "config.toml").replace("$", "$$")
@@ -241,16 +240,13 @@ def certificate_files(host: str) -> Files:
         x509.KeyUsage(*(bit in (5, 6) for bit in range(9))),  # keyCertSign and cRLSign
         x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()),
     )
+    form = serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(PEM, form, serialization.NoEncryption())
     return {
-        "tls/key.pem": (_pem(key), PRIVATE, "the private key"),
+        "tls/key.pem": (private, PRIVATE, "the private key"),
         "tls/certificate.pem": (certificate, PUBLIC, "the certificate"),
         "tls/ca.pem": (authority, PUBLIC, "the CA that the nodes must trust"),
     }
-
-
-def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(PEM, form, serialization.NoEncryption())
 
 
 def _write(answers: Answers, found: Files) -> None:

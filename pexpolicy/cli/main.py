@@ -17,7 +17,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from pexpolicy import __version__
-from pexpolicy.text import is_without_colour, printable, suggest
+from pexpolicy.text import did_you_mean, is_without_colour, printable, suggest
 
 GROUPS = {
     "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
@@ -162,40 +162,33 @@ def _advising() -> Iterator[None]:
     except click.UsageError as error:
         if error.ctx is None or not (advice := _advice(error, error.ctx)):
             raise
-        is_missing = isinstance(error, click.MissingParameter)
-        # Click itself suggests names that change the meaning.
-        text = error.format_message() if is_missing else error.message
-        raise click.UsageError(text.rstrip(".") + advice, error.ctx) from error
+        # Click itself suggests names that change the meaning; some errors have no message.
+        text = (error.message or error.format_message()).rstrip(".")
+        raise click.UsageError(text + advice, error.ctx) from error
 
 
 def _advice(error: click.UsageError, ctx: click.Context) -> str:
     command, parameters = ctx.command, ctx.command.get_params(ctx)
     shown = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
     options = [max(one.opts, key=len) for one in shown]
-    arguments = [one.make_metavar(ctx) for one in parameters if isinstance(one, click.Argument)]
     commands = command.list_commands(ctx) if isinstance(command, click.Group) else []
     match error:
+        case click.NoSuchCommand(command_name=name) if name in SERVICE_VERBS and not ctx.parent:
+            return f"; systemctl {name} pexpolicy does it"
+        case click.NoSuchCommand(command_name=name):
+            return did_you_mean(name, options) or suggest(name, commands)
         case click.NoSuchOption(option_name=name):
             has_own = not commands or {*options} - {"--help", "--version"}
-            advice = suggest(name, options) + ("" if has_own else "; options follow their command")
-        case click.NoSuchCommand(command_name=name) if name in SERVICE_VERBS and not ctx.parent:
-            advice = f"; systemctl {name} pexpolicy does it"
-        case click.NoSuchCommand(command_name=name) if f"--{name}" in options:
-            advice = f"; write --{name}"
-        case click.NoSuchCommand(command_name=name):
-            advice = suggest(name, commands)
+            return suggest(name, options) + ("" if has_own else "; options follow their command")
         case click.MissingParameter():
-            lines = (line.strip() for line in (command.epilog or "").splitlines())
-            written = next((line for line in lines if line.startswith("pexpolicy ")), "")
-            advice = written and f": write it as in {written}"
+            example = (command.epilog or "").splitlines()[2:3]
+            return "".join(f": write it as in {line.strip()}" for line in example)
         # Click has no class for it, and other errors are those of our commands.
-        case click.UsageError(message=text) if not text.startswith("Got unexpected extra arg"):
-            advice = ""
-        case _ if arguments:
-            advice = f"; it takes {' '.join(arguments)}: put what has blanks in quotes"
+        case click.UsageError(message=text) if text.startswith("Got unexpected extra arg"):
+            taken = [one.make_metavar(ctx) for one in parameters if isinstance(one, click.Argument)]
+            return f"; it takes {', '.join([*taken, *options])}: put what has blanks in quotes"
         case _:
-            advice = suggest("", options)
-    return advice
+            return ""
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:

@@ -56,14 +56,11 @@ def new_plugin(name: str, directory: Path, hook: str) -> None:
     plugin = plugin_name(name)
     content = render(plugin, hook)
     folder = directory / Path(next(iter(content))).parts[0]
-    try:
-        folder.mkdir(parents=True)
-        for file, text in content.items():
-            path = directory / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        refuse(f"{error.filename} cannot be written: {error.strerror}")
+    folder.mkdir(parents=True)
+    for file, text in content.items():
+        path = directory / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
     click.echo(f"{folder} contains the plugin {plugin}. To try it:\n")
     click.echo(f"  cd {shlex.quote(str(folder))} && python -m pip install -e '.[dev]'")
     click.echo("  python -m pytest\n  pexpolicy serve")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,8 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from pexpolicy.cli.audit import paths_of, period, since_option
+from pexpolicy.cli.audit import paths_of, since_option
 from pexpolicy.cli.common import build, config_option, examples, json_option, print_json, refuse
+from pexpolicy.cli.http_client import ServerUrl
 from pexpolicy.config.outgoing import basic
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.policy import BuildContext
@@ -90,7 +92,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     against: str | None,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
-    since: str | None,
+    since: datetime | None,
     max_changed: float,
     as_json: bool,
     reports: tuple[Path, ...],
@@ -109,11 +111,10 @@ def replay(  # noqa: PLR0913 - the options of the command
     Exit code 0: the answers are equal, or no more than --max-changed differ. 1: more differ. 2: a
     record cannot be read, none can be replayed, or wrong usage. 75 and 78: as for serve.
     """
-    begin, _ = period(since)
     job = Job(
         config,
         _other_side(against),
-        since=begin,
+        since=since,
         ignore=frozenset(ignore),
         only=only,
         coverage=as_json or any(path.suffix == ".html" for path in reports),
@@ -140,7 +141,7 @@ def _replayed(records: Sequence[Path], job: Job) -> Tally:
 
     try:
         with bar:
-            return run_replay(records or paths_of(job.config, ()), job, progress=progress)
+            return run_replay(records or paths_of(job.config, ()), job, progress)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ServerFailedError as error:
@@ -148,14 +149,9 @@ def _replayed(records: Sequence[Path], job: Job) -> Tally:
 
 
 def _other_side(against: str | None) -> Path | ServerAddress | None:
-    if against is None:
-        return None
-    if not against.startswith(("http://", "https://")):
-        return Path(against)
-    parts = urlsplit(against.rstrip("/"))
-    if parts.query or parts.fragment or "/policy/v1" in parts.path or not parts.hostname:
-        msg = "write the URL of the policy profile: the part before /policy/v1"
-        raise click.BadParameter(msg, param_hint="--against")
+    if against is None or not against.startswith(("http://", "https://")):
+        return None if against is None else Path(against)
+    parts = urlsplit(ServerUrl(is_profile=True)(against))
     if parts.username is None:
         return ServerAddress(parts.geturl())
     if parts.password is not None or PASSWORD not in os.environ:

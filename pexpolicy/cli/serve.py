@@ -20,6 +20,7 @@ from pexpolicy.cli.common import (
     capture_log,
     config_option,
     examples,
+    flag,
     print_errors,
     print_warnings,
     refuse,
@@ -57,14 +58,12 @@ from pexpolicy.server.process import install_startup_signals, run
 @click.option(
     "--admin-port", type=PORT, help="Port of the admin listener, instead of the configured one."
 )
-@click.option(
+@flag(
     "--no-last-good",
-    is_flag=True,
     help="Fail if the files are refused, instead of starting from the last good ones.",
 )
-@click.option(
+@flag(
     "--debug",
-    is_flag=True,
     help="For authors of plugins: one process, no time limits, full tracebacks of all failures.",
 )
 def serve(

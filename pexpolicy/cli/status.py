@@ -17,20 +17,17 @@ import click
 from pexpolicy.audit.rotation import LATE_S
 from pexpolicy.cli.common import (
     EX_CONFIG,
-    Cell,
     config_option,
     count,
     examples,
     fail,
+    flag,
     format_duration,
     format_size,
     json_option,
     load_or_exit,
     print_json,
-    print_lines,
-    print_table,
     refuse,
-    screen,
     usable,
     warn,
 )
@@ -39,6 +36,7 @@ from pexpolicy.config.files import missing_hint
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.fleet.members import NOT_OURS, TIMEOUT_S, ask_all, document_of
 from pexpolicy.server.reload_triggers import ask_for_reload
+from pexpolicy.testing.report import BAD, GOOD, Cell, Line, Part, Table, print_parts
 from pexpolicy.text import printable
 
 Document = Mapping[str, Any]
@@ -58,12 +56,11 @@ WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http:
 )
 @config_option
 @click.option("--url", type=ServerUrl(), help="The admin listener, instead of the configured one.")
-@click.option(
+@flag(
     "--strict",
-    is_flag=True,
     help="Exit with 1 also when something is degraded.",
 )
-@click.option("--fleet", is_flag=True, help="Show the servers of [fleet] instead.")
+@flag("--fleet", help="Show the servers of [fleet] instead.")
 @click.option("--wait", type=WAIT, metavar="SECONDS", help="With --fleet: for all to agree.")
 @click.option("--expect", metavar="HASH|VERSION", help="With --fleet: what all servers must have.")
 @json_option
@@ -107,7 +104,7 @@ def status(
     degraded = degradations(document) if strict else []
     for text in degraded:
         click.secho(f"degraded: {printable(text)}", fg="red", err=True)
-    refused = document.get("degraded") or (document.get("bundle") or {}).get("problem")
+    refused = document["degraded"] or (document["bundle"] and document["bundle"]["problem"])
     is_current = document["config"]["last_reload_successful"] and not refused
     sys.exit(0 if document["ready"] and is_current and not degraded else 1)
 
@@ -128,7 +125,7 @@ def show_fleet(settings: Settings, wait: float, expected: str | None, *, as_json
         print_json(document)
     else:
         names = ("server", "version", "policy", "since", "audit", "last call", "")
-        print_table(screen(), names, map(_member, document["servers"]))
+        print_parts([Table(names, map(_member, document["servers"]))])
     for text in document["differences"]:
         click.secho(printable(text), fg="red", err=True)
     return 1 if document["differences"] else 0
@@ -188,12 +185,12 @@ def fetch_status(address: str, settings: Settings | None, *, own: bool) -> Docum
 def degradations(document: Document) -> list[str]:
     """Return what is wrong with a server that may be ready all the same."""
     audit, certificate = document["audit"], document["certificate"]
-    found, config = [*document.get("degraded", ())], document["config"]
+    found, config = [*document["degraded"]], document["config"]
     if not (found or config["last_reload_successful"]):
         found.append("the last reload was refused")
-    if (document.get("bundle") or {}).get("problem"):
+    if document["bundle"] and document["bundle"]["problem"]:
         found.append(f"bundle: {document['bundle']['problem']}")
-    if config.get("not_kept"):
+    if config["not_kept"]:
         found.append(f"nothing is kept for a start with broken files: {config['not_kept']}")
     if audit.get("status", "healthy") != "healthy":
         found.append(f"audit: {audit['status']}")
@@ -201,8 +198,7 @@ def degradations(document: Document) -> list[str]:
         found.append(f"audit: not in the database for {format_duration(lag)}")
     if certificate is not None and certificate["problem"]:
         found.append(f"certificate: {certificate['problem']}")
-    shared = document.get("shared") or {"available": True}
-    if not shared["available"]:
+    if (shared := document["shared"]) and not shared["available"]:
         found.append(f"shared state: {shared['problem']}")
     for kind in ("source", "plugin"):
         for one in document[f"{kind}s"]:
@@ -225,13 +221,11 @@ def _troubles(owner: Document) -> list[str]:
 
 def show_status(document: Document) -> None:
     """Print the document of ``/status``."""
-    console = screen()
     state = "ready" if document["ready"] else "not ready"
     reasons = "; ".join(document["not_ready_reasons"])
     up = f"up {format_duration(document['uptime'])}, {count(document['workers'], 'worker')}"
-    style = "green" if document["ready"] else "bold red"
     head = f"pexpolicy {document['version']} {': '.join(filter(None, (state, reasons)))}, {up}"
-    print_lines(console, (head, style))
+    parts: list[Part] = [Line(head, GOOD if document["ready"] else BAD)]
     for names, rows in (
         (("", ""), _facts(document)),
         (("endpoint", "calls"), _calls(document)),
@@ -240,12 +234,12 @@ def show_status(document: Document) -> None:
         (("node", "last call", "calls", "last refused"), map(_node, document["nodes"])),
     ):
         if listed := [*rows]:
-            console.print()
-            print_table(console, names, listed, ("mean ms", "p99 ms"))
+            parts += [Line(""), Table(names, listed, ("mean ms", "p99 ms"))]
+    print_parts(parts)
 
 
 def _unknown_names(document: Document) -> Iterator[tuple[str, Cell]]:
-    for one in (document.get("names") or {"unknown": ()})["unknown"]:
+    for one in document["names"]["unknown"] if document["names"] else ():
         yield "", (f"{one['problem']}; in {', '.join(one['at'])}", "yellow")
 
 
@@ -258,7 +252,7 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
     for change in config["changes"]:
         yield "", change
     yield from _unknown_names(document)
-    if bundle := document.get("bundle"):
+    if bundle := document["bundle"]:
         yield "bundle", f"{bundle['version']} (sequence {bundle['sequence']}) of {bundle['source']}"
     if keys := config["restart_required"]:
         yield "", (f"restart required: {', '.join(keys)}", "yellow")

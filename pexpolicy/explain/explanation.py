@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 from uuid_utils import uuid7
 
 from pexpolicy.audit.redaction import Redaction
-from pexpolicy.config.loader import load
-from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.explain.request_forms import AuditLine, InvalidRequestError, RecordedRequest
-from pexpolicy.models.contract import Extras
-from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, collect_errors, enable_notes, set_origin
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.text import suggest
@@ -109,23 +104,3 @@ def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
     envelope = orjson.loads(answer.reply.body)
     envelope["result"] = result
     return orjson.dumps(envelope), removed
-
-
-# ---- the local policy of a node
-
-
-class LocalPolicyError(ValueError):
-    """A script or an input that cannot be used; the text says why."""
-
-
-def known_to_infinity(config: Path) -> tuple[Extras, Callable[[Decision], object]]:
-    """Return the extras of ``[infinity]``, and what checks the names in a decision against it.
-
-    The check raises ``DecisionError``. Raise ``LocalPolicyError`` for a configuration that cannot
-    be used.
-    """
-    try:
-        settings = load(config)
-    except ConfigError as error:
-        raise LocalPolicyError(str(error)) from None
-    return settings.infinity.extras, ObjectNames(settings.infinity.names).check

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo
@@ -232,6 +232,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     """Read the request of a decoded audit line; raise ``InvalidRequestError`` without one."""
     try:
         line = msgspec.convert(record, AuditLine)
+        sent = msgspec.json.encode(line.sent)
     except (msgspec.ValidationError, ValueError) as error:
         raise InvalidRequestError(f"this audit line is damaged: {error}") from None
     at, name, written = line.timestamp, line.endpoint, line.request
@@ -241,8 +242,9 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         raise NoRequestError(
             "this audit line was written without its request, as that could not be redacted"
         )
-    alias = written.pop("alias", "") if ENDPOINTS[name].path.endswith("/") else ""
-    if not isinstance(alias, str) or (not alias and ENDPOINTS[name].path.endswith("/")):
+    has_alias = ENDPOINTS[name].path.endswith("/")
+    alias = written.pop("alias", "") if has_alias else ""
+    if not isinstance(alias, str) or bool(alias) != has_alias:
         raise NoRequestError("this audit line has no alias: [privacy] personal is dropped")
     if at is not None:
         if at.year not in _YEARS:
@@ -259,7 +261,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         if value.startswith(HASH) or REMOVED in value
     ]
     # Other removed names are those of fields of the reply.
-    sent = msgspec.json.encode(line.sent)
+    missing = [one for one in line.removed if msgspec.json.encode(one) + b":" not in sent]
     return RecordedRequest(
         name,
         alias,
@@ -267,7 +269,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         AUDIT_LINE,
         at,
         line.peer,
-        missing=tuple(one for one in line.removed if msgspec.json.encode(one) + b":" not in sent),
+        missing=tuple(missing),
         altered=tuple(dict.fromkeys(altered)),
         line=line,
     )
@@ -279,35 +281,42 @@ _ISO_TIME = re.compile(
 )
 _LOG_TIME = re.compile(r"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d+)?( [+-]\d{4})?")
 """The time of the common log format, and that of HAProxy, which is local."""
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DAYS = {"today": 0, "yesterday": 1}
 _YEARS = range(1970, 9000)
 """Those in which a call may have been."""
 
 
-def split_zone(text: str) -> tuple[str, ZoneInfo | None]:
-    """Return a time and the zone whose name follows it, as in ``22:00 Europe/Oslo``."""
-    written, _, name = text.strip().rpartition(" ")
-    return (written, ZoneInfo(name)) if name in zone_names() else (text.strip(), None)
-
-
-def in_zone(found: datetime, zone: tzinfo | None) -> datetime:
-    """Return a time in its zone, or else in the given or local one."""
-    # By way of UTC, as a time that clocks skip is the one that they show then.
-    zone = found.tzinfo or zone
-    return found.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
-
-
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: str, now: datetime | None = None, zone: tzinfo | None = None) -> datetime:
     """Parse ``2026-12-24 22:00 Europe/Oslo`` or ``2026-12-24 22:00+01:00``.
 
-    Raise ``ValueError`` for other text, and for a time without a zone.
+    With ``now`` also ``09:00`` (today), ``today``, ``yesterday`` and ``2h`` ago; a time without a
+    zone then is of ``zone``, or local. Raise ``ValueError`` for other text.
     """
-    written, zone = split_zone(text)
+    written, _, name = text.strip().rpartition(" ")
+    if name in zone_names():
+        zone = ZoneInfo(name)
+    else:
+        written = text.strip()
     with suppress(ValueError, OverflowError):
+        if now is not None:
+            if (span := _SPAN.fullmatch(written)) is not None:
+                return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
+            today = now.astimezone(zone).date()
+            if written in _DAYS:
+                written = str(today - timedelta(days=_DAYS[written]))
+            elif re.fullmatch(r"\d\d:\d\d(:\d\d)?", written):
+                written = f"{today} {written}"
         found = datetime.fromisoformat(written)
-        if found.tzinfo or zone:
-            return in_zone(found, zone)
-    msg = f"{text!r} is not a time: write 2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
-    raise ValueError(msg)
+        zone = found.tzinfo or zone
+        if now is not None or zone is not None:
+            # By way of UTC, as a time that clocks skip is the one that they show then.
+            return found.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+    forms = "" if now is None else "09:00, today, yesterday, 15m, 2h or 3d for that long ago, or "
+    raise ValueError(
+        f"{text!r} is not a time: write {forms}2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
+    )
 
 
 def parse_time(text: str, zone: tzinfo | None = None) -> datetime | None:
@@ -324,6 +333,6 @@ def parse_time(text: str, zone: tzinfo | None = None) -> datetime | None:
         else:
             return None
         found = (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
-        return found if found.year in _YEARS else None
     except (ValueError, OverflowError):
         return None
+    return found if found.year in _YEARS else None

@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar, cast
@@ -161,13 +162,12 @@ def of_line(place: str, text: bytes, form: Form) -> Call | Unusable | None:
 
 
 class RecordFiles:
-    """The records of some files, in order.
-
-    ``with_rotated`` adds the files that were rotated away from an audit file, and opens folders.
+    """The records of some files, in order, of the files in folders, and of those that were rotated
+    away from an audit file, unless that was before ``since``.
     """
 
-    def __init__(self, paths: Iterable[Path], *, with_rotated: bool = True) -> None:
-        found = [one for path in paths for one in (_files_of(path) if with_rotated else [path])]
+    def __init__(self, paths: Iterable[Path], since: datetime | None = None) -> None:
+        found = (one for path in paths for one in _files_of(path, since))
         # A server may append to its audit log meanwhile, also because of this replay.
         self._sizes = {path: path.stat().st_size for path in dict.fromkeys(found)}
         self.forms: list[tuple[str, str]] = []
@@ -300,15 +300,18 @@ def form_of(beginning: bytes) -> Form:
     return Form.URLS
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path, since: datetime | None) -> list[Path]:
     """Return a file, with those that were rotated away from an audit; or the files of a folder."""
     if path.is_dir():
         return sorted(one for one in path.rglob("*") if one.is_file())
     if not path.is_file():
         return [path]  # a pipe, of which nothing can be read twice
     with path.open("rb") as file:
-        is_audit = form_of(file.read(SNIFFED)) is Form.AUDIT
-    return file_and_rotated(path) if is_audit else [path]
+        beginning = file.read(SNIFFED)
+    if beginning and form_of(beginning) is not Form.AUDIT:
+        return [path]
+    begin = 0.0 if since is None else since.timestamp()
+    return [one for one in file_and_rotated(path) if one == path or one.stat().st_mtime >= begin]
 
 
 def _peek(file: IO[bytes]) -> bytes:

@@ -77,7 +77,7 @@ def _matrix(tally: Tally) -> Table:
         (endpoint, before or "(not recorded)", after, f"{count:,}")
         for (endpoint, before, after), count in sorted(tally.matrix.items())
     ]
-    return Table(("endpoint", "from", "to", "calls"), rows, {3})
+    return Table(("endpoint", "from", "to", "calls"), rows, ("calls",))
 
 
 def _group(number: int, group: Group, tally: Tally) -> Iterator[Line]:
@@ -168,7 +168,7 @@ def as_json(tally: Tally) -> dict[str, Any]:
             for (endpoint, before, after), count in sorted(tally.matrix.items())
         ],
         "groups": [_group_object(n, group, tally) for n, group in enumerate(tally.selected, 1)],
-        **({"coverage": _coverage(tally.coverage)} if tally.coverage is not None else {}),
+        **({} if tally.coverage is None else {"coverage": _coverage(tally.coverage)}),
         "remarks": _remarks(tally),
         "seconds": round(tally.seconds, 3),
     }

@@ -190,22 +190,14 @@ Progress = Callable[[Tally, float], None]
 """Is told the counts so far, and the share of the files that is replayed, 0 to 1."""
 
 
-def run_replay(
-    records: Sequence[Path],
-    job: Job,
-    *,
-    with_rotated: bool = True,
-    progress: Progress = lambda *_: None,
-) -> Tally:
+def run_replay(records: Sequence[Path], job: Job, progress: Progress = lambda *_: None) -> Tally:
     """Replay the records of files, and return what would change.
 
-    Without ``with_rotated`` the files are read as listed; with it, those rotated away from an audit
-    file are read too, and the files in folders. Raise ``ConfigError`` for a configuration that
-    cannot be used, ``ServerFailedError`` for a server, and ``OSError`` for a file that cannot be
-    opened.
+    Raise ``ConfigError`` for a configuration that cannot be used, ``ServerFailedError`` for a
+    server, and ``OSError`` for a file that cannot be opened.
     """
     began = time.monotonic()
-    files = RecordFiles(records, with_rotated=with_rotated)
+    files = RecordFiles(records, job.since)
     tally = Tally(job=job, files=files.forms)
     asyncio.run(_replay(files, tally, progress))
     tally.seconds = time.monotonic() - began
@@ -246,19 +238,17 @@ async def _ask(
     """Ask both sides about a recorded call, and count what differs."""
     old, request = call.reply, call.request
     endpoint = request.endpoint
-    new, outcome, read = await policy.answer(call)
-    if isinstance(other, ReplayPolicy):
-        answered = await other.answer(call)
-        old, read = answered.side, read | answered.read
-    elif other is not None:
-        old = await other.reply(call)
+    new, read, outcome = await policy.answer(call)
+    if other is not None:
+        old, missed, _ = await other.answer(call)
+        read |= missed
     exactness = Exactness.PARTIAL if read else Exactness.EXACT
     if read:
         text = f"written without {', '.join(sorted(read))}, which a plugin reads"
         tally.reasons[exactness, text] += 1
     tally.records[exactness] += 1
     tally.extend(request.at)
-    if tally.coverage is not None:
+    if tally.coverage is not None and outcome is not None:
         tally.coverage.add(outcome)
     before, after = old.word(endpoint) if old is not None else "", new.word(endpoint)
     tally.matrix[endpoint, before, after] += 1

@@ -127,12 +127,13 @@ class ReplayClock(DryRunClock):
 
 
 class Replayed(NamedTuple):
-    """The answer of a configuration to a recorded call."""
+    """The answer of one side to a recorded call."""
 
     side: Side
-    outcome: Outcome
     read: set[str]
     """The missing parameters that were read, and the time where that is missing and was read."""
+    outcome: Outcome | None = None
+    """That of a configuration."""
 
 
 class ReplayPolicy:
@@ -166,7 +167,7 @@ class ReplayPolicy:
         if hashed := {*read, "alias"}.intersection(call.hashed):
             names = ", ".join(sorted(hashed))
             raise NotReplayableError(f"{names} is hashed or left out, and a plugin reads it")
-        return Replayed(of_answer(answer, self.redaction), answer.outcome, read)
+        return Replayed(of_answer(answer, self.redaction), read, answer.outcome)
 
 
 @asynccontextmanager
@@ -206,7 +207,7 @@ class PolicyServer:
         self._block = block
         self._failures = 0
 
-    async def reply(self, call: Call) -> Side:
+    async def answer(self, call: Call) -> Replayed:
         """Return the reply that takes effect; raise ``NotReplayableError``, and
         ``ServerFailedError`` where the server answers nothing any more.
         """
@@ -223,9 +224,9 @@ class PolicyServer:
             raise NotReplayableError(f"the server gave no reply: {reply.failure}")
         self._failures = 0
         if reply.media_type == JPEG:
-            return Side("continue", reply.status, PICTURE, is_ours=False)
+            return Replayed(Side("continue", reply.status, PICTURE, is_ours=False), set())
         try:
             body = msgspec.json.decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = None
-        return of_reply(call.request.endpoint, reply.status, body)
+        return Replayed(of_reply(call.request.endpoint, reply.status, body), set())

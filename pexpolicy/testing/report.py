@@ -21,7 +21,6 @@ from rich.console import Console, JustifyMethod
 from rich.text import Text
 from rich.theme import Theme
 
-from pexpolicy.testing.cases import EX_USAGE
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.text import printable
 
@@ -31,6 +30,8 @@ THEME = Theme({TITLE: "bold", GOOD: "bold green", BAD: "bold red", WARNING: "yel
 _PLAIN: dict[str, Any] = {"theme": THEME, "highlight": False, "markup": False, "emoji": False}
 PAGE_WIDTH = 140
 """Characters of a line on a page."""
+UNBOUNDED = 10_000
+"""Those where the output is not a terminal, so that no line is folded."""
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>pexpolicy</title><style>
 {stylesheet}
@@ -74,16 +75,18 @@ class Line(NamedTuple):
     """True for a line that no terminal wraps, such as a URL."""
 
 
+Cell = str | tuple[str, str]
+"""A text, or a text with its style."""
+
+
 class Table(NamedTuple):
-    """A table of a report."""
+    """A table of a report; without rows it is not shown."""
 
     head: Sequence[str]
-    """The names of the columns."""
-    rows: Collection[Sequence[str]]
-    numbers: Collection[int] = ()
+    """The names of the columns; all empty for a table without a header."""
+    rows: Iterable[Sequence[Cell]]
+    right: Collection[str] = ()
     """The columns that are aligned to the right."""
-    styles: Sequence[str] = ()
-    """The style of each row."""
 
 
 Part = Line | Table
@@ -91,7 +94,8 @@ Part = Line | Table
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console for a report; nothing of a report is markup."""
-    return Console(stderr=stderr, **_PLAIN)
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if is_terminal else UNBOUNDED, **_PLAIN)
 
 
 def show(rows: Sequence[Row], seconds: float, parts: Iterable[Part] = ()) -> None:
@@ -123,14 +127,15 @@ def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
                 line.rstrip()
                 out.print(Text(" " * part.indent) + line, soft_wrap=part.is_whole)
             continue
-        table = rich.table.Table(box=None, pad_edge=False, header_style=TITLE)
-        for column, name in enumerate(part.head):
-            side: JustifyMethod = "right" if column in part.numbers else "left"
+        table = rich.table.Table(box=None, header_style=TITLE, show_header=any(part.head))
+        for name in part.head:
+            side: JustifyMethod = "right" if name in part.right else "left"
             table.add_column(name, justify=side, overflow="fold")
-        for number, row in enumerate(part.rows):
-            style = part.styles[number] if part.styles else ""
-            table.add_row(*(Text(printable(cell), style) for cell in row))
-        out.print(table)
+        for row in part.rows:
+            cells = (cell if isinstance(cell, tuple) else (cell, "") for cell in row)
+            table.add_row(*(Text(printable(text), style) for text, style in cells))
+        if table.row_count:
+            out.print(table)
 
 
 def as_json(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def hook_parts(coverage: Coverage) -> Iterator[Part]:
     for hook in hooks:
         never = "never asked" if not hook["asked"] else "never decided" * (not hook["decided"])
         rows.append((*(str(hook[name]) for name in columns), never))
-    yield Table((*columns, ""), rows, {2, 3, 4})
+    yield Table((*columns, ""), rows, columns[2:])
 
 
 def coverage_parts(coverage: Coverage) -> Iterator[Line]:
@@ -236,13 +241,5 @@ def write_reports(
     """Write the rows of a command as JUnit XML, and its parts as a page, by the ends of names."""
     for path in paths:
         is_page = path.suffix == ".html"
-        write_or_exit(path, as_html(title, parts) if is_page else as_junit(rows, command))
-
-
-def write_or_exit(path: Path, text: str) -> None:
-    """Write a report to a file; exit with 2 where that fails."""
-    try:
+        text = as_html(title, parts) if is_page else as_junit(rows, command)
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        click.secho(printable(f"{path} cannot be written: {error.strerror}"), fg="red", err=True)
-        sys.exit(EX_USAGE)

@@ -15,8 +15,9 @@ from multidict import MultiDict
 
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.redaction import redaction_of
-from pexpolicy.cli.audit import audit, parse_time
+from pexpolicy.cli.audit import audit
 from pexpolicy.config.schema.audit import AuditTable
+from pexpolicy.explain.request_forms import parse_moment
 from tests.audit.places import body, chained
 from tests.support import wire
 from tests.support.fake_plugins import always, plugin, raises, serve, settings
@@ -134,7 +135,8 @@ def test_what_could_find_nothing_is_wrong_usage(run: Run, line: str, tmp_path: P
     [
         ("node_pi=10.44.7.5", "no line has a field 'node_pi'; did you mean 'node_ip'?"),
         ("caller=alice", "no line has a field 'caller'; there are action, "),
-        ("node-ip=10.44.7.9", "no line matches (4 searched"),
+        ("node-ip=10.44.7.9", "did you mean 'node_ip'?"),
+        ("node_ip=10.44.7.9", "no line matches (4 searched"),
     ],
 )
 def test_a_field_that_no_line_has_is_named(run: Run, where: str, said: str) -> None:
@@ -286,10 +288,10 @@ def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
 )
 def test_a_time_has_many_forms(text: str, at: str) -> None:
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
-    assert parse_time(text, now, UTC) == datetime.fromisoformat(at).replace(tzinfo=UTC)
+    assert parse_moment(text, now, UTC) == datetime.fromisoformat(at).replace(tzinfo=UTC)
     local = now.astimezone()
-    assert parse_time("09:30", now).astimezone().strftime("%H:%M") == "09:30"
-    assert parse_time("today", now).astimezone().date() == local.date()
+    assert parse_moment("09:30", now).astimezone().strftime("%H:%M") == "09:30"
+    assert parse_moment("today", now).astimezone().date() == local.date()
 
 
 @pytest.fixture

@@ -51,9 +51,9 @@ USAGE: list[tuple[list[str], int, str]] = [
         2,
         "No such command 'find'; there are grep, purge, ship, show, tail, verify\n",
     ),
-    (["audit", "tail", "50"], 2, "--file, --from-database, --follow, --lines, --help\n"),
-    (["explain", "Meeting", "Room"], 2, "it takes REQUEST: put what has blanks in quotes\n"),
-    (["version"], 2, "No such command 'version'; write --version\n"),
+    (["audit", "tail", "50"], 2, "it takes --config, --file, --from-database, "),
+    (["explain", "Meeting", "Room"], 2, "it takes REQUEST, --config, "),
+    (["version"], 2, "No such command 'version'; did you mean '--version'?"),
     (["init", "--yes", "--test-certificate", "a/b"], 2, "write policy.example.com\n"),
     (["explain"], 2, "Missing argument 'REQUEST': write it as in pexpolicy explain meet@"),
 ]

@@ -1,6 +1,7 @@
 """Replay of an audit file: what is the same, what changes, and how it is told."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -216,6 +217,20 @@ def test_a_share_of_changes_may_be_allowed(config: Path, tmp_path: Path) -> None
     replayed(audit, "--config", new, "--max-changed", "0.4%", code=1)
     replayed(audit, "--config", new, "--ignore", "name")
     replayed(audit, "--config", new, "--only", "reject")
+
+
+def test_files_that_were_rotated_before_the_period_are_not_read(
+    config: Path, tmp_path: Path
+) -> None:
+    audit, rotated = (
+        audits.written(config, [service("lobby", NOON)], tmp_path / name)
+        for name in ("audit.jsonl", "audit.jsonl.1")
+    )
+    before = NOON - timedelta(days=1)
+    os.utime(rotated, times=(before.timestamp(), before.timestamp()))
+    for since, files in ((before, 2), (NOON, 1)):
+        found = replayed(audit, "--config", config, "--since", since.isoformat())
+        assert (len(found["files"]), found["same"]) == (files, files)
 
 
 def test_damaged_lines_are_counted_with_their_places(config: Path, tmp_path: Path) -> None:

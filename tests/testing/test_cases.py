@@ -416,7 +416,7 @@ def test_junit_holds_every_case_and_is_xml_whatever_is_in_a_name(
 def test_a_report_that_cannot_be_written_is_reported(write: Write, tmp_path: Path) -> None:
     result = run(write(PASSES), "--report", tmp_path / "missing" / "report.xml")
     assert result.exit_code == 2
-    assert "cannot be written: No such file" in result.stderr
+    assert "cannot be read or written: No such file" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ ROWS = [
 PARTS: list[report.Part] = [
     Line("Head <i>", TITLE),
     Line("a line of several words", indent=2),
-    Table(("name", "calls"), [("x\x1b<script>", "1,000")], {1}, ["warning"]),
+    Table(("name", "calls"), [(("x\x1b<script>", "warning"), "1,000")], ("calls",)),
 ]
 
 

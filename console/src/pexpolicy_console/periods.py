@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pexpolicy.cli.for_console import parse_time
+from pexpolicy.explain.request_forms import parse_moment
 
 _CLOCK = re.compile(r"(\d?\d)[:.](\d\d)(?:[:.](\d\d))?")
 
@@ -16,7 +16,7 @@ def moment(text: str, zone: str = "") -> datetime | None:
     name such as ``Europe/Oslo``, or UTC. Raises ``ValueError``.
     """
     text = _usual(text)
-    return parse_time(text, datetime.now(UTC), zone_named(zone.strip())) if text else None
+    return parse_moment(text, datetime.now(UTC), zone_named(zone.strip())) if text else None
 
 
 def time_of_question(text: str, zone: str = "") -> str | None:
@@ -27,7 +27,7 @@ def time_of_question(text: str, zone: str = "") -> str | None:
     """
     known = zone_named(zone.strip())
     try:
-        return parse_time(_usual(text), datetime.now(UTC), known).astimezone(known).isoformat()
+        return parse_moment(_usual(text), datetime.now(UTC), known).astimezone(known).isoformat()
     except ValueError:
         return text or None
 

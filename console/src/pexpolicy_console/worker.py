@@ -10,7 +10,6 @@ import asyncio
 import logging
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, redirect_stderr, suppress
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ import click
 import msgspec
 
 from pexpolicy import Alias
-from pexpolicy.audit.reader import file_and_rotated, raw_lines
+from pexpolicy.audit.reader import raw_lines
 from pexpolicy.cli.for_console import (
     Activation,
     BuildContext,
@@ -61,7 +60,6 @@ LOOKED_UP = tuple(name for name in ENDPOINTS if name != "media_location")
 """What is asked about an alias; a location depends on the network of the caller."""
 CALLERS = ("service_configuration", "participant_properties")
 """What depends on who calls."""
-PROGRESS_INTERVAL_S = 0.5
 IDLE_S = 300
 """Seconds without a question after which the process of the dry runs is ended, by SIGALRM."""
 MAX_GROUPS = 50
@@ -262,16 +260,6 @@ def _command(function: Callable[..., Any], *arguments: Any) -> Any:
             raise InvalidRequestError(click.unstyle(refused.getvalue()).strip()) from None
 
 
-def files_since(audit: Path, since: float) -> list[Path]:
-    """Return the audit files that may have lines of a period, the oldest first."""
-    found = []
-    for path in file_and_rotated(audit):
-        with suppress(FileNotFoundError):  # the oldest is removed when another is rotated
-            if path.stat().st_mtime >= since:
-                found.append(path)
-    return found
-
-
 Tell = Callable[[dict[str, Any]], None]
 """Is told how far a job is."""
 
@@ -285,22 +273,17 @@ def replay(
     audit = ConfigFile(config).audit
     if audit is None:
         raise InvalidRequestError("the audit goes to standard output: there is no file of calls")
-    told = time.monotonic()
 
     def on_progress(counts: Tally, share: float) -> None:
-        nonlocal told
-        if time.monotonic() - told >= PROGRESS_INTERVAL_S:
-            told = time.monotonic()
-            records = sum(counts.records.values())
-            progress = {"records": records, "share": share, "changed": counts.changed}
-            tell({"progress": progress})
+        records = sum(counts.records.values())
+        tell({"progress": {"records": records, "share": share, "changed": counts.changed}})
 
     found = last_good(Path(folder), config, kept) if kept else None
     if kept and found is None:
         raise InvalidRequestError(f"{kept} is not kept any more")
     job = Job(config.with_name(file or config.name), since=datetime.fromtimestamp(since, UTC))
     with reading(None if found is None else found[1]):
-        done = run_replay(files_since(audit, since), job, with_rotated=False, progress=on_progress)
+        done = run_replay([audit], job, on_progress)
     result = replay_as_json(done)
     groups = result["groups"]
     left_out = max(len(groups) - MAX_GROUPS, 0)

@@ -18,14 +18,14 @@ from pexpolicy.cli.common import (
     examples,
     json_option,
     load_or_exit,
-    print_table,
+    print_json,
     refuse,
-    screen,
     warn,
 )
 from pexpolicy.cli.http_client import NotAnsweredError, admin_url, ask
 from pexpolicy.cli.status import running_status
 from pexpolicy.config.outgoing import revealed
+from pexpolicy.testing.report import Line, Table, print_parts
 from pexpolicy_live.plugin import Live
 
 TIMEOUT_S = 5.0
@@ -54,13 +54,11 @@ def live(config: Path, as_json: bool) -> None:  # noqa: FBT001 - an option
     except SharedUnavailableError as error:
         refuse(f"{config}: {error}", 1)
     if as_json:
-        click.echo(json.dumps(counts, indent=2, ensure_ascii=False))
+        print_json(counts)
         return
-    console = screen()
     for kind in ("services", "tenants"):
         if rows := [(name, *map(str, found.values())) for name, found in counts[kind].items()]:
-            print_table(console, (kind[:-1], "participants", "hosts", "waiting"), rows)
-            console.print()
+            print_parts([Table((kind[:-1], "participants", "hosts", "waiting"), rows), Line("")])
     click.echo(f"as of {counts['as_of']}")
     for one in stale["stale"]:
         where = " ".join(filter(None, (one["source"], one["node"])))

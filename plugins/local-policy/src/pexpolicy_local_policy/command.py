@@ -18,11 +18,13 @@ import click
 from jinja2 import TemplateSyntaxError
 from pydantic import BaseModel, ConfigDict, Field
 
+from pexpolicy.cli.common import print_json
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import validated
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.explain.explanation import LocalPolicyError, known_to_infinity
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
+from pexpolicy.policy import Policy
 from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy.testing.cases import BadCaseError, NamedCase, chosen_or_exit, read_cases
 from pexpolicy.testing.report import Row, as_json, show
@@ -37,6 +39,7 @@ from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, Renderin
 from pexpolicy_local_policy.variables import (
     VARIABLES,
     Kind,
+    LocalPolicyError,
     ScriptInput,
     given_input,
     kind_of,
@@ -231,6 +234,14 @@ def fail(text: str) -> NoReturn:
     sys.exit(EX_USAGE)
 
 
+def policy_of(config: Path) -> Policy:
+    """Return the policy of a configuration, or exit with 2."""
+    try:
+        return make_policy(config)
+    except ConfigError as error:
+        fail(str(error))
+
+
 def notes(texts: Iterable[str], label: str = "note", colour: str | None = "yellow") -> None:
     """Print lines with a label on standard error."""
     for text in texts:
@@ -240,12 +251,6 @@ def notes(texts: Iterable[str], label: str = "note", colour: str | None = "yello
 def say(text: str, colour: str | None = None, *, err: bool = True) -> None:
     """Print a line."""
     click.secho(printable(text), fg=colour, err=err)
-
-
-def indented(value: Any) -> str:
-    """Return indented JSON without characters that control a terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 async def _with_pool(use: Callable[[ScriptPool], Awaitable[T]]) -> T:
@@ -296,7 +301,7 @@ def run(
     notes(rendering.debug, "pex_debug_log", "cyan")
     notes(verdict.warnings, "warning")
     if verdict.document is not None:
-        click.echo(indented(verdict.document))
+        print_json(verdict.document)
     elif rendering.text.strip():
         lines = rendering.text.splitlines()[:_MAX_SHOWN_LINES]
         notes((f"{number:>4}  {line}" for number, line in enumerate(lines, 1)), "output", None)
@@ -323,7 +328,8 @@ def lint(script: Path, kind: Kind | None, config: Path | None) -> None:
     Exit code 0: no error. 65: an error. 2: wrong usage.
     """
     source = read_text(script)
-    known = known_to_infinity(config) if config is not None else ()
+    infinity = None if config is None else policy_of(config).settings.infinity
+    known = () if infinity is None else (infinity.extras, ObjectNames(infinity.names).check)
     used = kind or told_kind(source)
     found = asyncio.run(_with_pool(lambda pool: findings_of(pool, source, used, *known)))
     for finding in found:
@@ -382,8 +388,8 @@ def import_(file: Path, into: Path) -> None:
 @local_policy.command(epilog="\b\nExamples:\n  pexpolicy local-policy test cases.toml")
 @click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")
-@click.option("--json", "print_json", is_flag=True, help="Print JSON.")
-def test(cases: tuple[Path, ...], only: str, *, print_json: bool) -> None:
+@click.option("--json", "wants_json", is_flag=True, help="Print JSON.")
+def test(cases: tuple[Path, ...], only: str, *, wants_json: bool) -> None:
     """Run files of variables and expected results against scripts.
 
     Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage.
@@ -392,7 +398,7 @@ def test(cases: tuple[Path, ...], only: str, *, print_json: bool) -> None:
     began = time.monotonic()
     results = asyncio.run(_with_pool(lambda pool: _rows(pool, chosen)))
     seconds = time.monotonic() - began
-    if print_json:
+    if wants_json:
         click.echo(json.dumps(as_json(results, seconds), indent=2))
     else:
         show(results, seconds)
@@ -421,11 +427,7 @@ def export(config: Path, kind: Kind) -> None:
     standard error. 2: wrong usage.
     """
     try:
-        policy = make_policy(config)
-    except ConfigError as error:
-        fail(str(error))
-    try:
-        script = exported(policy, kind)
+        script = exported(policy_of(config), kind)
     except ExportError as error:
         for problem in error.problems:
             say(f"{config}: {problem}", "red")

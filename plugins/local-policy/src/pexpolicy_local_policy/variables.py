@@ -14,7 +14,6 @@ from typing import Any, Literal, NoReturn
 from pexpolicy import MediaLocationRequest, ParticipantPropertiesRequest, Request
 from pexpolicy.config.schema import EndpointName
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     parse_moment,
@@ -70,6 +69,10 @@ TYPED = (
     *("bandwidth", "remote_port", "display_count"),
     *("registered", "has_authenticated_display_name", "supports_direct_media"),
 )
+
+
+class LocalPolicyError(ValueError):
+    """A script or an input that cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from pexpolicy.cli.common import (
     examples,
     json_option,
     load_or_exit,
-    print_table,
+    print_json,
     refuse,
-    screen,
     warn,
 )
 from pexpolicy.cli.http_client import NotAnsweredError, admin_url, ask
 from pexpolicy.config.outgoing import revealed
+from pexpolicy.testing.report import Table, print_parts
 from pexpolicy_meetings.settings import Scope, TokenTable
 
 TIMEOUT_S = 10.0
@@ -75,10 +75,10 @@ def list_(config: Path, tenant: str, as_json: bool) -> None:  # noqa: FBT001 - a
     """List meetings that are not over, of TENANT or of all."""
     found = _asked(config, f"/meetings?tenant={quote(tenant)}" if tenant else "/meetings")
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     rows = [{**one, "alias": one["aliases"][0]} for one in found["items"]]
-    print_table(screen(), COLUMNS, [tuple(str(one[name]) for name in COLUMNS) for one in rows])
+    print_parts([Table(COLUMNS, [[str(one[name]) for name in COLUMNS] for one in rows])])
 
 
 @meetings.command(epilog=examples("pexpolicy meetings show acme crm-7"))
@@ -148,11 +148,11 @@ def _why(error: NotAnsweredError) -> str:
 
 def _print(meeting: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(meeting, indent=2, ensure_ascii=False))
+        print_json(meeting)
         return
     rows = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in meeting.items()
         if value not in ("", None, [], {})
     ]
-    print_table(screen(), ("field", "value"), rows)
+    print_parts([Table(("field", "value"), rows)])

@@ -28,10 +28,7 @@ from pexpolicy.cli.common import (
     examples,
     json_option,
     print_json,
-    print_lines,
-    print_table,
     refuse,
-    screen,
 )
 from pexpolicy.cli.doctor import certificate_rows, event_rows
 from pexpolicy.cli.status import Document, running_status
@@ -41,6 +38,7 @@ from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
+from pexpolicy.testing.report import Line, Table, print_parts
 from pexpolicy_sources.data_source import Row, SourceError
 from pexpolicy_sources.infinity import Api, InfinitySource, addresses, with_aliases
 
@@ -395,11 +393,10 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
     if as_json:
         print_json([one._asdict() for one in found])
     else:
-        console = screen()
         rows = [((one.state, STYLES[one.state]), one.check, one.subject, one.text) for one in found]
-        print_table(console, ("state", "check", "subject", "finding"), rows)
         errors, warnings = (count(states.count(kind), kind) for kind in ("error", "warning"))
-        print_lines(console, "", f"{errors}, {warnings}")
+        table = Table(("state", "check", "subject", "finding"), rows)
+        print_parts([table, Line(""), Line(f"{errors}, {warnings}")])
     sys.exit(1 if {"error", "warning"} & {*states} else 0)
 
 
