@@ -101,8 +101,7 @@ def replay(  # noqa: PLR0913 - the options of the command
 
     RECORDS are files of any of these forms, also with gzip, and folders with such files: the audit
     log, with the files rotated away from it; the support log of Infinity; the access log of a
-    proxy; a URL a line; the log of a policy router as CSV. Without RECORDS, the audit log of the
-    configuration is read.
+    proxy; a URL a line. Without RECORDS, the audit log of the configuration is read.
 
     Each call is asked at its own time, and compared with what was sent, or with another answer.
     Plugins cannot reach the network. JSON and a page have the coverage too: which

@@ -5,21 +5,15 @@ The form of a file is found by itself.
 
 from __future__ import annotations
 
-import ast
-import csv
 import gzip
-import io
-import json
 import re
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, cast
-from urllib.parse import quote, urlencode
+from typing import IO, NamedTuple, TypeVar, cast
 
 from pexpolicy.audit.reader import Fault, RawLine, file_and_rotated, read
 from pexpolicy.audit.targets import LINE_START
@@ -31,25 +25,20 @@ from pexpolicy.explain.request_forms import (
     NoRequestError,
     RecordedRequest,
     of_audit_line,
-    parse_time,
     read_request,
 )
 from pexpolicy.models.request import POLICY_PREFIX, by_prefix, header_name, parameters_of
 from pexpolicy.models.rules import Privacy
-from pexpolicy.replay.comparison import Side, of_record, of_reply
+from pexpolicy.replay.comparison import Side, of_record
 
 MAX_LINE = 1 << 18
 """Bytes of the longest line that is read; no node sends a URL that long."""
-MAX_CELL = 1 << 20
-"""Characters of a cell; replies may be longer than what the module ``csv`` reads by default."""
 SNIFFED = 1 << 13
 """Bytes at the beginning of a file by which its form is found."""
 _GZIP = b"\x1f\x8b"
 _INFINITY_LOG = re.compile(rb'\bName=(?:"|&quot;)[a-z]+\.|\bsupport\.externalpolicy\b')
 _HTTP_LINE = re.compile(rb" HTTP/\d|\"(?:request|request_uri|uri|url|path)\"\s*:")
 _AUDIT_LINE = re.compile(rb'^[^"{]*\{(?=.*"timestamp"\s*:).*"event"\s*:\s*"[a-z]+"')
-_STATUS = re.compile(r"[0-9]{1,3}")
-_PATHS = ("request_path", "path")
 
 
 class Exactness(StrEnum):
@@ -72,7 +61,6 @@ class Form(StrEnum):
     SUPPORT_LOG = "support log"
     ACCESS_LOG = "access log"
     URLS = "URLs"
-    ROUTER = "export of a policy router"
 
 
 class Call(NamedTuple):
@@ -191,7 +179,7 @@ class RecordFiles:
                     for record in self._records(path, self._file, size):
                         last = record.place
                         yield record
-            except (OSError, EOFError, zlib.error, csv.Error) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 why = f"the file cannot be read, is damaged, or ends early: {error}"
                 yield Unusable(last, Exactness.UNREADABLE, why)
             finally:
@@ -204,11 +192,6 @@ class RecordFiles:
             content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
         form = form_of(_peek(content))
         self.forms.append((str(path), form))
-        if form is Form.ROUTER:
-            table = io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="")
-            yield from _router_rows(path, table)
-            table.detach()  # which otherwise closes the file
-            return
         is_plain = content is stored and path.is_file()
         for place, line in _lines(path, content, size if is_plain else sys.maxsize):
             if form is Form.AUDIT:
@@ -235,62 +218,9 @@ def _lines(path: Path, file: IO[bytes], left: int) -> Iterator[tuple[str, bytes]
         yield f"{path}:{number}", line.strip()
 
 
-def _router_rows(path: Path, text: IO[str]) -> Iterator[Call | Unusable]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
-    header = text.readline()
-    delimiter = ";" if header.count(";") > header.count(",") else ","
-    columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
-    line, reader = 2, csv.reader(text, delimiter=delimiter)
-    for cells in reader:
-        if cells:
-            yield _router_record(f"{path}:{line}", dict(zip(columns, cells, strict=False)))
-        line = reader.line_num + 2
-
-
-def _router_record(place: str, row: dict[str, str]) -> Call | Unusable:
-    def first(*names: str) -> str:
-        return next((row[name].strip() for name in names if row.get(name)), "")
-
-    parameters = _decoded(first("request_params", "params", "parameters"))
-    url = quote(first(*_PATHS), safe="/%:@+?=&;,~")
-    if isinstance(parameters, dict):
-        url = f"{url}?{urlencode(parameters, doseq=True)}"
-    elif "?" not in url:
-        return Unusable(place, Exactness.NOT_REPLAYABLE, "the row has no parameters")
-    call = _call(place, read_request, url)
-    if isinstance(call, Unusable):
-        return call
-    at = parse_time(first("created_at", "timestamp", "time"))
-    request = replace(call.request, at=at, peer=first("source_host", "source") or None)
-    body = _decoded(first("response_body", "response", "override_response"))
-    status = first("response_status", "status")
-    code = int(status) if _STATUS.fullmatch(status) else 200
-    reply = of_reply(request.endpoint, code, body) if isinstance(body, dict) else None
-    return call._replace(request=request, reply=reply)
-
-
-def _decoded(cell: str) -> Any:
-    """Return a cell as JSON, or as the text of a Python value, which such servers store too.
-
-    ``None`` for any other, and for a value that JSON does not have.
-    """
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            value = parse(cell)
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue
-        return value
-    return None
-
-
 def form_of(beginning: bytes) -> Form:
     """Return the form of a file: that of the first line which shows one."""
-    lines = beginning.split(b"\n")
-    columns = {name.strip(b' "\r') for name in re.split(b"[,;]", lines[0].lower())}
-    if len(columns) > 1 and not columns.isdisjoint(name.encode() for name in _PATHS):
-        return Form.ROUTER
-    for line in lines:
+    for line in beginning.split(b"\n"):
         if _AUDIT_LINE.search(line):
             return Form.AUDIT
         if _INFINITY_LOG.search(line):

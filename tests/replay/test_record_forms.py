@@ -1,6 +1,5 @@
 """Forms of records: each is found by itself, whatever its compression, and counted exactly."""
 
-import csv
 import gzip
 import html
 import json
@@ -90,69 +89,6 @@ def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
     (tmp_path / "node1" / "support_log").write_text(SUPPORT.format(ENGINEERING))
     (tmp_path / "urls").write_text(f"# two calls\n{ENGINEERING}\n\n{AVATAR}\n")
     assert counts(replayed(tmp_path)) == (3, 0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "status", "reply"),
-    [
-        ("{'local_alias': '\\ud800'}", "200", "{}"),
-        ("{}", "200", "{'result': {'name': b'x'}}"),
-        ("{}", "200", "{'result': {1, 2}}"),
-        ("{}", "200", '{"result": {"name": NaN}}'),
-        ("{}", "\N{SUPERSCRIPT TWO}", "{}"),
-        ("{}", "9" * 5_000, "{}"),
-    ],
-)
-def test_a_row_with_a_value_that_json_does_not_have_ends_no_replay(
-    tmp_path: Path, parameters: str, status: str, reply: str
-) -> None:
-    path = tmp_path / "export.csv"
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("request_path", "request_params", "response_status", "response_body"))
-        rows.writerow(("/policy/v1/service/configuration", parameters, status, reply))
-        rows.writerow((ENGINEERING, "", "200", ""))
-    assert sum(counts(replayed(path))) == 2
-
-
-def test_rows_of_a_router_have_their_replies(tmp_path: Path) -> None:
-    params = json.dumps({"local_alias": "engineering", "call_direction": "dial_in"})
-    same = {"service_type": "conference", "name": "Engineering Room", "service_tag": "x"}
-    rows = [
-        ("service/configuration", params, {"status": "success", "result": same}),
-        ("service/configuration", params, {"status": "fail", "action": "reject"}),
-        ("service/configuration", "", {"status": "success"}),
-        ("nothing", "{}", {}),
-    ]
-    path = tmp_path / "log.csv"
-    path.write_text(
-        "created_at,request_path,request_params,response_status,response_body\n"
-        + "".join(
-            f"2026-11-20 12:00:00+00:00,/policy/v1/{name},{_cell(sent)},200,{_cell(str(reply))}\n"
-            for name, sent, reply in rows
-        )
-    )
-    found = replayed(path, code=1)
-    assert counts(found) == (2, 0, 2, 0)
-    assert [group["fields"] for group in found["groups"]] == [
-        ["service_tag"],
-        ["action", "name", "service_tag", "service_type"],
-    ]
-
-
-def test_a_row_may_have_a_long_reply(tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
-    reply = json.dumps({"status": "success", "x": "y" * 200_000})
-    params = json.dumps({"local_alias": "engineering", "call_direction": "dial_in"})
-    path.write_text(
-        "request_path,request_params,response_status,response_body\n"
-        + f"/policy/v1/service/configuration,{_cell(params)},200,{_cell(reply)}\n" * 2
-    )
-    assert counts(replayed(path, code=1)) == (2, 0, 0, 0)
-
-
-def _cell(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
 
 
 @pytest.mark.parametrize(
