@@ -216,7 +216,6 @@ _FILLED: Mapping[str, Callable[[str], str]] = {
 
 T = TypeVar("T")
 _INDEXED = ("equals", "prefix", "suffix")
-_Positions = dict[Any, list[int]]
 
 
 class Index(Generic[T]):
@@ -225,8 +224,7 @@ class Index(Generic[T]):
     def __init__(self, entries: Iterable[tuple[Condition, T]]) -> None:
         self.entries: Sequence[tuple[Condition, T]] = tuple(entries)
         self._always: list[int] = []
-        self._subjects: dict[str, Subject] = {}
-        self._positions: dict[str, dict[tuple[str, int], _Positions]] = {}
+        self._positions: dict[Subject, dict[tuple[str, int], dict[Any, list[int]]]] = {}
         """Of the conditions on a subject: by operator and length, and by the folded operand."""
         inner = chain.from_iterable(flattened(condition) for condition, _ in self.entries)
         patterns = chain.from_iterable(getattr(one, "patterns", ()) for one in inner)
@@ -243,8 +241,7 @@ class Index(Generic[T]):
                 continue
             # The most selective clause leaves the fewest candidates for a request.
             best = min(found, key=lambda clause: sum(counts[key] for key in _keys(clause)))
-            self._subjects[best.subject.key] = best.subject
-            of_subject = self._positions.setdefault(best.subject.key, {})
+            of_subject = self._positions.setdefault(best.subject, {})
             for _, operator, operand in _keys(best):
                 length = 0 if operator == "equals" else len(operand)
                 by_operand = of_subject.setdefault((operator, length), {})
@@ -261,10 +258,10 @@ class Index(Generic[T]):
     def candidates(self, request: Request) -> Sequence[int]:
         """Return the positions of all conditions that the request may match, in order."""
         found: list[int] = []
-        for key, subject in self._subjects.items():
+        for subject, of_subject in self._positions.items():
             for value in subject.read(request):
                 folded = value.casefold() if isinstance(value, str) else value
-                for (operator, length), positions in self._positions[key].items():
+                for (operator, length), positions in of_subject.items():
                     if operator == "equals":
                         found += positions.get(folded, ())
                     elif isinstance(folded, str):
@@ -273,7 +270,7 @@ class Index(Generic[T]):
         return sorted({*found, *self._always}) if found else self._always
 
 
-def _keys(clause: Clause) -> Iterator[tuple[str, str, Any]]:
+def _keys(clause: Clause) -> Iterator[tuple[Subject, str, Any]]:
     for operand in clause.operands:
         folded = operand.casefold() if isinstance(operand, str) else operand
-        yield clause.subject.key, clause.operator, folded
+        yield clause.subject, clause.operator, folded

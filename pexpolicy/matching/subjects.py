@@ -53,6 +53,8 @@ LIVE_KINDS: Mapping[str, Kind] = {
 
 
 Form = Literal["text", "alias", "number", "flag", "several", "named"]
+_NO_PARAMETERS: dict[str, Form] = {"alias": "alias", **dict.fromkeys(ORIGIN, "text")}
+"""The alias of a path, and who sends the request."""
 _FORMS: dict[object, Form] = {
     request.alias: "alias",
     request.integer: "number",
@@ -105,11 +107,9 @@ def subject(key: str) -> Subject:
 
         return Subject(key, LIVE_KINDS[part], read_live, LIVE)
     parameter = _KNOWN.get(name)
-    if parameter is None and name not in ("alias", *ORIGIN):
+    if parameter is None and name not in _NO_PARAMETERS:
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
-    # The alias of a path is no parameter.
-    form: Form = "alias" if name == "alias" else "text"
-    form = form_of(parameter) if parameter is not None else form
+    form = _NO_PARAMETERS[name] if parameter is None else form_of(parameter)
     if form == "named" and not part:
         raise UnknownSubjectError(f"{key!r} has many attributes; name one, as in {name}.department")
     if form == "named":

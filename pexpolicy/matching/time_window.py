@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, time
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pexpolicy.config.plugin_settings import PluginSettings, TimeZone
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
-
-
-_FORMS: dict[str, tuple[Callable[[str], object], str]] = {
-    "between": (time.fromisoformat, 'a time of day; write two, as in ["08:00", "17:00"]'),
-    "weekdays": ({str(day): day for day in WEEKDAYS}.__getitem__, f"one of {list(WEEKDAYS)}"),
-}
-"""By key: what reads a value, and what to write."""
-_DATE = (date.fromisoformat, "a date; write year, month and day, as in 2030-12-24")
 
 
 class TimeOperators(PluginSettings):
@@ -29,28 +21,17 @@ class TimeOperators(PluginSettings):
     zone: TimeZone
     """A name of the IANA time zone database, such as ``Europe/Oslo``."""
     between: list[time] | None = None
-    """From the first time up to, excluding, the second; past midnight if the second is earlier."""
+    """From the first time up to, excluding, the second, as in ["08:00", "17:00"]; past midnight if
+    the second is earlier.
+    """
     weekdays: Annotated[list[Weekday], Field(min_length=1)] | None = None
     """Weekdays of the current time: after midnight it is the next one."""
     dates: Annotated[list[date], Field(min_length=1)] | None = None
-    """Single days, such as holidays."""
+    """Single days, such as the holiday "2030-12-24"."""
     since: date | None = None
     """The first day."""
     until: date | None = None
     """The last day."""
-
-    @field_validator("between", "weekdays", "dates", "since", "until", mode="before")
-    @classmethod
-    def _read(cls, written: Any, info: ValidationInfo) -> Any:
-        read, form = _FORMS.get(str(info.field_name), _DATE)
-
-        def read_one(one: object) -> object:
-            try:
-                return read(str(one))
-            except (ValueError, KeyError):
-                raise ValueError(f"{one!r} is not {form}") from None
-
-        return [*map(read_one, written)] if isinstance(written, list) else read_one(written)
 
     @field_validator("between")
     @classmethod

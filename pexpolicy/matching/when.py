@@ -121,20 +121,25 @@ class FlagOperators(_Operators):
     not_equals: bool | None = None
 
 
-class NumberOperators(_Operators):
-    """Operators on a parameter that is a whole number."""
+class _Ordering(_Operators):
+    """Operators on what may be a number; a text that is none is neither greater nor less."""
 
-    equals: Annotated[int, OR_VALUE_OF] | None = None
-    not_equals: Annotated[int, OR_VALUE_OF] | None = None
-    one_of: Annotated[list[int], Field(min_length=1)] | None = None
-    not_one_of: Annotated[list[int], Field(min_length=1)] | None = None
     greater: NumberOrValue | None = None
     not_greater: NumberOrValue | None = None
     less: NumberOrValue | None = None
     not_less: NumberOrValue | None = None
 
 
-class TextOperators(_Operators):
+class NumberOperators(_Ordering):
+    """Operators on a parameter that is a whole number."""
+
+    equals: Annotated[int, OR_VALUE_OF] | None = None
+    not_equals: Annotated[int, OR_VALUE_OF] | None = None
+    one_of: Annotated[list[int], Field(min_length=1)] | None = None
+    not_one_of: Annotated[list[int], Field(min_length=1)] | None = None
+
+
+class TextOperators(_Ordering):
     """Operators on a text; case is ignored."""
 
     equals: WordOrValue | None = None
@@ -156,11 +161,6 @@ class TextOperators(_Operators):
     in_subnet: Words | None = None
     """Networks in CIDR notation; a text that is not an address is in none."""
     not_in_subnet: Words | None = None
-    greater: NumberOrValue | None = None
-    """A text that is not a number is neither greater nor less."""
-    not_greater: NumberOrValue | None = None
-    less: NumberOrValue | None = None
-    not_less: NumberOrValue | None = None
     in_source: Words | None = None
     """Names of lists of the plugin, whose values come from a source."""
     not_in_source: Words | None = None

@@ -1,5 +1,6 @@
 """Conditions: explanations, captures, parts of aliases, times, and invalid settings."""
 
+import json
 import math
 import time
 from datetime import datetime
@@ -164,12 +165,15 @@ def test_a_negated_pattern_captures_nothing() -> None:
         ({"idp_attributes": {"a": {"values": "most", "equals": "x"}}}, "idp_attributes.a.values"),
         ({"time": {"zone": "Europe/Olso"}}, "did you mean 'Europe/Oslo'?"),
         ({"time": {"zone": "UTC"}}, "time: is empty; add between"),
-        ({"time": {"zone": "UTC", "between": ["8:00", "17"]}}, "'8:00' is not a time of day"),
+        (
+            {"time": {"zone": "UTC", "between": ["8:00", "17"]}},
+            "time.between[0]: should be in a valid time",
+        ),
         (
             {"time": {"zone": "UTC", "between": ["08:00", "08:00"]}},
             "takes two different local times",
         ),
-        ({"time": {"zone": "UTC", "weekdays": ["mon"]}}, "time.weekdays: 'mon' is"),
+        ({"time": {"zone": "UTC", "weekdays": ["mon"]}}, "time.weekdays[0]: "),
         (
             {"time": {"zone": "UTC", "since": "2026-02-01", "until": "2026-01-01"}},
             "until is before since",
@@ -178,7 +182,7 @@ def test_a_negated_pattern_captures_nothing() -> None:
 )
 def test_a_mistake_is_named_with_its_key(when: dict[str, Any], says: str) -> None:
     with pytest.raises(pydantic.ValidationError) as refused:
-        When.model_validate(when)
+        When.model_validate_json(json.dumps(when))
     told = [str(problem) for problem in problems_of(refused.value, When)]
     assert any(says in line for line in told), told
 
@@ -203,7 +207,7 @@ def test_a_mistake_is_named_with_its_key(when: dict[str, Any], says: str) -> Non
 )
 def test_times_are_those_of_the_zone(table: dict[str, Any], moment: str, *, inside: bool) -> None:
     now = datetime.fromisoformat(moment).replace(tzinfo=ZoneInfo("Europe/Oslo")).timestamp()
-    when = When.model_validate({"time": {"zone": "Europe/Oslo", **table}})
+    when = When.model_validate_json(json.dumps({"time": {"zone": "Europe/Oslo", **table}}))
     condition = compile_when(when, clock=lambda: now)
     assert condition.matches(CALL) is inside
     assert bool(condition.why(CALL)) is not inside
@@ -211,7 +215,9 @@ def test_times_are_those_of_the_zone(table: dict[str, Any], moment: str, *, insi
 
 def test_the_clock_goes_on_and_the_condition_with_it() -> None:
     now = 0.0
-    when = When.model_validate({"time": {"zone": "UTC", "between": ["00:00", "01:00"]}})
+    when = When.model_validate_json(
+        json.dumps({"time": {"zone": "UTC", "between": ["00:00", "01:00"]}})
+    )
     condition = compile_when(when, clock=lambda: now)
     assert condition.matches(CALL)
     now = 3600.0
@@ -222,7 +228,7 @@ def test_the_clock_goes_on_and_the_condition_with_it() -> None:
 
 
 def test_the_clock_is_that_of_the_policy_that_is_being_built() -> None:
-    when = When.model_validate({"time": {"zone": "UTC", "until": "1970-01-01"}})
+    when = When.model_validate_json(json.dumps({"time": {"zone": "UTC", "until": "1970-01-01"}}))
     clock = DryRunClock(at=3600.0)
     with using_wall_clock(clock):
         condition = compile_when(when)
