@@ -12,8 +12,7 @@ from typing import Any, cast
 from pexpolicy import __version__
 from pexpolicy.access.warnings import access_warnings, core_paths, path_findings, port_findings
 from pexpolicy.background.sources import SourceLease, driver_of
-from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.chain import BoundHook, Chain
 from pexpolicy.chain.fold import ADJUST, hooks_of
 from pexpolicy.config.files import Tracked, reading, tracking
 from pexpolicy.config.loader import load

@@ -401,4 +401,4 @@ def _differ(actual: Outcome, shadow: Outcome, *, merges: bool) -> bool | None:
     would, was = shadow.decision, actual.decision
     if merges and would.action != "reject" and was.action != "reject":
         return not was.set_fields().items() >= would.set_fields().items()
-    return would != was and (type(would) is not type(was) or would.set_fields() != was.set_fields())
+    return would != was

@@ -6,15 +6,15 @@ The first decision ends a chain, unless all decisions are merged, or other plugi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from traceback import StackSummary
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from pexpolicy.chain.bound_hook import QUICK, REJECT_REASONS, BoundHook, group_ends
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import Draft, check_adjusted, check_merged
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError, waiting_frames
@@ -25,7 +25,10 @@ from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import (
+    ABSTAINED,
+    ADJUSTED,
     BUSY,
+    DECIDED,
     DEFAULT,
     FAILED,
     INVALID,
@@ -44,6 +47,70 @@ Check = Callable[[Any, Any], Checked]
 
 MIN_BUDGET_S = 0.001
 """Remaining budget below which no further plugin is asked."""
+
+
+REJECT_REASONS = {
+    FAILED: "failed, and its on_error is reject",
+    TIMED_OUT: "was late, and its on_error is reject",
+    INVALID: "gave an invalid answer, and its on_error is reject",
+    BUSY: "was busy, and its on_error is reject",
+    SKIPPED: "was not asked, and its on_error is reject",
+}
+"""The end of the reason of a reject that follows a failed step, after the name of the plugin."""
+QUICK = 100
+"""Microseconds below which an answer is quick, as nearly all are."""
+
+
+class StepCounter:
+    """The quick answers of one kind from one plugin, counted by their microseconds."""
+
+    __slots__ = ("cells", "hook", "outcome", "plugin")
+
+    def __init__(self, plugin: str, outcome: str, hook: str = "") -> None:
+        self.plugin, self.outcome, self.hook = plugin, outcome, hook
+        self.cells = [0] * QUICK
+        """How many took each microsecond."""
+
+    def step(self, us: int) -> Step:
+        """Return a step of ``us`` microseconds."""
+        return Step(self.plugin, self.outcome, us / 1000, "", self.hook)
+
+
+@dataclass(slots=True, eq=False)
+class BoundHook:
+    """One plugin in a chain; ``ask`` returns its answer to a request. ``timeout`` in seconds."""
+
+    plugin: str
+    ask: Callable[[Any], Awaitable[Any]]
+    timeout: float = 1.0
+    on_error: Literal["skip", "reject"] = "skip"
+    breaker: CircuitBreaker | None = None
+    names: tuple[str, str] = ("", "")
+    """Plugin and hook, for the watchdog of the event loop."""
+    may_wait: bool = True
+    """False where ``ask`` never waits, whatever the request."""
+    adjusts: bool = False
+    """True for a hook that adjusts or restricts decisions: ``ask`` takes a ``Draft``."""
+    hook: str = field(init=False)
+    """The hook that its steps name: empty for that of the endpoint."""
+    abstained_steps: StepCounter = field(init=False)
+    decided_steps: StepCounter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hook, answered = (self.names[1], ADJUSTED) if self.adjusts else ("", DECIDED)
+        self.abstained_steps = StepCounter(self.plugin, ABSTAINED, self.hook)
+        self.decided_steps = StepCounter(self.plugin, answered, self.hook)
+
+
+def group_ends(links: tuple[BoundHook, ...], borders: Collection[int]) -> tuple[int, ...]:
+    """Return for each hook the index of the first one after it that runs in another task, or the
+    border before it: one of the indexes at which hooks of another kind begin.
+    """
+    ends = list(range(1, len(links) + 1))
+    for at in reversed(range(len(links) - 1)):
+        if at + 1 not in borders and not links[at].may_wait and not links[at + 1].may_wait:
+            ends[at] = ends[at + 1]
+    return tuple(ends)
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +184,8 @@ class Chain:
             decision, has_waited = run.undecided(), True
         # A decision of a hook that did not wait was checked a moment ago, and nothing ran since.
         if has_waited and not is_intact(decision):
-            decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
+            why = f"the decision of {decided_by} was changed meanwhile"
+            decision = self.endpoint.refusal.with_reason(why)
         name = self.endpoint.name
         return Outcome(
             decision_id, name, request, decision, decided_by, run.steps, run.eventful, run.adjusted
@@ -132,15 +200,6 @@ class Chain:
         restricts = self.deciding == self.restricting
         run.ask_about(outcome.decision, outcome.decided_by, restricts=restricts)
         return await self.ask(outcome.request, tasks, outcome.decision_id, run)
-
-    def close(self) -> None:
-        """Log the failures that were left out."""
-        self.failure_log.close()
-
-    def refusal(self, reason: str) -> Decision:
-        """Return the most restrictive decision of the endpoint."""
-        refusal = self.endpoint.refusal
-        return type(refusal).from_result(refusal.set_fields(), reason=reason)
 
 
 class ChainRun:
@@ -332,7 +391,8 @@ class ChainRun:
 
     def refuse(self, link: BoundHook, outcome: str) -> None:
         """Decide most restrictively, as the ``on_error`` of a plugin says."""
-        self.decision = self.chain.refusal(f"{link.plugin} {REJECT_REASONS[outcome]}")
+        reason = f"{link.plugin} {REJECT_REASONS[outcome]}"
+        self.decision = self.chain.endpoint.refusal.with_reason(reason)
         self.decided_by = link.plugin
 
 

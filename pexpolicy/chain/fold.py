@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from pexpolicy.endpoints.base import CEILINGS, PROTECTIONS, RIGHTS, Endpoint
-from pexpolicy.models.contract import contract_of, fields_in
+from pexpolicy.models.contract import contract_of, objects_in
 from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Request, withheld_values
@@ -49,9 +49,8 @@ class Draft(msgspec.Struct):
         found = withheld_values(self.request)
         if self.decision is not None:
             contract = contract_of(type(self.decision))
-            for _, inner, name, value in fields_in(contract, self.decision.set_fields()):
-                if name in inner.secrets:
-                    found += _texts(value)
+            for _, inner, fields in objects_in(contract, self.decision.set_fields()):
+                found += _texts([fields[name] for name in inner.secrets & fields.keys()])
         return found
 
 

@@ -19,7 +19,7 @@ from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.audit.journal import AuditState
 from pexpolicy.background.shared_state import OUTCOMES as SHARED_OUTCOMES
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
-from pexpolicy.chain.bound_hook import QUICK
+from pexpolicy.chain.chain import QUICK
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
     ABSTAINED,

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractView
 
 from pexpolicy.chain.background import MAX_BATCH, Observer
-from pexpolicy.chain.bound_hook import BoundHook
+from pexpolicy.chain.chain import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import ADJUST, RESTRICT, Draft
 from pexpolicy.config.permissions import NamedPath

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Continue, Reject
-from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.chain import BoundHook, Chain
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.endpoints import ENDPOINTS

@@ -16,8 +16,7 @@ from multidict import MultiDict
 
 from pexpolicy import Conference, Continue, Redirect, Reject, __version__, hookimpl
 from pexpolicy.audit.journal import AuditState
-from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.chain import BoundHook, Chain
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
