@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from docs.generate_settings import table
-from pexpolicy.models.model import Model
+from pexpolicy.models.decision import Model
 from pexpolicy.models.request import Request
 
 PAGE = Path(__file__).parent / "plugins" / "api.md"

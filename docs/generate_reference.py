@@ -24,8 +24,7 @@ from pexpolicy.endpoints.service_types import AutomaticParticipant, OnCompletion
 from pexpolicy.models import request as read
 from pexpolicy.models.attribute_docs import attribute_docs, field_docs
 from pexpolicy.models.contract import alternatives, contract_of
-from pexpolicy.models.decision import Redirect, Reject
-from pexpolicy.models.model import Model
+from pexpolicy.models.decision import Model, Redirect, Reject
 from pexpolicy.models.request import parameters_of
 from pexpolicy.models.rules import Confidence, Privacy, Rule
 from pexpolicy.models.validation import wanted
@@ -58,6 +57,12 @@ TYPES: Mapping[Any, str] = {
     read.by_prefix: "texts by name",
 }
 """The type that each parser of a parameter returns."""
+ABSENT: Mapping[Any, str] = {
+    read.alias: "the empty alias",
+    read.header_values: "no values",
+    read.by_prefix: "no attributes",
+}
+"""What a parser returns for absent and malformed values."""
 
 _KEY_ROW = re.compile(r"^(\| `([a-z_.A-Z]+)` \|[^|]*\|[^|]*\| )([^|\n]*) \|$", re.MULTILINE)
 INTRODUCTION = """# Reference of the contract
@@ -119,7 +124,7 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
             TYPES[p.read],
             _words(p.values),
             p.since,
-            p.absent,
+            ABSENT.get(p.read, "None"),
             p.mark,
             docs[name].replace("<", "&lt;") + _PRIVACY[p.privacy],
         )
@@ -207,13 +212,12 @@ def _layouts() -> str:
 
 
 def _rules() -> str:
-    heads = ("row", "evaluated for", "rule", "confidence", "a breach")
+    heads = ("evaluated for", "rule", "confidence", "a breach")
     intro = (
-        "## Rules\n\n*Row* is the number in the contract's table of cross-field rules, for rules "
-        "of that table.\nA refused decision cannot be built; a warning is in the audit line, "
-        "in `pexpolicy explain`\nand in `pexpolicy check`.\n\n"
+        "## Rules\n\nA refused decision cannot be built; a warning is in the audit line, in "
+        "`pexpolicy explain`\nand in `pexpolicy check`.\n\n"
     )
-    return intro + _table(heads, sorted(_rule_rows(), key=lambda row: int(row[0] or 99)))
+    return intro + _table(heads, _rule_rows())
 
 
 def _rule_rows() -> Iterator[tuple[str, ...]]:
@@ -224,14 +228,12 @@ def _rule_rows() -> Iterator[tuple[str, ...]]:
     for rule, owners in models.items():
         breach = BREACHES[rule.refused]
         where = f"`{rule.field}` of {', '.join(owners)}"
-        yield str(rule.row or ""), where, rule.text, rule.mark, breach
-    for row, where, text, mark, breach in ELSEWHERE:
-        yield str(row or ""), where, text, mark, breach
+        yield where, rule.text, rule.mark, breach
+    yield from ELSEWHERE
 
 
 def _name(model: type[Model], name: str) -> str:
-    found = contract_of(model)
-    required = found.defaults[name] is ... and name not in found.constants
+    required = contract_of(model).defaults[name] is ...
     return f"**`{name}`**" if required else f"`{name}`"
 
 

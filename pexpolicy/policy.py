@@ -18,8 +18,7 @@ from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, look
 from pexpolicy.background.shared_state import SetupError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease
 from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
-from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain, Clock
+from pexpolicy.chain.chain import BoundHook, Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
@@ -34,7 +33,7 @@ from pexpolicy.fleet.policy_hash import PolicyInputs
 from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
-from pexpolicy.models.request import Request, mark_dry_run, set_decision_id
+from pexpolicy.models.request import Request, set_call
 from pexpolicy.plugins.binding import Descriptions, bind_observer
 from pexpolicy.plugins.plugin import BuiltPlugin
 
@@ -224,7 +223,7 @@ class Policy:
                 modules = {one.module: one.name for one in self.plugins if not one.is_isolated}
                 stack.enter_context(Watchdog(tasks, self._log, modules))
             for chain in self._all_chains:
-                stack.callback(chain.close)
+                stack.callback(chain.failure_log.close)
             stack.push_async_callback(self._background.finish)
             self._background.open()
             self._tasks = tasks
@@ -340,9 +339,7 @@ class Policy:
         """Answer one request; its class determines the endpoint."""
         chain = self._chains_of(request).by_request[type(request)]
         assert self._tasks is not None, "the policy is not serving"
-        set_decision_id(request, decision_id)
-        if self._is_dry_run:
-            mark_dry_run(request)
+        set_call(request, decision_id, dry_run=self._is_dry_run)
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
@@ -381,6 +378,6 @@ class Policy:
         """
         endpoint = self.chains[outcome.endpoint].endpoint
         kind = endpoint.refusal if rejects else endpoint.default
-        decision = type(kind).from_result(kind.set_fields(), reason=UNRECORDED)
+        decision = kind.with_reason(UNRECORDED)
         replaced = msgspec.structs.replace(outcome, decision=decision, decided_by=DEFAULT)
         return Answer(replaced, endpoint.reply(decision, outcome.decision_id, DEFAULT))

@@ -24,7 +24,7 @@ from pexpolicy import (
 )
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
-from pexpolicy.models.model import Model
+from pexpolicy.models.decision import Model
 
 MODELS: dict[str, tuple[type[Decision], ...]] = {
     "service_configuration": (*SERVICE_TYPES.values(), Redirect),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lab.generated_decisions.edge_cases import strange
 from pexpolicy.models.contract import alternatives, contract_of
-from pexpolicy.models.model import Model
+from pexpolicy.models.decision import Model
 
 PINS = (
     *("1234", "0000", "56789", "0123#", "12345#", "1" * 20, "1" * 19 + "#"),

@@ -122,8 +122,7 @@ def _environment_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
         if table.events is not None and table.events not in sources:
             text = f"[events] has no source {table.events!r}{suggest(table.events, sources)}"
             yield ("environments", name, "events"), text
-    for overlap in settings.nodes.networks.overlaps():
-        inner, outer = overlap.inner, overlap.outer
+    for inner, outer in settings.nodes.networks.overlaps():
         if inner.value != outer.value:
             text = f"{inner.subnet} is inside of {outer.subnet} of environment {outer.value}"
             yield ("environments", inner.value, "networks"), f"{text}: its calls are of this one"

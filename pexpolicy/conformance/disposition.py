@@ -35,7 +35,6 @@ from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, alternatives, contract_of
 from pexpolicy.models.decision import Decision, Name, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.validation import NO_FIELD
 from pexpolicy.text import brief
 
 UNTAGGED = (
@@ -283,8 +282,7 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
             found.append(warning(Topic.CREDENTIALS, text, TRANSCRIBED))
         else:
             # Infinity appears to ignore unknown fields.
-            every = model.find_issues(fields, extras)
-            issues = [issue for issue in every if not issue.rule.startswith(NO_FIELD)]
+            issues = model.find_issues(fields, extras, known_only=False)
             found += [of_issue(issue, topic) for issue in issues or [error.refusal]]
         disposition = Disposition.RESULT if is_open else Disposition.DROPPED
         return Reading(disposition, found, fields, repairs, str(error))

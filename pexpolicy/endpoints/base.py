@@ -149,18 +149,14 @@ class Endpoint(Generic[R]):
         )
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
-        """Return the reply of a decision, with ``decided_by`` and ``reason`` as extra keys."""
-        status = 404 if self.continues_by_404 and isinstance(decision, Continue) else 200
-        return Reply(status, JSON, self.body(decision, decision_id, decided_by), decision.action)
-
-    def body(self, decision: Decision, decision_id: str, decided_by: str) -> bytes:
-        """Return the envelope: ``status``, ``action`` and ``result``, then our extra keys."""
+        """Return the reply of a decision: the envelope, then our extra keys."""
         envelope = self.envelope(decision)
+        status = 404 if envelope["status"] == "fail" else 200
         envelope["decision_id"] = decision_id
         envelope["decided_by"] = decided_by
         if decision.reason:
             envelope["reason"] = decision.reason
-        return orjson.dumps(envelope)
+        return Reply(status, JSON, orjson.dumps(envelope), decision.action)
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """Return the keys that Infinity reads."""

@@ -54,13 +54,12 @@ class FieldsOf(Mapping[str, Any], Generic[D_co]):
         is a problem with the key of the setting.
         """
         given = {k: v for k, v in {**self._fields, **fields}.items() if v is not UNSET}
+        extras = self._extras
         try:
-            model = _class_of(self._model, given, self._extras)
-            decision: D_co = model.from_result(
-                given, reason=reason, extras=self._extras, strict=True
-            )
+            model = _class_of(self._model, given, extras)
+            decision: D_co = model.from_result(given, reason=reason, extras=extras, strict=True)
         except DecisionError as error:
-            issues = _issues(self._model, given, self._extras) or [error.refusal]
+            issues = _issues(self._model, given, extras) or [error.refusal]
             raise FieldsError(self, issues) from None
         return decision
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import BEFORE_V29, NodeRequest
-from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
-from pexpolicy.models.decision import Continue, Decision, Text
-from pexpolicy.models.model import Model, Unset
+from pexpolicy.models.contract import contract_of
+from pexpolicy.models.decision import Continue, Decision, Model, Text, Unset
 from pexpolicy.models.request import Parameter, alias, integer, typed
 from pexpolicy.models.rules import PERSONAL, Privacy
 
@@ -23,7 +21,7 @@ class DirectoryInformationRequest(NodeRequest):
 
     q = Parameter(typed, privacy=Privacy.PERSONAL)
     """Search text; may be empty or one letter."""
-    registration_alias = Parameter(alias, absent="the empty alias", privacy=Privacy.PERSONAL)
+    registration_alias = Parameter(alias, privacy=Privacy.PERSONAL)
     """The alias that searches."""
     limit = Parameter(integer)
     """Maximum number of entries; 10 in every capture."""
@@ -35,45 +33,24 @@ class DirectoryEntry(
     Model,
     consequence="Infinity would drop the whole list and show its own entries only",
     fields=dict.fromkeys(("alias", "description", "username"), PERSONAL),
-    constants={"username": ""},
 ):
     """One line of the phone book."""
-
-    __slots__ = ()
 
     alias: Text
     """Alias to call."""
     description: Text
     """Text that is shown."""
-    if TYPE_CHECKING:
-        username: Text = ""
-        """User name, may be empty."""
-    else:
-        username: Text
+    username: Text = ""
+    """User name, may be empty."""
 
 
 class Directory(Decision, consequence=contract_of(DirectoryEntry).consequence):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
-    __slots__ = ()
-
     entries: list[DirectoryEntry]
     """The entries, sorted."""
     ignore_local: bool | Unset = UNSET
     """Show no entries of Infinity's own. Default: false."""
-
-    def _check(
-        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
-    ) -> None:
-        entries: Any = fields.get("entries")
-        if type(entries) in (list, tuple):
-            # An entry that cannot be copied is reported by the check below.
-            with suppress(Exception):
-                fields["entries"] = [
-                    {**one, "username": one.get("username", "")} if type(one) is dict else one
-                    for one in entries
-                ]
-        super()._check(fields, extras, known_only=known_only)
 
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
@@ -98,6 +75,8 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
         if not isinstance(decision, Directory):
             return {"status": "success", "result": []}
         fields = decision.set_fields()
+        for entry in fields["entries"]:
+            entry.setdefault("username", "")
         envelope: dict[str, Any] = {"status": "success", "result": fields["entries"]}
         if "ignore_local" in fields:
             envelope["ignore_local"] = fields["ignore_local"]

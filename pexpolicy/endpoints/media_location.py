@@ -12,8 +12,7 @@ from pexpolicy.endpoints.shared_parameters import (
     ServiceParameters,
     TransferParameters,
 )
-from pexpolicy.models.decision import Continue, Decision, Name
-from pexpolicy.models.model import Unset
+from pexpolicy.models.decision import Continue, Decision, Name, Unset
 from pexpolicy.models.rules import Confidence, Field, Rule
 
 OLD_FORMS = ("primary_overflow_location", "secondary_overflow_location")  # lorist
@@ -42,8 +41,6 @@ class MediaLocation(
     rules=_MEDIA_LOCATION_RULES,
 ):
     """A system location, and the ones to use when it is full."""
-
-    __slots__ = ()
 
     location: Name
     """Name of a system location, spelled as in Infinity."""

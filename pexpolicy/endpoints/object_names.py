@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from pexpolicy.endpoints.service_types import AutomaticParticipant
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import contract_of, objects_in
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
@@ -117,18 +116,17 @@ class ObjectNames:
 
         Raise ``DecisionError`` for a name of a declared kind that is not listed.
         """
-        contract = contract_of(type(decision))
         listed = self.source.listed_names() if self.source is not None else {}
         warnings = []
-        for field, value in _named(decision.set_fields(), contract.names):
+        for field, value in _named(decision):
             kind = NAMED_OBJECTS[field]
             known = self.declared.get(kind)
-            if known is not None and value and value not in known:
+            if known is not None and value not in known:
                 text = f"{brief(value)} is not listed under [{'.'.join(self.table)}] {kind}"
                 text += suggest(value, sorted(known)) if len(known) <= MAX_COMPARED else ""
-                mark = Confidence.TRANSCRIBED
-                raise DecisionError(refusal(contract, field, value, text, mark))
-            if known is None and kind in listed and value and value not in listed[kind].names:
+                contract = contract_of(type(decision))
+                raise DecisionError(refusal(contract, field, value, text, Confidence.TRANSCRIBED))
+            if known is None and kind in listed and value not in listed[kind].names:
                 # The nearest one is not looked for, as a call waits and may come often.
                 text = _not_listed(kind, value, listed[kind].names, suggests=False)
                 warnings.append(f"{field}: {text}")
@@ -136,8 +134,8 @@ class ObjectNames:
 
     def record(self, place: Place, decision: Decision) -> None:
         """Remember where a static decision uses names that only the source lists."""
-        for field, value in _named(decision.set_fields(), contract_of(type(decision)).names):
-            if value and (kind := NAMED_OBJECTS[field]) not in self.declared:
+        for field, value in _named(decision):
+            if (kind := NAMED_OBJECTS[field]) not in self.declared:
                 self._uses[kind, value].append((*place, field))
 
     def unknown(self) -> list[UnknownName]:
@@ -181,13 +179,11 @@ def _not_listed(kind: str, name: str, known: frozenset[str], *, suggests: bool) 
     return f"{brief(name)} is not one of the {kind} of Infinity{near}"
 
 
-def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[str, str]]:
-    """Yield the names in fields, each with its field; skip unknown fields."""
-    for field in NAMED_OBJECTS.keys() & fields.keys() & known:
-        value = fields[field]
-        for name in value if isinstance(value, list) else [value]:
-            if isinstance(name, str):
-                yield field, name
-    if "automatic_participants" in known:
-        for participant in fields.get("automatic_participants", ()):
-            yield from _named(participant, contract_of(AutomaticParticipant).names)
+def _named(decision: Decision) -> Iterator[tuple[str, str]]:
+    """Yield the names in a decision, each with its field; skip unknown fields."""
+    for _, contract, fields in objects_in(contract_of(type(decision)), decision.set_fields()):
+        for field in fields.keys() & NAMED_OBJECTS.keys() & contract.names:
+            value = fields[field]
+            for name in value if isinstance(value, list) else (value,):
+                if name and isinstance(name, str):
+                    yield field, name

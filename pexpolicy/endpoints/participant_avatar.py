@@ -20,8 +20,7 @@ from pexpolicy.endpoints.shared_parameters import (
     ServiceParameters,
 )
 from pexpolicy.models.contract import NO_EXTRAS, Extras
-from pexpolicy.models.decision import Continue, Decision
-from pexpolicy.models.model import assign
+from pexpolicy.models.decision import Continue, Decision, assign
 from pexpolicy.models.request import Parameter, integer, role
 from pexpolicy.text import brief
 

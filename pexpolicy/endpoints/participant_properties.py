@@ -9,8 +9,7 @@ from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
-from pexpolicy.models.decision import Continue, Decision, Name, Reject, Text
-from pexpolicy.models.model import Model, Unset
+from pexpolicy.models.decision import Continue, Decision, Model, Name, Reject, Text, Unset
 from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word
 from pexpolicy.models.rules import PERSONAL, Confidence, Field, Privacy, Rule
 
@@ -39,9 +38,7 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
     """Role by PIN or single sign-on. Unset for SIP and H.323, which are sent before the PIN:
     absent, empty, None or null.
     """
-    idp_attributes = Parameter(
-        by_prefix, wire="idp_attribute_", absent="no attributes", privacy=Privacy.PERSONAL
-    )
+    idp_attributes = Parameter(by_prefix, wire="idp_attribute_", privacy=Privacy.PERSONAL)
     """Attributes from the identity provider by name, each with all its values."""
     display_count = Parameter(integer, since="v38")
     """Number of displays."""
@@ -106,8 +103,6 @@ _PARTICIPANT_PROPERTIES_RULES = (
 class AudioMix(Model, rules=_AUDIO_MIX_RULES):
     """One audio mix that the participant is heard in."""
 
-    __slots__ = ()
-
     mix_name: Name
     """Name of the mix, dotted for nested mixes, at most 3 levels."""
     prominent: bool | Unset = UNSET
@@ -127,8 +122,6 @@ class ParticipantProperties(
     rules=_PARTICIPANT_PROPERTIES_RULES,
 ):
     """Properties that override those of the participant; only the ones that were set."""
-
-    __slots__ = ()
 
     bypass_lock: bool | Unset = UNSET
     """Let the participant pass a locked conference. Default: false."""

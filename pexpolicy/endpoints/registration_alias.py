@@ -50,8 +50,6 @@ class Credentials(
     ``Credentials.without_authentication()``.
     """
 
-    __slots__ = ()
-
     username: Text
     """User name of the device."""
     password: Text
@@ -63,10 +61,11 @@ class Credentials(
         return cast("Self", _NoAuthentication.from_result({}, reason=reason))
 
 
-class _NoAuthentication(Credentials, rules=(), constants={"username": "", "password": ""}):
+class _NoAuthentication(Credentials, rules=()):
     """Registration without authentication."""
 
-    __slots__ = ()
+    username: Text = ""
+    password: Text = ""
 
 
 class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
-from pexpolicy.endpoints.media_location import MediaLocation
-from pexpolicy.endpoints.participant_properties import ParticipantProperties
-from pexpolicy.endpoints.registration_alias import Credentials
+from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.attribute_docs import attribute_docs
-from pexpolicy.models.contract import Contract, ModelBase, contract_of
-from pexpolicy.models.decision import Redirect
-from pexpolicy.models.model import Model
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.request import (
     Parameter,
     Request,
@@ -32,40 +28,14 @@ from pexpolicy.models.validation import MAX_TEXT
 Schema = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-RESULTS: tuple[type[ModelBase], ...] = (
-    *SERVICE_TYPES.values(),
-    Redirect,
-    ParticipantProperties,
-    MediaLocation,
-    DirectoryEntry,
-    Credentials,
-)
-"""The models of results; nested models are added to them."""
 
 
-class UnknownSchemaError(LookupError):
-    """There is no schema of this name."""
-
-
-def names() -> list[str]:
-    """Return the names of all schemas."""
-    return [f"{name}.{part}" for name in ENDPOINTS for part in ("request", "reply")]
-
-
-def document(name: str = "") -> Schema:
-    """Return one schema by name, or all of them; raise ``UnknownSchemaError``.
-
-    ``name`` is ``media_location.reply``, or ``media_location`` for both schemas of that request.
-    """
+def document() -> Schema:
+    """Return the schemas of all requests and replies, such as ``media_location.reply``."""
     parts: Schema = {}
-    for known in names():
-        endpoint, _, part = known.partition(".")
-        if name in ("", known, endpoint):
-            parts[known] = _request(ENDPOINTS[endpoint]) if part == "request" else REPLIES[endpoint]
-    if not parts:
-        raise UnknownSchemaError(name)
-    only = parts.pop(name, {})
-    return {"$schema": DRAFT, "title": name or "pexpolicy", **only, "$defs": parts | _models()}
+    for name, endpoint in ENDPOINTS.items():
+        parts |= {f"{name}.request": _request(endpoint), f"{name}.reply": REPLIES[name]}
+    return {"$schema": DRAFT, "title": "pexpolicy", "$defs": parts | _models()}
 
 
 def _request(endpoint: Endpoint[Any]) -> Schema:
@@ -116,12 +86,14 @@ def name_pattern(parameter: Parameter[Any]) -> str | None:
 
 
 def _models() -> Schema:
-    models = dict.fromkeys(part for model in RESULTS for part in _with_inner(contract_of(model)))
+    decisions = (decision for endpoint in ENDPOINTS.values() for decision in endpoint.decisions)
+    public = (contract_of(one) for one in decisions if not one.__name__.startswith("_"))
+    models = dict.fromkeys(part for model in public for part in (model, *model.nested))
     wires = [model.lenient for model in models]
     _, components = msgspec.json.schema_components(wires, ref_template="#/$defs/{name}")
     for model in models:
         schema = components[model.name]
-        schema["required"] = sorted({*schema.get("required", ()), *model.constants})
+        schema["required"] = sorted(n for n, one in model.defaults.items() if one is not UNSET)
         schema["description"] = (model.model.__doc__ or "").partition("\n")[0]
         docs = attribute_docs(model.model)
         for name, properties in schema["properties"].items():
@@ -130,14 +102,8 @@ def _models() -> Schema:
     return components
 
 
-def _with_inner(model: Contract) -> Iterator[Contract]:
-    yield model
-    for inner in model.nested:
-        yield from _with_inner(inner)
-
-
-def _ref(*models: type[Model]) -> Schema:
-    refs = [{"$ref": f"#/$defs/{model.__name__}"} for model in models]
+def _ref(*models: str) -> Schema:
+    refs = [{"$ref": f"#/$defs/{model}"} for model in models]
     return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
 
@@ -182,25 +148,25 @@ _NOT_FOUND: Schema = {
     "not": {"required": ["result"]},
 }
 _ANY_STATUS: Schema = {"enum": ["success", "fail"]}
-_ENTRIES: Schema = {"type": "array", "items": _ref(DirectoryEntry)}
+_ENTRIES: Schema = {"type": "array", "items": _ref("DirectoryEntry")}
 
 REPLIES: Mapping[str, Schema] = {
     "service_configuration": _reply(
         "The reply to a request about a service.",
-        _form("A service.", "continue", _ref(*SERVICE_TYPES.values())),
+        _form("A service.", "continue", _ref(*(one.__name__ for one in SERVICE_TYPES.values()))),
         _form("Infinity's own database decides.", "continue", None),
         _form("The call is rejected.", "reject", None),
-        _form("A SIP caller is redirected.", "redirect", _ref(Redirect) | {"maxProperties": 1}),
+        _form("A SIP caller is redirected.", "redirect", _ref("Redirect") | {"maxProperties": 1}),
     ),
     "participant_properties": _reply(
         "The reply to a request about a participant.",
-        _form("Properties that are changed.", "continue", _ref(ParticipantProperties)),
+        _form("Properties that are changed.", "continue", _ref("ParticipantProperties")),
         _form("Nothing is changed.", "continue", None),
         _form("The participant is rejected.", "reject", _REJECT_REASON, required=False),
     ),
     "media_location": _reply(
         "The reply to a request for a location; with status 404, Infinity chooses it itself.",
-        _form("A location.", "continue", _ref(MediaLocation)),
+        _form("A location.", "continue", _ref("MediaLocation")),
         _NOT_FOUND,
         status=_ANY_STATUS,
     ),
@@ -220,7 +186,7 @@ REPLIES: Mapping[str, Schema] = {
     ),
     "registration_alias": _reply(
         "The reply to a request about a device that registers.",
-        _form("The device must present these.", "continue", _ref(Credentials)),
+        _form("The device must present these.", "continue", _ref("Credentials")),
         _form("Infinity's own database decides.", "continue", _EMPTY),
         _form("The registration is rejected.", "reject", _EMPTY),
     ),

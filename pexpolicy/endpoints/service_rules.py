@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 from pexpolicy.models.rules import Confidence, Rule
@@ -102,7 +101,7 @@ def _unused_field(name: str) -> Rule:
         return getattr(sent, name) not in UNUSED and sent.outgoing_protocol not in protocols
 
     text = f"is used for outgoing_protocol = {' or '.join(protocols)} only"
-    return Rule(name, text, TRANSCRIBED, broken, row=20, advice=True)
+    return Rule(name, text, TRANSCRIBED, broken, advice=True)
 
 
 # fmt: off
@@ -112,43 +111,43 @@ _CAPTIONS = Rule(
     lambda s: s.source_language and s.live_captions_language != s.source_language)
 PINS = (
     Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC,  # v11, pexip-tf
-         lambda s: _pin(s.pin) is None, row=1),
+         lambda s: _pin(s.pin) is None),
     Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC,  # v11, pexip-tf
-         lambda s: _pin(s.guest_pin) is None, row=1),
+         lambda s: _pin(s.guest_pin) is None),
     Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED,  # pexip-tf, ps, dbg; oda sends it
-         lambda s: s.allow_guests is True and not s.pin, row=3),
+         lambda s: s.allow_guests is True and not s.pin),
     Rule("guest_pin", "needs allow_guests = true, without which the answer is said to be dropped", REPORTED,  # ps, dbg
-         lambda s: s.allow_guests is not True and s.guest_pin, row=4),
+         lambda s: s.allow_guests is not True and s.guest_pin),
     Rule("guest_pin", "an empty guest PIN is accepted by some versions at least; leave it out", DISPUTED,  # ps, dbg; lorist sends it
-         lambda s: not s.guest_pin, row=4),
+         lambda s: not s.guest_pin),
     Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", REPORTED,  # ps, dbg
-         lambda s: _pins_end_differently(s.pin, s.guest_pin), row=5),
+         lambda s: _pins_end_differently(s.pin, s.guest_pin)),
     Rule("guest_pin", "PIN and guest PIN must differ", REPORTED,  # ps, dbg
-         lambda s: s.pin and s.guest_pin == s.pin, row=6),
+         lambda s: s.pin and s.guest_pin == s.pin),
     Rule("pin", "an empty PIN is said to be rejected; leave it out", DISPUTED,  # ps, dbg
-         lambda s: not s.pin and s.allow_guests is not False, row=7),
+         lambda s: not s.pin and s.allow_guests is not False),
 )
 _BREAKOUT = (
     Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", TRANSCRIBED,  # oda, oda-local
-         lambda s: s.breakout is True and s.breakout_rooms is True, row=9),
+         lambda s: s.breakout is True and s.breakout_rooms is True),
     Rule("breakout", "breakout_uuid and breakout_name are required with it", TRANSCRIBED,
-         lambda s: s.breakout is True and not (s.breakout_uuid and s.breakout_name), row=9),
+         lambda s: s.breakout is True and not (s.breakout_uuid and s.breakout_name)),
     *(Rule(name, "belongs to a breakout room: breakout = true is required with it", TRANSCRIBED,
-           lambda s: s.breakout is not True, row=9) for name in BREAKOUT_BLOCK),
+           lambda s: s.breakout is not True) for name in BREAKOUT_BLOCK),
     Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", TRANSCRIBED,
          lambda s: _uuid(s.breakout_uuid) is None),
     Rule("breakout_uuids", "each must be a UUID, written 8-4-4-4-12", TRANSCRIBED,
          lambda s: not all(map(_uuid, s.breakout_uuids))),
     Rule("breakout", "the name of a breakout room is that of its main room", DISPUTED,  # oda; ps differs
-         lambda s: s.breakout is True and "_breakout_" in s.name, row=9),
+         lambda s: s.breakout is True and "_breakout_" in s.name),
     Rule("breakout_uuids", "belongs to the main room, and this is a breakout room", REPORTED,
-         lambda s: s.breakout is True, row=9),
+         lambda s: s.breakout is True),
     Rule("direct_media", "excludes breakout rooms: direct_media = never or breakout_rooms = false is needed", TRANSCRIBED,
-         lambda s: s.breakout_rooms is True and s.direct_media != "never", row=11),
+         lambda s: s.breakout_rooms is True and s.direct_media != "never"),
 )
 _ROOM = (
     Rule("breakout", "allow_guests is said to conflict with a breakout room", DISPUTED,  # ps; oda sends it
-         lambda s: s.breakout is True and s.allow_guests is True, row=10),
+         lambda s: s.breakout is True and s.allow_guests is True),
     _CAPTIONS,
     Rule("end_time", "is before the year 2000 or after 2100: write seconds since 1970, or 0", REPORTED,
          lambda s: s.end_time and not EARLIEST < s.end_time < LATEST, advice=True),
@@ -182,10 +181,9 @@ _PROTOCOL = Rule(
 
 def _layout(field: str) -> Rule:
     """Return the rule of a layout field; it only warns, as the published lists differ."""
-    value = attrgetter(field)
     text = "not a layout on which at least three sources agree"
     # oda, ps, dbg
-    return Rule(field, text, DISPUTED, lambda sent: value(sent) not in CORE_LAYOUTS)
+    return Rule(field, text, DISPUTED, lambda sent: getattr(sent, field) not in CORE_LAYOUTS)
 
 
 ROOM = (*NAMES, *PINS, *_BREAKOUT, *_ROOM)

@@ -9,12 +9,10 @@ from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints import service_rules
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
-from pexpolicy.models.decision import Decision, Name, Text
+from pexpolicy.models.decision import Decision, Model, Name, Text, Unset
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.model import Model, Unset, assign
 from pexpolicy.models.rules import PERSONAL, SECRET, Confidence, Field, Privacy, Rule
 from pexpolicy.models.validation import refusal
-from pexpolicy.text import brief
 
 Pin = Annotated[
     str,
@@ -80,8 +78,6 @@ class AutomaticParticipant(
 ):
     """A participant that a conference calls when it starts."""
 
-    __slots__ = ()
-
     local_alias: Text
     """Alias to call from."""
     remote_alias: Text
@@ -124,8 +120,6 @@ class AutomaticParticipant(
 class Service(Decision, fields=_SERVICE):
     """The fields that all six kinds of service have."""
 
-    __slots__ = ()
-
     name: Name
     """Unique name of the service; of a breakout: the name of its main room; of a gateway: unique
     per call.
@@ -145,8 +139,6 @@ class Service(Decision, fields=_SERVICE):
 class _Media(Service):
     """Fields of services with media of their own."""
 
-    __slots__ = ()
-
     bypass_proxy: bool | Unset = UNSET
     """Media go straight to the transcoding node. Default: false."""
     crypto_mode: Crypto | Unset | None = UNSET
@@ -157,8 +149,6 @@ class _Media(Service):
 
 class _Pictured(_Media):
     """Fields of services with a picture of all participants."""
-
-    __slots__ = ()
 
     enable_active_speaker_indication: bool | Unset = UNSET
     """The active speaker is shown. Default: false."""
@@ -176,8 +166,6 @@ class _Pictured(_Media):
 
 class _Protected(Service):
     """Fields of services that ask for a PIN or single sign-on."""
-
-    __slots__ = ()
 
     allow_guests: bool | Unset = UNSET
     """Guests may join. Default: false."""
@@ -198,8 +186,6 @@ class _Protected(Service):
 class _Systems(Service):
     """Fields of services that call other systems."""
 
-    __slots__ = ()
-
     gms_access_token_name: Name | Unset = UNSET
     """Name of a Google Meet access token in Infinity."""
     mssip_proxy_name: Name | Unset = UNSET
@@ -212,8 +198,6 @@ class _Systems(Service):
 
 class Room(_Pictured, _Protected):
     """The fields that conferences and lectures have: virtual meeting rooms and auditoriums."""
-
-    __slots__ = ()
 
     automatic_participants: list[AutomaticParticipant] | Unset = UNSET
     """Participants that the conference calls when it starts. Default: none."""
@@ -261,10 +245,8 @@ class Room(_Pictured, _Protected):
     """Main room only: its breakout rooms; a Host joins each as control-only."""
 
 
-class Conference(Room, constants={"service_type": "conference"}, rules=service_rules.CONFERENCE):
+class Conference(Room, rules=service_rules.CONFERENCE):
     """A virtual meeting room."""
-
-    __slots__ = ()
 
     service_type: Literal["conference"] = "conference"
     """Kind of service."""
@@ -272,10 +254,8 @@ class Conference(Room, constants={"service_type": "conference"}, rules=service_r
     """Layout. Default: one_main_seven_pips."""
 
 
-class Lecture(Room, constants={"service_type": "lecture"}, rules=service_rules.LECTURE):
+class Lecture(Room, rules=service_rules.LECTURE):
     """A virtual auditorium: hosts speak, guests listen."""
-
-    __slots__ = ()
 
     service_type: Literal["lecture"] = "lecture"
     """Kind of service."""
@@ -289,10 +269,8 @@ class Lecture(Room, constants={"service_type": "lecture"}, rules=service_rules.L
     """Guests see other guests. Default: no_hosts."""
 
 
-class TestCall(_Media, constants={"service_type": "test_call"}, rules=service_rules.NAMES):
+class TestCall(_Media, rules=service_rules.NAMES):
     """A call that returns the caller's own picture and sound."""
-
-    __slots__ = ()
 
     __test__: ClassVar[bool] = False
 
@@ -305,29 +283,20 @@ class TestCall(_Media, constants={"service_type": "test_call"}, rules=service_ru
 class OtherService(Service):
     """A kind of service that this release does not know, and the operator lists."""
 
-    __slots__ = ()
-
-    service_type: Name
-    """Kind of service."""
+    service_type: Literal["other"]
+    """Kind of service: a word that ``[infinity] extra_values`` lists, instead of this one."""
 
     def _check(
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
     ) -> None:
-        kind = fields.get("service_type")
-        if not extras.has("service_type", kind):
+        if not extras.has("service_type", kind := fields.get("service_type")):
             text = "is not a service type; list it below [infinity.extra_values] to send it"
             raise DecisionError(refusal(self._contract, "service_type", kind, text))
         super()._check(fields, extras, known_only=known_only)
-        text = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
-        assign(self, "warnings", (*self.warnings, text))
 
 
-class Gateway(
-    _Pictured, _Systems, constants={"service_type": "gateway"}, rules=service_rules.GATEWAY
-):
+class Gateway(_Pictured, _Systems, rules=service_rules.GATEWAY):
     """A call on behalf of the caller: to a device, Teams, Meet or another system."""
-
-    __slots__ = ()
 
     service_type: Literal["gateway"] = "gateway"
     """Kind of service."""
@@ -379,12 +348,8 @@ class Gateway(
     """Layout. Default: one_main_seven_pips."""
 
 
-class VirtualReception(
-    _Media, _Systems, constants={"service_type": "two_stage_dialing"}, rules=service_rules.RECEPTION
-):
+class VirtualReception(_Media, _Systems, rules=service_rules.RECEPTION):
     """A virtual reception (``two_stage_dialing``): the caller types the number of a conference."""
-
-    __slots__ = ()
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
     """Kind of service."""
@@ -416,8 +381,6 @@ _TRANSFER_RULES = (
 class Transfer(Model, fields={"role": Field(Confidence.DISPUTED)}, rules=_TRANSFER_RULES):
     """The service that the caller is transferred to after the playlist."""
 
-    __slots__ = ()
-
     conference: Name
     """Alias of the service that the caller is transferred to."""
     role: Literal["chair", "guest", "auto", "host"] | Unset = UNSET
@@ -426,8 +389,6 @@ class Transfer(Model, fields={"role": Field(Confidence.DISPUTED)}, rules=_TRANSF
 
 class OnCompletion(Model):
     """The action after a playlist: ``disconnect=True`` or ``transfer=Transfer(...)``."""
-
-    __slots__ = ()
 
     disconnect: bool | Unset = UNSET
     """True ends the call."""
@@ -461,12 +422,9 @@ _COMPLETION_RULES = (
 
 class MediaPlayback(
     _Protected,
-    constants={"service_type": "media_playback"},
     rules=(*service_rules.NAMES, *service_rules.PINS, *_COMPLETION_RULES),
 ):
     """A playlist that is played to the caller."""
-
-    __slots__ = ()
 
     service_type: Literal["media_playback"] = "media_playback"
     """Kind of service."""

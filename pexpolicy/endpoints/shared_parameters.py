@@ -55,11 +55,11 @@ class AliasRequest(NodeRequest):
 class CallRequest(NodeRequest):
     """The parameters of a call: service, participant, location and avatar requests."""
 
-    local_alias = Parameter(alias, absent="the empty alias", privacy=Privacy.PERSONAL)
+    local_alias = Parameter(alias, privacy=Privacy.PERSONAL)
     """The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may
     have a scheme. For an outbound call: the alias it calls from.
     """
-    remote_alias = Parameter(alias, absent="the empty alias", privacy=Privacy.PERSONAL)
+    remote_alias = Parameter(alias, privacy=Privacy.PERSONAL)
     """The caller, or the called party; equal to the display name for web guests."""
     remote_display_name = Parameter(typed, privacy=Privacy.PERSONAL)
     """Name of the caller."""
@@ -89,12 +89,12 @@ class CallRequest(NodeRequest):
     """True for clients that can send media directly."""
     teams_tenant_id = Parameter(text, since="v35")
     """Tenant of a Microsoft Teams call."""
-    ms_subnet = Parameter(header_values, wire="ms-subnet", absent="no values")
+    ms_subnet = Parameter(header_values, wire="ms-subnet")
     """Subnets of a Skype for Business client, from the SIP header of that name; each a text. The
     name is matched without case and with _ equal to -.
     """
     p_asserted_identity = Parameter(
-        header_values, wire="p_Asserted-Identity", absent="no values", privacy=Privacy.PERSONAL
+        header_values, wire="p_Asserted-Identity", privacy=Privacy.PERSONAL
     )
     """Asserted identities from the SIP header of that name; each a text such as <sip:a@b>. The name
     is matched without case and with _ equal to -; old versions: P-Asserted-Identity.

@@ -27,9 +27,8 @@ from pexpolicy.models.outcome import AdjustedStep, Step
 from pexpolicy.models.request import (
     Request,
     alias_of,
-    mark_dry_run,
     redact,
-    set_decision_id,
+    set_call,
     set_origin,
 )
 from pexpolicy.models.rules import Privacy
@@ -70,9 +69,7 @@ def _request(
 ) -> Request:
     request = kind(MultiDictProxy(MultiDict(params)), alias)
     set_origin(request, *origin)
-    set_decision_id(request, decision_id)
-    if dry_run:
-        mark_dry_run(request)
+    set_call(request, decision_id, dry_run=dry_run)
     return request
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 SCHEMES = ("sip", "sips", "h323", "tel")
 """Schemes of aliases that can be called."""
 _PORT = re.compile(r":\d{0,5}\Z")
-_UNSETTLED = re.compile(r"[:;?@\s]|\.\Z").search
-"""Finds text in a user, or in an alias without a host, that another pass may remove."""
 _PASSWORD = re.compile(
     r"""((?:\A|[\s<"',\[])(?:(?:sips?|h323|tel):\s*)*+[^\s<>"@:]*:)[^\s<>"@]+(?=@)""",
     re.IGNORECASE | re.ASCII,  # or the letter U+017F would be an s, and a user a scheme
@@ -149,22 +147,14 @@ def _split(raw: str) -> tuple[str, str, str, str]:
     if (usual := _USUAL(text)) is not None:
         scheme, user, host = usual.groups("")
         return f"{user}@{host}", scheme, user, host
-    scheme, user, host = _parts(composed_text(text))
-    normal = _joined(user, host)
-    settled = not _UNSETTLED(user)
-    while not settled:
-        # Removing one part may uncover another of its kind, as in sip:sip:bob.
-        inner, *parts = _parts(normal)
-        again = _joined(*parts)
-        settled = again == normal
-        normal = again
-        if not settled:
-            scheme = inner or scheme
-            user, host = parts[0], parts[1] or host
-    if (composed := composed_text(normal)) != normal:  # uncovered, or too long before
-        normal, inner, user, found = _split(composed)
-        return normal, inner or scheme, user, found or host
-    return normal, scheme, user, host
+    scheme, host = "", ""
+    while True:
+        inner, user, found = _parts(composed_text(text))
+        scheme, host = inner or scheme, found or host
+        normal = _joined(user, found)
+        if normal == text:
+            return normal, scheme, user, host
+        text = normal  # removing one part may uncover another of its kind, as in sip:sip:bob
 
 
 def composed_text(text: str) -> str:
@@ -229,7 +219,6 @@ def _is_address(host: str) -> bool:
 
 
 D = TypeVar("D")
-T = TypeVar("T")
 V_co = TypeVar("V_co", covariant=True)
 
 
@@ -254,7 +243,7 @@ class AliasMap(Mapping[Alias, V_co]):
             self._values[alias] = value
 
     def __getitem__(self, alias: str) -> V_co:
-        return self._values[alias if type(alias) is Alias else Alias(alias)]
+        return self._values[Alias(alias)]
 
     @overload
     def get(self, alias: str, default: None = None, /) -> V_co | None: ...
@@ -262,7 +251,7 @@ class AliasMap(Mapping[Alias, V_co]):
     def get(self, alias: str, default: V_co | D, /) -> V_co | D: ...
     def get(self, alias: str, default: Any = None, /) -> Any:
         """Return the value of an alias, or the default."""
-        return self._values.get(alias if type(alias) is Alias else Alias(alias), default)
+        return self._values.get(Alias(alias), default)
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and Alias(alias) in self._values

@@ -21,7 +21,17 @@ MAX_ITEMS = 10_000
 """Items that are read from a mapping that is not a dictionary: it may be endless."""
 
 
-class ModelBase:
+class ModelMeta(type):
+    """Gives a model without ``__slots__`` empty ones: it has no attributes but its fields."""
+
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], body: dict[str, Any], **declared: Any
+    ) -> ModelMeta:
+        """Make the class."""
+        return super().__new__(cls, name, bases, {"__slots__": (), **body}, **declared)
+
+
+class ModelBase(metaclass=ModelMeta):
     """A validated and rendered model; ``result`` is its JSON."""
 
     __slots__ = ("result",)
@@ -45,8 +55,6 @@ class Contract:
     fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     """What distinguishes some of the fields."""
     rules: tuple[Rule, ...] = ()
-    constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields that are always sent."""
     consequence: str = "Infinity would drop the whole result and use its own database"
     forbid_unknown: bool = False
     """True where a field that does not exist is refused in a plain dictionary too."""
@@ -70,6 +78,12 @@ class Contract:
         return frozenset(self.hints)
 
     @cached_property
+    def constants(self) -> Mapping[str, Any]:
+        """Return the values of the fields that are sent even if they are not set."""
+        values = self.defaults.items()
+        return {name: value for name, value in values if value not in (..., msgspec.UNSET)}
+
+    @cached_property
     def rules_by_field(self) -> Mapping[str, Sequence[Rule]]:
         """Return the rules that are evaluated where a field is set, by its name."""
         found: dict[str, list[Rule]] = {}
@@ -81,6 +95,11 @@ class Contract:
     def secrets(self) -> frozenset[str]:
         """Return the names of the secret fields."""
         return frozenset(n for n in self.names if self.field(n).privacy is Privacy.SECRET)
+
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """Return the names of the fields that are not secret."""
+        return self.names - self.secrets
 
     @cached_property
     def secret_marks(self) -> tuple[bytes, ...]:
@@ -99,8 +118,9 @@ class Contract:
 
     @cached_property
     def nested(self) -> tuple[Contract, ...]:
-        """Return the contracts of all inner objects."""
-        return tuple(dict.fromkeys(self.nested_models.values()))
+        """Return the contracts of all inner objects, at any depth."""
+        direct = self.nested_models.values()
+        return tuple(dict.fromkeys(one for inner in direct for one in (inner, *inner.nested)))
 
     @cached_property
     def wire(self) -> type[msgspec.Struct]:
@@ -112,6 +132,7 @@ class Contract:
         """Return the type that accepts these fields, and ignores others at any depth."""
         return _struct(self, forbid_unknown=False)
 
+    @cached_property
     def partial(self) -> type[msgspec.Struct]:
         """Return the type of ``lenient`` where any field of the object itself may be missing."""
         return _struct(self, forbid_unknown=False, required=False)
@@ -201,18 +222,28 @@ def models_in(hint: Any) -> Iterator[Any]:
         yield from models_in(part)
 
 
-def fields_in(
-    model: Contract, fields: Mapping[str, Any], place: str = ""
-) -> Iterator[tuple[str, Contract, str, Any]]:
-    """Yield place, contract, name and value of each field, at any depth."""
-    for name, value in fields.items():
-        yield place, model, name, value
-        if (inner := model.nested_models.get(name)) is not None:
-            many = isinstance(value, list)
-            for number, item in enumerate(value if many else [value]):
-                if isinstance(item, dict):
-                    at = f"{place}{name}[{number}]." if many else f"{place}{name}."
-                    yield from fields_in(inner, item, at)
+def objects_in(
+    model: Contract, fields: dict[str, Any], place: str = ""
+) -> Iterator[tuple[str, Contract, dict[str, Any]]]:
+    """Yield the place, the contract and the fields of an object, and of each inside of it."""
+    yield place, model, fields
+    for name, inner in model.nested_models.items():
+        value: Any = fields.get(name)
+        many = isinstance(value, list)
+        for number, item in enumerate(value if many else (value,)):
+            if isinstance(item, dict):
+                at = f"[{number}]" if many else ""
+                yield from objects_in(inner, item, f"{place}{name}{at}.")
+
+
+def mask_secrets(model: Contract, fields: dict[str, Any]) -> list[str]:
+    """Replace secret and unknown fields by ``***``, at any depth; return their names."""
+    masked: list[str] = []
+    for _, inner, found in objects_in(model, fields):
+        names = [name for name in found if name not in inner.shown]
+        found.update(dict.fromkeys(names, "***"))
+        masked += names
+    return masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,41 +264,25 @@ class Extras:
         # A subclass of a plugin may run its own code where it is hashed or compared.
         return type(value) is str and value in self.values.get(name, ())
 
-    def plain(self, model: Contract, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields without extra fields, and with known words instead of extra ones.
-
-        The rest is checked as usual.
+    def remove_from(self, model: Contract, fields: dict[str, Any]) -> list[str]:
+        """Remove extra fields, and replace extra words by known ones, at any depth; return a
+        warning for each. The rest is checked as usual.
         """
-        if not self:  # a cyclic value has no end
-            return dict(fields)
-        made: dict[str, Any] = {}
-        for name, value in fields.items():
-            inner = model.nested_models.get(name)
-            if self._is_word(model, name, value):
-                if model.defaults[name] is ...:
-                    made[name] = get_args(_words(model, name))[0]
-            elif name in model.names or name not in self.fields:
-                made[name] = self._plain_inside(inner, value)
-        return made
-
-    def _plain_inside(self, model: Contract | None, value: Any) -> Any:
-        if model is None:
-            return value
-        if type(value) is list:
-            return [self._plain_inside(model, item) for item in value]
-        return self.plain(model, value) if type(value) is dict else value
-
-    def warnings(self, model: Contract, fields: Mapping[str, Any]) -> Iterator[str]:
-        """Yield a warning for each extra field and value."""
-        for place, inner, name, value in fields_in(model, fields):
-            if self._is_word(inner, name, value):
-                yield f"{place}{name}: {brief(value)} is sent as [infinity] extra_values lists it"
-            elif name not in inner.names and name in self.fields:
-                yield f"{place}{name}: is sent as [infinity] extra_fields lists it"
-
-    def _is_word(self, model: Contract, name: str, value: object) -> bool:
-        words = _words(model, name) if self.has(name, value) else None
-        return words is not None and value not in get_args(words)
+        warnings: list[str] = []
+        for place, inner, found in objects_in(model, fields):
+            for name, value in [*found.items()]:
+                words = get_args(_words(inner, name)) if self.has(name, value) else ()
+                if words and value not in words:
+                    text = f"{brief(value)} is sent as [infinity] extra_values lists it"
+                elif name in self.fields and name not in inner.names:
+                    text = "is sent as [infinity] extra_fields lists it"
+                else:
+                    continue
+                warnings.append(f"{place}{name}: {text}")
+                del found[name]
+                if inner.defaults.get(name) is ...:
+                    found[name] = words[0]
+        return warnings
 
 
 NO_EXTRAS = Extras()
@@ -275,8 +290,8 @@ NO_EXTRAS = Extras()
 
 def enumerated_fields(model: Contract) -> set[str]:
     """Return the names of the fields with a fixed set of values, those of inner objects too."""
-    names = {name for name in model.hints if _words(model, name) is not None}
-    return names.union(*map(enumerated_fields, {*model.nested_models.values()}))
+    every = (model, *model.nested)
+    return {name for one in every for name in one.hints if _words(one, name) is not None}
 
 
 def _words(model: Contract, name: str) -> Any:

@@ -1,21 +1,55 @@
-"""The decision of a plugin, and the decisions that several endpoints share."""
+"""Decisions and the models inside of them: fields that are rendered, and validated as rendered.
+
+A class lists its fields with their types. When an instance is made, the fields are written as JSON,
+and that JSON is checked against the types and the rules of the class. The instance keeps the JSON
+only. So the checked bytes are the bytes that are sent, whatever happens to the fields later.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Self,
+    cast,
+    dataclass_transform,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
-from msgspec import UNSET, Meta
+import orjson
+from msgspec import UNSET, Meta, UnsetType
 
 from pexpolicy.models.alias import SCHEMES
-from pexpolicy.models.contract import NO_EXTRAS, Extras
-from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.model import Model, Unset, assign
+from pexpolicy.models.contract import (
+    NO_EXTRAS,
+    Contract,
+    Extras,
+    ModelBase,
+    contract_of,
+    mask_secrets,
+    render,
+)
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import PERSONAL, Confidence, Rule
-from pexpolicy.models.validation import MAX_TEXT, unknown_field
+from pexpolicy.models.validation import (
+    MAX_TEXT,
+    broken_rules,
+    check_in_detail,
+    find_issues,
+    refusal,
+    unknown_field,
+)
 
+Unset = UnsetType
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, the limit of Infinity (transcribed)."""
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
@@ -26,6 +60,157 @@ _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _ADDRESS = re.compile(r"[^@]+(?:@[^@]+)?")
+
+assign = object.__setattr__
+"""Sets an attribute of a frozen class; for its own constructors only."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Model(ModelBase):
+    """Fields under their names on the wire, rendered and checked when the instance is made.
+
+    Raise ``DecisionError`` for a field that does not exist, is missing or has a wrong type, and for
+    a broken rule that Pexip documents. Other broken rules become ``warnings``.
+    """
+
+    __slots__ = ("warnings",)
+
+    _contract = Contract()
+    _decode: ClassVar[Callable[[bytes], Any]]
+
+    result: bytes
+    """The fields in JSON, as they are sent."""
+    warnings: tuple[str, ...]
+    """Broken rules that may invalidate the answer; the sources disagree on them."""
+
+    def __init__(self, /, **fields: Any) -> None:
+        self._check(fields)
+
+    def __init_subclass__(cls, **declared: Any) -> None:
+        """Make the contract of the annotations, and of what the first line of the class declares:
+        ``class Reject(Decision, fields=…)``.
+        """
+        super().__init_subclass__()
+        hints = {
+            name: hint
+            for name, hint in get_type_hints(cls, include_extras=True).items()
+            if get_origin(hint) is not ClassVar and name not in _OWN_ATTRIBUTES
+        }
+        defaults = {n: d for base in cls.__bases__ for n, d in contract_of(base).defaults.items()}
+        defaults |= {name: vars(cls).get(name, ...) for name in cls.__annotations__}
+        contract = cls._contract = dataclasses.replace(
+            cls._contract,
+            model=cls,
+            hints=hints,
+            defaults={name: defaults[name] for name in hints},
+            **declared,
+        )
+        cls._decode = msgspec.json.Decoder(contract.wire).decode
+        for name in contract.names & vars(cls).keys():
+            delattr(cls, name)
+
+    @classmethod
+    def from_result(
+        cls, fields: Mapping[str, Any], *, extras: Extras = NO_EXTRAS, strict: bool = False
+    ) -> Self:
+        """Make an instance from a dictionary; keep unknown fields, with a warning.
+
+        Infinity appears to tolerate unknown fields (reported), and its releases add new ones. Where
+        ``strict`` is true, only those are accepted that ``extras`` lists.
+        """
+        checked = cls.__new__(cls)
+        checked._check(dict(fields), extras, known_only=strict or cls._contract.forbid_unknown)  # noqa: SLF001 - its own
+        return checked
+
+    @classmethod
+    def find_issues(
+        cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> list[ValidationIssue]:
+        """Return every issue of these fields; making an instance raises the first.
+
+        Without ``known_only``, unknown fields are none.
+        """
+        return list(find_issues(cls._contract, fields, extras, known_only=known_only))
+
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
+        cls = type(self)
+        contract = cls._contract
+        for name, value in contract.constants.items():
+            fields.setdefault(name, value)
+        result, warnings = b"", tuple[str, ...]()
+        try:
+            result = render(fields)
+            sent = cls._decode(result)
+        except Exception:  # noqa: BLE001 - values of a plugin may raise anything
+            sent = None
+        if sent is None:
+            # After the handler: the context of an error that is raised in it has values.
+            given = {name: value for name, value in fields.items() if value is not UNSET}
+            if len(given) < len(fields):
+                Model._check(self, given, extras, known_only=known_only)
+                return
+            result, sent, warnings = check_in_detail(
+                contract, fields, extras, known_only=known_only
+            )
+        for place, rule, value in broken_rules(contract, sent):
+            if rule.refused:
+                where = place + rule.field
+                raise DecisionError(refusal(contract, where, value, rule.text, rule.mark))
+            warnings += (place + rule.warning,)
+        # orjson returns part of a larger block, which would stay allocated for the life of a room:
+        # 4 KB each. Joining makes a copy of the exact size.
+        assign(self, "result", b"".join((result, b"")))
+        assign(self, "warnings", warnings)
+
+    if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in self._contract.names:
+                raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+            try:
+                sent = msgspec.json.decode(self.result, type=self._contract.lenient)
+            except msgspec.ValidationError:  # an extra value that the operator lists
+                return self.set_fields().get(name, UNSET)
+            return getattr(sent, name)
+
+    def __setattr__(self, name: str, value: object = None) -> NoReturn:
+        hint = f"write replace({name}=...), which returns" if hasattr(self, "replace") else "make"
+        raise AttributeError(f"{type(self).__name__} is frozen: {hint} a new one")
+
+    __delattr__ = __setattr__
+
+    def __copy__(self, _: object = None) -> Self:
+        return self
+
+    __deepcopy__ = __copy__
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        mine, theirs = self.result, cast("Self", other).result
+        # The order of the fields counts neither for Infinity nor here.
+        return mine == theirs or (
+            len(mine) == len(theirs) and orjson.loads(mine) == orjson.loads(theirs)
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), sum(self.result)))
+
+    def __repr__(self) -> str:
+        fields = self.set_fields()
+        mask_secrets(self._contract, fields)
+        inside = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"{type(self).__name__}({inside})"
+
+    def set_fields(self) -> dict[str, Any]:
+        """Return the fields that were set, as plain values."""
+        decoded = msgspec.json.decode(self.result)
+        return decoded if isinstance(decoded, dict) else {}
+
+
+_OWN_ATTRIBUTES = frozenset({*ModelBase.__annotations__, *Model.__annotations__})
 
 
 class DecisionState(msgspec.Struct, gc=False):
@@ -69,7 +254,7 @@ class Decision(Model):
     def __init__(self, /, **fields: Any) -> None:
         reason = fields.pop("reason", None)
         self._check(fields)
-        self._seal(None if reason is None else _shortened(reason))
+        self._seal(reason)
 
     @classmethod
     def from_result(
@@ -82,7 +267,7 @@ class Decision(Model):
     ) -> Self:
         """Return the decision of a plain dictionary."""
         decision = super().from_result(fields, extras=extras, strict=strict)
-        decision._seal(None if reason is None else _shortened(reason), extras)  # noqa: SLF001 - its own
+        decision._seal(reason, extras)  # noqa: SLF001 - its own
         return decision
 
     def replace(self, /, **fields: Any) -> Self:
@@ -141,7 +326,7 @@ class Decision(Model):
 
     def with_reason(self, reason: str) -> Self:
         """Return the same with another reason; the checked result is shared."""
-        return self._copied(_shortened(reason), self.warnings)
+        return self._copied(reason, self.warnings)
 
     def with_warnings(self, *warnings: str) -> Self:
         """Return the same with further warnings."""
@@ -154,9 +339,10 @@ class Decision(Model):
         copied._seal(reason, self._state.extras)  # noqa: SLF001 - its own
         return copied
 
-    def _seal(self, reason: str | None, extras: Extras = NO_EXTRAS) -> None:
-        assign(self, "reason", reason)
-        state = DecisionState(type(self), self.result, reason, self.warnings, extras)
+    def _seal(self, reason: object, extras: Extras = NO_EXTRAS) -> None:
+        text = None if reason is None else _shortened(reason)
+        assign(self, "reason", text)
+        state = DecisionState(type(self), self.result, text, self.warnings, extras)
         assign(self, "_state", state)
 
 
@@ -182,8 +368,6 @@ def is_intact(decision: Decision) -> bool:
 class Continue(Decision):
     """Ask no further plugin; Infinity continues with its own database and settings."""
 
-    __slots__ = ()
-
 
 class Reject(Decision, forbid_unknown=True):
     """Refuse the call, the participant or the registration.
@@ -191,8 +375,6 @@ class Reject(Decision, forbid_unknown=True):
     ``reject_reason`` is shown to the participant, for participant properties only. A reject never
     carries a usable result: Infinity would use the result and admit the call.
     """
-
-    __slots__ = ()
 
     action = "reject"
 
@@ -203,7 +385,7 @@ class Reject(Decision, forbid_unknown=True):
 # fmt: off
 _REDIRECT_RULES = (
     Rule("new_alias", "must begin with a scheme such as sip:", Confidence.TRANSCRIBED,
-         lambda s: _SCHEME.match(s.new_alias) is None, row=12),
+         lambda s: _SCHEME.match(s.new_alias) is None),
     Rule("new_alias", "must hold neither blanks nor control characters: a SIP 302 contains it",
          Confidence.TRANSCRIBED, lambda s: _BROKEN_LINE.search(s.new_alias) is not None),
     Rule("new_alias", "no call reaches schemes other than sip, sips, h323 and tel",
@@ -220,8 +402,6 @@ class Redirect(
     Decision, forbid_unknown=True, fields={"new_alias": PERSONAL}, rules=_REDIRECT_RULES
 ):
     """Redirect a SIP caller, by a 302 to ``new_alias``: a full alias with its scheme."""
-
-    __slots__ = ()
 
     action = "redirect"
 

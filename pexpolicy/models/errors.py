@@ -11,6 +11,11 @@ from pexpolicy.text import brief, brief_name
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
+def steps_of(place: str) -> tuple[str | int, ...]:
+    """Return the place of a field as a key; that of ``members[0].role`` has three parts."""
+    return tuple(int(index) if index else name for index, name in _STEP.findall(place))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationIssue:
     """One breach of the contract: its place, the rule, and the consequence."""
@@ -26,9 +31,8 @@ class ValidationIssue:
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """Return the field as a key; that of ``members[0].role`` has three parts."""
-        steps = _STEP.findall(self.field)
-        return tuple(int(index) if index else name for index, name in steps)
+        """Return the field as a key."""
+        return steps_of(self.field)
 
     def __str__(self) -> str:
         where = f"{self.model}.{brief_name(self.field)}" if self.field else self.model

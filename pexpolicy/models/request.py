@@ -231,14 +231,9 @@ def alias_of(request: Request) -> str:
     return "" if alias is None else alias.raw
 
 
-def set_decision_id(request: Request, decision_id: str) -> None:
-    """Store the ID of the call."""
-    request.__dict__["decision_id"] = decision_id
-
-
-def mark_dry_run(request: Request) -> None:
-    """Make it one of a dry run."""
-    request.__dict__["dry_run"] = True
+def set_call(request: Request, decision_id: str, *, dry_run: bool) -> None:
+    """Store the ID of the call, and whether nothing may change because of it."""
+    request.__dict__.update(decision_id=decision_id, dry_run=dry_run)
 
 
 def dry_copy(request: Request) -> Request:
@@ -341,7 +336,7 @@ class Parameter(Generic[T]):
     A docstring after it describes it, for editors and for the reference.
     ``wire`` is the name on the wire where it differs from the attribute; ``values`` are the known
     values; ``since`` is the first version of Infinity that is known to send it, where the request
-    is older; ``absent`` describes the attribute for absent and malformed values.
+    is older.
     """
 
     read: ParameterParser[T]
@@ -349,7 +344,6 @@ class Parameter(Generic[T]):
     wire: str = ""
     values: tuple[str, ...] = ()
     since: str = ""
-    absent: str = "None"
     mark: Confidence = Confidence.TRANSCRIBED
     privacy: Privacy = Privacy.PLAIN
     name: str = ""

@@ -74,8 +74,6 @@ class Rule:
     text: str
     mark: Confidence
     broken: Callable[[Any], object]
-    row: int = 0
-    """The number in the table of cross-field rules, 0 for a rule of a single field."""
     advice: bool = False
     """True where Infinity accepts the answer: a breach is a warning, whatever the confidence."""
 

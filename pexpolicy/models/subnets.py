@@ -47,14 +47,6 @@ _Tables = dict[int, dict[int, Match[T]]]
 """By the number of bits after the prefix, the longest prefixes first: the subnets by prefix."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overlap(Generic[T]):
-    """A subnet inside another one, the smallest that contains it."""
-
-    inner: Match[T]
-    outer: Match[T]
-
-
 class Subnets(Generic[T]):
     """Values by subnet, IPv4 and IPv6. An IPv4-mapped IPv6 address counts as the IPv4 address.
 
@@ -103,15 +95,15 @@ class Subnets(Generic[T]):
                 return found
         return None
 
-    def overlaps(self) -> Iterator[Overlap[T]]:
-        """Yield each subnet inside another one, outer ones first."""
+    def overlaps(self) -> Iterator[tuple[Match[T], Match[T]]]:
+        """Yield each subnet inside another one, and the smallest that contains it."""
         for tables in (self._ipv4, self._ipv6):
             around: list[tuple[int, int, Match[T]]] = []
             for first, host_bits, match in _ordered(tables):
                 while around and (first ^ around[-1][0]) >> around[-1][1]:
                     around.pop()
                 if around:
-                    yield Overlap(match, around[-1][2])
+                    yield match, around[-1][2]
                 around.append((first, host_bits, match))
 
     def __iter__(self) -> Iterator[Match[T]]:

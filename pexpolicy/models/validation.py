@@ -9,19 +9,18 @@ from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from pexpolicy.models.contract import (
-    NO_EXTRAS,
     Contract,
     Extras,
     alternatives,
     contract_of,
-    fields_in,
     models_in,
+    objects_in,
     render,
 )
-from pexpolicy.models.errors import DecisionError, ValidationIssue
+from pexpolicy.models.errors import DecisionError, ValidationIssue, steps_of
 from pexpolicy.models.rules import Field, Privacy, Rule
 from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
 
@@ -74,8 +73,6 @@ def _advice(hint: Any, value: Any) -> str:
     return "; write it in quotes" if is_number and str in types else ""
 
 
-NO_FIELD = "there is no field"
-"""The beginning of the rule that a field breaks which its model does not have."""
 MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
 MAX_CHECKED = 100_000
@@ -86,8 +83,6 @@ MAX_UNKNOWN, MAX_UNKNOWN_BYTES = 100, 16 * 1024
 """Unknown fields of a dictionary, and their size in JSON."""
 NOT_SHOWN = object()
 
-_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
-
 
 def check_in_detail(
     contract: Contract, fields: dict[str, Any], extras: Extras, *, known_only: bool
@@ -96,36 +91,28 @@ def check_in_detail(
 
     Unknown fields are refused where ``known_only`` is true; otherwise they have a warning.
     """
-    warnings: list[str] = []
     for name, value in fields.items():
         # To look closely at it would take longer than a plugin may take.
         if type(value) is str and len(value) > MAX_CHECKED:
             text = f"must be text of at most {MAX_TEXT} characters"
             raise DecisionError(refusal(contract, name, value, text))
-    try:
-        result = render(fields)
-        decoded = msgspec.json.decode(result)
-        if extras and isinstance(decoded, dict):
-            warnings += (f"{text} [reported]" for text in extras.warnings(contract, decoded))
-            decoded = extras.plain(contract, decoded)
-        sent = msgspec.json.decode(render(decoded) if extras else result, type=contract.lenient)
-    except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        first = next(find_issues(contract, fields, extras), None)
-        raise DecisionError(first or refusal(contract, "", NOT_SHOWN, _why(error))) from None
+    for issue in find_issues(contract, fields, extras, known_only=known_only):
+        raise DecisionError(issue)
+    result = render(fields)
+    decoded = msgspec.json.decode(result)
+    warnings = [f"{text} [reported]" for text in extras.remove_from(contract, decoded)]
+    sent = msgspec.convert(decoded, contract.lenient)
     unknown = list(_unknown(contract, decoded))
     size = sum(len(render({name: value})) for _, _, name, value in unknown)
-    if not known_only and (len(unknown) > MAX_UNKNOWN or size > MAX_UNKNOWN_BYTES):
+    if len(unknown) > MAX_UNKNOWN or size > MAX_UNKNOWN_BYTES:
         text = f"{len(unknown)} fields of {size} bytes do not exist: at most {MAX_UNKNOWN} fields"
         text += f" of {MAX_UNKNOWN_BYTES} bytes are accepted"
         raise DecisionError(refusal(contract, "", NOT_SHOWN, text))
     for place, model, name, value in unknown:
-        text = _no_such_field(model, name)
-        if known_only:
-            raise DecisionError(refusal(contract, place + name, NOT_SHOWN, text))
         if isinstance(value, str) and len(value) > MAX_TEXT:
             rule = f"text of more than {MAX_TEXT} characters"
             raise DecisionError(refusal(contract, place + name, NOT_SHOWN, rule))
-        text = f"{place}{brief_name(name)}: {text}"
+        text = f"{place}{brief_name(name)}: {_no_such_field(model, name)}"
         warnings.append(f"{text}; Infinity appears to ignore it [reported]")
     if len(unknown) > MAX_NAMED:
         del warnings[MAX_NAMED - len(unknown) :]
@@ -134,86 +121,87 @@ def check_in_detail(
 
 
 def find_issues(
-    contract: Contract, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
+    contract: Contract, fields: Mapping[str, Any], extras: Extras, *, known_only: bool
 ) -> Iterator[ValidationIssue]:
-    """Yield every reason to refuse fields.
+    """Yield every reason to refuse fields; unknown ones are one where ``known_only`` is true.
 
     Rules are evaluated for valid fields only, so that no issue follows from another one.
     """
-    rest = extras.plain(contract, {**contract.constants, **fields})
-    kind = contract.partial()
-    while (found := _unreadable(contract, kind, rest)) is not None:
-        yield found
-        name = _STEP.findall(f".{found.field}")[0][0] if found.field else ""
-        if name not in rest:
+    given = {**contract.constants, **fields}
+    wrong: list[str] = []
+    while (decoded := _decoded(given)) is None:
+        yield (found := _unwritable(contract, given))
+        if found.field not in given:
             return
-        del rest[name]
-    result = render(rest)
-    decoded = msgspec.json.decode(result)
-    needed = [
-        n for n in contract.hints if contract.defaults[n] is ... and n not in {*rest, *fields}
-    ]
+        wrong.append(found.field)
+        del given[found.field]
+    extras.remove_from(contract, decoded)
+    while isinstance(sent := _converted(contract, decoded), str):
+        yield (found := _unfit(contract, decoded, sent))
+        if not found.key:
+            return
+        wrong.append(str(found.key[0]))
+        del decoded[wrong[-1]]
+    defaults = contract.defaults.items()
+    needed = [name for name, one in defaults if one is ... and name not in {*decoded, *wrong}]
     for name in needed:
         text = "is required" + _misspelt(name, decoded, contract.names)
         yield refusal(contract, name, NOT_SHOWN, text)
-    for place, model, name, _ in _unknown(contract, decoded):
+    for place, model, name, _ in _unknown(contract, decoded) if known_only else ():
         if place or not did_you_mean(name, needed):
             yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
-    gone = {*extras.plain(contract, fields), *needed} - rest.keys()
-    sent = msgspec.json.decode(result, type=kind)
-    valid = SimpleNamespace(**{n: getattr(sent, n) for n in contract.names - gone})
-    for place, rule, value in broken_rules(contract, valid):
+    valid = contract.names.difference(wrong, needed)
+    values = SimpleNamespace(**{name: getattr(sent, name) for name in valid})
+    for place, rule, value in broken_rules(contract, values):
         if rule.refused:
             yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
 
 
-def _unreadable(
-    contract: Contract, kind: type[msgspec.Struct], fields: dict[str, Any]
-) -> ValidationIssue | None:
+def _decoded(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """Return fields as JSON has them; ``None`` if one of them cannot be written."""
     try:
-        result = render(fields)
-    except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        return _unwritable(contract, fields, error)
+        decoded: dict[str, Any] = msgspec.json.decode(render(fields))
+    except Exception:  # noqa: BLE001 - what is read may raise anything
+        return None
+    return decoded
+
+
+def _converted(contract: Contract, decoded: dict[str, Any]) -> Any:
+    """Return decoded fields as attributes, or what is wrong with them as text."""
     try:
-        msgspec.json.decode(result, type=kind)
+        return msgspec.convert(decoded, contract.partial)
     except (msgspec.ValidationError, RecursionError) as error:
-        return _unfit(contract, msgspec.json.decode(result), str(error))
-    return None
+        return str(error)
 
 
-def broken_rules(
-    model: Contract, item: Any, names: Collection[str] | None = None, place: str = ""
-) -> Iterator[tuple[str, Rule, Any]]:
+def broken_rules(model: Contract, item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
     """Yield place, rule and value of each broken rule of a model and its nested models.
 
-    ``names`` are those of the fields that are set, if they are known. A rule that reads a field
-    that ``item`` does not have, as it is reported already, is not broken.
+    A rule that reads a field that ``item`` does not have, as it is reported already, is not broken.
     """
-    by_field = model.rules_by_field
-    for name in by_field if names is None else names:
-        for rule in by_field.get(name, ()):
+    for name, rules in model.rules_by_field.items():
+        if (value := getattr(item, name, UNSET)) is UNSET:
+            continue
+        for rule in rules:
             try:
-                value = getattr(item, name)
-                is_broken = value is not msgspec.UNSET and rule.broken(item)
+                is_broken = rule.broken(item)
             except AttributeError:
                 continue
             if is_broken:
                 yield place, rule, value
     for name, inner in model.nested_models.items():
-        if names is not None and name not in names:
-            continue
         value = getattr(item, name, None)
         for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
             if isinstance(part, msgspec.Struct):
                 at = "" if number is None else f"[{number}]"
-                yield from broken_rules(inner, part, place=f"{place}{name}{at}.")
+                yield from broken_rules(inner, part, f"{place}{name}{at}.")
 
 
 def refusal(
     contract: Contract, place: str, value: Any, rule: str, mark: str = ""
 ) -> ValidationIssue:
     """Return the issue of the field at a place such as ``automatic_participants[0].role``."""
-    field, is_secret = _field_at(contract, place)
+    _, field, is_secret = _declared(contract, steps_of(place))
     return ValidationIssue(
         model=contract.name,
         field=place,
@@ -225,15 +213,16 @@ def refusal(
     )
 
 
-def _unwritable(contract: Contract, fields: Mapping[str, Any], error: Exception) -> ValidationIssue:
+def _unwritable(contract: Contract, fields: Mapping[str, Any]) -> ValidationIssue:
+    """Return the issue of the first field that JSON cannot have."""
     for name, value in fields.items():
         try:
-            render({name: value})
-        except Exception as cause:  # noqa: BLE001 - as above
+            msgspec.json.decode(render({name: value}))
+        except Exception as error:  # noqa: BLE001 - as above
             place = name if type(name) is str and name.isidentifier() else ""
             is_readable = type(value) is not str or value.isprintable()
-            return refusal(contract, place, value if is_readable else NOT_SHOWN, _why(cause))
-    return refusal(contract, "", NOT_SHOWN, _why(error))
+            return refusal(contract, place, value if is_readable else NOT_SHOWN, _why(error))
+    return refusal(contract, "", NOT_SHOWN, "cannot be read")
 
 
 def _why(error: Exception) -> str:
@@ -245,7 +234,7 @@ def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> Vali
     """Return the issue of the field that an error message of msgspec names."""
     found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
     complaint, place = found.groups() if found else (message, "")
-    steps = [name or int(number) for name, number in _STEP.findall(f".{place}")]
+    steps = steps_of(place)
     value: Any = decoded
     for step in steps:
         value = value[step]
@@ -255,42 +244,35 @@ def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> Vali
         return refusal(contract, where, NOT_SHOWN, "is required")
     text = f"must be {article(contract.name)} or its fields"
     if steps:
-        hint = _type_at(contract, steps)
+        hint, _, _ = _declared(contract, steps)
         text = f"must be {wanted(hint)}{_advice(hint, value)}"
     return refusal(contract, place, value, text)
 
 
-def _type_at(contract: Contract, steps: Collection[str | int]) -> Any:
-    hint: Any = None
+def _declared(contract: Contract, steps: Collection[str | int]) -> tuple[Any, Field | None, bool]:
+    """Return the type of a field, what distinguishes it, and whether it is secret, as unknown
+    fields may be.
+    """
+    hint, field, model = None, None, contract
     for step in steps:
         if isinstance(step, int):
-            hint = next(k for k in alternatives(hint) if getattr(k, "__origin__", None) is list)
-            hint = hint.__args__[0]
-        else:
-            model = contract if hint is None else contract_of(next(models_in(hint)))
-            hint = model.hints[step]
-    return hint
-
-
-def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
-    """Return the field at a place, and whether it is secret; unknown fields count as secret."""
-    model, field = contract, None
-    for name, _ in _STEP.findall(f".{place}"):
-        if not name:
+            hint = next(get_args(k)[0] for k in alternatives(hint) if get_origin(k) is list)
             continue
-        if name not in model.names:
-            return None, True
-        field = model.field(name)
+        model = next(map(contract_of, models_in(hint)), model)
+        if step not in model.names:
+            return None, None, True
+        hint, field = model.hints[step], model.field(step)
         if field.privacy is Privacy.SECRET:
-            return field, True
-        model = model.nested_models.get(name, model)
-    return field, False
+            return hint, field, True
+    return hint, field, False
 
 
 def _unknown(
-    contract: Contract, decoded: Mapping[str, Any]
+    contract: Contract, decoded: dict[str, Any]
 ) -> Iterator[tuple[str, Contract, str, Any]]:
-    return (found for found in fields_in(contract, decoded) if found[2] not in found[1].names)
+    for place, model, fields in objects_in(contract, decoded):
+        for name in [name for name in fields if name not in model.names]:
+            yield place, model, name, fields[name]
 
 
 def unknown_field(contract: Contract, name: str) -> ValidationIssue:
@@ -300,7 +282,7 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 
 def _no_such_field(model: Contract, name: str) -> str:
     field = repr(brief_name(name))
-    return f"{NO_FIELD} {field} in {model.name}{suggest(name, list(model.hints))}"
+    return f"there is no field {field} in {model.name}{suggest(name, list(model.hints))}"
 
 
 def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:

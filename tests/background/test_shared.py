@@ -16,7 +16,7 @@ from pexpolicy.background.shared import SharedItem, SharedTables
 from pexpolicy.background.shared_postgresql import PostgresqlState
 from pexpolicy.background.shared_state import REFUSED, SetupError, SharedState, SqliteState
 from pexpolicy.models.context import hook_context
-from pexpolicy.models.request import mark_dry_run
+from pexpolicy.models.request import set_call
 from pexpolicy.testing import make_request
 from tests.support import postgresql
 from tests.support.waiting import until
@@ -188,7 +188,7 @@ async def test_a_dry_run_answers_as_if_it_wrote(states: list[SharedState]) -> No
     assert await leases.acquire("k", "a", 1)
     await store.put("p", Pin("1"))
     request = make_request("service_configuration")
-    mark_dry_run(request)
+    set_call(request, "", dry_run=True)
     with hook_context("toy", "service_configuration", request):
         assert [await leases.acquire("k", holder, 1) for holder in "ab"] == [True, False]
         assert await leases.acquire("l", "a", 1)

@@ -280,7 +280,7 @@ def test_what_was_read_is_sent_by_our_own_endpoint_as_it_came(
     known = ("reject", "redirect") if redirects else ("reject",)
     if ENDPOINTS[name].can_reject and envelope.get("action") in known:
         assert sent["action"] == envelope["action"]
-    result = json.loads(ENDPOINTS[name].body(found.decision, "", "")).get("result")
+    result = json.loads(ENDPOINTS[name].reply(found.decision, "", "").body).get("result")
     if isinstance(found.decision, Reject):
         assert envelope["action"] == "reject"
         assert not result or result["reject_reason"] == envelope["result"]["reject_reason"]

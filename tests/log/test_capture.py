@@ -17,7 +17,7 @@ from pexpolicy import get_logger, hookimpl
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.models.context import hook_context
-from pexpolicy.models.request import Request, set_decision_id
+from pexpolicy.models.request import Request, set_call
 from pexpolicy.testing import make_policy
 
 MODULE_LOG = get_logger()
@@ -55,7 +55,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Captured]:
 
 def request(**params: str) -> Request:
     parsed: Request = ENDPOINTS["service_configuration"].parse(MultiDict(params), "")
-    set_decision_id(parsed, "0199-id")
+    set_call(parsed, "0199-id", dry_run=False)
     return parsed
 
 

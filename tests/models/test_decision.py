@@ -310,10 +310,9 @@ def test_a_name_in_any_language_is_no_reason_for_a_warning(name: str) -> None:
 
 
 def test_entries_without_a_user_name_get_an_empty_one() -> None:
-    (entry,) = Directory.from_result(
-        {"entries": [{"alias": "a", "description": "A"}]}
-    ).set_fields()["entries"]
-    assert entry == {"alias": "a", "description": "A", "username": ""}
+    made = Directory.from_result({"entries": [{"alias": "a", "description": "A"}]})
+    sent = ENDPOINTS["directory_information"].envelope(made)["result"]
+    assert sent == [{"alias": "a", "description": "A", "username": ""}]
 
 
 @pytest.mark.parametrize(

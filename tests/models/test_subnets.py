@@ -83,7 +83,7 @@ def test_an_overlap_names_the_smallest_subnet_around_each(listed: set[Network]) 
             ]
         )
     }
-    overlaps = {o.inner.value: o.outer.value for o in subnets.overlaps()}
+    overlaps = {inner.value: outer.value for inner, outer in subnets.overlaps()}
     assert overlaps == wanted
     assert list(overlaps) == [m.value for m in subnets if m.value in wanted]
     assert [m.value for m in subnets] == sorted(listed, key=lambda n: (n.version, n))

@@ -172,9 +172,9 @@ class LocationTable:
         self.readers = tuple(map(_reader, addresses))
         """The name of each source of an address, and what reads it."""
         self._around: Mapping[str, Match[Choices]] = {
-            overlap.inner.subnet: overlap.outer
-            for overlap in subnets.overlaps()
-            if not all(overlap.inner.value[-1].rank)
+            inner.subnet: outer
+            for inner, outer in subnets.overlaps()
+            if not all(inner.value[-1].rank)
         }
         """What to look up when no choice of a subnet is for the call."""
 
@@ -305,8 +305,7 @@ class Draft:
     def warnings(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
         """Yield warnings about valid entries."""
         yield from self._warnings
-        for overlap in subnets.overlaps():
-            inner, outer = overlap.inner, overlap.outer
+        for inner, outer in subnets.overlaps():
             if inner.value == outer.value and not outer.subnet.endswith("/0"):
                 text = "leads to the same as the subnet that it lies in: it is needless"
                 yield ConfigWarning((*self._keys[inner.subnet][0][1], "subnet"), text)
