@@ -38,7 +38,7 @@ from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
-from pexpolicy.testing.report import Line, Table, print_parts
+from pexpolicy.testing.report import Table, print_parts
 from pexpolicy_sources.data_source import Row, SourceError
 from pexpolicy_sources.infinity import Api, InfinitySource, addresses, with_aliases
 
@@ -395,8 +395,8 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
     else:
         rows = [((one.state, STYLES[one.state]), one.check, one.subject, one.text) for one in found]
         errors, warnings = (count(states.count(kind), kind) for kind in ("error", "warning"))
-        table = Table(("state", "check", "subject", "finding"), rows)
-        print_parts([table, Line(""), Line(f"{errors}, {warnings}")])
+        print_parts([Table(("state", "check", "subject", "finding"), rows)])
+        click.echo(f"\n{errors}, {warnings}")
     sys.exit(1 if {"error", "warning"} & {*states} else 0)
 
 
