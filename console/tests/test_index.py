@@ -366,7 +366,7 @@ def compressed(count: int) -> bytes:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[IO[bytes]]:
-    """Return the list to which each compressed file is added that is opened to be indexed."""
+    """Return the list to which each file is added that is opened: for its head, and its lines."""
     files: list[IO[bytes]] = []
 
     def opening(path: Path) -> IO[bytes]:
@@ -382,7 +382,7 @@ def test_a_compressed_file_is_decompressed_once_and_closed(
 ) -> None:
     indexed.audit.with_name("audit.jsonl.1.gz").write_bytes(compressed(30_000))
     indexed.update()
-    assert [file.closed for file in opened] == [True]
+    assert [file.closed for file in opened] == [True, True]
     assert indexed.numbers() == list(range(30_000))
 
 
@@ -392,10 +392,10 @@ def test_a_compressed_file_that_is_removed_before_its_end_is_closed(
     path = indexed.audit.with_name("audit.jsonl.1.gz")
     path.write_bytes(compressed(30_000))
     assert indexed.writer.step()
-    assert [file.closed for file in opened] == [False]
+    assert [file.closed for file in opened] == [True, False]
     path.unlink()
     indexed.update()
-    assert [file.closed for file in opened] == [True]
+    assert [file.closed for file in opened] == [True, True]
 
 
 def test_the_part_of_a_damaged_compressed_file_before_the_damage_is_indexed(

@@ -2,16 +2,14 @@
 
 import json
 import re
-import threading
-import tomllib
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.live_console import LiveConsole, running_console
+from tests.support import live_console
+from tests.support.live_console import LiveConsole, plugin_state, running_console
 from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
 
@@ -38,7 +36,7 @@ def member(name: str, **facts: Any) -> dict[str, Any]:
     return known | facts
 
 
-PLUGINS = [{"name": name} for name in ("live", "limits", "meetings")]
+PLUGINS = [plugin_state(name) for name in ("live", "limits", "meetings")]
 FULL = {"soft": 5, "hard": 8, "now": 8, "peak": 8, "refused": 3}
 MEETING = {
     "id": "m1",
@@ -51,7 +49,7 @@ MEETING = {
     "people": 24,
 }
 ANSWERS: dict[str, Any] = {
-    "/status": {"ready": True, "plugins": PLUGINS},
+    "/status": live_console.status_document(plugins=PLUGINS),
     "/fleet": {
         "servers": [
             member("oslo-1"),
@@ -81,30 +79,13 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-class Admin(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        content = json.dumps(ANSWERS[self.path.partition("?")[0]]).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        pass
-
-
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
     config: Path = tmp_path_factory.mktemp("pages") / "config.toml"
     servers = '[fleet]\nservers = ["http://127.0.0.1:1"]\n'
     config.write_text(f'{servers}[admin]\nport = {free_port()}\n[audit]\npath = "audit.jsonl"\n')
-    port = tomllib.loads(config.read_text())["admin"]["port"]
-    with ThreadingHTTPServer(("127.0.0.1", port), Admin) as server, running_console(config) as one:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            yield one
-        finally:
-            server.shutdown()
+    with live_console.admin_listener(config, ANSWERS), running_console(config) as one:
+        yield one
 
 
 def rows(text: str) -> list[str]:
@@ -136,13 +117,8 @@ def test_tenants_are_shown_by_fill_and_stale_counts_as_the_least(console: LiveCo
 def test_pins_of_a_meeting_are_shown_to_admins_and_recorded(console: LiveConsole) -> None:
     form = {"tenant": "acme", "id": "m1"}
     operator = console.log_in("operator")
-    assert (
-        "Town hall" in operator.get("/meetings").text,
-        PIN in operator.get("/meetings").text,
-    ) == (
-        True,
-        False,
-    )
+    text = operator.get("/meetings").text
+    assert ("Town hall" in text, PIN in text) == (True, False)
     assert operator.post("/meetings", form).status == 403
     assert console.log_in("viewer").get("/meetings").status == 403
     admin = console.log_in("admin", "ada")

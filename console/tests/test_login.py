@@ -13,15 +13,13 @@ from urllib.parse import urlencode
 import pytest
 from click.testing import CliRunner
 
-from pexpolicy.access.credentials import MAX_FIRST, VerificationPool, VerificationQueueFull
+from pexpolicy.access.credentials import MAX_FIRST, VerificationQueueFull
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.schema.console import ConsoleUserTable
 from pexpolicy_console.action_log import ActionLog, ActionLogError
 from pexpolicy_console.command import console as console_command
 from pexpolicy_console.login.attempts import LoginAttempts
-from pexpolicy_console.login.links import LoginLinks
-from pexpolicy_console.login.pages import Passwords
-from pexpolicy_console.roles import Role
+from pexpolicy_console.login.sessions import LoginLinks, Role
 from pexpolicy_console.template_filters import breakable
 from tests.support.live_console import LiveConsole, Page, running_console
 from tests.support.waiting import HANG_S
@@ -231,23 +229,23 @@ async def test_no_user_is_told_by_the_time_of_a_verification(
     (tmp_path / "vera.txt").write_text("correct horse battery")
     verified: list[bytes] = []
     monkeypatch.setattr(PasswordHash, "matches", lambda _, password: verified.append(password))
-    pool = VerificationPool()
+    attempts = LoginAttempts(ActionLog(tmp_path))
     for user in ("vera", "otto", "mallory"):
-        assert not await Passwords().verify(pool, users, tmp_path, user, f"guess {user}")
+        assert not await attempts.verify(users, tmp_path, user, f"guess {user}")
+    attempts.close()
     assert verified == [b"guess vera", b"guess otto", b"guess mallory"]
 
 
 async def test_guesses_from_many_addresses_lock_no_user_out(tmp_path: Path) -> None:
     (tmp_path / "vera.txt").write_text("right")
-    actions, passwords = ActionLog(tmp_path), Passwords()
+    actions = ActionLog(tmp_path)
     actions.record("login", 'a "name"', "10.0.0.1", method="link")
     attempts = LoginAttempts(actions)  # as after a restart of the console
     users = [ConsoleUserTable(user="vera", role="viewer", password_file="vera.txt")]
 
     async def admitted(peer: str) -> object:
         with attempts.attempt(peer):
-            pool = attempts.pool
-            return await passwords.verify(pool, users, tmp_path, "vera", "right", peer)
+            return await attempts.verify(users, tmp_path, "vera", "right", peer)
 
     peers = [*(f"10.1.{n}.1" for n in range(99)), "10.0.0.1"]
     found = await asyncio.gather(*map(admitted, peers), return_exceptions=True)

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pexpolicy_console.index.lines import RESULTS
-from pexpolicy_console.index.numbers import since, tallies
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader
 from pexpolicy_console.index.writer import QUARTER_MS, IndexWriter
@@ -153,10 +152,10 @@ def test_numbers_are_those_of_a_count(drawn: list[Line], moments: list[int]) -> 
     with tempfile.TemporaryDirectory() as folder:
         reader, lines = write(Path(folder), drawn)
         calls = calls_of(lines)
-        assert since(reader) == min(map(time_of, lines))
+        assert reader.since() == min(map(time_of, lines))
         for kind in (*VALUES, "all"):
             for found, (start, end) in zip(
-                tallies(reader, kind, bounds), pairwise(bounds), strict=True
+                reader.tallies(kind, bounds), pairwise(bounds), strict=True
             ):
                 assert +Counter(
                     {(v, r): t.counts[r] for v, t in found.items() for r in range(3)}
@@ -167,7 +166,7 @@ def test_numbers_are_those_of_a_count(drawn: list[Line], moments: list[int]) -> 
             if one["event"] == "decision" and (one["reason"] or "").startswith("rule ")
         )
         everything = (EPOCH - 1, EPOCH + 10**10)
-        (found,) = tallies(reader, "rule", everything)
+        (found,) = reader.tallies("rule", everything)
         assert Counter({name: tally.total for name, tally in found.items()}) == hits
         for result, name in enumerate(RESULTS):
             mine = [one for one in lines if result_of(one) == result]

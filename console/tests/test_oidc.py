@@ -28,7 +28,7 @@ from pexpolicy_console.login.oidc import (
     endpoint_of,
     verified,
 )
-from pexpolicy_console.roles import Role
+from pexpolicy_console.login.sessions import Role
 from tests.support.live_console import LiveConsole, running_console
 from tests.support.waiting import HANG_S
 
@@ -324,7 +324,7 @@ async def test_a_provider_that_is_down_is_asked_by_one_login_of_many(
     ]
     idp.status = 200
     clock.now += RETRY_S
-    assert (await provider.discover()).token_endpoint == f"{idp.issuer}/token"
+    assert (await provider.discover())["token_endpoint"] == f"{idp.issuer}/token"
 
 
 async def test_a_provider_that_sends_nothing_is_given_up() -> None:

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from pexpolicy_console.index.reader import Hit, quantile
 from pexpolicy_console.index.writer import bucket_bounds, bucket_of
 from pexpolicy_console.pages import plugins
-from pexpolicy_console.server_client import PluginState
+from pexpolicy_console.server_client import Document
 
 ROOMS, RULES = (
-    PluginState(name, hooks=["service_configuration", "lifespan"]) for name in ("rooms", "rules")
+    Document(name=name, mode="decide", hooks=["service_configuration", "lifespan"])
+    for name in ("rooms", "rules")
 )
 
 

@@ -1,16 +1,12 @@
 """What viewers see where ``[privacy]`` hides personal data."""
 
-import json
-import threading
-import tomllib
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.live_console import LiveConsole, running_console
+from tests.support import live_console
+from tests.support.live_console import LiveConsole, plugin_state, running_console
 from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
 
@@ -83,55 +79,37 @@ def test_privacy_applies_as_soon_as_it_is_written(console: LiveConsole) -> None:
     console.config.write_text(text)
 
 
-STATUS = {
-    "ready": True,
-    "config": {"changes": ["rooms: added alice@example.com"], "problems": ["alice: wrong"]},
-    "plugins": [
-        {
-            "name": "rooms",
-            "problem": "rooms.csv line 3: alice@example.com is there twice",
-            "data": {"table": {"age": 3.0, "every": 60.0, "problem": "no alias alice"}},
-            "jobs": {"sync": {"last_run_age": 1.0, "every": 60.0, "problem": "alice has left"}},
-            "failures": ["alice"],
-            "status": {"alice": 1},
-        }
+STATUS = live_console.status_document(
+    config={"changes": ["rooms: added alice@example.com"], "problems": ["alice: wrong"]},
+    plugins=[
+        plugin_state(
+            "rooms",
+            problem="rooms.csv line 3: alice@example.com is there twice",
+            data={"table": {"age": 3.0, "every": 60.0, "problem": "no alias alice"}},
+            jobs={"sync": {"last_run_age": 1.0, "every": 60.0, "problem": "alice has left"}},
+            failures=["alice"],
+            status={"alice": 1},
+        )
     ],
-    "sources": [{"name": "people", "failures": ["no column for alice"]}],
-    "names": {
+    sources=[plugin_state("people", failures=["no column for alice"])],
+    names={
         "unknown": [{"problem": "'Blue' is not one of the themes", "at": ["rooms.alice"]}],
         "kept": {"locations": "the new list is empty"},
     },
-}
-
-
-class _Admin(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        content = json.dumps(STATUS).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        pass
+)
 
 
 def test_texts_of_the_server_that_name_people_are_hidden_from_viewers(console: LiveConsole) -> None:
     with_more(console.config, "")
-    port = tomllib.loads(console.config.read_text())["admin"]["port"]
-    with ThreadingHTTPServer(("127.0.0.1", port), _Admin) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            wait_until(lambda: "alice: wrong" in console.log_in("operator").get("/changes").text)
-            for role, hides in (("operator", False), ("viewer", True)):
-                console.log_in(role)
-                for path in ("/changes", "/plugins", "/plugins/rooms"):
-                    assert ("alice" in console.get(path).text) != hides, (role, path)
-                page = console.get("/plugins").text
-                assert "Names of Infinity" in page
-                assert ("the new list is empty" in page) != hides
-        finally:
-            server.shutdown()
+    with live_console.admin_listener(console.config, {"/status": STATUS}):
+        wait_until(lambda: "alice: wrong" in console.log_in("operator").get("/changes").text)
+        for role, hides in (("operator", False), ("viewer", True)):
+            console.log_in(role)
+            for path in ("/changes", "/plugins", "/plugins/rooms"):
+                assert ("alice" in console.get(path).text) != hides, (role, path)
+            page = console.get("/plugins").text
+            assert "Names of Infinity" in page
+            assert ("the new list is empty" in page) != hides
 
 
 def test_looks_at_aliases_and_conditions_are_recorded(console: LiveConsole) -> None:

@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from pexpolicy_console.login.sessions import IDLE_S, LIFETIME_S, Sessions
-from pexpolicy_console.roles import Role
+from pexpolicy_console.login.sessions import IDLE_S, LIFETIME_S, Role, Sessions
 from tests.support.live_console import LiveConsole, running_console
 
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.console_index import generated_audit
-from pexpolicy_console.index.numbers import KINDS, tallies
-from pexpolicy_console.index.reader import IndexReader
+from pexpolicy_console.index.reader import KINDS, IndexReader
 from pexpolicy_console.index.writer import IndexWriter, segments
 
 SEGMENT_LINES = 2_500
@@ -120,7 +119,7 @@ def content(folder: Path) -> tuple[list[Row], Counter[Row]]:
     assert numbers == list(range(1, len(numbers) + 1))
     reader = IndexReader(folder, folder / "audit.jsonl", clock=lambda: 0.0)
     for kind in KINDS:
-        (found,) = tallies(reader, kind, (0, 1 << 50))
+        (found,) = reader.tallies(kind, (0, 1 << 50))
         minutes.update({(kind, name, *one.counts): one.last for name, one in found.items()})
     return sorted(rows), minutes
 

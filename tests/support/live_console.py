@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from pexpolicy_console.login.links import LoginLinks
-from pexpolicy_console.roles import Role
+from pexpolicy_console.login.sessions import LoginLinks, Role
 from tests.support.waiting import HANG_S, wait_until
 
 
@@ -134,3 +135,42 @@ def running_console(config: Path, *arguments: str) -> Iterator[LiveConsole]:
             timeout.cancel()
             process.send_signal(signal.SIGTERM)
             process.wait(HANG_S)
+
+
+def status_document(**facts: Any) -> dict[str, Any]:
+    """Return what ``/status`` of a server answers that has just been started."""
+    config = {"path": "config.toml", "policy_hash": "a" * 16, "last_reload_successful": True}
+    known = {"ready": True, "version": "0.1.0", "loop_lag": 0.0, "audit": {}, "refused": {}}
+    lists = ("not_ready_reasons", "degraded", "plugins", "sources", "nodes", "commands")
+    facts["config"] = config | facts.get("config", {})
+    return {**known, **{name: [] for name in lists}, **facts}
+
+
+def plugin_state(name: str, **facts: Any) -> dict[str, Any]:
+    """Return the state of a plugin, or of a source, in that document."""
+    known = {"name": name, "mode": "decide", "hooks": [], "failures": [], "data": {}, "jobs": {}}
+    return {**known, **facts}
+
+
+@contextmanager
+def admin_listener(config: Path, answers: Mapping[str, Any]) -> Iterator[None]:
+    """Answer in place of the admin listener of a configuration, by the path of a request."""
+
+    class Admin(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = json.dumps(answers[self.path.partition("?")[0]]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+            pass
+
+    port = tomllib.loads(config.read_text())["admin"]["port"]
+    with ThreadingHTTPServer(("127.0.0.1", port), Admin) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield
+        finally:
+            server.shutdown()

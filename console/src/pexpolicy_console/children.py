@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,10 @@ PROGRESS: Mapping[str, Any] = {"records": 0, "share": 0.0, "changed": 0}
 """Of a replay: the share of the files, and the calls with another answer."""
 
 
+Json = dict[str, Any]
+"""A JSON object, such as a question and its answer."""
+
+
 class DryRunFailed(Exception):
     """A question has no answer; ``failures`` has one line for each reason."""
 
@@ -32,35 +35,19 @@ class DryRunFailed(Exception):
         self.failures = failures
 
 
-class _Process(Child[dict[str, Any]]):
+class _Process(Child[Json]):
     """A process of ``worker``, which may send its progress before it answers."""
 
-    def __init__(self, name: str, config: Path, *arguments: str) -> None:
+    def __init__(self, name: str, config: Path, progress: Json) -> None:
         module, codec = "pexpolicy_console.worker", msgspec.json
-        super().__init__(
-            name, module, str(config), *arguments, decode=codec.decode, encode=codec.encode
-        )
-        self.progress = dict(PROGRESS)
+        super().__init__(name, module, str(config), decode=codec.decode, encode=codec.encode)
+        self._progress = progress
 
-    def on_message(self, message: dict[str, Any]) -> None:
+    def on_message(self, message: Json) -> None:
         if "progress" in message:
-            self.progress |= message["progress"]
+            self._progress |= message["progress"]
         else:
             super().on_message(message)
-
-
-@asynccontextmanager
-async def _failures_told(name: str, seconds: float | None) -> AsyncIterator[None]:
-    """Raise ``DryRunFailed`` for what keeps a process from answering."""
-    try:
-        yield
-    except TimeoutError:
-        raise DryRunFailed([f"{name} gave no answer within {seconds:.3g} s"]) from None
-    except ChildError as error:
-        raise DryRunFailed([str(error)]) from None
-    except OSError as error:
-        why = ": ".join(filter(None, (error.filename, error.strerror)))
-        raise DryRunFailed([f"{name} could not be started: {why}"]) from None
 
 
 class DryRuns:
@@ -70,12 +57,17 @@ class DryRuns:
     so one that hangs or ends its process holds up neither the console nor the server.
     """
 
-    def __init__(self, config: Path, timeout: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, config: Path, timeout: float | None = TIMEOUT_S, name: str = "the dry run"
+    ) -> None:
         self._config = config
         self._timeout = timeout
+        self._name = name
         self._process: _Process | None = None
         self._lock = asyncio.Lock()
         self._waiting = 0
+        self.progress = dict(PROGRESS)
+        """How far the answer is."""
         self.fallback = ""
         """Of when the files of the last answer are, if they are not the present ones."""
 
@@ -90,19 +82,29 @@ class DryRuns:
             raise DryRunFailed([f"{MAX_WAITING} dry runs are waiting: try again in a moment"])
         self._waiting += 1
         try:
-            async with self._lock, _failures_told("the dry run", self._timeout):
+            async with self._lock:
                 reply = await self._exchange({"question": question, **arguments})
+        except TimeoutError:
+            text = f"{self._name} gave no answer within {self._timeout:.3g} s"
+            raise DryRunFailed([text]) from None
+        except ChildError as error:
+            raise DryRunFailed([str(error)]) from None
+        except OSError as error:
+            why = ": ".join(filter(None, (error.filename, error.strerror)))
+            raise DryRunFailed([f"{self._name} could not be started: {why}"]) from None
         finally:
             self._waiting -= 1
         self.fallback = reply.get("fallback", "")
-        return _answer_in(reply)
+        if "failures" in reply:
+            raise DryRunFailed(reply["failures"])
+        return reply["answer"]
 
-    async def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def _exchange(self, question: Json) -> Json:
         if self._process is not None and self._process.has_ended:
             await self.aclose()
         try:
             if self._process is None:
-                self._process = _Process("the process of the dry runs", self._config)
+                self._process = _Process(self._name, self._config, self.progress)
                 await self._process.attach()
             return await self._process.ask(question, self._timeout)
         except BaseException:
@@ -131,7 +133,7 @@ class Job:
         """The configuration that is asked: its file, or the policy hash of a kept one."""
         self.started: float | None = None
         """When the running or last job was started; ``None`` before the first."""
-        self.last: dict[str, Any] | None = None
+        self.last: Json | None = None
         """The last result; ``None`` while a job runs."""
         self.problems: list[str] = []
         """Why there is no result."""
@@ -147,7 +149,9 @@ class Job:
             self.started, self.last, self.problems = time.time(), None, []
             asked = arguments.get("kept") or arguments.get("file")
             self.name_of_config = asked or self._config.name
-            self._task = asyncio.create_task(self._run(arguments))
+            runs = DryRuns(self._config, self._timeout, f"the {self._name}")
+            self.progress = runs.progress
+            self._task = asyncio.create_task(self._run(runs, arguments))
 
     async def cancel(self) -> None:
         """End the job that runs, without a result."""
@@ -161,24 +165,10 @@ class Job:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, arguments: dict[str, Any]) -> None:
-        name = f"the {self._name}"
+    async def _run(self, runs: DryRuns, arguments: Json) -> None:
         try:
-            async with _failures_told(name, self._timeout):
-                process = _Process(name, self._config, "--job")
-                try:
-                    await process.attach()
-                    self.progress = process.progress
-                    reply = await process.ask({"job": self._name, **arguments}, self._timeout)
-                finally:
-                    await process.end()
-            self.last = _answer_in(reply)
+            self.last = await runs.ask(self._name, **arguments)
         except DryRunFailed as error:
             self.problems = error.failures
-
-
-def _answer_in(reply: Mapping[str, Any]) -> Any:
-    """Return the answer in a reply; raise ``DryRunFailed`` where it has none."""
-    if "failures" in reply:
-        raise DryRunFailed(reply["failures"])
-    return reply["answer"]
+        finally:
+            await runs.aclose()

@@ -13,8 +13,7 @@ from pexpolicy.cli.for_console import EX_CONFIG, PORT, bind, config_option, refu
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
-from pexpolicy_console.login.links import VALID_S, LoginLinks
-from pexpolicy_console.roles import Role
+from pexpolicy_console.login.sessions import VALID_S, LoginLinks, Role
 
 NICENESS = 10
 """The calls of nodes are served first where both processes want the same processor."""
@@ -50,10 +49,40 @@ def console(
     It is a process of its own: it reads the audit file and the admin listener, and takes no part in
     any call.
     """
-    context.obj = config
-    if context.invoked_subcommand is None:
-        file = ConfigFile(config)
-        _serve(file, port, admin_port, with_link=with_link, with_parent=with_parent)
+    is_orphan = with_parent not in (None, os.getppid())
+    if context.invoked_subcommand is not None or is_orphan:
+        return
+    from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
+
+    os.nice(NICENESS)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    file = ConfigFile(config)
+    if wrong := file.problems_of("console"):
+        refuse("\n".join(wrong), EX_CONFIG)
+    table = file.settings.console
+    number = table.port if port is None else port
+    try:
+        parts = server.console_from(file, admin_port)
+        listener = bind(table.host.strip("[]"), number)
+    except server.ConsoleError as error:
+        refuse(str(error), EX_CONFIG)
+    except OSError as error:
+        hint = "; choose another console.port or --port"
+        refuse(f"cannot listen on {table.host}:{number}: {describe_network_error(error)}{hint}", 1)
+    url = server.url_of(table, listener)
+
+    def announce() -> None:
+        click.echo(f"console: {url}", err=True)
+        if with_link:
+            link = _link(file.folder, url, "admin", Role.ADMIN.label)
+            click.echo(f"log in once, within 15 minutes: {link}", err=True)
+        else:
+            click.echo(f"log in: pexpolicy console login --config {file.path}", err=True)
+
+    try:
+        asyncio.run(server.serve(parts, listener, announce, with_parent))
+    except (server.ConsoleError, SecretError) as error:
+        refuse(str(error), EX_CONFIG)
 
 
 @console.command(epilog="\b\nExamples:\n  pexpolicy console login --user alice --role viewer")
@@ -86,45 +115,3 @@ def _link(folder: Path, url: str, user: str, role: str) -> str:
     except OSError as error:
         refuse(f"console.folder: {folder / 'logins'} cannot be written: {error.strerror}", 1)
     return f"{url.rstrip('/')}/login?link={token}"
-
-
-def _serve(
-    file: ConfigFile,
-    port: int | None,
-    admin_port: int | None,
-    *,
-    with_link: bool,
-    with_parent: int | None,
-) -> None:
-    if with_parent not in (None, os.getppid()):
-        return
-    from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
-
-    os.nice(NICENESS)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if wrong := file.problems_of("console"):
-        refuse("\n".join(wrong), EX_CONFIG)
-    table = file.settings.console
-    number = table.port if port is None else port
-    try:
-        parts = server.console_from(file, admin_port)
-        listener = bind(table.host.strip("[]"), number)
-    except server.ConsoleError as error:
-        refuse(str(error), EX_CONFIG)
-    except OSError as error:
-        hint = "; choose another console.port or --port"
-        refuse(f"cannot listen on {table.host}:{number}: {describe_network_error(error)}{hint}", 1)
-    url = server.url_of(table, listener)
-
-    def announce() -> None:
-        click.echo(f"console: {url}", err=True)
-        if with_link:
-            link = _link(file.folder, url, "admin", Role.ADMIN.label)
-            click.echo(f"log in once, within 15 minutes: {link}", err=True)
-        else:
-            click.echo(f"log in: pexpolicy console login --config {file.path}", err=True)
-
-    try:
-        asyncio.run(server.serve(parts, listener, announce, with_parent))
-    except (server.ConsoleError, SecretError) as error:
-        refuse(str(error), EX_CONFIG)

@@ -41,9 +41,7 @@ class ConfigFile:
 
     @property
     def personal(self) -> Personal | None:
-        """Returns what the audit has for a personal value, by ``[privacy]`` on the disk; ``None``
-        where it has the value.
-        """
+        """Returns what the audit has for a personal value; ``None`` where it has the value."""
         _ = self.settings
         return self._personal
 

@@ -10,69 +10,59 @@ import hmac
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from aiohttp_jinja2 import context_processors_middleware
 
 from pexpolicy.cli.for_console import VerificationQueueFull, is_own_host
-from pexpolicy_console.action_log import ActionLogError
-from pexpolicy_console.context import SESSION, console_of, peer_of
-from pexpolicy_console.forms import FORM, form_of, read_form
+from pexpolicy_console.context import FORM, SESSION, Response, console_of, peer_of, redirect, render
 from pexpolicy_console.login.pages import form as login_form
 from pexpolicy_console.login.pages import login_url, session_cookie
-from pexpolicy_console.login.sessions import Session, is_current
-from pexpolicy_console.pages.page import render
+from pexpolicy_console.login.sessions import Role, Session, is_current
 from pexpolicy_console.protocol import SECURITY_HEADERS, mark_authenticated
-from pexpolicy_console.roles import Role
 
 SAFE = (hdrs.METH_GET, hdrs.METH_HEAD)
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
+CONTENT_TYPES = (
+    "application/x-www-form-urlencoded",
+    "application/x-www-form-urlencoded;charset=utf-8",
+)
+"""What browsers and htmx send, without blanks and in lower case."""
+MAX_FIELDS = 64
 
 
-class Guard:
-    """The outermost middleware. ``roles`` has the role of each route that needs one, ``public``
-    those that need none.
-    """
-
-    def __init__(self, roles: Mapping[object, Role], public: AbstractSet[object]) -> None:
-        self._roles = roles
-        self._public = public
+def guard(roles: Mapping[object, Role], public: AbstractSet[object]) -> Middleware:
+    """Return the outermost middleware, with the role that each method and resource needs."""
 
     @web.middleware
-    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> Response:
         """Answer a request, or refuse it."""
         if not _is_own_host(request):
             return _text(HTTPStatus.MISDIRECTED_REQUEST, "this is not the console of that name")
         if not (_is_read(request) if request.method in SAFE else _is_own_origin(request)):
             return _text(HTTPStatus.FORBIDDEN, "the request comes from another site")
-        is_public = request.match_info.route.resource in self._public
-        if not is_public:
-            try:
-                session = _session(request)
-            except ActionLogError as error:
-                return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-            if session is None:
+        resource = request.match_info.route.resource
+        if resource not in public:
+            if (session := _session(request)) is None:
                 return await _login(request)
             request[SESSION] = session
             mark_authenticated(request)
-            if (problem := self._problem(request, session)) is not None:
+            role = roles.get((request.method, resource))
+            # An unknown path or method is refused by the handler.
+            is_known = request.match_info.http_exception is None
+            if is_known and (role is None or session.role < role):
+                problem = f"Your role, {session.role.label}, may not do this."
                 return await _forbidden(request, problem)
-        return await _form_problem(request, is_login=is_public) or await handler(request)
+        refused = await _form_problem(request, is_login=resource in public)
+        return refused or await handler(request)
 
-    def _problem(self, request: web.Request, session: Session) -> str | None:
-        """Return why a user may not send a request."""
-        if request.match_info.http_exception is not None:
-            return None  # it is raised by the handler
-        role = self._roles.get((request.method, request.match_info.route.resource))
-        if role is None or session.role < role:
-            return f"Your role, {session.role.label}, may not do this."
-        return None
+    return check
 
 
-async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamResponse | None:
+async def _form_problem(request: web.Request, *, is_login: bool) -> Response | None:
     """Read the form of a POST request; return the reply if it is refused.
 
     ``is_login``: it has no session and no token, and is an attempt to log in, whatever it holds.
@@ -83,7 +73,7 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamRe
         return None
     attempts, peer = console_of(request).attempts, peer_of(request)
     try:
-        request[FORM] = await read_form(request)
+        request[FORM] = await _read_form(request)
     except web.HTTPException as error:
         try:
             if is_login:
@@ -98,6 +88,33 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamRe
     return None
 
 
+async def _read_form(request: web.Request) -> dict[str, str]:
+    """Return the fields of a URL-encoded form in UTF-8, with one value each.
+
+    Raises ``HTTPException``. The protocol of the console has received the whole body by now.
+    """
+    kinds = request.headers.getall(hdrs.CONTENT_TYPE, ())
+    if len(kinds) != 1 or "".join(kinds[0].split()).lower() not in CONTENT_TYPES:
+        raise web.HTTPUnsupportedMediaType(text=f"send a form as {CONTENT_TYPES[0]} in UTF-8")
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise web.HTTPUnsupportedMediaType(text="send the form without compression")
+    body = await request.read()
+    try:
+        fields = parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
+    except ValueError:
+        raise web.HTTPBadRequest(text="the form is malformed") from None
+    form = dict(fields)
+    if len(form) != len(fields):
+        raise web.HTTPBadRequest(text="a field of the form is there twice")
+    return form
+
+
 def _session(request: web.Request) -> Session | None:
     console = console_of(request)
     cookie = session_cookie(request)
@@ -110,7 +127,7 @@ def _session(request: web.Request) -> Session | None:
     return session
 
 
-async def _login(request: web.Request) -> web.StreamResponse:
+async def _login(request: web.Request) -> Response:
     if "HX-Request" in request.headers:
         reply = _text(HTTPStatus.UNAUTHORIZED, "log in again")
         reply.headers["HX-Redirect"] = "/login"
@@ -120,10 +137,10 @@ async def _login(request: web.Request) -> web.StreamResponse:
     if _is_stream(request):
         # Without content a browser does not connect again.
         return web.Response(status=HTTPStatus.NO_CONTENT)
-    return web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: login_url(request)})
+    return redirect(login_url(request))
 
 
-async def _session_ended(request: web.Request) -> web.StreamResponse:
+async def _session_ended(request: web.Request) -> Response:
     text = "Your session has ended, and what you sent was not done: log in again."
     resource = request.match_info.route.resource
     has_page = any(route.method == hdrs.METH_GET for route in resource or ())
@@ -131,8 +148,8 @@ async def _session_ended(request: web.Request) -> web.StreamResponse:
     return login_form(request, text, HTTPStatus.UNAUTHORIZED, path=path)
 
 
-async def _forbidden(request: web.Request, problem: str) -> web.StreamResponse:
-    async def page(request: web.Request) -> web.StreamResponse:
+async def _forbidden(request: web.Request, problem: str) -> Response:
+    async def page(request: web.Request) -> Response:
         return render(request, "error.html", HTTPStatus.FORBIDDEN, problem=problem)
 
     return await context_processors_middleware(request, page)
@@ -171,18 +188,17 @@ def _is_own_origin(request: web.Request) -> bool:
 
 
 def _has_token(request: web.Request) -> bool:
-    sent = request.headers.get(CSRF_HEADER) or form_of(request).get(CSRF_FIELD, "")
+    sent = request.headers.get(CSRF_HEADER) or request[FORM].get(CSRF_FIELD, "")
     token = request[SESSION].csrf_token.encode()
     return hmac.compare_digest(sent.encode("utf-8", "replace"), token)
 
 
-async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Add the security headers to each reply, before it is sent (``on_response_prepare``).
-
-    Browsers and proxies store no page.
-    """
+async def add_headers(request: web.Request, response: Response) -> None:
+    """Add the security headers to each reply; browsers and proxies store no page."""
     response.headers.update(SECURITY_HEADERS)
-    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    # Compared at each use: a page and a script of different releases do not fit.
+    kept = "no-cache" if request.path.startswith("/static/") else "no-store"
+    response.headers.setdefault(hdrs.CACHE_CONTROL, kept)
 
 
 def _text(status: HTTPStatus, text: str) -> web.Response:

@@ -33,9 +33,7 @@ def time_of_question(text: str, zone: str = "") -> str | None:
 
 
 def _usual(text: str) -> str:
-    """Return a time of day such as ``6:36`` or ``06.36`` as others write it; other texts as they
-    are.
-    """
+    """Return a time of day such as ``6:36`` or ``06.36`` as others write it."""
     clock = _CLOCK.fullmatch(text.strip())
     if clock is None:
         return text.strip()

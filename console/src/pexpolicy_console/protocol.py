@@ -19,8 +19,8 @@ from pexpolicy.access.connections import (
 )
 from pexpolicy.errors import describe_error
 from pexpolicy.server.http.bounded_handler import BoundedHandler
-from pexpolicy_console.forms import MAX_BODY
 
+MAX_BODY = 1 << 20
 LIMITS = ConnectionLimits(
     total=512,
     waiting=512,

@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -35,7 +35,6 @@ from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.login.attempts import LoginAttempts
-from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.protocol import LIMITS, ConsoleProtocol
 from pexpolicy_console.server_client import ServerClient
 
@@ -43,9 +42,8 @@ STOP_TIMEOUT_S = 1.0
 """Time to answer the requests in flight at the end; streams are closed at once."""
 CERTIFICATE_POLL_INTERVAL_S = 10.0
 BACKLOG = 128
-PARENT_POLL_INTERVAL_S = 0.5
-EXPIRY_INTERVAL_S = 0.5
-"""Time between two looks for connections whose time is over."""
+POLL_INTERVAL_S = 0.5
+"""Time between two looks for the parent, and for connections whose time is over."""
 
 
 class ConsoleError(Exception):
@@ -70,7 +68,7 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         tenants = Tenants(config.settings.tenants)
     except SettingsError:
         tenants = Tenants()
-    audit, database, index = config.audit, None, "index"
+    database, index = None, "index"
     if config.settings.audit.ship is not None:
         # Its lines have other places than those of the files.
         database, index = partial(Database, config.settings), "index-of-database"
@@ -78,16 +76,9 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     return Console(
         config,
         ServerClient(config, admin_port),
-        Sessions(),
         actions,
         LoginAttempts(actions),
-        Index(
-            config.folder / index,
-            audit,
-            config.written,
-            database=database,
-            tenant_of=tenants.of,
-        ),
+        Index(config.folder / index, config.audit, config.written, database, tenants.of),
         DryRuns(config.path),
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),
@@ -105,84 +96,52 @@ async def serve(
     on_ready: Callable[[], None],
     parent: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or while ``parent`` is the parent process.
-
-    Raises ``ConsoleError`` for a bad certificate.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Serve until SIGTERM or SIGINT, or while ``parent`` is the parent; raise ``ConsoleError``."""
+    stop, loop, connections = asyncio.Event(), asyncio.get_running_loop(), Connections(LIMITS)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _certificate(console.config) as context:
-        runner = web.AppRunner(create_app(console), shutdown_timeout=STOP_TIMEOUT_S)
-        await runner.setup()
-        try:
-            async with _listen(console, runner, listener, context):
-                if parent in (None, os.getppid()):
-                    on_ready()
-                while not stop.is_set() and parent in (None, os.getppid()):
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), PARENT_POLL_INTERVAL_S)
-        finally:
-            await runner.cleanup()
-
-
-@asynccontextmanager
-async def _listen(
-    console: Console,
-    runner: web.AppRunner,
-    listener: socket.socket,
-    context: ssl.SSLContext | None,
-) -> AsyncIterator[None]:
-    """Accept connections meanwhile."""
-    loop = asyncio.get_running_loop()
-    connections = Connections(LIMITS)
-    expiry: asyncio.TimerHandle
-
-    def expire() -> None:
-        nonlocal expiry
-        connections.expire()
-        expiry = loop.call_later(EXPIRY_INTERVAL_S, expire)
 
     def is_shared(peer: str) -> bool:
         return Networks(console.config.settings.console.trusted_proxies).holds(peer)
 
-    def protocol() -> ConsoleProtocol:
-        assert runner.server is not None
-        return ConsoleProtocol(runner.server, loop, connections, is_shared)
-
-    timeout = LIMITS.request_seconds if context is not None else None
-    expire()
-    accepting = await loop.create_server(
-        protocol, sock=listener, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout
-    )
+    runner = web.AppRunner(create_app(console), shutdown_timeout=STOP_TIMEOUT_S)
+    certificate = _certificate(console.config)
+    # The end of the event loop ends it.
+    renewal = certificate and asyncio.create_task(_renew(*certificate))
+    await runner.setup()
+    assert runner.server is not None
     try:
-        yield
-    finally:
-        expiry.cancel()
+        accepting = await loop.create_server(
+            partial(ConsoleProtocol, runner.server, loop, connections, is_shared),
+            sock=listener,
+            ssl=certificate and certificate[1],
+            backlog=BACKLOG,
+            ssl_handshake_timeout=None if renewal is None else LIMITS.request_seconds,
+        )
+        if parent in (None, os.getppid()):
+            on_ready()
+        while not stop.is_set() and parent in (None, os.getppid()):
+            connections.expire()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), POLL_INTERVAL_S)
         accepting.close()
+    finally:
+        await runner.cleanup()
 
 
-@asynccontextmanager
-async def _certificate(config: ConfigFile) -> AsyncIterator[ssl.SSLContext | None]:
-    """Yield a TLS context with the certificate of ``[tls]``, and with renewed ones meanwhile."""
+def _certificate(config: ConfigFile) -> tuple[CertificateFiles, ssl.SSLContext] | None:
+    """Return the files of ``[tls]`` and their TLS context, if the console serves HTTPS."""
     settings = config.settings
     if not settings.console.tls:
-        yield None
-        return
+        return None
     if settings.tls is None:
         raise ConsoleError("console.tls: there is no [tls] with a certificate")
-    # Only nodes have client certificates.
-    files = replace(CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None)
     try:
-        loaded = load(files)
+        # Only nodes have client certificates.
+        files = replace(CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None)
+        return files, load(files).context
     except CertificateError as error:
         raise ConsoleError(f"tls.{error.key}: {error}") from None
-    renewal = asyncio.create_task(_renew(files, loaded.context))
-    try:
-        yield loaded.context
-    finally:
-        renewal.cancel()
 
 
 async def _renew(files: CertificateFiles, context: ssl.SSLContext) -> None:

@@ -97,9 +97,7 @@ def breakable(value: Any) -> Markup:
 
 
 def shortened(value: str) -> str:
-    """Return an address that a row has room for, without the scheme of SIP: what is left out is of
-    its part before the @.
-    """
+    """Return an address without the scheme of SIP, its part before the @ cut to fit a row."""
     value = value.removeprefix("sip:")
     local, at, host = value.rpartition("@")
     room = max(MAX_ADDRESS - len(host), SHOWN_OF_LOCAL)

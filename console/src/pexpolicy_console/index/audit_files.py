@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -92,14 +92,13 @@ class AuditFiles:
     def _file(self, path: Path) -> AuditFile | None:
         status = path.stat()
         file = AuditFile(path, b"", status.st_size, status.st_mtime_ns)
-        if not file.is_compressed:
-            with path.open("rb", buffering=0) as opened:
+        head = self._compressed.get((path, file.version), b"")
+        if not head:
+            with open_file(path) as opened:
                 head = _head(opened.read(HEAD))
-        elif (head := self._compressed.get((path, file.version), b"")) == b"":
-            with gzip.open(path) as unpacked:
-                head = _head(unpacked.read(HEAD))
-            self._compressed[path, file.version] = head
-        return AuditFile(path, head, file.size, file.mtime_ns) if head else None
+            if file.is_compressed:
+                self._compressed[path, file.version] = head
+        return replace(file, head=head) if head else None
 
 
 def _rank(file: AuditFile) -> tuple[bool, int]:
@@ -119,35 +118,25 @@ class DamagedFileError(Exception):
 
 
 class ChunkReader:
-    """Reads audit files in chunks of whole lines; a compressed one stays open between them."""
+    """Reads audit files in chunks of whole lines; one that has not changed stays open between them:
+    a compressed one would be decompressed from its beginning each time.
+    """
 
     def __init__(self) -> None:
         self._opened: tuple[Path, str] | None = None
         self._stream: IO[bytes] | None = None
 
     def read(self, file: AuditFile, position: int) -> bytes:
-        """Return whole lines from a position on; nothing where none ends.
-
-        Raises ``OSError``, and ``DamagedFileError``.
-        """
-        if not file.is_compressed:
-            if file.size <= position:
-                return b""
-            with file.path.open("rb") as stream:
-                return _whole_lines(stream, position)
-        try:
-            return _whole_lines(self._compressed(file), position)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            self.close()
-            raise DamagedFileError from None
-
-    def _compressed(self, file: AuditFile) -> IO[bytes]:
-        # Opened again for each chunk, it would be decompressed from its beginning each time.
+        """Return whole lines from a position on; raise ``OSError``, ``DamagedFileError``."""
         wanted = file.path, file.version
         if self._stream is None or self._opened != wanted:
             self.close()
             self._stream, self._opened = open_file(file.path), wanted
-        return self._stream
+        try:
+            return _whole_lines(self._stream, position)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            self.close()
+            raise DamagedFileError from None
 
     def close(self) -> None:
         """Close the file that was kept open."""

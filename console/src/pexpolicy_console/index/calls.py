@@ -26,9 +26,7 @@ class Call(msgspec.Struct, gc=False, array_like=True):
     result: int
     """The worst of its requests: the place in ``RESULTS``."""
     facts: list[str]
-    """The first of each of ``Facts`` that is known, but reason and plugin, which are those of the
-    result.
-    """
+    """The first of each of ``Facts`` that is known; reason and plugin are those of the result."""
     keys: list[str]
 
 

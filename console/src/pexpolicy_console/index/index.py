@@ -7,11 +7,11 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.for_console import Database, DatabaseUnavailable
@@ -22,14 +22,8 @@ from pexpolicy_console.index.writer import IndexState, IndexWriter
 
 POLL_INTERVAL_S = 0.25
 RETRY_INTERVAL_S = 5.0
-MAX_BYTES = 4 << 30
-"""Size of the index, from which on the oldest lines are removed from it."""
 
 Result = TypeVar("Result")
-
-
-class IndexUnavailable(Exception):
-    """The index cannot be searched; the message says why."""
 
 
 class Index:
@@ -40,7 +34,6 @@ class Index:
         folder: Path,
         audit: Path | None,
         personal: Personal | None = None,
-        max_bytes: int = MAX_BYTES,
         database: Callable[[], Database] | None = None,
         tenant_of: TenantOf | None = None,
     ) -> None:
@@ -53,9 +46,7 @@ class Index:
         self._reader: IndexReader | None = None
         if audit is not None:
             mine = [None, None] if database is None else [database(), database()]
-            self._writer = IndexWriter(
-                folder, audit, max_bytes, database=mine[0], tenant_of=tenant_of
-            )
+            self._writer = IndexWriter(folder, audit, database=mine[0], tenant_of=tenant_of)
             self._reader = IndexReader(folder, audit, personal, database=mine[1])
 
     @property
@@ -77,49 +68,48 @@ class Index:
             self._thread.join()
 
     def _follow(self, writer: IndexWriter) -> None:
-        with ExitStack() as stack:
-            is_locked = False
-            while not self._stop.is_set():
-                try:
-                    if not is_locked:
-                        stack.enter_context(_locked(self._folder))
-                        is_locked = True
-                    waits = 0.0 if writer.step() else POLL_INTERVAL_S
-                except OSError as error:
-                    writer.state.problem = f"the index cannot be written: {error}"
-                    waits = RETRY_INTERVAL_S
-                if waits:
-                    self._stop.wait(waits)
-            writer.close()
+        lock: IO[bytes] | None = None
+        while not self._stop.is_set():
+            try:
+                lock = lock or _locked(self._folder)
+                if not writer.step():
+                    self._stop.wait(POLL_INTERVAL_S)
+            except OSError as error:
+                writer.state.problem = f"the index cannot be written: {error}"
+                self._stop.wait(RETRY_INTERVAL_S)
+        writer.close()
+        if lock is not None:
+            lock.close()
 
-    async def ask(self, search: Callable[[IndexReader], Result]) -> Result:
-        """Return what a search finds, in a thread; raise ``IndexUnavailable``."""
+    async def ask(
+        self, search: Callable[..., Result], *arguments: Any
+    ) -> tuple[Result, str] | tuple[None, str]:
+        """Return what a search finds, in a thread; ``None`` and why if that is not possible."""
         if self._reader is None:
-            msg = "the audit goes to standard output: write [audit] path in the configuration"
-            raise IndexUnavailable(msg)
-        loop = asyncio.get_running_loop()
+            text = "the audit goes to standard output: write [audit] path in the configuration"
+            return None, text
+        work = partial(search, self._reader, *arguments)
         try:
-            return await loop.run_in_executor(self._searches, search, self._reader)
+            return await asyncio.get_running_loop().run_in_executor(self._searches, work), ""
         except DatabaseUnavailable as error:
-            raise IndexUnavailable(str(error)) from None
+            return None, str(error)
         except sqlite3.Error as error:
-            msg = f"the index cannot be read: {error}"
             if took_too_long(error):
-                msg = f"the search took more than {LIMIT_S:g} s: add a period or a whole alias"
-            raise IndexUnavailable(msg) from None
+                text = f"the search took more than {LIMIT_S:g} s: add a period or a whole alias"
+                return None, text
+            return None, f"the index cannot be read: {error}"
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Be the only one that writes the index of a folder meanwhile; raise ``OSError``.
-
-    The lock of a process that is killed ends with it.
+def _locked(folder: Path) -> IO[bytes]:
+    """Return a file whose lock makes this the only process that writes the index of a folder until
+    it ends, if only by a kill; raise ``OSError``.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(open_own(folder / "lock", os.O_WRONLY | os.O_CREAT), "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = "another console with this folder writes it, and searches here find its lines"
-            raise OSError(msg) from None
-        yield
+    file = os.fdopen(open_own(folder / "lock", os.O_WRONLY | os.O_CREAT), "wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        msg = "another console with this folder writes it, and searches here find its lines"
+        raise OSError(msg) from None
+    return file

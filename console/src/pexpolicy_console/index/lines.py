@@ -47,6 +47,8 @@ class _Step(msgspec.Struct, gc=False):
 
 
 class _Request(msgspec.Struct, gc=False):
+    """Anything may be in a parameter: a text, a list of texts, or what nobody sends."""
+
     location: Any = None
     protocol: Any = None
     service_tag: Any = None
@@ -103,10 +105,12 @@ class Facts(NamedTuple):
     policy: str = ""
 
 
+Event = dict[str, Any]
+"""The JSON of a line."""
 TenantOf = Callable[[str, str | None], str | None]
 """Returns the tenant of a called alias and a service tag."""
 _decode = msgspec.json.Decoder(AuditLine).decode
-_decode_all = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_all = msgspec.json.Decoder(Event).decode
 _decode_sent = msgspec.json.Decoder(_Sent).decode
 
 
@@ -115,7 +119,7 @@ def parse(content: bytes) -> AuditLine | None:
     return _after_damage(_decode, content)
 
 
-def decode(content: bytes) -> dict[str, Any] | None:
+def decode(content: bytes) -> Event | None:
     """Return the JSON of a line; ``None`` for damage."""
     return _after_damage(_decode_all, content)
 
@@ -150,11 +154,6 @@ def word(kind: str, text: str) -> str:
     return f"{kind}:{text}".lower()
 
 
-# Names of plugins, rooms and the like come again, and the alias of a caller in each line of a call.
-_known_word = lru_cache(maxsize=4096)(word)
-_alias = lru_cache(maxsize=4096)(Alias)
-
-
 def result_of(line: AuditLine) -> int:
     """Return what became of a request: its place in ``RESULTS``."""
     if line.action != "reject":
@@ -172,14 +171,13 @@ def facts_of(line: AuditLine, tenant_of: TenantOf | None = None) -> Facts:
             sent = _decode_sent(line.sent)
             room, tag = _text(sent.name), _text(sent.service_tag)
         except msgspec.MsgspecError:
-            room = tag = None  # no result, or not that of a service
-    tenant = tenant_of and tenant_of(called_of(line) or "", tag)
+            room = tag = ""  # no result, or not that of a service
     return Facts(
-        (room or "")[:MAX_WORD],
-        (_text(request.location) or "")[:MAX_WORD],
-        (_text(request.protocol) or "")[:MAX_WORD],
-        tenant or "",
-        common_reason(line.reason)[:200] if line.reason else "",
+        room[:MAX_WORD],
+        _text(request.location)[:MAX_WORD],
+        _text(request.protocol)[:MAX_WORD],
+        (tenant_of and tenant_of(called_of(line), tag or None)) or "",
+        common_reason(line.reason or "")[:200],
         line.decided_by,
         _text(request.node_ip) or line.peer or "",
         line.instance,
@@ -189,49 +187,45 @@ def facts_of(line: AuditLine, tenant_of: TenantOf | None = None) -> Facts:
 
 def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
     """Return the words of a line, some of them more than once."""
-    request = line.request
-    words = [*_decision_words(line.event, line.endpoint, line.action, line.decided_by, line.reason)]
-    where = (facts.location, facts.protocol, facts.tenant, facts.node, facts.instance, facts.policy)
-    words += _fact_words(*where, RESULTS[result] if line.action else "", line.environment)
-    if facts.room:
-        words.append(_known_word("m", facts.room))
+    request, became = line.request, RESULTS[result] if line.action else ""
+    room, location, protocol, tenant, reason, plugin, node, instance, policy = facts
+    where = location, protocol, tenant, node, instance, policy, line.environment
+    decided = line.event, line.endpoint, line.action, plugin, reason, rule_of(line.reason), became
+    words = [*_words("gxynihz", *where), *_words("vetdwur", *decided), *_words("m", room)]
     if line.seq == 1:
         words.append(f"v:{START}")
-    for kind, value in (
-        ("l", request.local_alias),
-        ("l", request.alias),
-        ("c", request.remote_alias),
-        ("c", request.registration_alias),
-    ):
-        if value and (text := _text(value)) is not None:
+    aliases = request.local_alias, request.alias, request.remote_alias, request.registration_alias
+    for kind, value in zip("llcc", aliases, strict=True):
+        if text := _text(value):
             words.append(word(kind, _alias(text)))
-    if (name := _text(request.remote_display_name)) is not None:
+    if name := _text(request.remote_display_name):
         words += _name_words(name)
-    if (address := _text(request.remote_address)) is not None:
+    if address := _text(request.remote_address):
         words.append(word("c", address))
     for step in line.steps:
-        words += _step_words(step.plugin, step.outcome)
+        if step.outcome in ORDINARY:
+            words += _words("p", step.plugin)
+        else:
+            outcome = f"{step.plugin}/{step.outcome}"
+            words += _words("poq", step.plugin, step.outcome, outcome)
     return words
 
 
-@lru_cache(maxsize=4096)
-def _fact_words(*texts: str) -> tuple[str, ...]:
-    """Return the words of where a request came from, and of what became of it."""
-    return tuple(word(kind, text) for kind, text in zip("gxynihrz", texts, strict=True) if text)
+# Names of plugins, rooms and the like come again, and the alias of a caller in each line of a call.
+@lru_cache(maxsize=16_384)
+def _words(kinds: str, *texts: str) -> tuple[str, ...]:
+    """Return the words of texts of different kinds."""
+    return tuple(word(kind, text) for kind, text in zip(kinds, texts, strict=True) if text)
+
+
+_alias = lru_cache(maxsize=4096)(Alias)
 
 
 @lru_cache(maxsize=4096)
-def _decision_words(
-    event: str, endpoint: str, action: str, decided_by: str, reason: str | None
-) -> tuple[str, ...]:
-    """Return the words of what was asked and decided."""
-    kinds = (("v", event), ("e", endpoint), ("t", action), ("d", decided_by))
-    found = [word(kind, text) for kind, text in kinds if text]
-    if reason:
-        found.append(word("w", common_reason(reason)))
-    if rule_of(reason):
-        found.append(word("u", rule_of(reason)))
-    return tuple(found)
+def _name_words(name: str) -> tuple[str, ...]:
+    """Return the words of a display name: the whole, and each of its parts."""
+    parts = (part.strip(_PUNCTUATION) for part in name.split()[:MAX_NAME_PARTS])
+    return word("c", name), *(word("c", part) for part in parts if part)
 
 
 def rule_of(reason: str | None) -> str:
@@ -251,47 +245,28 @@ def common_reason(reason: str) -> str:
     return reason if found is None else f"{reason[: found.start()]}*"
 
 
-@lru_cache(maxsize=4096)
-def _name_words(name: str) -> tuple[str, ...]:
-    """Return the words of a display name: the whole, and each of its parts."""
-    parts = (part.strip(_PUNCTUATION) for part in name.split()[:MAX_NAME_PARTS])
-    return word("c", name), *(word("c", part) for part in parts if part)
-
-
-@lru_cache(maxsize=4096)
-def _step_words(plugin: str, outcome: str) -> tuple[str, ...]:
-    """Return the words of a step."""
-    asked = word("p", plugin)
-    if outcome in ORDINARY:
-        return (asked,)
-    return asked, word("o", outcome), word("q", f"{plugin}/{outcome}")
-
-
 def call_keys(line: AuditLine) -> list[str]:
     """Return what the requests of one call have in common: who calls whom, and identifiers."""
     request = line.request
-    keys = [
-        text[:MAX_WORD]
-        for value in (request.call_uuid, request.request_id)
-        if value and (text := _text(value)) is not None
-    ]
-    if (called := called_of(line)) is not None:
-        caller = _text(request.remote_alias) or _text(request.remote_display_name)
-        if caller is not None:
-            address = _text(request.remote_address) or ""
-            keys.append(f"{_alias(called)}\n{_alias(caller)}\n{address}"[: 3 * MAX_WORD])
+    found = map(_text, (request.call_uuid, request.request_id))
+    keys = [text[:MAX_WORD] for text in found if text]
+    called = called_of(line)
+    caller = _text(request.remote_alias) or _text(request.remote_display_name)
+    if called and caller:
+        address = _text(request.remote_address)
+        keys.append(f"{_alias(called)}\n{_alias(caller)}\n{address}"[: 3 * MAX_WORD])
     return keys
 
 
-def called_of(line: AuditLine) -> str | None:
-    """Return the called alias."""
+def called_of(line: AuditLine) -> str:
+    """Return the called alias; empty without one."""
     return _text(line.request.local_alias) or _text(line.request.alias)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any) -> str:
     if type(value) is list and value:
         value = value[-1]
-    return value if value and type(value) is str else None
+    return value if type(value) is str else ""
 
 
 def id_tail(decision_id: str) -> int | None:

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Self
+from urllib.parse import urlencode
 
 from pexpolicy import Alias
 from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.index.lines import ORDINARY, common_reason, word
 from pexpolicy_console.periods import moment
 
-_WORDS: Mapping[str, str] = {
-    "room": "m",
-    "node": "n",
-    "instance": "i",
-    "plugin": "p",
-    "outcome": "o",
-    "rule": "u",
-    "reason": "w",
-    "endpoint": "e",
-    "action": "t",
-    "decided_by": "d",
-    "event": "v",
-    "result": "r",
-    "location": "g",
-    "protocol": "x",
-    "tenant": "y",
-    "policy": "h",
-    "environment": "z",
+FILTERS: Mapping[str, tuple[str, str]] = {
+    "room": ("m", "Room"),
+    "result": ("r", "Outcome"),
+    "reason": ("w", "Reason"),
+    "decided_by": ("d", "Decided by"),
+    "rule": ("u", "Rule"),
+    "plugin": ("p", "Plugin asked"),
+    "outcome": ("o", "Outcome of a step"),
+    "endpoint": ("e", "Request"),
+    "action": ("t", "Action"),
+    "event": ("v", "Event"),
+    "location": ("g", "Location"),
+    "protocol": ("x", "Protocol"),
+    "tenant": ("y", "Tenant"),
+    "node": ("n", "Node"),
+    "environment": ("z", "Environment"),
+    "instance": ("i", "Server"),
+    "policy": ("h", "Policy hash"),
 }
-"""The letter of the words of each filter that compares a whole text."""
-
+"""The letter of the words, and the title, of each filter that compares a whole text."""
+_PERIOD = ("since", "until", "around", "zone")
+NAMES = ("alias", "called", "caller", *FILTERS, *_PERIOD, "slower", "requests")
 MAX_SLOWER_MS = 86_400_000
 AROUND = timedelta(minutes=5)
 """Before and after the time of ``around``."""
@@ -43,66 +44,57 @@ AROUND = timedelta(minutes=5)
 TermsWith = Callable[[str, str], Iterable[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """The filters of a search; an empty one matches each line.
+class Query(dict[str, str]):
+    """The filters of a search, each of ``NAMES`` an attribute too; an empty one matches each line.
 
     ``alias`` matches the called and the calling one, in any spelling; a name without a host
     matches the part before the @. It and ``caller`` match a display name, each of its parts and
     the caller's IP address too. ``alias`` matches the room and the node's address as well, and
     each part of all of these, with or without accents, unless it is a whole address. ``text``
     ending in * matches beginnings, also of rooms, rules and reasons.
+
+    ``around`` is a time in place of ``since`` and ``until``, such as ``14:05``, the last one that
+    was; ``zone`` that of these times, UTC without it; ``slower`` is in milliseconds; with
+    ``requests`` each request has a row, not each call.
     """
 
-    alias: str = ""
-    called: str = ""
-    caller: str = ""
-    room: str = ""
-    node: str = ""
-    instance: str = ""
-    environment: str = ""
-    plugin: str = ""
-    outcome: str = ""
-    rule: str = ""
-    reason: str = ""
-    endpoint: str = ""
-    action: str = ""
-    decided_by: str = ""
-    event: str = ""
-    result: str = ""
-    location: str = ""
-    protocol: str = ""
-    tenant: str = ""
-    policy: str = ""
-    since: str = ""
-    until: str = ""
-    around: str = ""
-    """A time in place of both, such as ``14:05``, the last one that was."""
-    zone: str = ""
-    """The zone of these times; UTC if it is empty."""
-    slower: str = ""
-    """Milliseconds."""
-    requests: str = ""
-    """Each request has a row, not each call."""
+    def __missing__(self, name: str) -> str:
+        if name in NAMES:
+            return ""
+        raise KeyError(name)
+
+    def __getattr__(self, name: str) -> str:
+        if name in NAMES:
+            return self[name]
+        raise AttributeError(name)
 
     @classmethod
     def of(cls, params: Mapping[str, str]) -> Self:
         """Return the filters in the query of a URL; unknown names are ignored."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{k: v.strip()[:200] for k, v in params.items() if k in names and v.strip()})
+        return cls({k: v.strip()[:200] for k, v in params.items() if k in NAMES and v.strip()})
 
     def params(self, **changes: str) -> dict[str, str]:
         """Return the query of the URL, with changed filters."""
-        changed = replace(self, **changes) if changes else self
-        found = {field.name: str(getattr(changed, field.name)) for field in fields(self)}
-        if not changed.since and not changed.until and not changed.around:
-            found["zone"] = ""
-        return {name: value for name, value in found.items() if value}
+        changed = {**self, **changes}
+        if not any(changed.get(name) for name in _PERIOD[:3]):
+            changed["zone"] = ""
+        return {name: changed[name] for name in NAMES if changed.get(name)}
+
+    def url(self, before: str = "", **changes: str) -> str:
+        """Return the URL of this view, with changed filters, from ``before`` a line on."""
+        params = self.params(**changes) | ({"before": before} if before else {})
+        return f"/decisions?{urlencode(params)}" if params else "/decisions"
+
+    def between(self, start: int, end: int) -> Query:
+        """Return the same filters for a period in milliseconds."""
+        moments = (datetime.fromtimestamp(at / 1000, UTC) for at in (start, end))
+        since, until = (f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in moments)
+        return Query(self, since=since, until=until, around="", zone="")
 
     @property
     def is_of_all(self) -> bool:
         """Whether nothing but a period is asked for."""
-        return not self.params(since="", until="", around="", zone="", requests="")
+        return self.params().keys() <= {*_PERIOD, "requests"}
 
     def problems(self) -> list[str]:
         """Return what is wrong with the filters."""
@@ -144,11 +136,9 @@ class Query:
         return " AND ".join(f"({' OR '.join(sorted(set(map(_quoted, one))))})" for one in groups)
 
     def _groups(self, personal: Personal, terms_with: TermsWith) -> Iterator[Iterable[str]]:
-        """Yield groups of words: a line matches if it has a word of each. One that ends in *
-        stands for all that begin so.
-        """
+        """Yield groups of words, of each of which a line has one; * stands for any end."""
         for name, kinds in (("alias", "lcnm"), ("called", "l"), ("caller", "c")):
-            if text := getattr(self, name):
+            if text := self[name]:
                 alternatives = [*_spellings(text), personal(Alias(text)) or text]
                 terms = [_term(kind, one) for kind in kinds for one in alternatives]
                 if name == "alias" and not _is_whole(text):
@@ -156,8 +146,8 @@ class Query:
                 yield terms
         if self.plugin and self.outcome and self.outcome not in ORDINARY:
             yield [_term("q", f"{self.plugin}/{self.outcome}")]
-        for name, kind in _WORDS.items():
-            if text := getattr(self, name):
+        for name, (kind, _) in FILTERS.items():
+            if text := self[name]:
                 yield [_term(kind, common_reason(text) if name == "reason" else text)]
 
 

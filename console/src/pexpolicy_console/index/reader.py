@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +19,19 @@ from pexpolicy.audit.reader import open_file
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.for_console import Database
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles
-from pexpolicy_console.index.calls import SAME_CALL_MS
-from pexpolicy_console.index.lines import RESULTS, decode, folded, id_tail, word
+from pexpolicy_console.index.calls import SAME_CALL_MS, decode_call
+from pexpolicy_console.index.lines import RESULTS, Event, Facts, decode, folded, id_tail, word
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.writer import CALL, MINUTE_MS, STEP, bucket_bounds, segments
+from pexpolicy_console.index.writer import (
+    ALL,
+    CALL,
+    MINUTE_MS,
+    QUARTER_MS,
+    RULE,
+    STEP,
+    bucket_bounds,
+    segments,
+)
 
 COLUMNS: tuple[str, ...] = ("result", "event", "endpoint", "action", "decided_by", "reason")
 COLUMNS += ("location", "node", "instance", "policy")
@@ -42,6 +53,11 @@ LIMIT_S = 5.0
 """Seconds for one search: others wait for it."""
 _STEPS = 1000
 """Instructions of SQLite between two looks at the clock."""
+KINDS = (*Facts._fields, "all", "rule")
+"""What calls are counted by. Rules count requests: a call may be decided by several."""
+_SUM = "SELECT value, result, sum(count), max(last) FROM"
+_WHOLE = "SELECT value, result, count, last FROM quarter WHERE kind = ? AND at >= ? AND at < ?"
+_PART = "SELECT {} AS value, result, 1 AS count, at AS last FROM {} WHERE at >= ? AND at < ? AND {}"
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -53,7 +69,7 @@ class Hit:
     """
 
     id: int
-    event: dict[str, Any] | None
+    event: Event | None
     at: int
     """Milliseconds since 1970."""
     content: bytes = b""
@@ -62,6 +78,28 @@ class Hit:
     """The number of the first line of its call; ``None`` for what is of no call."""
     result: int | None = None
     """The place in ``RESULTS``; ``None`` for what is no decision."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many calls had each of ``RESULTS``."""
+
+    counts: list[int] = field(default_factory=lambda: [0, 0, 0])
+    last: int = 0
+    """The time of the last one, in milliseconds."""
+
+    @property
+    def total(self) -> int:
+        """All calls."""
+        return sum(self.counts)
+
+    def add(self, result: int, count: int, last: int) -> None:
+        """Count calls."""
+        self.counts[result] += count
+        self.last = max(self.last, last)
+
+
+Tallies = dict[str, Tally]
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> float | None:
@@ -99,11 +137,13 @@ class IndexReader:
         self._clock = clock
         self._database = database
 
-    def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
-        """Return the newest lines, or those before a number in the index."""
+    def search(
+        self, query: Query, before: int | None = None, limit: int = 100, after: int | None = None
+    ) -> list[Hit]:
+        """Return the newest lines, or those before a number in the index; none up to ``after``."""
         found: list[Hit] = []
-        for base in self.bases(*query.period()):
-            rows = self._select(base, query, "*", before, limit - len(found))
+        for base in self.bases(*query.period(), after):
+            rows = self._select(base, query, "line.*", before, limit - len(found), after)
             found += self._hits(base, rows)
             if len(found) >= limit:
                 break
@@ -121,7 +161,7 @@ class IndexReader:
         passed, older = set[int](), None
         above = None if before is None else before + LINES_OF_CALLS
         for base in self.bases(*query.period()):
-            rows = self._select(base, query, "*", above, 2 * LINES_OF_CALLS)
+            rows = self._select(base, query, "line.*", above, 2 * LINES_OF_CALLS)
             mine: dict[int, tuple[Any, ...]] = {}
             for row in rows:
                 key = row[7] or row[0]
@@ -166,29 +206,16 @@ class IndexReader:
         return found
 
     def newer(self, query: Query, after: int, limit: int) -> tuple[list[Hit], int]:
-        """Return the newest of the lines after a number in the index, and how many there are
-        besides.
-        """
-        found: list[Hit] = []
-        left_out = 0
-        for base in self.bases(*query.period()):
-            rows = self._select(base, query, "*", None, limit - len(found), after)
-            found += self._hits(base, rows)
-            if len(found) == limit:
-                oldest = rows[-1][0] if rows else None
-                ((count,),) = self._select(base, query, "count(*)", oldest, 1, after)
-                left_out += count
-            (first,) = base.execute("SELECT id FROM first").fetchone()
-            if first <= after:
-                break
+        """Return the newest of the lines after a number, and how many there are besides."""
+        found, left_out = self.search(query, None, limit, after), 0
+        if len(found) == limit:
+            left_out, _ = self.totals(query, found[-1].id, after)
         return found, left_out
 
     def counts(
         self, query: Query, limit: int = COUNTED_LINES
     ) -> tuple[int, dict[str, Counter[str]]]:
-        """Count the values of each column in the newest ``limit`` lines; return how many lines
-        were counted too.
-        """
+        """Return how many of the newest lines were counted, and the values of each column."""
         total, counters = 0, {name: Counter[str]() for name in COLUMNS}
         columns = ", ".join(f"line.{name}" for name in COLUMNS)
         for base in self.bases(*query.period()):
@@ -204,11 +231,13 @@ class IndexReader:
                 break
         return total, counters
 
-    def totals(self, query: Query) -> tuple[int, int]:
+    def totals(
+        self, query: Query, before: int | None = None, after: int | None = None
+    ) -> tuple[int, int]:
         """Return the number of lines that match, and that of the calls that they are of."""
         lines = calls = 0
         shared = set[int]()
-        for base in self.bases(*query.period()):
+        for base in self.bases(*query.period(), after):
             (first,) = base.execute("SELECT id FROM first").fetchone()
             # Calls that began in an older segment may have lines there, too.
             known = ", ".join(map(str, shared))
@@ -217,7 +246,7 @@ class IndexReader:
                 f"call >= {first} AND call NOT IN ({known}) THEN call END), "
                 f"group_concat(DISTINCT CASE WHEN call < {first} THEN call END)"
             )
-            ((count, own, others),) = self._select(base, query, columns, None, 1)
+            ((count, own, others),) = self._select(base, query, columns, before, 1, after)
             lines += count
             calls += own
             shared.update(map(int, others.split(",") if others else ()))
@@ -273,12 +302,53 @@ class IndexReader:
                     found[name, outcome, bucket if kind == STEP else -1] += count
         return calls, found
 
-    def bases(
-        self, since: int | None = None, until: int | None = None
-    ) -> Iterator[sqlite3.Connection]:
-        """Yield the segments with lines of a period, the newest first, for as long as a search may
-        take.
+    def since(self) -> int | None:
+        """Return the time of the first line that is counted; ``None`` without one."""
+        firsts = [base.execute("SELECT min(at) FROM line").fetchone()[0] for base in self.bases()]
+        return min((first for first in firsts if first is not None), default=None)
+
+    def tallies(self, kind: str, bounds: Sequence[int]) -> list[Tallies]:
+        """Count the calls between each two of ``bounds``, in milliseconds, by the value of a kind
+        of ``KINDS``.
         """
+        found: list[Tallies] = [{} for _ in bounds[1:]]
+        number = KINDS.index(kind)
+        for place, base in enumerate(self.bases()):
+            names = Names(base)
+            for tally, (start, end) in zip(found, pairwise(bounds), strict=True):
+                for value, *counted in _closed(base, number, start, end):
+                    tally.setdefault(names[value], Tally()).add(*counted)
+            # Calls that have not ended are in the newest segment.
+            if place == 0 and number != RULE:
+                for (content,) in base.execute("SELECT call FROM open"):
+                    call = decode_call(content)
+                    slot = bisect_right(bounds, call.at) - 1
+                    text = "" if number == ALL else call.facts[number]
+                    if 0 <= slot < len(found) and (text or number == ALL):
+                        found[slot].setdefault(text, Tally()).add(call.result, 1, call.at)
+        return found
+
+    def all_tallies(self, bounds: Sequence[int]) -> list[Tally]:
+        """Count all calls between each two of ``bounds``."""
+        return [one.get("", Tally()) for one in self.tallies("all", bounds)]
+
+    def latencies(self, spans: Sequence[tuple[int, int]]) -> list[Counter[int]]:
+        """Count the requests of spans of minutes by bucket of their duration."""
+        found = [Counter[int]() for _ in spans]
+        for base in self.bases():
+            for buckets, (start, end) in zip(found, spans, strict=True):
+                rows = base.execute(
+                    "SELECT bucket, sum(count) FROM minute JOIN name ON name.id = kind "
+                    "WHERE at >= ? AND at < ? AND text = ? GROUP BY bucket",
+                    (start // MINUTE_MS, end // MINUTE_MS, CALL),
+                )
+                buckets.update(dict(rows.fetchall()))
+        return found
+
+    def bases(
+        self, since: int | None = None, until: int | None = None, after: int | None = None
+    ) -> Iterator[sqlite3.Connection]:
+        """Yield the segments with lines of a period, the newest first, while a search may last."""
         end = self._clock() + LIMIT_S
         for path in reversed(segments(self._folder)):
             try:
@@ -287,13 +357,14 @@ class IndexReader:
                     base.set_progress_handler(lambda: self._clock() > end, _STEPS)
                     base.execute("BEGIN")  # all that is read is of one moment
                     (last,) = base.execute("SELECT max(at) FROM line").fetchone()
-                    if since is not None and (last is None or last < since):
-                        continue
-                    if until is not None and last is not None:
-                        (first,) = base.execute("SELECT min(at) FROM line").fetchone()
-                        if first >= until:
-                            continue
-                    yield base
+                    (first,) = base.execute("SELECT min(at) FROM line").fetchone()
+                    is_early = since is not None and (last is None or last < since)
+                    is_late = until is not None and first is not None and first >= until
+                    if not (is_early or is_late):
+                        yield base
+                    (first_id,) = base.execute("SELECT id FROM first").fetchone()
+                    if after is not None and first_id <= after:
+                        return
             except sqlite3.OperationalError as error:
                 # A segment may be removed, or be without its tables yet.
                 if took_too_long(error):
@@ -309,7 +380,6 @@ class IndexReader:
         after: int | None = None,
     ) -> list[tuple[Any, ...]]:
         table, where, values, number = self._where(base, query, before, after)
-        columns = "line.*" if columns == "*" else columns
         # All parts of the statement are literals of this module; values are bound.
         statement = f"SELECT {columns} FROM {table} {where} ORDER BY {number} DESC LIMIT ?"  # noqa: S608
         return base.execute(statement, [*values, limit]).fetchall()
@@ -321,28 +391,22 @@ class IndexReader:
         before: int | None = None,
         after: int | None = None,
     ) -> tuple[str, str, list[Any], str]:
-        """Return the tables and conditions of a query, what is bound, and the name of the number of
-        a line.
-        """
-        since, until = query.period()
-        slower = query.slower_us()
+        """Return tables and conditions, what is bound, and the name of the number of a line."""
+        (since, until), slower = query.period(), query.slower_us()
         match = query.expression(self._personal, partial(terms_with, base))
-        terms: list[tuple[str, Any]] = []
-        if match:
-            terms.append(("word MATCH ?", match))
         number = "word.rowid" if match else "line.id"
-        for term, value in (
-            (f"{number} < ?", before),
-            (f"{number} > ?", after),
-            ("at >= ?", since),
-            ("at < ?", until),
-            ("us >= ?", slower or None),
-        ):
-            if value is not None:
-                terms.append((term, value))
+        terms = {
+            "word MATCH ?": match or None,
+            f"{number} < ?": before,
+            f"{number} > ?": after,
+            "at >= ?": since,
+            "at < ?": until,
+            "us >= ?": slower or None,
+        }
+        known = {term: value for term, value in terms.items() if value is not None}
+        where = f"WHERE {' AND '.join(known)}" if known else ""
         table = "word JOIN line ON line.id = word.rowid" if match else "line"
-        where = f"WHERE {' AND '.join(term for term, _ in terms)}" if terms else ""
-        return table, where, [value for _, value in terms], number
+        return table, where, [*known.values()], number
 
     def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Hit]:
         """Return the hits of rows of ``line``, in their order."""
@@ -351,26 +415,54 @@ class IndexReader:
         heads = dict(base.execute("SELECT id, head FROM file"))
         if self._database is not None:
             keys = [(heads[row[2]].decode(), row[3]) for row in rows]
-            found_rows = self._database.fetch(_FIND, *map(list, zip(*keys, strict=True)))
-            lines = {(one["boot_id"], one["seq"]): one["line"].encode() for one in found_rows}
-            return [
-                Hit(row[0], decode(content), row[1], content, *row[7:9])
-                for row, content in zip(rows, (lines.get(key, b"") for key in keys), strict=True)
-            ]
-        paths: Mapping[bytes, Path] = {file.head: file.path for file in self._files.scan()}
-        found: dict[int, Hit] = {}
+            known = self._database.fetch(_FIND, *map(list, zip(*keys, strict=True)))
+            lines = {(one["boot_id"], one["seq"]): one["line"].encode() for one in known}
+            contents = {row: lines.get(key, b"") for row, key in zip(rows, keys, strict=True)}
+        else:
+            contents = self._contents(rows, heads)
+        found = []
+        for row in rows:
+            event = decode(contents[row])
+            content = contents[row] if event is not None else b""
+            found.append(Hit(row[0], event, row[1], content, *row[7:9]))
+        return found
+
+    def _contents(
+        self, rows: list[tuple[Any, ...]], heads: Mapping[int, bytes]
+    ) -> dict[tuple[Any, ...], bytes]:
+        """Return the lines of rows in the files; empty where they are not there."""
+        paths, contents = {file.head: file.path for file in self._files.scan()}, {}
         with ExitStack() as stack:
             opened: dict[int, IO[bytes] | None] = {}
             # Going back in a compressed file means to decompress it again.
             for row in sorted(rows, key=lambda row: row[2:4]):
-                number, at, file, offset, size = row[:5]
+                _, _, file, offset, size = row[:5]
                 if file not in opened:
                     opened[file] = None
                     with suppress(OSError, KeyError):
                         opened[file] = stack.enter_context(open_file(paths[heads[file]]))
-                event, content = _read(opened[file], offset, size)
-                found[number] = Hit(number, event, at, content, *row[7:9])
-        return [found[row[0]] for row in rows]
+                contents[row] = b""
+                if (stream := opened[file]) is not None:
+                    with suppress(*UNREADABLE):
+                        stream.seek(offset)
+                        contents[row] = stream.read(size)
+        return contents
+
+
+def _closed(
+    base: sqlite3.Connection, kind: int, start: int, end: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield value, result, count and last time: of whole quarters of an hour, and of the rest."""
+    first, last = -(-start // QUARTER_MS), end // QUARTER_MS
+    named = KINDS[kind], "call", KINDS[kind]
+    part = _PART.format(*{RULE: ("rule", "line", "rule"), ALL: ("0", "call", "1")}.get(kind, named))
+    parts, values = [part], [start, end]
+    if first < last:
+        parts = [_WHOLE, part, part]
+        values = [kind, first, last, start, first * QUARTER_MS, last * QUARTER_MS, end]
+    # All parts of the statement are literals of this module; values are bound.
+    statement = f"{_SUM} ({' UNION ALL '.join(parts)}) GROUP BY value, result"
+    return iter(base.execute(statement, values))
 
 
 def badness(row: Sequence[Any]) -> tuple[int, int]:
@@ -406,16 +498,3 @@ class Names(dict[int, str]):
 def took_too_long(error: sqlite3.Error) -> bool:
     """Return whether a search was ended for its time."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-
-
-def _read(file: IO[bytes] | None, offset: int, size: int) -> tuple[dict[str, Any] | None, bytes]:
-    """Return a line of a file, decoded and as it was written; ``None`` if it is not there."""
-    if file is None:
-        return None, b""
-    try:
-        file.seek(offset)
-        content = file.read(size)
-    except UNREADABLE:
-        return None, b""
-    event = decode(content)
-    return event, content if event is not None else b""

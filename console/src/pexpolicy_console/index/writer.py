@@ -7,16 +7,14 @@ process that is killed continues where its last transaction ended.
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-
-import msgspec
 
 from pexpolicy.cli.for_console import Database, DatabaseUnavailable
 from pexpolicy.config.files import check_own
@@ -110,13 +108,16 @@ class Progress:
     complete: str = ""
     """The version of a compressed file that was read to its end."""
 
+    def left(self, file: AuditFile) -> int:
+        """Return the bytes that are not indexed yet; below 0 for a file that was cut."""
+        if file.is_compressed:
+            return 0 if self.complete == file.version else file.size
+        return file.size - self.position
 
-class ParsedLine(msgspec.Struct, gc=False):
-    """A line to index: its place in its file, in bytes."""
 
-    line: AuditLine
-    offset: int
-    size: int
+PlacedLine = tuple[AuditLine, int, int]
+"""A line to index, and its place in its file: offset and size in bytes."""
+Row = tuple[int | None, ...]
 
 
 @lru_cache(maxsize=16_384)
@@ -169,6 +170,10 @@ class SegmentWriter:
         self._terms: set[str] = set()
         """Those that are known to be in the segment."""
         self._name_id = lru_cache(maxsize=16_384)(self._find_name_id)
+        self._minutes = Counter[tuple[int, str, str, str, int]]()
+        """What the lines of a transaction add to ``minute``."""
+        self._quarters = defaultdict[tuple[int, int, int, int], list[int]](lambda: [0, 0])
+        """Likewise: the count, and the last time."""
 
     def _create(self, former: SegmentWriter | None) -> None:
         files = {} if former is None else former.files
@@ -183,51 +188,112 @@ class SegmentWriter:
         self._store_open(() if former is None else former.open_calls)
         self._base.execute("COMMIT")
 
+    def progress(self, file: AuditFile) -> Progress:
+        """Return how far a file is indexed."""
+        return self.files.get(file.head) or Progress(len(self.files) + 1)
+
     @property
     def count(self) -> int:
         """Lines in this segment."""
         return self.next_id - self.first_id
 
     def add(
-        self, file: AuditFile, lines: Iterable[ParsedLine], position: int, *, is_end: bool = False
+        self, file: AuditFile, lines: Iterable[PlacedLine], position: int, *, is_end: bool = False
     ) -> None:
         """Index lines of a file, and store that it is indexed up to a position."""
-        progress = self.files.get(file.head)
-        if progress is None:
-            number = 1 + max((one.id for one in self.files.values()), default=0)
-            progress = self.files[file.head] = Progress(number)
-        self._base.execute("BEGIN IMMEDIATE")
-        calls = self.open_calls
-        batch = _Batch(self.next_id, progress.id, calls, self._name_id, self._tenant_of)
-        for one in lines:
-            batch.add(one)
+        progress = self.files.setdefault(file.head, self.progress(file))
         progress.position = position
         if file.is_compressed and is_end:
             progress.complete = file.version
-        self._base.executemany(_LINE, batch.rows)
-        self._base.executemany(_WORDS, batch.words)
-        self._base.executemany(_TERM, self._new_terms(batch.words))
-        self._base.executemany(_MINUTE, batch.minute_rows())
-        self._base.executemany("DELETE FROM open WHERE id = ?", ((one.id,) for one in calls.ended))
-        self._base.executemany(_CALL, map(batch.count, calls.ended))
+        many, calls = self._base.executemany, self.open_calls
+        self._base.execute("BEGIN IMMEDIATE")
+        found = [
+            self._indexed(number, progress.id, *one)
+            for number, one in enumerate(lines, self.next_id)
+        ]
+        words = [(row[0], text) for row, text in found]
+        many(_LINE, (row for row, _ in found))
+        many(_WORDS, words)
+        many(_TERM, self._new_terms(text for _, text in words))
+        many(_MINUTE, self._minute_rows())
+        many("DELETE FROM open WHERE id = ?", ((one.id,) for one in calls.ended))
+        many(_CALL, map(self._counted, calls.ended))
         self._store_open(calls.changed.values())
-        self._base.executemany(_QUARTER, ((*key, *one) for key, one in batch.quarters.items()))
+        many(_QUARTER, ((*key, *one) for key, one in self._quarters.items()))
         self._base.execute(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)",
             (progress.id, file.head, position, progress.complete),
         )
         self._base.execute("COMMIT")
-        calls.ended.clear()
-        calls.changed.clear()
-        self.next_id += len(batch.rows)
+        for counted in (self._minutes, self._quarters, calls.ended, calls.changed):
+            counted.clear()
+        self.next_id += len(found)
+
+    def _indexed(
+        self, number: int, file: int, line: AuditLine, offset: int, size: int
+    ) -> tuple[Row, str]:
+        """Count a line; return its row, and its words."""
+        at, name_id = int(line.timestamp.timestamp() * 1000), self._name_id
+        facts, result = facts_of(line, self._tenant_of), result_of(line)
+        is_decision, rule = line.event == DECISION, 0
+        if not is_decision or line.endpoint not in BEGINNING:
+            call = self.open_calls.find(call_keys(line), at)
+        else:
+            call = self.open_calls.add(number, at, line, facts, result)
+        if is_decision and (name := rule_of(line.reason)):
+            rule = name_id(name)
+            self._count(RULE, at, rule, result)
+        if line.event in COUNTED:
+            self._count_minute(line, at // MINUTE_MS, is_decision=is_decision)
+        location = name_id(facts.location)
+        *_, reason, plugin, node, instance, policy = map(name_id, facts)
+        asked = map(name_id, (line.event, line.endpoint, line.action))
+        place = number, at, file, offset, size, int(line.ms * 1000), id_tail(line.decision_id)
+        became = None if call is None else call.id, result if line.action else None
+        row = *place, *became, rule, *asked, plugin, reason, node, instance, location, policy
+        return row, " ".join(dict.fromkeys(words_of(line, facts, result)))
+
+    def _count_minute(self, line: AuditLine, minute: int, *, is_decision: bool) -> None:
+        minutes = self._minutes
+        if is_decision:
+            minutes[minute, CALL, line.endpoint, line.action, bucket_of(int(line.ms * 1000))] += 1
+        elif line.differs is True:
+            plugin = line.steps[0].plugin if line.steps else ""
+            minutes[minute, DIFFERENCE, f"{line.endpoint}/{plugin}", "", 0] += 1
+        for step in line.steps:
+            name, took = f"{line.endpoint}/{step.plugin}", bucket_of(int(step.ms * 1000))
+            minutes[minute, STEP, name, step.outcome, took] += 1
+
+    def _minute_rows(self) -> Iterator[Row]:
+        """Yield the rows of ``minute``, and those of hours, which are read in place of the minutes
+        of many days: ``at`` is below 0.
+        """
+        for (at, kind, name, outcome, bucket), count in self._minutes.items():
+            row = *map(self._name_id, (kind, name, outcome)), bucket, count
+            yield at, *row
+            yield -(at // 60), *row
+
+    def _counted(self, call: Call) -> Row:
+        """Count a call that has ended, and return its row."""
+        values = [*map(self._name_id, call.facts)]
+        self._count(ALL, call.at, 0, call.result)
+        for kind, value in enumerate(values):
+            if value:
+                self._count(kind, call.at, value, call.result)
+        return call.at, call.id, call.result, *values
+
+    def _count(self, kind: int, at: int, value: int, result: int) -> None:
+        counted = self._quarters[kind, at // QUARTER_MS, value, result]
+        counted[0] += 1
+        counted[1] = max(counted[1], at)
 
     def _store_open(self, calls: Iterable[Call]) -> None:
         rows = ((one.id, encode_call(one)) for one in calls)
         self._base.executemany("INSERT OR REPLACE INTO open VALUES (?, ?)", rows)
 
-    def _new_terms(self, words: Iterable[tuple[int, str]]) -> Iterator[tuple[str, str | None]]:
+    def _new_terms(self, texts: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         """Yield the words of people and rooms, which are found by parts of them."""
-        found = {word for _, text in words for word in text.split(" ") if word[0] in TERMS}
+        found = {word for text in texts for word in text.split(" ") if word[0] in TERMS}
         if len(self._terms) > MAX_TERMS:
             self._terms.clear()
         for word in found - self._terms:
@@ -255,94 +321,10 @@ class SegmentWriter:
         self._base.close()
 
 
-Row = tuple[int | None, ...]
-
-
-@dataclass(slots=True)
-class _Batch:
-    next_id: int
-    file: int
-    calls: OpenCalls
-    name_id: Callable[[str], int]
-    tenant_of: TenantOf | None
-    rows: list[Row] = field(default_factory=list)
-    words: list[tuple[int, str]] = field(default_factory=list)
-    minutes: defaultdict[tuple[int, str, str, str, int], int] = field(
-        default_factory=lambda: defaultdict(int)
-    )
-    quarters: defaultdict[tuple[int, int, int, int], list[int]] = field(
-        default_factory=lambda: defaultdict(lambda: [0, 0])
-    )
-    """The count, and the last time."""
-
-    def add(self, one: ParsedLine) -> None:
-        line, number, name_id = one.line, self.next_id + len(self.rows), self.name_id
-        at = int(line.timestamp.timestamp() * 1000)
-        facts, result = facts_of(line, self.tenant_of), result_of(line)
-        is_decision, rule = line.event == DECISION, 0
-        if not is_decision or line.endpoint not in BEGINNING:
-            call = self.calls.find(call_keys(line), at)
-        else:
-            call = self.calls.add(number, at, line, facts, result)
-        if is_decision and (name := rule_of(line.reason)):
-            rule = name_id(name)
-            self._count(RULE, at, rule, result)
-        *_, reason, plugin, node, instance, policy = map(name_id, facts)
-        self.rows.append(
-            (
-                *(number, at, self.file, one.offset, one.size, int(line.ms * 1000)),
-                *(id_tail(line.decision_id), None if call is None else call.id),
-                *(
-                    result if line.action else None,
-                    rule,
-                    name_id(line.event),
-                    name_id(line.endpoint),
-                    name_id(line.action),
-                ),
-                *(plugin, reason, node, instance, name_id(facts.location), policy),
-            )
-        )
-        self.words.append((number, " ".join(dict.fromkeys(words_of(line, facts, result)))))
-        if line.event in COUNTED:
-            self._count_minute(line, at // MINUTE_MS, is_decision=is_decision)
-
-    def _count_minute(self, line: AuditLine, minute: int, *, is_decision: bool) -> None:
-        minutes = self.minutes
-        if is_decision:
-            minutes[minute, CALL, line.endpoint, line.action, bucket_of(int(line.ms * 1000))] += 1
-        elif line.differs is True:
-            plugin = line.steps[0].plugin if line.steps else ""
-            minutes[minute, DIFFERENCE, f"{line.endpoint}/{plugin}", "", 0] += 1
-        for step in line.steps:
-            name, took = f"{line.endpoint}/{step.plugin}", bucket_of(int(step.ms * 1000))
-            minutes[minute, STEP, name, step.outcome, took] += 1
-
-    def minute_rows(self) -> Iterator[Row]:
-        """Yield the rows of ``minute``, and those of hours, which are read in place of the minutes
-        of many days: ``at`` is below 0.
-        """
-        for (at, kind, name, outcome, bucket), count in self.minutes.items():
-            row = *map(self.name_id, (kind, name, outcome)), bucket, count
-            yield at, *row
-            yield -(at // 60), *row
-
-    def count(self, call: Call) -> Row:
-        """Count a call that has ended, and return its row."""
-        values = [*map(self.name_id, call.facts)]
-        self._count(ALL, call.at, 0, call.result)
-        for kind, value in enumerate(values):
-            if value:
-                self._count(kind, call.at, value, call.result)
-        return call.at, call.id, call.result, *values
-
-    def _count(self, kind: int, at: int, value: int, result: int) -> None:
-        counted = self.quarters[kind, at // QUARTER_MS, value, result]
-        counted[0] += 1
-        counted[1] = max(counted[1], at)
-
-
 SEGMENT_LINES = 500_000
 """Lines from which on a new segment is begun."""
+MAX_BYTES = 4 << 30
+"""Size of the index, from which on the oldest lines are removed from it."""
 SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -354,7 +336,6 @@ class IndexState:
     """Lines in the index."""
     behind_bytes: int = 0
     """Bytes of audit files that are not indexed yet; compressed files count with their size."""
-    audit_bytes: int = 0
     size: int = 0
     """Bytes of the index on the disk."""
     damaged: int = 0
@@ -370,7 +351,7 @@ class IndexWriter:
         self,
         folder: Path,
         audit: Path,
-        max_bytes: int,
+        max_bytes: int = MAX_BYTES,
         segment_lines: int = SEGMENT_LINES,
         database: Database | None = None,
         tenant_of: TenantOf | None = None,
@@ -383,7 +364,8 @@ class IndexWriter:
         self._max_bytes = max_bytes
         self._segment_lines = segment_lines
         self._segment: SegmentWriter | None = None
-        self._older_lines = 0
+        self._first_id = 1
+        """The number of the first line of all."""
         self._database = database
         self._tenant_of = tenant_of
 
@@ -404,39 +386,58 @@ class IndexWriter:
 
     def _step(self) -> bool:
         segment = self._segment or self._open()
-        if self._database is not None:
-            return self._step_in(self._database, segment)
-        files = self._files.scan()
-        behind = [(file, self._position(segment, file)) for file in files]
-        self.state.audit_bytes = sum(file.size for file in files)
-        if any(not file.is_compressed and file.size < position for file, position in behind):
-            # Cut or replaced by an older copy: other lines may be where the indexed ones were.
-            self.remove()
-            return True
-        for file, position in behind:
-            if self._is_read(segment, file):
+        if self._database is None:
+            files = self._files.scan()
+            if any(segment.progress(one).left(one) < 0 for one in files):
+                # Cut or replaced by an older copy: other lines may be where the indexed ones were.
+                self.remove()
+                return True
+            has_more = self._add_of_files(segment, files)
+        else:
+            files, has_more = [], self._add_of_database(segment, self._database)
+        if segment.count >= self._segment_lines:
+            self._segment = segment = self._next(segment)
+        state = self.state
+        state.lines = segment.next_id - self._first_id
+        state.behind_bytes = sum(segment.progress(one).left(one) for one in files)
+        state.size = sum(_size(path) for path in segments(self._folder))
+        state.problem = self._files.problem
+        return has_more
+
+    def _add_of_files(self, segment: SegmentWriter, files: Iterable[AuditFile]) -> bool:
+        """Index the next lines of the first file that has some; return False where none has."""
+        for file in files:
+            progress = segment.progress(file)
+            if not progress.left(file):
                 continue
             try:
-                content = self._read(file, position)
+                content = self._chunks.read(file, progress.position)
             except FileNotFoundError:
                 return True  # it was renamed after the scan
-            if not content:
-                if file.is_compressed:
-                    segment.add(file, [], position, is_end=True)
-                    self._chunks.close()
-                continue
-            lines = list(self._parsed(content, position))
-            segment.add(file, lines, position + len(content))
-            if segment.count >= self._segment_lines:
-                self._segment = segment = self._next(segment)
-            self._measure(segment, files)
-            return True
+            except DamagedFileError:
+                content = b""
+                self.state.damaged += 1
+            if content:
+                lines = list(self._parsed(content, progress.position))
+                segment.add(file, lines, progress.position + len(content))
+                return True
+            if file.is_compressed:
+                segment.add(file, [], progress.position, is_end=True)
+                self._chunks.close()
         # One that was removed before its end would stay open, and on the disk.
         self._chunks.close()
-        self._measure(segment, files)
         return False
 
-    def _step_in(self, database: Database, segment: SegmentWriter) -> bool:
+    def _parsed(self, content: bytes, position: int) -> Iterator[PlacedLine]:
+        for raw in content.split(b"\n")[:-1]:
+            line = parse(raw)
+            if line is not None:
+                yield line, position, len(raw)
+            elif raw.strip(b" "):
+                self.state.damaged += 1
+            position += len(raw) + 1
+
+    def _add_of_database(self, segment: SegmentWriter, database: Database) -> bool:
         """Index the next lines of the database, where each chain counts as a file of lines."""
         known = {head.decode(): one.position for head, one in segment.files.items()}
         try:
@@ -444,86 +445,39 @@ class IndexWriter:
         except DatabaseUnavailable as error:
             raise OSError(str(error)) from None
         for boot_id, group in groupby(rows, key=itemgetter("boot_id")):
-            found, lines, seq = AuditFile(Path(), boot_id.encode(), 0, 0), [], 0
-            for row in group:
-                seq, content = row["seq"], row["line"].encode()
-                if (line := parse(content)) is not None:
-                    lines.append(ParsedLine(line, seq, len(content)))
-            segment.add(found, lines, seq)
-        if segment.count >= self._segment_lines:
-            self._segment = segment = self._next(segment)
-        self._measure(segment, [])
+            places = [(row["line"].encode(), row["seq"]) for row in group]
+            parsed = ((parse(content), seq, len(content)) for content, seq in places)
+            lines = [(line, *place) for line, *place in parsed if line is not None]
+            segment.add(AuditFile(Path(), boot_id.encode(), 0, 0), lines, places[-1][1])
         return bool(rows)
-
-    def _read(self, file: AuditFile, position: int) -> bytes:
-        try:
-            return self._chunks.read(file, position)
-        except DamagedFileError:
-            self.state.damaged += 1
-            return b""
-
-    def _parsed(self, content: bytes, position: int) -> Iterator[ParsedLine]:
-        for raw in content.split(b"\n")[:-1]:
-            line = parse(raw)
-            if line is not None:
-                yield ParsedLine(line, position, len(raw))
-            elif raw.strip(b" "):
-                self.state.damaged += 1
-            position += len(raw) + 1
-
-    def _position(self, segment: SegmentWriter, file: AuditFile) -> int:
-        progress = segment.files.get(file.head)
-        return 0 if progress is None else progress.position
-
-    def _is_read(self, segment: SegmentWriter, file: AuditFile) -> bool:
-        progress = segment.files.get(file.head)
-        if progress is None:
-            return False
-        if file.is_compressed:
-            return progress.complete == file.version
-        return progress.position >= file.size
-
-    def _measure(self, segment: SegmentWriter, files: list[AuditFile]) -> None:
-        state = self.state
-        state.lines = self._older_lines + segment.count
-        state.behind_bytes = sum(
-            file.size if file.is_compressed else file.size - self._position(segment, file)
-            for file in files
-            if not self._is_read(segment, file)
-        )
-        state.size = sum(_size(path) for path in segments(self._folder))
-        state.problem = self._files.problem
 
     def _open(self) -> SegmentWriter:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = segments(self._folder)
-        counts = {path: _lines_in(path) for path in found}
         # A segment without its tables was being created when the process ended.
-        while found and counts[found[-1]] is None:
+        while found and _first_id_of(found[-1]) is None:
             _remove(found.pop())
-        if any(counts[path] is None for path in found):
+        if None in map(_first_id_of, found):
             self.remove()
             found = []
         path = found[-1] if found else self._folder / "000001.db"
         self._segment = SegmentWriter(path, None, self._tenant_of)
-        self._older_lines = sum(counts[one] or 0 for one in found[:-1])
+        self._first_id = _first_id_of(found[0] if found else path) or 1
         return self._segment
 
     def _next(self, segment: SegmentWriter) -> SegmentWriter:
         """Begin a new segment, and remove the oldest ones while the index is too large."""
         segment.finish()
-        self._older_lines += segment.count
         number = int(segment.path.stem) + 1
-        path = self._folder / f"{number:06d}.db"
-        following = SegmentWriter(path, segment, self._tenant_of)
+        following = SegmentWriter(self._folder / f"{number:06d}.db", segment, self._tenant_of)
         segment.close()
         found = segments(self._folder)
-        total = sum(_size(one) for one in found)
+        total = sum(map(_size, found))
         while total > self._max_bytes and len(found) > 2:  # noqa: PLR2004 - the newest two stay
             oldest = found.pop(0)
             total -= _size(oldest)
-            self._older_lines -= _lines_in(oldest) or 0
             _remove(oldest)
+        self._first_id = _first_id_of(found[0]) or 1
         return following
 
     def remove(self) -> None:
@@ -546,17 +500,14 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.db"))
 
 
-def _lines_in(path: Path) -> int | None:
-    """Return the number of lines in a segment; ``None`` if it cannot be used."""
+def _first_id_of(path: Path) -> int | None:
+    """Return the number of the first line of a segment; ``None`` if it cannot be used."""
     try:
         check_own(path)
         with closing(sqlite3.connect(path)) as base:
             (version,) = base.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                return None
-            (first,) = base.execute("SELECT id FROM first").fetchone()
-            (last,) = base.execute("SELECT max(id) FROM line").fetchone()
-            return 0 if last is None else last - first + 1
+            first: tuple[int] = base.execute("SELECT id FROM first").fetchone()
+            return first[0] if version == VERSION else None
     except (sqlite3.Error, TypeError, OSError):
         return None
 

@@ -1,20 +1,29 @@
-"""Attempts to log in: wrong ones are counted, delayed and recorded."""
+"""Attempts to log in: passwords are verified, wrong attempts counted, delayed and recorded."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
+
+from pydantic import SecretStr
 
 from pexpolicy.cli.for_console import (
     LoginThrottle,
+    PasswordHash,
     RefusalLog,
     VerificationPool,
     VerificationQueueFull,
+    secret_of,
 )
+from pexpolicy.config.schema.console import ConsoleUserTable
 from pexpolicy_console.action_log import ActionLog
+from pexpolicy_console.login.sessions import Role
 
 MAX_FAILURES = 20
 """Wrong attempts of one address from which on it is refused, until ten minutes without one."""
@@ -36,6 +45,7 @@ class LoginAttempts:
         self._users = LoginThrottle()
         self.pool = VerificationPool()
         self.pool.remember(actions.recent_logins())
+        self._decoy = PasswordHash.create("")
         self._actions = actions
         self._refusals = RefusalLog(self._write)
         self.note = self._refusals.note
@@ -52,6 +62,31 @@ class LoginAttempts:
             except VerificationQueueFull:
                 self.note("too many attempts", HTTPStatus.TOO_MANY_REQUESTS, peer)
                 raise
+
+    async def verify(
+        self,
+        users: Sequence[ConsoleUserTable],
+        folder: Path,
+        user: str,
+        password: str,
+        peer: str = "",
+    ) -> Role | None:
+        """Return the role of a user if the password is right; an unknown user takes as long.
+
+        Raises ``SecretError`` where the user's secret cannot be read, and
+        ``VerificationQueueFull``.
+        """
+        table = next((one for one in users if one.user == user), None)
+        secret = self._decoy if table is None else secret_of(table, folder)
+        work = partial(self._matches, secret, password.encode())
+        is_right = await self.pool.run(work, f"{user}:{password}".encode(), peer)
+        return Role[table.role.upper()] if table is not None and is_right else None
+
+    def _matches(self, secret: SecretStr | PasswordHash, password: bytes) -> bool:
+        if isinstance(secret, PasswordHash):
+            return secret.matches(password)
+        self._decoy.matches(password)  # a quick answer would tell that there is such a user
+        return hmac.compare_digest(secret.get_secret_value().encode(), password)
 
     async def failed(self, peer: str, reason: str, user: str = "") -> None:
         """Count and record a wrong attempt, and delay its reply.

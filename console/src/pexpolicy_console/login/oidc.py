@@ -11,13 +11,12 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import web
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet, OctKey
@@ -25,10 +24,9 @@ from joserfc.jwk import KeySet, OctKey
 from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.errors import describe_network_error
-from pexpolicy_console.context import console_of, peer_of
+from pexpolicy_console.context import Response, console_of, peer_of, redirect, render
 from pexpolicy_console.login.pages import form, is_secure, path_in, start_session
-from pexpolicy_console.pages.page import render
-from pexpolicy_console.roles import Role, role_of_groups
+from pexpolicy_console.login.sessions import Role, role_of_groups
 
 TIMEOUT_S = 10.0
 """For one reply of the provider."""
@@ -37,8 +35,7 @@ KEPT_S = 3600.0
 RENEWAL_S = 60.0
 """The same where none of the keys has signed a token: the provider may have new ones."""
 RETRY_S = 5.0
-"""Time after a failure in which the provider is not asked again: logins fail for the same reason.
-"""
+"""Time after a failure in which logins fail for the same reason, without asking again."""
 CALLBACK = "/login/oidc/callback"
 PENDING_S = 600
 """Time to log in at the provider."""
@@ -69,15 +66,6 @@ def fail(reason: str, detail: str = "") -> NoReturn:
     raise OidcError(reason, detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Discovered:
-    """What a provider publishes about itself."""
-
-    authorization_endpoint: str
-    token_endpoint: str
-    keys: Document
-
-
 class Provider:
     """The provider with one issuer. ``clock`` counts seconds."""
 
@@ -91,12 +79,12 @@ class Provider:
         self._clock = clock
         self._timeout = timeout
         self._lock = asyncio.Lock()
-        self._found: Discovered | None = None
+        self._found: Document | None = None
         self._fetched = self._failed = -math.inf
         self._failure = OidcError("")
 
-    async def discover(self, max_age: float = KEPT_S) -> Discovered:
-        """Return endpoints and keys, ``max_age`` seconds old at most; raise ``OidcError``.
+    async def discover(self, max_age: float = KEPT_S) -> Document:
+        """Return endpoints and ``keys``, ``max_age`` seconds old at most; raise ``OidcError``.
 
         One login fetches them while others wait for it.
         """
@@ -115,22 +103,20 @@ class Provider:
             self._fetched = now
             return self._found
 
-    async def _fetch(self) -> Discovered:
+    async def _fetch(self) -> Document:
         url = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
         metadata = await self._document("GET", url)
         if metadata.get("issuer") != self.issuer:
             named = repr(metadata.get("issuer"))[:200]
             fail(f"the provider calls itself {named}, not {self.issuer!r}")
-        return Discovered(
-            endpoint_of(metadata, "authorization_endpoint"),
-            endpoint_of(metadata, "token_endpoint"),
-            await self._document("GET", endpoint_of(metadata, "jwks_uri")),
-        )
+        names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        found: dict[str, Any] = {name: endpoint_of(metadata, name) for name in names}
+        return {**found, "keys": await self._document("GET", found["jwks_uri"])}
 
     async def tokens(self, fields: Mapping[str, str]) -> Document:
         """Return the tokens for the code of a login; raise ``OidcError``."""
         found = await self.discover()
-        return await self._document("POST", found.token_endpoint, fields)
+        return await self._document("POST", found["token_endpoint"], fields)
 
     async def _document(
         self, method: str, url: str, fields: Mapping[str, str] | None = None
@@ -177,7 +163,7 @@ class OidcLogin:
         self._secret = secrets.token_bytes(32)
         self._provider = Provider("")
 
-    async def begin(self, request: web.Request) -> web.StreamResponse:
+    async def begin(self, request: web.Request) -> Response:
         """Send the browser to the provider."""
         table = _table(request)
         try:
@@ -202,16 +188,16 @@ class OidcLogin:
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
-        url = found.authorization_endpoint
+        url = found["authorization_endpoint"]
         location = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
-        response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: location})
+        response = redirect(location)
         sealed = jwt.encode({"alg": "HS256"}, attempt, OctKey.import_key(self._secret))
         name, secure = _cookie(request), is_secure(request)
         # Lax, because the provider's page leads back here.
         response.set_cookie(name, sealed, secure=secure, httponly=True, samesite="Lax")
         return response
 
-    async def end(self, request: web.Request) -> web.StreamResponse:
+    async def end(self, request: web.Request) -> Response:
         """Log the user in whom the provider names."""
         table, settings = _table(request), console_of(request).config.settings
         try:
@@ -221,7 +207,7 @@ class OidcLogin:
             return _refuse(request, error)
         # A redirect would come from the provider's site, and be sent without a strict cookie.
         page = render(request, "logged_in.html", path=attempt["path"])
-        response = start_session(request, settings.console, user, role, "oidc", page)
+        response = start_session(request, page, settings.console, user, role, "oidc")
         response.del_cookie(_cookie(request), secure=is_secure(request))
         return response
 
@@ -273,12 +259,12 @@ async def verified(
     """Return user and role of an ID token, by the keys of the provider; raise ``OidcError``."""
     found = await provider.discover()
     try:
-        return identity(token, found.keys, table, nonce)
+        return identity(token, found["keys"], table, nonce)
     except UnknownKeyError:
         renewed = await provider.discover(RENEWAL_S)
         if renewed is found:
             raise
-        return identity(token, renewed.keys, table, nonce)
+        return identity(token, renewed["keys"], table, nonce)
 
 
 def identity(
@@ -342,7 +328,7 @@ def _cookie(request: web.Request) -> str:
     return "__Host-pexpolicy_oidc" if is_secure(request) else "pexpolicy_oidc"
 
 
-def _refuse(request: web.Request, error: OidcError) -> web.StreamResponse:
+def _refuse(request: web.Request, error: OidcError) -> Response:
     # Refusals of one reason share lines, whatever a stranger sends.
     facts = {"detail": error.detail} if error.detail else {}
     console_of(request).attempts.note(

@@ -1,16 +1,26 @@
-"""Sessions, stored in the memory of the console: they end with it."""
+"""Roles of users, their sessions, and the one-time links that begin one.
+
+Sessions are in the memory of the console: they end with it. Links are made on the command line, and
+used once in a browser.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import re
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
 
-from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy_console.roles import Role
+from pexpolicy.config.files import open_own, read_own
+from pexpolicy.config.schema.console import ConsoleRolesTable, ConsoleTable
 
 MAX_SESSIONS = 1000
 MAX_SESSIONS_OF_USER = 50
@@ -20,6 +30,31 @@ again and again ends no session of others.
 LIFETIME_S = 8 * 3600.0
 IDLE_S = 3600.0
 """Time without a request after which a session ends."""
+VALID_S = 900.0
+"""Time in which a link can be used."""
+_NAME = re.compile("[0-9a-f]{64}")
+
+
+class Role(IntEnum):
+    """A role; each includes those before it."""
+
+    VIEWER = 1
+    """Sees the pages."""
+    OPERATOR = 2
+    """Tries requests and replays the audit as well."""
+    ADMIN = 3
+    """Reloads the configuration as well."""
+
+    @property
+    def label(self) -> str:
+        """The name in the configuration."""
+        return self.name.lower()
+
+
+def role_of_groups(groups: list[str], roles: ConsoleRolesTable) -> Role | None:
+    """Return the highest role of the groups of a user, compared exactly; ``None`` without any."""
+    mine = (role for role in Role if not set(groups).isdisjoint(getattr(roles, role.label)))
+    return max(mine, default=None)
 
 
 @dataclass(slots=True)
@@ -44,9 +79,6 @@ class Sessions:
         self._clock = clock
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
     def create(self, user: str, role: Role, method: str, entry: object) -> tuple[str, Session]:
         """Return the value of the cookie of a new session, and the session."""
         cookie = secrets.token_urlsafe(32)
@@ -62,29 +94,20 @@ class Sessions:
         return cookie, session
 
     def find(self, cookie: str, *, is_use: bool = True) -> Session | None:
-        """Return the session of a cookie if it has not ended.
-
-        Requests that are no use by a person do not prolong it.
-        """
-        key = _key(cookie)
+        """Return the session of a cookie if it has not ended; the use by a person prolongs it."""
+        key, now = _key(cookie), self._clock()
         session = self._sessions.get(key)
-        if session is None:
-            return None
-        if self._has_ended(session):
-            del self._sessions[key]
+        if session is None or now >= session.ends or now - session.used >= IDLE_S:
+            self._sessions.pop(key, None)
             return None
         if is_use:
-            session.used = self._clock()
+            session.used = now
             self._sessions.move_to_end(key)
         return session
 
     def is_open(self, session: Session, cookie: str) -> bool:
         """Return whether a session that a request had has not ended meanwhile."""
-        return not self._has_ended(session) and self._sessions.get(_key(cookie)) is session
-
-    def _has_ended(self, session: Session) -> bool:
-        now = self._clock()
-        return now >= session.ends or now - session.used >= IDLE_S
+        return self.find(cookie, is_use=False) is session
 
     def end(self, cookie: str) -> None:
         """End a session."""
@@ -111,3 +134,65 @@ def is_current(session: Session, table: ConsoleTable) -> bool:
 def _key(cookie: str) -> bytes:
     # A lookup by the hash takes a time that says nothing about stored cookies.
     return hashlib.sha256(cookie.encode("utf-8", "replace")).digest()
+
+
+class LoginLinks:
+    """Links in a folder that the console and the command line share.
+
+    A file has the hash of a token as its name; removing it is what uses the link.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "logins"
+
+    def create(self, user: str, role: Role) -> str:
+        """Return the token of a new link. Raises ``OSError``, also where the folder is a link.
+
+        What root makes belongs to the owner of the console's folder, which has to be there.
+        """
+        now = time.time()
+        is_root = os.geteuid() == 0
+        self._folder.mkdir(mode=0o700, parents=not is_root, exist_ok=True)
+        token = secrets.token_urlsafe(32)
+        content = json.dumps({"user": user, "role": role.label, "until": now + VALID_S})
+        # Opened once: the owner of the folder above could replace it by a link meanwhile.
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _remove_old(folder, now)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = open_own(_name_of(token), flags, folder=folder)
+            if is_root:
+                owner = self._folder.parent.stat()
+                for made in (folder, descriptor):
+                    os.fchown(made, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(folder)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+        return token
+
+    def use(self, token: str) -> tuple[str, Role] | None:
+        """Return user and role of a token, which is valid once; ``None`` for any other."""
+        file = self._folder / _name_of(token)
+        try:
+            link = json.loads(read_own(file, 4096))
+            file.unlink()  # of several that try at the same time, one succeeds
+        except (OSError, ValueError):
+            return None
+        if link["until"] < time.time():
+            return None
+        return link["user"], Role[link["role"].upper()]
+
+
+def _name_of(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _remove_old(folder: int, now: float) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name) is None or not entry.is_file(follow_symlinks=False):
+                continue
+            with suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < now - VALID_S:
+                    os.unlink(entry.name, dir_fd=folder)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from pexpolicy.audit.reader import file_and_rotated, open_file, raw_lines
-from pexpolicy_console.context import SESSION, console_of
-from pexpolicy_console.index.audit_files import UNREADABLE
-from pexpolicy_console.pages.page import Page, record, record_view, render
+from pexpolicy.audit.reader import file_and_rotated, raw_lines
+from pexpolicy_console.context import Page, Response, Visit, attachment
+from pexpolicy_console.login.sessions import Role
 from pexpolicy_console.periods import moment
-from pexpolicy_console.roles import Role
 
 BLOCK = 1 << 16
 """Compressed bytes of a download that are sent at a time."""
@@ -36,72 +34,61 @@ class AuditFile(NamedTuple):
     """Why that line cannot be read: the file is compressed and damaged, or of another user."""
 
 
-async def audit(request: web.Request) -> web.StreamResponse:
+async def audit(visit: Visit, problem: str = "", status: int = 200) -> Response:
     """Show the state of the audit."""
-    return await _page(request)
-
-
-async def verify(request: web.Request) -> web.StreamResponse:
-    """Start a verification of the chain."""
-    record(request, "verify audit")
-    console_of(request).verification.start()
-    raise web.HTTPSeeOther("/audit")
-
-
-async def download(request: web.Request) -> web.StreamResponse:
-    """Send the lines of a period, unchanged, as a compressed file."""
-    path = console_of(request).config.audit
-    try:
-        zone = request.query.get("zone", "")
-        since, until = (moment(request.query.get(name, ""), zone) for name in ("since", "until"))
-    except ValueError as error:
-        return await _page(request, problem=str(error), status=400)
-    if path is None:
-        raise web.HTTPNotFound
-    record(request, "download audit", since=since, until=until)
-    name = f'attachment; filename="{_name(path, since, until)}"'
-    headers = {hdrs.CONTENT_TYPE: "application/gzip", hdrs.CONTENT_DISPOSITION: name}
-    response = web.StreamResponse(headers=headers)
-    with ExitStack() as stack:
-        # Opened before the first is read: rotation renames and removes files meanwhile.
-        try:
-            files = await asyncio.to_thread(_opened, path, stack)
-        except PermissionError as error:
-            text = f"{error.filename} cannot be read: {error.strerror}"
-            return await _page(request, problem=text, status=503)
-        await response.prepare(request)
-        blocks = _compressed(files, since, until)
-        while block := await asyncio.to_thread(next, blocks, b""):
-            await response.write(block)
-        await response.write_eof()
-    return response
-
-
-async def _page(request: web.Request, problem: str = "", status: int = 200) -> web.StreamResponse:
-    console = console_of(request)
-    path = console.config.audit
+    console, path, user = visit.console, visit.console.config.audit, visit.text("user")
     server, server_problem = await console.server.status()
-    user, is_admin = request.query.get("user", ""), request[SESSION].role >= Role.ADMIN
-    if is_admin:
-        record_view(request, access_log=user or "all")
+    accesses = None
+    if visit.session.role >= Role.ADMIN:
+        visit.record_view(access_log=user or "all")
+        accesses = await asyncio.to_thread(console.actions.recent, user)
     files = [] if path is None else await asyncio.to_thread(files_of, path)
-    return render(
-        request,
+    return visit.render(
         "audit.html",
         status,
         health=None if server is None else server.audit,
-        server_problem=server_problem,
-        problem=problem,
+        problems=[text for text in (server_problem, problem) if text],
         audit_path=path,
         in_database=console.config.settings.audit.ship is not None,
         files=files,
-        total=sum(file.size for file in files),
         verification=console.verification,
-        accesses=await asyncio.to_thread(console.actions.recent, user) if is_admin else None,
+        accesses=accesses,
         user=user,
-        since=request.query.get("since", "today"),
-        until=request.query.get("until", ""),
+        since=visit.request.query.get("since", "today"),
+        until=visit.text("until"),
     )
+
+
+async def verify(visit: Visit) -> Response:
+    """Start a verification of the chain."""
+    visit.record("verify audit")
+    visit.console.verification.start()
+    raise web.HTTPSeeOther("/audit")
+
+
+async def download(visit: Visit) -> Response:
+    """Send the lines of a period, unchanged, as a compressed file."""
+    path, zone = visit.console.config.audit, visit.text("zone")
+    try:
+        since, until = (moment(visit.text(name), zone) for name in ("since", "until"))
+    except ValueError as error:
+        return await audit(visit, str(error), 400)
+    if path is None:
+        raise web.HTTPNotFound
+    visit.record("download audit", since=since, until=until)
+    blocks = compressed(path, since, until)
+    try:
+        block = await asyncio.to_thread(next, blocks)
+    except OSError as error:
+        return await audit(visit, f"{error.filename} cannot be read: {error.strerror}", 503)
+    headers = attachment(_name(path, since, until), "application/gzip")
+    response = Response(headers=headers)
+    await response.prepare(visit.request)
+    while block:
+        await response.write(block)
+        block = await asyncio.to_thread(next, blocks, b"")
+    await response.write_eof()
+    return response
 
 
 def files_of(path: Path) -> list[AuditFile]:
@@ -134,35 +121,19 @@ def _name(path: Path, since: datetime | None, until: datetime | None) -> str:
     return f"{'-'.join([stem, *times])}.jsonl.gz"
 
 
-def _opened(path: Path, stack: ExitStack) -> list[IO[bytes]]:
-    """Return the audit files, open until the stack is closed."""
-    files = []
-    for file in file_and_rotated(path):
-        with suppress(FileNotFoundError):
-            files.append(stack.enter_context(open_file(file)))
-    return files
+def compressed(path: Path, since: datetime | None, until: datetime | None) -> Iterator[bytes]:
+    """Yield a gzip file of the lines of a period; raises ``OSError`` before its first block.
 
-
-def _lines(files: Iterable[IO[bytes]]) -> Iterator[bytes]:
-    """Yield the lines of files; those of a damaged one up to the damage, which a verification
-    reports.
+    Lines without a time belong to the one before. Those after the damage of a file are left out,
+    which a verification reports.
     """
-    for file in files:
-        with suppress(*UNREADABLE):
-            yield from file
-
-
-def _compressed(
-    files: Iterable[IO[bytes]], since: datetime | None, until: datetime | None
-) -> Iterator[bytes]:
-    """Yield a gzip file of the lines of a period. Lines without a time belong to the one before."""
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     block, is_within = b"", since is None
-    for line in _lines(files):
-        if (text := _timestamp(line)) is not None:
+    for raw in raw_lines(file_and_rotated(path)):
+        if (text := _timestamp(raw.content)) is not None:
             is_within = _is_within(text, since, until)
-        if is_within:
-            block += packer.compress(line)
+        if is_within and not raw.damage:
+            block += packer.compress(raw.content + b"\n" * raw.terminated)
         if len(block) >= BLOCK:
             yield block
             block = b""

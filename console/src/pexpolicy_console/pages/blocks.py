@@ -14,12 +14,10 @@ from aiohttp import hdrs, web
 
 from pexpolicy import Alias, SharedUnavailableError, Store
 from pexpolicy.cli.for_console import shared_state
-from pexpolicy_console.context import SESSION, console_of
-from pexpolicy_console.forms import form_of
-from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy_console.context import Page, Response, Visit
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.pages.page import Page, record, record_view, render
-from pexpolicy_console.roles import Role
+from pexpolicy_console.index.reader import IndexReader
+from pexpolicy_console.login.sessions import Role
 
 PLUGIN = "blocks"
 KINDS = {"caller": "caller", "called": "alias"}
@@ -30,10 +28,10 @@ Entry = dict[str, Any]
 
 
 @asynccontextmanager
-async def _opened(request: web.Request) -> AsyncIterator[Store[Entry]]:
+async def _opened(visit: Visit) -> AsyncIterator[Store[Entry]]:
     """Yield the entries; raises ``SharedUnavailableError``."""
     store = Store(PLUGIN, dict[str, Any], ttl=HOUR_S)
-    state = shared_state(console_of(request).config.settings, is_dry=False)
+    state = shared_state(visit.console.config.settings, is_dry=False)
     store.bind(PLUGIN, state)
     try:
         yield store
@@ -47,48 +45,50 @@ def key_of(form: Mapping[str, str]) -> str:
     return f"{kind}/{alias}" if kind in KINDS and alias.user else ""
 
 
-async def blocks(request: web.Request, problem: str = "") -> web.StreamResponse:
+async def blocks(visit: Visit, problem: str = "") -> Response:
     """List what is blocked; of an alias in the query, show what a block would have rejected."""
-    console, key = console_of(request), key_of(request.query)
-    rows, last_day, problems = list[tuple[str, Entry]](), None, [problem] if problem else []
-    record_view(request, blocks=key or "all")
+    console, key = visit.console, key_of(visit.request.query)
+    rows, last_day, problems = list[tuple[str, Entry]](), None, [problem]
+    visit.record_view(blocks=key or "all")
+    kind, _, alias = key.partition("/")
     try:
-        async with _opened(request) as store:
+        async with _opened(visit) as store:
             rows = await store.items(limit=MAX_BLOCKS)
-        if key:
-            kind, _, alias = key.partition("/")
-            query = Query.of({kind: alias, "since": "24h", "event": "decision"})
-            last_day = (await console.index.ask(lambda reader: reader.counts(query)))[1]["result"]
-    except (SharedUnavailableError, IndexUnavailable) as error:
+    except SharedUnavailableError as error:
         problems.append(str(error))
+    else:
+        if key:
+            query = Query.of({kind: alias, "since": "24h", "event": "decision"})
+            counted, problem = await console.index.ask(IndexReader.counts, query)
+            last_day = counted and counted[1]["result"]
+            problems.append(problem)
     status, _ = await console.server.status()
-    return render(
-        request,
+    return visit.render(
         "blocks.html",
         is_active=status is not None and any(one.name == PLUGIN for one in status.plugins),
         rows=[(*name.split("/", 1), entry) for name, entry in rows],
         kinds=KINDS,
-        wanted=key.split("/", 1) if key else None,
+        wanted=(kind, alias) if key else None,
         last_day=last_day,
-        problems=problems,
+        problems=[text for text in problems if text],
     )
 
 
-async def change(request: web.Request) -> web.StreamResponse:
+async def change(visit: Visit) -> Response:
     """Block an alias for an hour, or lift its block."""
-    form, now, lifts = form_of(request), time.time(), request.path.endswith("/lift")
+    form, now, lifts = visit.form, time.time(), visit.request.path.endswith("/lift")
     if not (key := key_of(form)):
         raise web.HTTPBadRequest
     why = " ".join(form.get("why", "").split())[:MAX_WHY]
-    record(request, "unblock" if lifts else "block", what=key, why=why)
-    entry = {"since": now, "until": now + HOUR_S, "by": request[SESSION].user, "why": why}
+    visit.record("unblock" if lifts else "block", what=key, why=why)
+    entry = {"since": now, "until": now + HOUR_S, "by": visit.session.user, "why": why}
     try:
-        async with _opened(request) as store:
+        async with _opened(visit) as store:
             if not lifts and len(await store.items(limit=MAX_BLOCKS)) >= MAX_BLOCKS:
-                return await blocks(request, f"{MAX_BLOCKS} are blocked: lift one first")
+                return await blocks(visit, f"{MAX_BLOCKS} are blocked: lift one first")
             await store.put_all({key: None if lifts else entry})
     except SharedUnavailableError as error:
-        return await blocks(request, f"nothing was changed: {error}")
+        return await blocks(visit, f"nothing was changed: {error}")
     raise web.HTTPSeeOther("/blocks")
 
 

@@ -1,22 +1,21 @@
-"""The chart of calls over time: columns, scales and marks, in the units of its template."""
+"""Charts of calls over time: columns, scales and marks, in the units of their templates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import NamedTuple
 
-from aiohttp import web
-
-from pexpolicy_console.index.numbers import Tallies, Tally
+from pexpolicy_console.context import Visit
+from pexpolicy_console.index.query import Query
+from pexpolicy_console.index.reader import Tally
 from pexpolicy_console.index.writer import MINUTE_MS
 from pexpolicy_console.periods import zone_named
 
 DAY_MS = 1440 * MINUTE_MS
-HEIGHTS = (132, 56, 56)
-"""Of the largest column: of accepted, refused and failed calls, in pixels."""
+HEIGHTS = (132, 56)
+"""Of the largest column, in pixels: of accepted calls, and of the others."""
 FLAG_PERCENT = (9, 27)
 """Of the width that the flag of a mark takes, on a wide and on a narrow window."""
 
@@ -35,18 +34,17 @@ class Span(NamedTuple):
     """The kind of the times of the axis."""
 
 
-_SPANS: tuple[tuple[Any, ...], ...] = (
-    ("1h", "1 hour", 60, (1, 5), ("a minute", "5 minutes"), 10, "clock"),
-    ("24h", "24 hours", 1440, (15, 60), ("15 minutes", "an hour"), 180, "clock"),
-    ("14d", "14 days", 20160, (360, 1440), ("6 hours", "a day"), 2880, "day"),
-)
-SPANS: Mapping[str, Span] = {row[0]: Span(*row) for row in _SPANS}
+SPANS = {
+    "1h": Span("1h", "1 hour", 60, (1, 5), ("a minute", "5 minutes"), 10, "clock"),
+    "24h": Span("24h", "24 hours", 1440, (15, 60), ("15 minutes", "an hour"), 180, "clock"),
+    "14d": Span("14d", "14 days", 20160, (360, 1440), ("6 hours", "a day"), 2880, "day"),
+}
 
 
-def zone_of(request: web.Request) -> tzinfo:
+def zone_of(visit: Visit) -> tzinfo:
     """Return the zone of the browser, which its script keeps in a cookie; UTC without one."""
     try:
-        return zone_named(request.query.get("zone") or request.cookies.get("zone", ""))
+        return zone_named(visit.text("zone") or visit.request.cookies.get("zone", ""))
     except ValueError:
         return UTC
 
@@ -76,18 +74,7 @@ def days(count: int, now: float, zone: tzinfo) -> list[int]:
 
 def link(start: int, end: int, **filters: str) -> str:
     """Return the URL of the lines of a period."""
-    times = (datetime.fromtimestamp(at / 1000, UTC) for at in (start, end))
-    period = zip(("since", "until"), (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in times), strict=True)
-    given = {name: value for name, value in filters.items() if value}
-    return f"/decisions?{urlencode(given | dict(period))}"
-
-
-class Mark(NamedTuple):
-    """What happened at a time: ``kind`` is reload, restart, refused or stop."""
-
-    at: int
-    kind: str
-    text: str
+    return Query(**filters).between(start, end).url()
 
 
 class Column(NamedTuple):
@@ -98,6 +85,28 @@ class Column(NamedTuple):
     counts: Sequence[int]
     heights: Sequence[float]
     url: str
+
+
+def columns(
+    moments: Iterable[int],
+    counts: Iterable[Sequence[int]],
+    tops: tuple[int, int],
+    heights: tuple[int, int] = HEIGHTS,
+    url: Callable[[int, int], str] = link,
+) -> Iterator[Column]:
+    """Yield the columns between moments; ``tops`` are the ends of the scales of ``heights``."""
+    for (start, end), parts in zip(pairwise(moments), counts, strict=True):
+        scales = zip(parts, (0, 1, 1), strict=True)
+        high = [max(1.5, n * heights[at] / tops[at]) if n else 0.0 for n, at in scales]
+        yield Column(start, end, parts, high, url(start, end))
+
+
+class Mark(NamedTuple):
+    """A change at a time: ``kind`` as that of ``Change``."""
+
+    at: int
+    kind: str
+    text: str
 
 
 class Chart(NamedTuple):
@@ -124,7 +133,7 @@ class Chart(NamedTuple):
 def chart(
     span: Span,
     moments: Sequence[int],
-    found: Sequence[Tallies],
+    found: Sequence[Tally],
     marks: Sequence[Mark],
     unknown: Sequence[tuple[int, int]],
     zone: tzinfo,
@@ -133,7 +142,7 @@ def chart(
     """Return the chart for wide or for narrow windows, by ``place``."""
     start, length = moments[0], moments[-1] - moments[0]
     times = span.minutes[place] // span.minutes[0]
-    tallies = [one.get("", Tally()).counts for one in found]
+    tallies = [one.counts for one in found]
     joined = [
         [*map(sum, zip(*tallies[at : at + times], strict=True))]
         for at in range(0, len(tallies), times)
@@ -143,17 +152,15 @@ def chart(
     def percent(at: int) -> float:
         return 100 * min(max(at - start, 0), length) / length
 
-    columns = []
-    for (since, until), counts in zip(pairwise(moments[::times]), joined, strict=True):
-        scales = zip(counts, HEIGHTS, (*tops, tops[1]), strict=True)
-        heights = [max(1.5, n * height / top) if n else 0.0 for n, height, top in scales]
-        columns.append(Column(since, until, counts, heights, link(since, until)))
     step = span.label * MINUTE_MS * (1 + place)
     labels = range(_rounded(start, step, zone), moments[-1] - step // 4, step)
-    placed = [(percent(one.at), one) for one in marks if one.at >= start]
+    placed = [(percent(one.at), one) for one in marks]
     collide = any(after - at < FLAG_PERCENT[place] for (at, _), (after, _) in pairwise(placed))
     return Chart(
-        *(("wide", "narrow")[place], span.units[place], columns, tops),
+        ("wide", "narrow")[place],
+        span.units[place],
+        [*columns(moments[::times], joined, tops)],
+        tops,
         [(percent(at), at / 1000) for at in labels],
         [(at, mark, number * collide) for number, (at, mark) in enumerate(placed, 1)],
         [(percent(a), percent(b) - percent(a)) for a, b in unknown if b > start],

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
 from pexpolicy.models.difference import describe_changes
-from pexpolicy_console.context import SESSION, console_of
-from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.lines import rule_of
+from pexpolicy_console.context import Page, PageError, Response, Visit, attachment
+from pexpolicy_console.index.lines import Event, rule_of
 from pexpolicy_console.index.reader import Hit, IndexReader
-from pexpolicy_console.pages.decisions import Row, row_of
-from pexpolicy_console.pages.page import Page, record, record_view, render
-from pexpolicy_console.roles import Role
+from pexpolicy_console.login.sessions import Role
+from pexpolicy_console.pages.decisions import Row
 from pexpolicy_console.template_filters import size
 
+DISCONNECTED = {
+    "done": "The participant was disconnected.",
+    "gone": "The participant is not there any more.",
+}
 
-def steps_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+
+def steps_of(event: Event) -> list[dict[str, Any]]:
     """Return the steps of a line, one after the other."""
     return [
         {
@@ -35,7 +35,7 @@ def steps_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _detail(step: Mapping[str, Any]) -> str:
+def _detail(step: Event) -> str:
     parts = [str(step["hook"])] if step.get("hook") else []
     if step.get("detail"):
         parts.append(str(step["detail"]))
@@ -54,96 +54,72 @@ def _call_of(reader: IndexReader, decision_id: str) -> tuple[Hit | None, list[Hi
     return hit, [] if hit is None or hit.event is None else reader.same_call(hit)
 
 
-async def disconnect(request: web.Request) -> web.StreamResponse:
+async def _found(visit: Visit) -> tuple[Hit, Event, list[Hit]]:
+    """Return a line, its JSON, and the lines of the same call; raise ``PageError``."""
+    decision_id, index = visit.request.match_info["decision_id"], visit.console.index
+    found, problem = await index.ask(_call_of, decision_id)
+    if found is None:
+        raise PageError(problem, 503)
+    hit, same = found
+    if hit is None or hit.event is None:
+        behind = index.state.behind_bytes
+        yet = f" yet: the index is {size(behind)} behind" if behind else ""
+        raise PageError(f"No line of the audit has this decision id{yet}.", 404)
+    return hit, hit.event, same
+
+
+async def disconnect(visit: Visit) -> Response:
     """End the call of the participant of a decision, and show what became of it."""
-    decision_id = request.match_info["decision_id"]
-    console = console_of(request)
-    try:
-        hit = await console.index.ask(lambda reader: reader.decision(decision_id))
-    except IndexUnavailable as error:
-        raise web.HTTPServiceUnavailable(text=str(error)) from None
-    if (participant := _participant(hit)) is None:
+    _, event, _ = await _found(visit)
+    if (participant := _participant(event)) is None:
         raise web.HTTPNotFound
-    record(request, "disconnect", decision_id=decision_id, participant=participant)
-    path, user = f"/disconnect/{quote(participant, safe='')}", request[SESSION].user
-    found, problem = await console.server.ask(path, author=user)
-    return await decision(request, problem if found is None else str(found["result"]))
+    visit.record("disconnect", decision_id=event["decision_id"], participant=participant)
+    path, user = f"/disconnect/{quote(participant, safe='')}", visit.session.user
+    found, problem = await visit.console.server.ask(path, author=user)
+    return await decision(visit, problem if found is None else str(found["result"]))
 
 
-def _participant(hit: Hit | None) -> str | None:
-    parameters = (hit.event or {}).get("request") if hit is not None else None
-    found = _texts((parameters or {}).get("participant_uuid"))
+def _participant(event: Event) -> str | None:
+    found = _texts((event.get("request") or {}).get("participant_uuid"))
     return found[0] if found else None
 
 
-async def decision(request: web.Request, disconnected: str = "") -> web.StreamResponse:
+async def decision(visit: Visit, disconnected: str = "") -> Response:
     """Show one decision."""
-    decision_id = request.match_info["decision_id"]
-    index = console_of(request).index
-    hit: Hit | None = None
-    same: list[Hit] = []
-    problem = ""
-    record_view(request)
-    try:
-        hit, same = await index.ask(partial(_call_of, decision_id=decision_id))
-    except IndexUnavailable as error:
-        problem = str(error)
-    if hit is None or hit.event is None:
-        text = problem or "No line of the audit has this decision id."
-        if not problem and index.state.behind_bytes:
-            text = f"{text[:-1]} yet: the index is {size(index.state.behind_bytes)} behind."
-        return render(request, "error.html", 503 if problem else 404, problem=text)
-    event, parameters = hit.event, hit.event.get("request") or {}
-    role, status = request[SESSION].role, console_of(request).server.last
-    has_commands = status is not None and status.commands and _participant(hit)
-    steps = steps_of(event)
-    later: list[str] = []
+    visit.record_view()
+    hit, event, same = await _found(visit)
+    row, steps, parameters = Row(hit), steps_of(event), event.get("request") or {}
+    status, later = visit.console.server.last, list[str]()
     if status is not None and status.config.policy_hash == event.get("policy_hash"):
         asked = {step["plugin"] for step in steps}
         chain = [one for one in status.plugins if event.get("endpoint") in one.hooks]
         later = [one.name for one in chain if one.mode == "decide" and one.name not in asked]
-    return render(
-        request,
+    return visit.render(
         "decision.html",
-        at=hit.at / 1000,
         event=event,
-        rule=rule_of(event.get("reason")),
+        rule=rule_of(row.reason),
         parameters=[(name, ", ".join(_texts(value))) for name, value in parameters.items()],
-        result=json.dumps(event.get("sent"), indent=2, ensure_ascii=False),
         steps=steps,
         later=later,
         warnings=_texts(event.get("warnings")),
         removed=_texts(event.get("removed")),
         annotations=_annotations(event.get("annotations")),
-        row=row_of(hit),
+        row=row,
         facts=_facts(parameters),
-        headline=_headline(row_of(hit)),
-        same=[(row_of(one), one.at - hit.at) for one in same],
-        may_try=role >= Role.OPERATOR,
-        may_disconnect=role >= Role.ADMIN and has_commands,
-        disconnected={
-            "done": "The participant was disconnected.",
-            "gone": "The participant is not there any more.",
-        }.get(disconnected, disconnected),
-        line=json.dumps(event, indent=2, ensure_ascii=False),
+        headline=_headline(row),
+        same=[(Row(one), one.at - hit.at) for one in same],
+        has_commands=status is not None and status.commands and _participant(event),
+        disconnected=DISCONNECTED.get(disconnected, disconnected),
     )
 
 
-async def download(request: web.Request) -> web.StreamResponse:
+async def download(visit: Visit) -> Response:
     """Send the lines of the call of a decision, as they were written."""
-    decision_id = request.match_info["decision_id"]
-    index = console_of(request).index
-    record(request, "download call", decision_id=decision_id)
-    try:
-        hit, same = await index.ask(partial(_call_of, decision_id=decision_id))
-    except IndexUnavailable as error:
-        raise web.HTTPServiceUnavailable(text=str(error)) from None
-    if hit is None or hit.event is None:
-        raise web.HTTPNotFound
+    visit.record("download call", decision_id=visit.request.match_info["decision_id"])
+    hit, event, same = await _found(visit)
     lines = {one.id: one.content for one in (*same, hit)}
     content = b"".join(lines[number] + b"\n" for number in sorted(lines))
-    name = f'attachment; filename="{hit.event["decision_id"]}.jsonl"'
-    headers = {hdrs.CONTENT_TYPE: "application/jsonl", hdrs.CONTENT_DISPOSITION: name}
+    headers = attachment(f"{event['decision_id']}.jsonl", "application/jsonl")
     return web.Response(body=content, headers=headers)
 
 
@@ -160,7 +136,7 @@ _FACTS = {
 """What people look for in a request, and the parameters that have it."""
 
 
-def _facts(parameters: Mapping[str, Any]) -> dict[str, str]:
+def _facts(parameters: Event) -> dict[str, str]:
     found = {
         title: ", ".join(text for name in names for text in _texts(parameters.get(name)))
         for title, names in _FACTS.items()

@@ -1,26 +1,36 @@
-"""The pages Rooms and Rules: what the configuration on the disk holds, and what decides."""
+"""The pages of numbers: hits of rooms and rules, which the configuration on the disk has; and calls
+by room, location and the like, by hour or day, and as CSV.
+"""
 
 from __future__ import annotations
 
+import csv
 import math
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from io import StringIO
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from pexpolicy.audit.redaction import REMOVED
-from pexpolicy_console.context import SESSION, console_of
-from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.numbers import since, tallies
-from pexpolicy_console.pages.chart import days, link, zone_of
-from pexpolicy_console.pages.page import Page, dry_run, record_view, render, whole_number
-from pexpolicy_console.roles import Role
+from pexpolicy_console.context import Page, Response, Visit, attachment, whole_number
+from pexpolicy_console.index.lines import RESULTS
+from pexpolicy_console.index.reader import KINDS, IndexReader, Tally
+from pexpolicy_console.login.sessions import Role
+from pexpolicy_console.pages.chart import DAY_MS, SPANS, bounds, days, link, zone_of
+from pexpolicy_console.periods import moment
 
 Rule = Mapping[str, Any]
 SHOWN = 100
 """Number of rooms or rules on a page."""
+MAX_TIMES = 3000
+"""Hours or days at once."""
+SHOWN_CALLS = 500
+"""Rows on the page; the CSV has all."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 class Hits(NamedTuple):
@@ -41,101 +51,84 @@ class Counted(NamedTuple):
     start: int
     end: int
     first: int | None
-    problem: str = ""
+    problem: str
 
     def of(self, name: str) -> Hits:
         """Return the hits of a name, or of a rule as reasons have it."""
         return self.hits.get(name) or self.hits.get(name.partition(": ")[0], Hits())
 
 
-async def _counted(request: web.Request, kind: str) -> Counted:
+async def _counted(visit: Visit, kind: str) -> Counted:
     """Count the hits of the last days, 14 or as many as the URL has."""
-    count = min(whole_number(request.query.get("days", "")) or 14, 400)
-    moments, index = days(count, time.time(), zone_of(request)), console_of(request).index
-    try:
-        first = await index.ask(since)
-        found = await index.ask(partial(tallies, kind=kind, bounds=moments))
-    except IndexUnavailable as error:
-        return Counted({}, count, moments[0], moments[-1], None, str(error))
-    most = max((tally.total for day in found for tally in day.values()), default=1)
+    count = min(whole_number(visit.text("days")) or 14, 400)
+    moments = days(count, time.time(), zone_of(visit))
+    first, _ = await visit.console.index.ask(IndexReader.since)
+    found, problem = await visit.console.index.ask(IndexReader.tallies, kind, moments)
+    counted = found or []
+    most = max((tally.total for day in counted for tally in day.values()), default=1)
     hits: dict[str, Hits] = {}
-    for place, day in enumerate(found):
+    for place, day in enumerate(counted):
         for name, tally in day.items():
             total, last, path = hits.get(name, Hits())
             height = 16 * math.sqrt(tally.total / most)
             path += f"M{place} 16v-{height:.1f}h.8v{height:.1f}z"
             hits[name] = Hits(total + tally.total, max(last, tally.last / 1000), path)
-    return Counted(hits, count, moments[0], moments[-1], first)
+    return Counted(hits, count, moments[0], moments[-1], first, problem)
 
 
-async def rooms(request: web.Request) -> web.StreamResponse:
+def _asked(visit: Visit) -> tuple[dict[str, Any], bool]:
+    """Return what the URL asks for, with what both templates use; and whether the user may not see
+    personal data. Record that the user sees it.
+    """
+    text = visit.text("text")
+    visit.record_view(text=text)
+    asked = {name: visit.text(name) for name in ("show", "sort")}
+    skip = whole_number(visit.text("skip"))
+    shown = {"text": text, "skip": skip, "step": SHOWN, "link": link, **asked}
+    return shown, visit.session.role < Role.OPERATOR
+
+
+async def rooms(visit: Visit) -> Response:
     """List the rooms of the configuration on the disk, with their calls."""
-    text = request.query.get("text", "").strip()
-    skip = whole_number(request.query.get("skip", ""))
-    show = request.query.get("show", "")
-    hides = request[SESSION].role < Role.OPERATOR
-    record_view(request, text=text)
-    counted = await _counted(request, "room")
+    asked, hides = _asked(visit)
+    counted, show = await _counted(visit, "room"), asked["show"]
     names = sorted(counted.hits, key=lambda name: -counted.hits[name].total)
-    chosen = {"hits": names, "unhit": names}.get(show)
-    listed, failures = await dry_run(
-        *(request, "rooms"),
-        text=text,
-        skip=skip,
+    listed, failures = await visit.dry_run(
+        "rooms",
+        text=asked["text"],
+        skip=asked["skip"],
         limit=SHOWN,
         hides_personal=hides,
-        called=chosen,
+        called=names if show in ("hits", "unhit") else None,
         uncalled=show == "unhit",
     )
-    return render(
-        request,
-        "rooms.html",
-        text=text,
-        skip=skip,
-        step=SHOWN,
-        show=show,
-        listed=listed,
-        failures=failures,
-        counted=counted,
-        link=link,
-        may_look_up=not hides,
-        removed=REMOVED,
-    )
+    return visit.render("rooms.html", listed=listed, failures=failures, counted=counted, **asked)
 
 
-async def rules(request: web.Request) -> web.StreamResponse:
+async def rules(visit: Visit) -> Response:
     """List the rules of the configuration on the disk, with their hits."""
-    text = request.query.get("text", "").strip()
-    skip = whole_number(request.query.get("skip", ""))
-    show, sort = request.query.get("show", ""), request.query.get("sort", "")
-    hides = request[SESSION].role < Role.OPERATOR
-    record_view(request, text=text)
-    found, failures = await dry_run(request, "rules", hides_personal=hides)
-    counted = await _counted(request, "rule")
+    asked, hides = _asked(visit)
+    found, failures = await visit.dry_run("rules", hides_personal=hides)
+    counted = await _counted(visit, "rule")
     listed: list[Rule] = found or []
     kinds = {
         "": listed,
         "refusing": [rule for rule in listed if "reject" in rule["actions"]],
         "unhit": [rule for rule in listed if not counted.of(rule["name"]).total],
     }
-    matching = [rule for rule in kinds.get(show, listed) if _matches(rule, text.lower())]
-    if sort == "hits":
+    text, skip = asked["text"].lower(), asked["skip"]
+    matching = [rule for rule in kinds.get(asked["show"], listed) if _matches(rule, text)]
+    if asked["sort"] == "hits":
         matching.sort(key=lambda rule: -counted.of(rule["name"]).total)
-    return render(
-        request,
+    return visit.render(
         "rules.html",
-        text=text,
-        show=show,
-        sort=sort,
         numbers={name: len(rules) for name, rules in kinds.items()},
         counted=counted,
-        link=link,
         rules=matching[skip : skip + SHOWN],
         matching=len(matching),
         total=len(listed),
-        skip=skip,
-        step=SHOWN,
         failures=failures,
+        **asked,
     )
 
 
@@ -144,7 +137,98 @@ def _matches(rule: Rule, text: str) -> bool:
     return any(text in one.lower() for one in texts)
 
 
+class Calls(NamedTuple):
+    """The calls of one value in one hour, day or span."""
+
+    start: int
+    end: int
+    value: str
+    tally: Tally
+
+
+def _moments(visit: Visit, first: int | None) -> list[int]:
+    """Return the moments between which calls are counted; raise ``ValueError``."""
+    query, now, zone, each = visit.request.query, time.time(), zone_of(visit), visit.text("each")
+    if query.get("by", "room") not in KINDS or each not in ("", "hour", "day"):
+        msg = f"by is one of {', '.join(KINDS)}, and each is hour, day or nothing"
+        raise ValueError(msg)
+    span = bounds(SPANS.get(visit.text("span"), SPANS["14d"]), now, zone)
+    start, end = (
+        int(at.timestamp() * 1000) if (at := moment(visit.text(name), str(zone))) else default
+        for name, default in (("since", span[0]), ("until", min(span[-1], 1000 * int(now + 1))))
+    )
+    if start >= end:
+        raise ValueError("the end is not after the beginning")
+    if not each:
+        return [start, end]
+    # Before the first line there is nothing to count.
+    start, step = min(max(start, first or 0), end - 1), DAY_MS if each == "day" else DAY_MS // 24
+    if (end - start) // step > MAX_TIMES:
+        msg = f"more than {MAX_TIMES} times: choose a shorter span, or days"
+        raise ValueError(msg)
+    inner: Iterable[int] = range(start // step * step, end, step)
+    if each == "day":
+        inner = days((end - start) // step + 2, end / 1000, zone)
+    return [start, *(at for at in inner if start < at < end), end]
+
+
+async def calls(visit: Visit) -> Response:
+    """Show how many calls there were by what the URL names, or send all of it as CSV."""
+    query = visit.request.query
+    by = query.get("by", "room")
+    visit.record_view(filters=dict(query))
+    rows = list[Calls]()
+    first, problem = await visit.console.index.ask(IndexReader.since)
+    if not problem:
+        try:
+            rows, problem = await _rows(visit, by, _moments(visit, first))
+        except ValueError as error:
+            problem = str(error)
+    if visit.request.path.endswith(".csv"):
+        if problem:
+            return web.Response(status=400, text=f"{problem}\n")
+        headers = attachment(f"calls-by-{by}.csv", "text/csv; charset=utf-8")
+        return web.Response(body=_as_csv(visit, rows, by), headers=headers)
+    return visit.render(
+        "calls.html",
+        problem=problem,
+        by=by,
+        rows=rows[:SHOWN_CALLS],
+        left_out=max(len(rows) - SHOWN_CALLS, 0),
+        most=max((row.tally.total for row in rows), default=1),
+        totals=[sum(row.tally.counts[kind] for row in rows) for kind in range(len(RESULTS))],
+        asked=query,
+        first=first,
+        kinds=KINDS,
+        link=link,
+    )
+
+
+async def _rows(visit: Visit, by: str, moments: list[int]) -> tuple[list[Calls], str]:
+    """Return the rows between moments, and why there are none."""
+    found, problem = await visit.console.index.ask(IndexReader.tallies, by, moments)
+    rows = [
+        Calls(start, end, value, tally)
+        for (start, end), one in zip(pairwise(moments), found or (), strict=not problem)
+        for value, tally in sorted(one.items(), key=lambda item: (-item[1].total, item[0]))
+    ]
+    return rows, problem
+
+
+def _as_csv(visit: Visit, rows: list[Calls], by: str) -> bytes:
+    content, zone = StringIO(), zone_of(visit)
+    writer = csv.writer(content)
+    writer.writerow(("from", "until", by, *RESULTS, "total"))
+    for row in rows:
+        times = (datetime.fromtimestamp(at / 1000, zone).isoformat() for at in row[:2])
+        value = f"'{row.value}" if row.value.startswith(FORMULA) else row.value
+        writer.writerow((*times, value, *row.tally.counts, row.tally.total))
+    return content.getvalue().encode()
+
+
 PAGES = (
     Page("/rooms", rooms, "Rooms"),
     Page("/rules", rules, "Rules"),
+    Page("/calls", calls),
+    Page("/calls.csv", calls),
 )

@@ -9,26 +9,14 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aiohttp import web
-
-from pexpolicy_console.context import console_of
-from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.numbers import Tallies, Tally, latencies, since, tallies
+from pexpolicy_console.context import Page, Response, Visit
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import Hit, IndexReader, quantile
+from pexpolicy_console.index.reader import IndexReader, Tallies, quantile
 from pexpolicy_console.index.writer import MINUTE_MS
-from pexpolicy_console.pages.chart import (
-    DAY_MS,
-    SPANS,
-    Mark,
-    bounds,
-    chart,
-    link,
-    zone_of,
-)
-from pexpolicy_console.pages.nodes import SILENT_S
-from pexpolicy_console.pages.page import Page, hides_names, render
-from pexpolicy_console.server_client import NodeState, ServerStatus
+from pexpolicy_console.pages.changes import Change, changes_of, lines
+from pexpolicy_console.pages.chart import DAY_MS, SPANS, Chart, Mark, bounds, chart, link, zone_of
+from pexpolicy_console.pages.live import SILENT_S
+from pexpolicy_console.server_client import Document
 
 EXPIRY_S = 14 * 86400
 """Time before the end of a certificate from which on it needs attention, as for the alert."""
@@ -38,14 +26,13 @@ NORMAL_DAYS, MIN_DAYS = 14, 3
 """Days whose same hour is the normal range, and how many of them must be known."""
 SHOWN = 5
 """Values in a list of the most frequent ones."""
-MAX_MARKS = 100
 CHANGES = "/changes"
 """The page of the reloads."""
 HAPPENED = {
     "reload": "reload",
     "refused": "a change was refused",
-    "stop": "the server stopped",
-    "restart": "the server started",
+    "end": "the server stopped",
+    "start": "the server started",
 }
 SLOW = 2
 """Times the normal, from which on answers need attention."""
@@ -86,24 +73,22 @@ class Figure(NamedTuple):
 
 def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, Any]:
     """Return what the template uses of the index; the chart has columns between ``moments``."""
-    first, at, span = since(reader), int(now * 1000), (moments[0], moments[-1])
+    first, at, span = reader.since(), int(now * 1000), (moments[0], moments[-1])
     lists = {
-        kind: _most(tallies(reader, kind, span)[0], results)
+        kind: _most(reader.tallies(kind, span)[0], results)
         for kind, results in (("reason", (1, 2)), ("location", (0, 1, 2)), ("room", (0, 1, 2)))
     }
-    names = ("reload", "start", "end")
-    events = [hit for name in names for hit in reader.search(Query(event=name), limit=MAX_MARKS)]
-    marks, unknown = _marks(events, at)
+    marks, unknown = _marks(changes_of(lines(reader)), at)
     if first is None or first > moments[0]:
         unknown.append((moments[0], min(first or at, moments[-1])))
     return {
         "since": first,
-        "columns": tallies(reader, "all", moments),
+        "columns": reader.all_tallies(moments),
         "figures": _figures(reader, first, at),
         "lists": lists,
         "marks": [one for one in marks if one.at >= moments[0]],
         "unknown": unknown,
-        "servers": tallies(reader, "instance", (at - 60 * MINUTE_MS, at + 1))[0],
+        "servers": reader.tallies("instance", (at - 60 * MINUTE_MS, at + 1))[0],
         "last": [hit.at / 1000 for hit in reader.search(Query(event="decision"), limit=1)],
     }
 
@@ -115,24 +100,20 @@ def _most(found: Tallies, results: Sequence[int]) -> list[tuple[str, int, int]]:
     return [(name, count, round(100 * count / shown[0][1])) for name, count in shown]
 
 
-def _marks(hits: Sequence[Hit], now: int) -> tuple[list[Mark], list[tuple[int, int]]]:
-    """Return reloads, restarts and stops, and the periods between a stop and the next start."""
+def _marks(changes: Sequence[Change], now: int) -> tuple[list[Mark], list[tuple[int, int]]]:
+    """Return the marks of changes, and the periods between a stop and the next start."""
     marks: dict[tuple[int, str], Mark] = {}
     unknown, stopped = list[tuple[int, int]](), 0
-    for hit in sorted(hits, key=lambda hit: hit.at):
-        event = hit.event or {}
-        kind = {"reload": "reload", "end": "stop"}.get(str(event.get("event")), "restart")
-        if kind == "reload" and not event.get("accepted"):
-            kind = "refused"
-        author = f" by {event['author']}" if event.get("author") else ""
-        if kind == "stop":
-            stopped = stopped or hit.at
+    for one in reversed(changes):
+        at = int(one.key)
+        if one.kind == "end":
+            stopped = stopped or at
         elif stopped:
-            unknown.append((stopped, hit.at))
+            unknown.append((stopped, at))
             stopped = 0
         # Each worker has lines of its own.
-        mark = Mark(hit.at, kind, f"{HAPPENED[kind]}{author}")
-        marks.setdefault((hit.at // MINUTE_MS, kind), mark)
+        text = f"{HAPPENED[one.kind]}{' by ' if one.by else ''}{one.by}"
+        marks.setdefault((at // MINUTE_MS, one.kind), Mark(at, one.kind, text))
     return [*marks.values()], [*unknown, (stopped, now)] if stopped else unknown
 
 
@@ -143,10 +124,10 @@ def _figures(reader: IndexReader, first: int | None, now: int) -> list[Figure]:
     ago = [end - day * DAY_MS for day in range(1, NORMAL_DAYS + 1)]
     hours = [(at - half, at + half) for at in ago if first is not None and first <= at - half]
     spans = [(start, end), *hours]
-    calls = [tallies(reader, "all", one)[0].get("", Tally()) for one in spans]
+    calls = [reader.all_tallies(one)[0] for one in spans]
     rates = [one.total * MINUTE_MS / (b - a) for one, (a, b) in zip(calls, spans, strict=True)]
     refused = [100 * one.counts[1] / one.total if one.total else None for one in calls]
-    slowest = [quantile(one, 0.99) for one in latencies(reader, spans)]
+    slowest = [quantile(one, 0.99) for one in reader.latencies(spans)]
     slow = link(start, end, slower=str(int((slowest[0] or 0) * 0.8)))
     return [
         Figure("Calls a minute", "A minute", "calls", link(start, end), *_normal(rates)),
@@ -165,7 +146,7 @@ def _normal(values: Sequence[float | None]) -> tuple[float | None, float | None,
 
 
 def attention(
-    status: ServerStatus, figures: Iterable[Figure] = (), *, hides_names: bool = False
+    status: Document, figures: Iterable[Figure] = (), *, hides_names: bool = False
 ) -> list[Notice]:
     """Return what an operator should look at, the most urgent first; without the texts of errors
     in the configuration if they must not name people.
@@ -201,7 +182,7 @@ def attention(
     return found + _nodes(status.nodes)
 
 
-def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
+def _nodes(nodes: Sequence[Document]) -> list[Notice]:
     named: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
         if node.age is not None and node.age > SILENT_S:
@@ -220,37 +201,31 @@ def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
     ]
 
 
-async def overview(request: web.Request) -> web.StreamResponse:
+async def overview(visit: Visit) -> Response:
     """Show the state of the server, and the calls of the span that was chosen."""
-    console = console_of(request)
+    console, now, zone = visit.console, time.time(), zone_of(visit)
     status, problem = await console.server.status()
-    problems = [problem] if problem else []
-    now, zone = time.time(), zone_of(request)
-    span = SPANS.get(request.query.get("span", ""), SPANS["24h"])
-    moments, numbers = bounds(span, now, zone), dict[str, Any]()
-    try:
-        numbers = await console.index.ask(partial(read, moments=moments, now=now))
-    except IndexUnavailable as error:
-        problems.append(str(error))
-    columns, notices = numbers.get("columns", []), list[Notice]()
+    span = SPANS.get(visit.text("span"), SPANS["24h"])
+    moments = bounds(span, now, zone)
+    found, unsearched = await console.index.ask(read, moments, now)
+    numbers = found or {}
+    columns, notices, charts = numbers.get("columns", []), list[Notice](), list[Chart]()
     if status is not None:
-        hides = hides_names(request)
-        notices = attention(status, numbers.get("figures", ()), hides_names=hides)
+        notices = attention(status, numbers.get("figures", ()), hides_names=visit.hides_names)
         if odd := ", ".join(console.server.odd_servers):
             text = "silent, or refused the change that others have"
             notices.append(Notice(f"{odd}:", text, "/servers", "Servers"))
-    drawn = partial(
-        chart, span, moments, columns, numbers.get("marks", ()), numbers.get("unknown", ())
-    )
-    return render(
-        request,
+    if columns:
+        drawn = partial(chart, span, moments, columns, numbers["marks"], numbers["unknown"], zone)
+        charts = [drawn(place) for place in (0, 1)]
+    return visit.render(
         "overview.html",
         server=status,
-        problems=problems,
+        problems=[text for text in (problem, unsearched) if text],
         attention=notices,
         numbers=numbers,
-        charts=[drawn(zone, place) for place in (0, 1)] if columns else [],
-        totals=[sum(one.get("", Tally()).counts[kind] for one in columns) for kind in range(3)],
+        charts=charts,
+        totals=[sum(one.counts[kind] for one in columns) for kind in range(3)],
         span=span,
         spans=SPANS.values(),
         period=partial(link, moments[0], moments[-1]),

@@ -5,36 +5,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.outcome import (
-    ABSTAINED,
-    ADJUSTED,
-    BUSY,
-    DECIDED,
-    FAILED,
-    INVALID,
-    SKIPPED,
-    TIMED_OUT,
-)
-from pexpolicy_console.context import console_of
-from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy.models.outcome import ABSTAINED, ADJUSTED, DECIDED, NOT_ANSWERED, SKIPPED
+from pexpolicy_console.context import Page, PageError, Response, Visit
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import Hit, IndexReader, quantile
-from pexpolicy_console.pages.page import Page, hides_names, render
-from pexpolicy_console.server_client import PluginState
+from pexpolicy_console.pages.chart import SPANS, Span
+from pexpolicy_console.server_client import Document
 
-OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, *NOT_ANSWERED)
 """In the order of tables."""
-FAULTS = (FAILED, TIMED_OUT, INVALID, BUSY)
-SPANS = {"1h": (60, "1 hour"), "24h": (1440, "24 hours"), "14d": (20_160, "14 days")}
-"""Minutes, and words, of the periods to choose from."""
+FAULTS = tuple(one for one in NOT_ANSWERED if one != SKIPPED)
 SLOW_MS = 100
 """p99 above which a plugin is called slow: a caller waits for several requests."""
 FAILURES = 100
@@ -81,7 +67,7 @@ class Tally:
 class Station(NamedTuple):
     """A plugin in a chain: the shares are percent of the calls that reach it."""
 
-    plugin: PluginState
+    plugin: Document
     tally: Tally
     thickness: float
     """Percent of all calls."""
@@ -106,7 +92,7 @@ def tallies(steps: Mapping[tuple[str, str, int], int]) -> dict[tuple[str, str], 
 
 
 def chains(
-    plugins: Sequence[PluginState],
+    plugins: Sequence[Document],
     calls: Mapping[str, int],
     found: Mapping[tuple[str, str], Tally],
 ) -> Iterator[tuple[str, int, list[Station], float]]:
@@ -129,9 +115,9 @@ def chains(
             yield endpoint, total, stations, max(left, 0.0)
 
 
-def failures(reader: IndexReader, name: str, since: str) -> list[Hit]:
-    """Return the lines of the last failures of a plugin, the newest first."""
-    queries = [Query(plugin=name, outcome=one, since=since) for one in FAULTS]
+def failures(reader: IndexReader, name: str) -> list[Hit]:
+    """Return the lines of the last failures of a plugin in 14 days, the newest first."""
+    queries = [Query(plugin=name, outcome=one, since="14d") for one in FAULTS]
     found = [hit for query in queries for hit in reader.search(query, limit=FAILURES)]
     return sorted((hit for hit in found if hit.event), key=lambda hit: hit.at, reverse=True)
 
@@ -150,73 +136,57 @@ def errors_of(hits: Sequence[Hit], name: str) -> list[dict[str, Any]]:
     return [*found.values()]
 
 
-async def _steps(
-    request: web.Request, span: str
-) -> tuple[Counter[str], dict[tuple[str, str], Tally]]:
-    """Return the calls of each endpoint in a period, and what the plugins did; nothing where there
-    is no index.
+async def _steps(visit: Visit) -> tuple[Span, Counter[str], dict[tuple[str, str], Tally]]:
+    """Return the period of the URL, the calls of each endpoint in it, and what the plugins did;
+    nothing where there is no index.
     """
-    now, minutes = time.time(), SPANS[span][0]
-    with suppress(IndexUnavailable):
-        calls, steps = await console_of(request).index.ask(lambda one: one.steps(now, minutes))
-        return calls, tallies(steps)
-    return Counter(), {}
+    span = SPANS.get(visit.text("span"), SPANS["1h"])
+    found, _ = await visit.console.index.ask(IndexReader.steps, time.time(), span.length)
+    calls, steps = found or (Counter(), {})
+    return span, calls, tallies(steps)
 
 
-def _span(request: web.Request) -> str:
-    found = request.query.get("span", "")
-    return found if found in SPANS else "1h"
-
-
-async def plugins(request: web.Request) -> web.StreamResponse:
+async def plugins(visit: Visit) -> Response:
     """Show the way of calls through the plugins, and the state of each plugin and source."""
-    status, problem = await console_of(request).server.status()
-    span, hides = _span(request), hides_names(request)
-    calls, found = await _steps(request, span)
-    states = [] if status is None else status.plugins
+    status, problem = await visit.console.server.status()
+    span, calls, found = await _steps(visit)
+    states, sources = ([], []) if status is None else (status.plugins, status.sources)
     names = (status and status.names) or {"unknown": (), "kept": {}}
     unknown = [f"{one['problem']}; in {', '.join(one['at'])}" for one in names["unknown"]]
     unknown += [f"{kind}: the last names are kept: {why}" for kind, why in names["kept"].items()]
-    return render(
-        request,
+    return visit.render(
         "plugins.html",
         span=span,
         spans=SPANS,
         chains=[*chains(states, calls, found)],
-        rows=[
-            (one, found.get(("", one.name), Tally()), _problems(one, hides=hides)) for one in states
-        ],
-        sources=[] if status is None else status.sources,
+        rows=[(one, found.get(("", one.name), Tally()), _problems(visit, one)) for one in states],
+        sources=sources,
         problem=problem,
         unknown=unknown,
     )
 
 
-async def plugin(request: web.Request) -> web.StreamResponse:
+async def plugin(visit: Visit) -> Response:
     """Show one plugin."""
-    console = console_of(request)
-    name = request.match_info["name"]
+    console, name = visit.console, visit.request.match_info["name"]
     status, problem = await console.server.status()
     if status is None:
-        return render(request, "error.html", 503, problem=problem)
+        raise PageError(problem, 503)
     state = next((one for one in status.plugins if one.name == name), None)
     if state is None:
         raise web.HTTPNotFound
-    span, hits = _span(request), list[Hit]()
-    _, found = await _steps(request, span)
-    with suppress(IndexUnavailable):
-        hits = await console.index.ask(partial(failures, name=name, since="14d"))
-    return render(
-        request,
+    span, _, found = await _steps(visit)
+    hits, _ = await console.index.ask(failures, name)
+    return visit.render(
         "plugin.html",
         plugin=state,
         tally=found.get(("", name), Tally()),
-        problems=_problems(state, hides=hides_names(request)),
+        problems=_problems(visit, state),
         span=span,
         spans=SPANS,
         outcomes=OUTCOMES,
         endpoints=[*ENDPOINTS],
-        errors=errors_of(hits, name),
+        errors=errors_of(hits or (), name),
         table=console.config.settings.plugins.get(name),
         now=time.time(),
         routes=f"{console.server.url}/plugins/{name}/" if "routes" in state.hooks else "",
@@ -224,13 +194,13 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _problems(state: PluginState, *, hides: bool) -> list[str]:
-    """Return what is wrong with a plugin now; ``hides`` what may name people."""
+def _problems(visit: Visit, state: Document) -> list[str]:
+    """Return what is wrong with a plugin now."""
     texts = [] if state.problem is None else [state.problem]
     texts += [f"a background task ended: {failure}" for failure in state.failures]
     background = [*state.data.items(), *((f"job {name}", job) for name, job in state.jobs.items())]
     texts += [f"{name}: {one['problem']}" for name, one in background if one.get("problem")]
-    found = [HIDDEN_PROBLEM] if hides and texts else texts
+    found = [HIDDEN_PROBLEM] if visit.hides_names and texts else texts
     if state.breaker_open:
         found.append("not asked: its circuit breaker is open")
     if state.has_stuck_calls:
@@ -238,7 +208,4 @@ def _problems(state: PluginState, *, hides: bool) -> list[str]:
     return found
 
 
-PAGES = (
-    Page("/plugins", plugins, "Plugins"),
-    Page("/plugins/{name}", plugin),
-)
+PAGES = (Page("/plugins", plugins, "Plugins"), Page("/plugins/{name}", plugin))
