@@ -331,21 +331,19 @@ def _listener_problems(
     settings: Settings, address: str, ports: tuple[int | None, int | None]
 ) -> Iterator[Problem]:
     """Yield which listeners have the port of another one, and where tokens are sent in clear."""
-    listeners = [("server", address, settings.server.port if ports[0] is None else ports[0])]
-    if (admin := settings.admin).enabled:
-        listeners.append(("admin", admin.host, admin.port if ports[1] is None else ports[1]))
-    if (api := settings.api) is not None:
+    (port, admin_port), admin, api = ports, settings.admin, settings.api
+    listeners = [("server", address, settings.server.port if port is None else port)]
+    if admin.enabled:
+        listeners.append(("admin", admin.host, admin.port if admin_port is None else admin_port))
+    if api is not None:
         listeners.append(("api", api.host, api.port))
-        if settings.tls is None and not is_loopback(api.host) and "tls" not in settings.wrong:
+        if not (settings.tls or is_loopback(api.host) or "tls" in settings.wrong):
             text = "is reachable from other machines: add [tls], or tokens are sent in clear"
             yield Problem(("api", "host"), f"{api.host} {text}")
-    for (first, one, port), (second, other, number) in combinations(listeners, 2):
-        if (
-            port == number != 0
-            and _overlap(one, other)
-            and settings.wrong.isdisjoint((first, second))
-        ):
-            yield Problem((second, "port"), f"{port} is already {first}.port; choose another")
+    for (first, one, number), (second, other, same) in combinations(listeners, 2):
+        is_taken = number == same != 0 and _overlap(one, other)
+        if is_taken and settings.wrong.isdisjoint((first, second)):
+            yield Problem((second, "port"), f"{number} is already {first}.port; choose another")
 
 
 def _overlap(one: str, other: str) -> bool:
