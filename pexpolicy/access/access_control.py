@@ -6,7 +6,6 @@ A request with the same headers as an earlier one on its connection is admitted 
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Iterable
 from hmac import compare_digest
@@ -211,13 +210,13 @@ class AccessControl:
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
         if credentials.is_verified(pair):
             return None
-        connection, now = connection_of(request), asyncio.get_running_loop().time()
+        connection = connection_of(request)
         connection.hold()
         try:
             if await credentials.verify(pair, peer):
                 return None
             refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
-            delay = self.throttle.record_failure(peer, now)
+            delay = self.throttle.record_failure(peer)
         except VerificationQueueFull:
             refusal, delay = Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, peer), BUSY_DELAY_S
         # The connection may be evicted meanwhile.

@@ -54,33 +54,34 @@ class LoginThrottle:
     client is not slowed down.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._records: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Number of wrong attempts, and when the last one was."""
         self._running: Counter[str] = Counter()
         self._is_cancelled = asyncio.Event()
 
-    def failures(self, peer: str, now: float) -> int:
-        """Return the number of wrong attempts of a peer that count at ``now`` (seconds)."""
-        count, last = self._records.get(origin(peer), (0, now))
-        return count if now - last < RESET_AFTER_S else 0
+    def failures(self, peer: str) -> int:
+        """Return the number of wrong attempts of a peer that count now."""
+        count, last = self._records.get(origin(peer), (0, 0.0))
+        return count if self._clock() - last < RESET_AFTER_S else 0
 
     @contextmanager
-    def attempt(self, peer: str, now: float) -> Iterator[int]:
+    def attempt(self, peer: str) -> Iterator[int]:
         """Count an attempt while it is verified; yield how many others of the peer are being
         verified or were wrong.
         """
         key = origin(peer)
         self._running[key] += 1
         try:
-            yield self.failures(peer, now) + self._running[key] - 1
+            yield self.failures(peer) + self._running[key] - 1
         finally:
             self._running -= Counter((key,))
 
-    def record_failure(self, peer: str, now: float) -> float:
+    def record_failure(self, peer: str) -> float:
         """Count a wrong attempt; return the delay of its reply in seconds."""
-        count = self.failures(peer, now)
-        store_recent(self._records, origin(peer), (count + 1, now))
+        count = self.failures(peer)
+        store_recent(self._records, origin(peer), (count + 1, self._clock()))
         return float(min(FIRST_DELAY_S * 2 ** min(count, 32), MAX_DELAY_S))
 
     async def delay(self, seconds: float) -> None:

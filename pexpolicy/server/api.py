@@ -139,11 +139,11 @@ class RoutesApp:
 
         Return the number of wrong ones of the client.
         """
-        peer, now = connection_of(request).peer, asyncio.get_running_loop().time()
+        peer = connection_of(request).peer
         self._app.refusals.note(WRONG_TOKEN, 401, peer, path=request.rel_url.raw_path)
         if request.headers.get(hdrs.AUTHORIZATION):
-            await self._throttle.delay(self._throttle.record_failure(peer, now))
-        return self._throttle.failures(peer, now)
+            await self._throttle.delay(self._throttle.record_failure(peer))
+        return self._throttle.failures(peer)
 
     async def _ask(
         self, request: web.Request, generation: Generation, routes: PluginRoutes

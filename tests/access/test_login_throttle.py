@@ -37,22 +37,22 @@ def guarded(settings: Settings) -> Policy:
 
 
 def test_each_wrong_attempt_waits_longer_up_to_a_bound() -> None:
-    attempts = LoginThrottle()
-    delays = [attempts.record_failure("192.0.2.1", now) for now in range(100)]
+    attempts = LoginThrottle(lambda: 0.0)
+    delays = [attempts.record_failure("192.0.2.1") for _ in range(100)]
     assert all(earlier <= later for earlier, later in pairwise(delays))
     assert 0 < delays[0] < 0.5
     assert delays[-1] == MAX_DELAY_S
 
 
 def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_another_peer() -> None:
-    attempts = LoginThrottle()
+    attempts = LoginThrottle(lambda: 0.0)
     with (
-        attempts.attempt("192.0.2.1", 0.0) as first,
-        attempts.attempt("192.0.2.1", 0.0) as second,
-        attempts.attempt("192.0.2.2", 0.0) as other,
+        attempts.attempt("192.0.2.1") as first,
+        attempts.attempt("192.0.2.1") as second,
+        attempts.attempt("192.0.2.2") as other,
     ):
         assert (first, second, other) == (0, 1, 0)
-    with attempts.attempt("192.0.2.1", 0.0) as again:
+    with attempts.attempt("192.0.2.1") as again:
         assert again == 0
 
 
@@ -60,27 +60,30 @@ def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_anot
     ("peer", "failures"), [("2001:db8:1:2:ffff::9", 1), ("2001:db8:1:3::1", 0), ("192.0.2.2", 0)]
 )
 def test_the_addresses_that_one_host_may_choose_from_are_one_peer(peer: str, failures: int) -> None:
-    attempts = LoginThrottle()
-    attempts.record_failure("2001:db8:1:2::1", 0.0)
-    attempts.record_failure("192.0.2.1", 0.0)
-    assert attempts.failures(peer, 0.0) == failures
+    attempts = LoginThrottle(lambda: 0.0)
+    attempts.record_failure("2001:db8:1:2::1")
+    attempts.record_failure("192.0.2.1")
+    assert attempts.failures(peer) == failures
 
 
 def test_what_was_wrong_is_forgotten_after_a_while() -> None:
-    attempts = LoginThrottle()
-    first = attempts.record_failure("192.0.2.1", 0.0)
-    attempts.record_failure("192.0.2.1", 1.0)
-    assert attempts.failures("192.0.2.1", RESET_AFTER_S + 2) == 0
-    assert attempts.record_failure("192.0.2.1", RESET_AFTER_S + 2) == first
+    now = [0.0]
+    attempts = LoginThrottle(lambda: now[0])
+    first = attempts.record_failure("192.0.2.1")
+    now[0] = 1.0
+    attempts.record_failure("192.0.2.1")
+    now[0] = RESET_AFTER_S + 2
+    assert attempts.failures("192.0.2.1") == 0
+    assert attempts.record_failure("192.0.2.1") == first
 
 
 @given(st.lists(st.ip_addresses(), max_size=200))
 def test_the_memory_is_bounded_and_the_newest_are_kept(peers: list[object]) -> None:
-    attempts = LoginThrottle()
+    attempts = LoginThrottle(lambda: 0.0)
     with patch.object(credentials, "MAX_KEPT", 10):
         for peer in peers:
-            attempts.record_failure(str(peer), 0.0)
-            assert attempts.failures(str(peer), 0.0) > 0
+            attempts.record_failure(str(peer))
+            assert attempts.failures(str(peer)) > 0
             assert len(attempts._records) <= 10
 
 

@@ -54,7 +54,7 @@ class LoginAttempts:
     @contextmanager
     def attempt(self, peer: str) -> Iterator[None]:
         """Read or verify an attempt meanwhile; raise ``VerificationQueueFull``."""
-        with self._peers.attempt(peer, self._now()) as others:
+        with self._peers.attempt(peer) as others:
             try:
                 if others >= MAX_FAILURES:
                     raise VerificationQueueFull  # noqa: TRY301 - noted like one of the pool
@@ -94,10 +94,9 @@ class LoginAttempts:
         Guesses at one user from many addresses are delayed too, but not refused, as that
         would let a stranger lock a user out.
         """
-        now = self._now()
-        delay = self._peers.record_failure(peer, now)
+        delay = self._peers.record_failure(peer)
         if user:
-            delay = max(delay, self._users.record_failure(f"user {user[:MAX_USER]}", now))
+            delay = max(delay, self._users.record_failure(f"user {user[:MAX_USER]}"))
         self.note(reason, HTTPStatus.UNAUTHORIZED, peer)
         await asyncio.sleep(delay)
 
@@ -112,6 +111,3 @@ class LoginAttempts:
         except OSError as error:
             # A login that succeeds is refused in that case.
             _log.warning("the refusal of a login cannot be recorded: %s", error)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
