@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 import aiohttp
@@ -48,8 +48,7 @@ class Reply:
     @property
     def line(self) -> str:
         """Return the status with its usual name: a server may write what it got into its own."""
-        names = {known.value: known.phrase for known in HTTPStatus}
-        return f"HTTP {self.status} {names.get(self.status, '')}".rstrip()
+        return f"HTTP {self.status} {responses.get(self.status, '')}".rstrip()
 
     @property
     def media_type(self) -> str:

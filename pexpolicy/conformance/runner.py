@@ -165,11 +165,10 @@ def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
         query = {name: query[name] if name in _NEVER_EMPTY else "" for name in query}
     for name in table.get("without", ()):
         del query[name]
-    names = ("name", "blank", "same_as", "because", "certain", "strain")
-    options = {name: table[name] for name in names if name in table}
-    traces = TRACES.get(table.get("traces", ""), ())
-    alias = table.get("alias", "<caller>" * ENDPOINTS[endpoint].path.endswith("/"))
-    return Step(endpoint=endpoint, query=query, alias=alias, traces=traces, **options)
+    table["traces"] = TRACES.get(table.get("traces", ""), ())
+    table.setdefault("alias", "<caller>" * ENDPOINTS[endpoint].path.endswith("/"))
+    table |= {"endpoint": endpoint, "query": query}
+    return Step(**{name: table[name] for name in Step.__dataclass_fields__ if name in table})
 
 
 FLOWS = tuple(
