@@ -11,18 +11,17 @@ from typing import Any, NamedTuple
 
 from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations
 from pexpolicy.endpoints.base import JPEG, Reply
-from pexpolicy.explain.explanation import environment_of, explain
-from pexpolicy.explain.request_forms import InvalidRequestError, read_request
+from pexpolicy.explain.explanation import explain
+from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest, read_request
 from pexpolicy.models.context import at_time
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.models.outcome import DEFAULT, Outcome
-from pexpolicy.models.request import set_origin
+from pexpolicy.models.request import alias_of
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.testing.build import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected, NamedCase
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import Row
-from pexpolicy.testing.requests import url_of
+from pexpolicy.testing.requests import endpoint_of
 from pexpolicy.text import did_you_mean
 
 
@@ -113,11 +112,12 @@ def _facts(outcome: Outcome | None, seconds: float) -> dict[str, Any]:
 
 
 async def _answer(policy: Policy, case: Case) -> Answer:
-    if (request := case.request) is not None:
-        found = environment_of(policy.settings, case.environment, None, case.peer)
-        set_origin(request, str(url_of(request)), case.peer, found)
-        return await asked(policy, request, capturing_audit_log(policy.settings))
-    recorded = read_request(case.url or "")
+    if (made := case.request) is not None:
+        # The node of a template may be one of another platform.
+        asked, assumed = (alias_of(made), made.params), frozenset(("node_ip",))
+        recorded = RecordedRequest(endpoint_of(made), *asked, assumed=assumed)
+    else:
+        recorded = read_request(case.url or "")
     if recorded.peer is None or case.peer is not None:
         recorded = replace(recorded, peer=case.peer)
     return (await explain(policy, replace(recorded, environment=case.environment))).answer
