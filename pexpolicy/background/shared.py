@@ -9,7 +9,6 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -136,10 +135,10 @@ class Leases(SharedItem):
         that has a place keeps it, for at least ``ttl`` seconds from now, also above ``most``. In a
         dry run it returns whether there would be a place.
         """
-        asked = storable(key), storable(holder), _ttl(ttl, self._ttl), most
-        if self.is_dry:
-            return bool(await self._rows(PLACE, *asked))
-        return bool(await self._rows(self.state.acquire, *asked))
+        sql = PLACE if self.is_dry else self.state.acquire
+        return bool(
+            await self._rows(sql, storable(key), storable(holder), _ttl(ttl, self._ttl), most)
+        )
 
     async def release(self, key: str, holder: str) -> None:
         """Give back the place of ``holder``; without effect if it has none. Atomic."""
@@ -234,8 +233,7 @@ class Store(SharedItem, Generic[M]):
         check_seconds(ttl=self._ttl)
         self._encode: Callable[[M], str] = lambda value: msgspec.json.encode(value).decode()
         self._decode: Callable[[str], M]
-        is_class = not isinstance(model, GenericAlias)  # such as dict[str, int]
-        if is_class and issubclass(model, BaseModel):
+        if isinstance(model, type) and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_origin
 
-import orjson
 from pydantic import ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
@@ -45,13 +44,8 @@ T = TypeVar("T")
 
 
 def digest_of(value: object) -> bytes:
-    """Return the hash of a value of the configuration."""
-    option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    try:
-        text = orjson.dumps(value, default=repr, option=option)
-    except orjson.JSONEncodeError:
-        text = repr(value).encode("utf-8", "replace")
-    return hashlib.blake2b(text, digest_size=16).digest()
+    """Return the hash of a value of the configuration; its keys are in the order of the file."""
+    return hashlib.blake2b(repr(value).encode("utf-8", "replace"), digest_size=16).digest()
 
 
 class _SourceType:

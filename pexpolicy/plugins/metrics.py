@@ -51,16 +51,15 @@ class Definition:
     def __post_init__(self) -> None:
         if not isinstance(self.help, str):
             raise TypeError(f"metric {self.name!r}: help is a text, and labels follow it")
-        ascending = list(self.bounds) == sorted(set(self.bounds))
+        has_bounds, ascending = self.bounds != (), sorted({*filter(math.isfinite, self.bounds)})
+        bounds_fit = list(self.bounds) == ascending and len(ascending) <= MAX_BOUNDS
         wrong_labels = [one for one in self.labels if not _NAME.fullmatch(one) or one == "le"]
         for is_wrong, text in (
             (not _NAME.fullmatch(self.name), "a name has lower-case letters, digits and _"),
             (self.combine not in ("sum", "max", "min"), "combine is 'sum', 'max' or 'min'"),
             (wrong_labels, f"{''.join(map(repr, wrong_labels[:1]))} is not the name of a label"),
             (len(set(self.labels)) < len(self.labels), "a label is named twice"),
-            (not ascending or not all(map(math.isfinite, self.bounds)), _BOUNDS),
-            ((self.kind == "histogram") != bool(self.bounds), _BOUNDS),
-            (len(self.bounds) > MAX_BOUNDS, _BOUNDS),
+            (not bounds_fit or has_bounds != (self.kind == "histogram"), _BOUNDS),
         ):
             if is_wrong:
                 raise ValueError(f"metric {self.name!r}: {text}")

@@ -324,13 +324,11 @@ def _built(
 
 def settings_class(name: object, owner: type) -> type[PluginSettings]:
     """Return the class of the settings of a plugin or driver class; raises ``PluginBuildError``."""
-    model: Any = getattr(owner, "Settings", PluginSettings)
-    is_model = isinstance(model, type) and issubclass(model, PluginSettings)
-    lax = lax_models(model) if is_model else []
-    if is_model and not lax:
-        found: type[PluginSettings] = model
-        return found
-    what = f"{', '.join(lax)} in the Settings" if lax else "the Settings"
+    model, what = getattr(owner, "Settings", PluginSettings), "the Settings"
+    if isinstance(model, type) and issubclass(model, PluginSettings):
+        if not (lax := lax_models(model)):
+            return model
+        what = f"{', '.join(lax)} in the Settings"
     text = f"{name}: {what} of {owner.__name__} do not inherit PluginSettings"
     raise PluginBuildError.because(text)
 
@@ -496,9 +494,7 @@ def _build_one(
         jobs=declared_by(instance, declared, ScheduledJob),
         shared=declared_by(instance, declared, SharedItem),
         files=tuple(file for file in dict.fromkeys(tracked.files) if file not in of_sources),
-        paths=own_paths(("plugins", available.name), context["paths"], refreshed)
-        if context["paths"] or refreshed
-        else (),
+        paths=own_paths(("plugins", available.name), context["paths"], refreshed),
     )
 
 

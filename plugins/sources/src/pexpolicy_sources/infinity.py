@@ -287,18 +287,14 @@ class InfinitySource:
         async with self._turn:
             if self.clock() < self._paused_until:
                 raise SourceUnavailableError(f"the API is not asked now: {self._problem}")
+            before, self._failures = self._failures, 0
             try:
-                document = await self._document(target)
+                return await self._document(target)
             except SourceUnavailableError as error:
-                self._failures, self._problem = self._failures + 1, str(error)
+                self._failures, self._problem = before + 1, str(error)
                 if self._failures >= FAILURES:
                     self._paused_until = self.clock() + PAUSE_S
                 raise
-            except QueryError:
-                self._failures = 0
-                raise
-            self._failures = 0
-            return document
 
     async def _document(self, target: str) -> dict[str, Any]:
         reply = await self._request(target)
