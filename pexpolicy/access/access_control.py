@@ -208,8 +208,6 @@ class AccessControl:
         if not pair:
             # A request without user and password is no guess, so it is not delayed.
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
-        if credentials.is_verified(pair):
-            return None
         connection = connection_of(request)
         connection.hold()
         try:

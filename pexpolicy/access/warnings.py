@@ -303,12 +303,11 @@ def preflight_problems(
     if is_open and "auth" not in wrong and not is_loopback(address):
         text = "[auth]; add it, or set allow_anonymous = true to allow calls without a password"
         yield Problem(("server", "host"), f"{address} {reachable} {text}")
-    for table in filter(None, (running_admin, admin)):
-        is_exposed = table.enabled and not is_loopback(table.host) and "admin" not in wrong
-        if is_exposed and settings.admin_token is None:
-            text = f"{table.host} {reachable} token; add token_env or token_file"
-            yield Problem(("admin", "host"), text)
-            break
+    tables = [table for table in (running_admin, admin) if table and table.enabled]
+    exposed = [table.host for table in tables if not is_loopback(table.host)]
+    if exposed and settings.admin_token is None and "admin" not in wrong:
+        text = f"{exposed[0]} {reachable} token; add token_env or token_file"
+        yield Problem(("admin", "host"), text)
     yield from _listener_problems(settings, address, ports)
     own = os.path.normpath(settings.path)
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:

@@ -20,7 +20,6 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,6 +29,7 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.isolation.child import UNLIMITED, Channel
 from pexpolicy.observability.snapshot import Snapshot
+from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.server.generations import Generation, Reloader, run_in_build_thread
 from pexpolicy.server.lifecycle import ServerContext, started
 from pexpolicy.server.process import (
@@ -42,9 +42,6 @@ from pexpolicy.server.process import (
 )
 from pexpolicy.server.reload_triggers import ReloadResult, ReloadTriggers
 from pexpolicy.tasks import start_background
-
-if TYPE_CHECKING:
-    from pexpolicy.observability.telemetry import Telemetry
 
 HEARTBEAT_S = 1.0
 """Seconds between two heartbeats of a worker, each with its snapshot."""
