@@ -94,9 +94,11 @@ class Connection:
             self._owner.waiting.pop(self, None)
 
     def wait(self) -> None:
-        """Wait for another request, as the last one was refused."""
-        if self._owner is not None and self.admission is None:
-            self._owner.wait(self)
+        """Be the newest of the waiting connections: nothing was asked yet, or it was refused."""
+        owner = self._owner
+        if owner is not None and self.admission is None:
+            owner.waiting.pop(self, None)
+            owner.waiting[self] = owner.deadline()
 
     def received(self, size: int, *, is_new: bool = False) -> None:
         """Note how many bytes of an incomplete request are stored; ``is_new``: its first ones."""
@@ -123,9 +125,14 @@ class Connection:
             self._owner.unread.pop(self, None)
 
     def ended(self) -> None:
-        """Stop counting the connection: it was closed."""
-        if self._owner is not None:
-            self._owner.remove(self)
+        """Stop counting the connection: it was closed. A second time does nothing."""
+        owner = self._owner
+        if owner is not None:
+            self.received(0)
+            self._owner = None
+            owner.waiting.pop(self, None)
+            owner.unread.pop(self, None)
+            owner.leave(self)
         # They refer to the protocol, which refers to this.
         self.close = self.expire = _nothing
 
@@ -178,12 +185,7 @@ class Connections:
         connection._owner = self  # noqa: SLF001 - of this module
         self._count += 1
         self._peers.setdefault(connection.peer, {})[connection] = None
-        self.wait(connection)
-
-    def wait(self, connection: Connection) -> None:
-        """Make this the newest of the waiting connections."""
-        self.waiting.pop(connection, None)
-        self.waiting[connection] = self.deadline()
+        connection.wait()
 
     def evict_oldest(self) -> None:
         """Close the oldest waiting connection. Raises ``ConnectionLimitError``."""
@@ -193,8 +195,9 @@ class Connections:
         """Close a connection for others. Raises ``ConnectionLimitError`` if there is none."""
         if victim is None:
             raise ConnectionLimitError
-        self.remove(victim)
-        victim.close()
+        close = victim.close
+        victim.ended()
+        close()
         self._on_eviction(victim)
 
     def expire(self) -> None:
@@ -206,14 +209,8 @@ class Connections:
                 del deadlines[connection]
                 connection.expire(deadlines is self.unread)
 
-    def remove(self, connection: Connection) -> None:
-        """Stop counting a connection; a second time does nothing."""
-        if connection._owner is not self:  # noqa: SLF001 - of this module
-            return
-        connection.received(0)
-        connection._owner = None  # noqa: SLF001 - of this module
-        self.waiting.pop(connection, None)
-        self.unread.pop(connection, None)
+    def leave(self, connection: Connection) -> None:
+        """Stop counting a connection."""
         self._count -= 1
         peers = self._peers[connection.peer]
         del peers[connection]
