@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 import msgspec
 from pydantic import BaseModel
@@ -233,7 +233,7 @@ class Store(SharedItem, Generic[M]):
         check_seconds(ttl=self._ttl)
         self._encode: Callable[[M], str] = lambda value: msgspec.json.encode(value).decode()
         self._decode: Callable[[str], M]
-        if isinstance(model, type) and issubclass(model, BaseModel):
+        if get_origin(model) is None and issubclass(model, BaseModel):
             self._encode = lambda value: value.model_dump_json()  # type: ignore[attr-defined]
             self._decode = model.model_validate_json
         else:
