@@ -204,19 +204,12 @@ class Redaction:
         return state.redacted
 
     def _mask_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
-        contract, result = contract_of(type(decision)), decision.result
-        if (
-            self.personal is None
-            and not decision.warnings
-            and not any(mark in result for mark in contract.secret_marks)
-            and not _MAY_HIDE(result)
-        ):
-            return None
-        fields = decision.set_fields()
+        contract, fields = contract_of(type(decision)), decision.set_fields()
         removed = mask_secrets(contract, fields)
-        if self.personal is not None or _MAY_HIDE(result):
+        if self.personal is not None or _MAY_HIDE(decision.result):
             removed += self._remove_from_texts(fields, contract)
-        return fields, [*dict.fromkeys(removed)]
+        is_whole = self.personal is None and not removed
+        return None if is_whole else (fields, [*dict.fromkeys(removed)])
 
     def _remove_from_texts(self, fields: dict[str, Any], contract: Contract) -> list[str]:
         """Replace what is secret or personal in texts, at any depth; return what is removed."""
@@ -232,9 +225,8 @@ class Redaction:
                         del found[name]
                         removed.append(name)
                 else:
-                    text = without_stream_key(value)
-                    found[name] = without_password(text)
-                    removed += [name] * (text != value)
+                    found[name] = without_password(without_stream_key(value))
+                    removed += [name] * (found[name] != value)
         return removed
 
 

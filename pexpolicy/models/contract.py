@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -84,14 +84,6 @@ class Contract:
         return {name: value for name, value in values if value not in (..., msgspec.UNSET)}
 
     @cached_property
-    def rules_by_field(self) -> Mapping[str, Sequence[Rule]]:
-        """Return the rules that are evaluated where a field is set, by its name."""
-        found: dict[str, list[Rule]] = {}
-        for rule in self.rules:
-            found.setdefault(rule.field, []).append(rule)
-        return found
-
-    @cached_property
     def secrets(self) -> frozenset[str]:
         """Return the names of the secret fields."""
         return frozenset(n for n in self.names if self.field(n).privacy is Privacy.SECRET)
@@ -100,12 +92,6 @@ class Contract:
     def shown(self) -> frozenset[str]:
         """Return the names of the fields that are not secret."""
         return self.names - self.secrets
-
-    @cached_property
-    def secret_marks(self) -> tuple[bytes, ...]:
-        """Return what the JSON with a secret holds: the name of the field, in quotes."""
-        secrets = {name for model in (self, *self.nested) for name in model.secrets}
-        return tuple(f'"{name}"'.encode() for name in sorted(secrets))
 
     @cached_property
     def nested_models(self) -> Mapping[str, Contract]:

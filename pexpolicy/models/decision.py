@@ -154,7 +154,7 @@ class Model(ModelBase):
             result, sent, warnings = check_in_detail(
                 contract, fields, extras, known_only=known_only
             )
-        for place, rule, value in broken_rules(contract, sent):
+        for place, rule, value in broken_rules(contract, sent, fields):
             if rule.refused:
                 where = place + rule.field
                 raise DecisionError(refusal(contract, where, value, rule.text, rule.mark))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -152,7 +152,7 @@ def find_issues(
             yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
     valid = contract.names.difference(wrong, needed)
     values = SimpleNamespace(**{name: getattr(sent, name) for name in valid})
-    for place, rule, value in broken_rules(contract, values):
+    for place, rule, value in broken_rules(contract, values, valid):
         if rule.refused:
             yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
 
@@ -174,15 +174,16 @@ def _converted(contract: Contract, decoded: dict[str, Any]) -> Any:
         return str(error)
 
 
-def broken_rules(model: Contract, item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
+def broken_rules(
+    model: Contract, item: Any, names: Container[str], place: str = ""
+) -> Iterator[tuple[str, Rule, Any]]:
     """Yield place, rule and value of each broken rule of a model and its nested models.
 
-    A rule that reads a field that ``item`` does not have, as it is reported already, is not broken.
+    ``names`` are those of the fields that may be set. A rule that reads a field that ``item`` does
+    not have, as it is reported already, is not broken.
     """
-    for name, rules in model.rules_by_field.items():
-        if (value := getattr(item, name, UNSET)) is UNSET:
-            continue
-        for rule in rules:
+    for rule in model.rules:
+        if rule.field in names and (value := getattr(item, rule.field)) is not UNSET:
             try:
                 is_broken = rule.broken(item)
             except AttributeError:
@@ -194,7 +195,7 @@ def broken_rules(model: Contract, item: Any, place: str = "") -> Iterator[tuple[
         for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
             if isinstance(part, msgspec.Struct):
                 at = "" if number is None else f"[{number}]"
-                yield from broken_rules(inner, part, f"{place}{name}{at}.")
+                yield from broken_rules(inner, part, inner.names, f"{place}{name}{at}.")
 
 
 def refusal(
