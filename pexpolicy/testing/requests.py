@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, overload
-from urllib.parse import unquote
 
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
@@ -20,7 +19,7 @@ from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
-from pexpolicy.explain.request_forms import target_of
+from pexpolicy.explain.request_forms import RecordedRequest, read_request, target_of
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import Request, alias_of, by_prefix, parameters_of, set_origin
 from pexpolicy.text import did_you_mean
@@ -48,14 +47,11 @@ def shape_names_of(endpoint: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _shapes() -> Mapping[str, Mapping[str, tuple[Mapping[str, Texts], str]]]:
-    """Return the parameters and the alias of each shape, by endpoint and name."""
-    shapes: dict[str, dict[str, tuple[Mapping[str, Texts], str]]] = {}
+def _shapes() -> Mapping[str, Mapping[str, RecordedRequest]]:
+    """Return each shape by endpoint and name."""
+    shapes: dict[str, dict[str, RecordedRequest]] = {}
     for table in tomllib.loads(_FILE.read_text(encoding="utf-8"))["shape"]:
-        endpoint, url = table["endpoint"], URL(table["url"], encoded=True)
-        params = {name: tuple(url.query.getall(name)) for name in url.query}
-        alias = unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path))
-        shapes.setdefault(endpoint, {})[table["name"]] = params, alias
+        shapes.setdefault(table["endpoint"], {})[table["name"]] = read_request(table["url"])
     return shapes
 
 
@@ -138,8 +134,8 @@ def composed(
     shapes = _shapes()[endpoint]
     if shape is not None and shape not in shapes:
         raise _unknown("shape", f"{endpoint} has no shape {shape!r}", shape, shapes)
-    usual, alias = shapes[next(iter(shapes)) if shape is None else shape]
-    params = dict(usual)
+    usual = shapes[next(iter(shapes)) if shape is None else shape]
+    alias, params = usual.alias, {name: tuple(usual.params.getall(name)) for name in usual.params}
     for name, value in fields.items():
         if name == "alias" and _has_alias(endpoint):
             if not isinstance(value, str) or not value:
@@ -196,7 +192,7 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
     if (parameter := known.get(name)) is not None:
         return parameter.wire, parameter.read is by_prefix
     wires = {parameter.wire for parameter in known.values()}
-    wires.update(*(params for params, _ in _shapes()[endpoint].values()))
+    wires.update(*(one.params for one in _shapes()[endpoint].values()))
     prefixes = tuple(one.wire for one in known.values() if one.read is by_prefix)
     if name in wires or name.startswith(prefixes):
         return name, False
