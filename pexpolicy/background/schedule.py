@@ -135,8 +135,9 @@ class Periodic(Declared, Generic[T]):
 
     def _warn(self, event: str, error: BaseException, **more: object) -> None:
         now = asyncio.get_running_loop().time()
-        report = describe_error(error)
-        self._failure_log.failed(event, self._plugin, report, now, **{self.kind: self.name}, **more)
+        self._failure_log.failed(
+            event, self._plugin, describe_error(error), now, **{self.kind: self.name}, **more
+        )
 
 
 @contextmanager
