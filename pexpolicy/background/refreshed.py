@@ -259,17 +259,16 @@ async def looking_after(
                     await look()
                     await state.sweep() if number % SWEEP_S == 0 else None
 
+    async def signal(name: str) -> None:
+        await signals.put(name, f"{state.process} {uuid.uuid4()}")
+
     for name, one in data.items():
-        one.signal = partial(_signal, signals, storable(name))
+        one.signal = partial(signal, storable(name))
     with suppress(SharedUnavailableError):
         seen = dict(await signals.items(limit=10_000)) if state.exists else {}
     _ = start_background(look_always(), tasks)
     yield
     await end_tasks(tasks, STOP_TIMEOUT_S)
-
-
-async def _signal(signals: Store[str], name: str) -> None:
-    await signals.put(name, f"{signals.state.process} {uuid.uuid4()}")
 
 
 class CacheFileError(Exception):
