@@ -109,7 +109,7 @@ async def decide(
     async with opened(plugins, config, timeouts=timeouts, at=at) as policy:
         audit = capturing_audit_log(policy.settings)
         errors = collect_errors(request) if raise_exceptions else []
-        outcome = (await asked(policy, request, audit)).outcome
+        outcome = await asked(policy, request, audit)
         if errors:
             raise errors[0]
         policy.run_background(outcome, audit)

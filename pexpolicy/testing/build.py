@@ -24,10 +24,11 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.models.context import DryRunClock, at_time, seconds_of
+from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import CallFacts, Request, clear_annotations
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover, resembles_plugin
 from pexpolicy.plugins.plugin import settings_class
-from pexpolicy.policy import Answer, BuildContext, Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing.requests import endpoint_of
 
 Config = Mapping[str, Any]
@@ -248,13 +249,11 @@ def capturing_audit_log(settings: Settings) -> AuditLog:
     return AuditLog(_CapturingSink(), redaction=redaction_of(settings))
 
 
-async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
-    """Return the answer of a serving policy to a request, and write its audit line."""
+async def asked(policy: Policy, request: Request, audit: AuditLog) -> Outcome:
+    """Return the outcome of a serving policy for a request, and write its audit line."""
     endpoint_of(request)  # raises TypeError for anything but a request
     clear_annotations(request)
     answer = await policy.answer(request, str(uuid7()))
     line = audit.record(CallFacts(policy_hash=policy.policy_hash), answer)
     audit.write(line)
-    if policy.observers:
-        return Answer(with_audit_line(answer.outcome, line), answer.reply)
-    return answer
+    return with_audit_line(answer.outcome, line) if policy.observers else answer.outcome
