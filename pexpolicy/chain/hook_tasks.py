@@ -192,11 +192,6 @@ class PluginThreadPool:
             raise error
         return answer
 
-    @property
-    def stuck(self) -> bool:
-        """True while calls have not returned."""
-        return bool(self.running)
-
     def close(self) -> None:
         """Stop accepting calls, and do not wait for blocked threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -222,13 +222,11 @@ def _unwritable(contract: Contract, fields: Mapping[str, Any]) -> ValidationIssu
         except Exception as error:  # noqa: BLE001 - as above
             place = name if type(name) is str and name.isidentifier() else ""
             is_readable = type(value) is not str or value.isprintable()
-            return refusal(contract, place, value if is_readable else NOT_SHOWN, _why(error))
+            why = str(error.__cause__ or error)[:200]
+            if not isinstance(error, TypeError):
+                why = f"cannot be read: {type(error).__name__}"
+            return refusal(contract, place, value if is_readable else NOT_SHOWN, why)
     return refusal(contract, "", NOT_SHOWN, "cannot be read")
-
-
-def _why(error: Exception) -> str:
-    text = str(error.__cause__ or error)[:200]
-    return text if isinstance(error, TypeError) else f"cannot be read: {type(error).__name__}"
 
 
 def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> ValidationIssue:

@@ -68,7 +68,7 @@ async def test_calls_wait_for_a_thread_and_too_many_are_told_where_they_hang() -
     assert place_of(waiting_frames(late))[1] == "hangs"
     release.set()
     await asyncio.gather(late, *calls)
-    assert not threads.stuck
+    assert not threads.running
     threads.close()
 
 
@@ -83,6 +83,6 @@ async def test_a_call_whose_thread_cannot_be_started_takes_none(
         patched.setattr(threading.Thread, "start", refused)
         with pytest.raises(RuntimeError, match="can't start"):
             await threads.run(str, 1)
-    assert not threads.stuck
+    assert not threads.running
     assert await threads.run(str, 2) == "2"
     threads.close()
