@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.explain.request_forms import parse_moment
 
 _CLOCK = re.compile(r"(\d?\d)[:.](\d\d)(?:[:.](\d\d))?")
@@ -43,10 +44,7 @@ def _usual(text: str) -> str:
 
 def zone_named(name: str) -> tzinfo:
     """Return a time zone, UTC for no name; raise ``ValueError``."""
-    if not name:
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    if name and name not in zone_names():
         msg = f"{name!r} is not a time zone that this machine knows: write UTC, or Europe/Oslo"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
+    return ZoneInfo(name) if name else UTC

@@ -25,6 +25,12 @@ EVENTS = {"reload": 100, "start": 50, "end": 50}
 """How many lines of each kind are looked for."""
 KEPT_WITHIN_S = {"reload": (0.0, 60.0), "start": (-3600.0, 0.0), "end": (1.0, 0.0)}
 """From a line to the copy of the files, at least and at most; the first line comes after it."""
+HAPPENED = {
+    "reload": "reload",
+    "refused": "a change was refused",
+    "end": "the server stopped",
+    "start": "the server started",
+}
 REPLAY_COUNTS_S = 3600.0
 """A replay that is older does not count as one before an action."""
 Results = Sequence[ReloadResult | None]
@@ -52,6 +58,11 @@ class Change:
     def key(self) -> str:
         """Its name in URLs."""
         return f"{self.at * 1000:.0f}"
+
+    @property
+    def text(self) -> str:
+        """What happened, for people."""
+        return f"{HAPPENED[self.kind]} by {self.by}" if self.by else HAPPENED[self.kind]
 
 
 def changes_of(

@@ -11,6 +11,7 @@ from pexpolicy_console.context import Visit
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import Tally
 from pexpolicy_console.index.writer import MINUTE_MS
+from pexpolicy_console.pages.changes import Change
 from pexpolicy_console.periods import zone_named
 
 DAY_MS = 1440 * MINUTE_MS
@@ -101,14 +102,6 @@ def columns(
         yield Column(start, end, parts, high, url(start, end))
 
 
-class Mark(NamedTuple):
-    """A change at a time: ``kind`` as that of ``Change``."""
-
-    at: int
-    kind: str
-    text: str
-
-
 class Chart(NamedTuple):
     """Columns of calls; places on the axis are in percent."""
 
@@ -119,7 +112,7 @@ class Chart(NamedTuple):
     tops: tuple[int, int]
     """The ends of both scales."""
     labels: list[tuple[float, float]]
-    marks: list[tuple[float, Mark, int]]
+    marks: list[tuple[float, Change, int]]
     """With a number where flags would collide."""
     no_data: list[tuple[float, float]]
 
@@ -134,7 +127,7 @@ def chart(
     span: Span,
     moments: Sequence[int],
     found: Sequence[Tally],
-    marks: Sequence[Mark],
+    marks: Sequence[Change],
     unknown: Sequence[tuple[int, int]],
     zone: tzinfo,
     place: int,
@@ -154,7 +147,7 @@ def chart(
 
     step = span.label * MINUTE_MS * (1 + place)
     labels = range(_rounded(start, step, zone), moments[-1] - step // 4, step)
-    placed = [(percent(one.at), one) for one in marks]
+    placed = [(percent(int(one.key)), one) for one in marks]
     collide = any(after - at < FLAG_PERCENT[place] for (at, _), (after, _) in pairwise(placed))
     return Chart(
         ("wide", "narrow")[place],

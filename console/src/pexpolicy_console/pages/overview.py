@@ -14,7 +14,7 @@ from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader, Tallies, quantile
 from pexpolicy_console.index.writer import MINUTE_MS
 from pexpolicy_console.pages.changes import Change, changes_of, lines
-from pexpolicy_console.pages.chart import DAY_MS, SPANS, Chart, Mark, bounds, chart, link, zone_of
+from pexpolicy_console.pages.chart import DAY_MS, SPANS, Chart, bounds, chart, link, zone_of
 from pexpolicy_console.pages.live import SILENT_S
 from pexpolicy_console.server_client import Document
 
@@ -28,12 +28,6 @@ SHOWN = 5
 """Values in a list of the most frequent ones."""
 CHANGES = "/changes"
 """The page of the reloads."""
-HAPPENED = {
-    "reload": "reload",
-    "refused": "a change was refused",
-    "end": "the server stopped",
-    "start": "the server started",
-}
 SLOW = 2
 """Times the normal, from which on answers need attention."""
 
@@ -86,7 +80,7 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
         "columns": reader.all_tallies(moments),
         "figures": _figures(reader, first, at),
         "lists": lists,
-        "marks": [one for one in marks if one.at >= moments[0]],
+        "marks": [one for one in marks if 1000 * one.at >= moments[0]],
         "unknown": unknown,
         "servers": reader.tallies("instance", (at - 60 * MINUTE_MS, at + 1))[0],
         "last": [hit.at / 1000 for hit in reader.search(Query(event="decision"), limit=1)],
@@ -100,9 +94,9 @@ def _most(found: Tallies, results: Sequence[int]) -> list[tuple[str, int, int]]:
     return [(name, count, round(100 * count / shown[0][1])) for name, count in shown]
 
 
-def _marks(changes: Sequence[Change], now: int) -> tuple[list[Mark], list[tuple[int, int]]]:
-    """Return the marks of changes, and the periods between a stop and the next start."""
-    marks: dict[tuple[int, str], Mark] = {}
+def _marks(changes: Sequence[Change], now: int) -> tuple[list[Change], list[tuple[int, int]]]:
+    """Return the changes to mark, and the periods between a stop and the next start."""
+    marks: dict[tuple[int, str], Change] = {}
     unknown, stopped = list[tuple[int, int]](), 0
     for one in reversed(changes):
         at = int(one.key)
@@ -112,8 +106,7 @@ def _marks(changes: Sequence[Change], now: int) -> tuple[list[Mark], list[tuple[
             unknown.append((stopped, at))
             stopped = 0
         # Each worker has lines of its own.
-        text = f"{HAPPENED[one.kind]}{' by ' if one.by else ''}{one.by}"
-        marks.setdefault((at // MINUTE_MS, one.kind), Mark(at, one.kind, text))
+        marks.setdefault((at // MINUTE_MS, one.kind), one)
     return [*marks.values()], [*unknown, (stopped, now)] if stopped else unknown
 
 
