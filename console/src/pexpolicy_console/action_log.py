@@ -39,10 +39,7 @@ class ActionLog:
         self._lock = threading.Lock()
 
     def record(self, event: str, user: str | None, peer: str, **details: Any) -> None:
-        """Append a line; raise ``ActionLogError`` if it cannot be written.
-
-        The caller must not show or do what it records in that case.
-        """
+        """Append a line before what it records; raise ``ActionLogError`` if that must not be."""
         line = {
             "timestamp": datetime.now(UTC),
             "event": event,

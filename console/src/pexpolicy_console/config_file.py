@@ -15,10 +15,7 @@ MAX_OTHERS = 20
 
 
 class ConfigFile:
-    """The configuration file, read again when it has changed.
-
-    A file with errors counts with its usable part, as for ``pexpolicy status``.
-    """
+    """The configuration file, read again when it has changed; with errors, its usable part."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,9 +68,7 @@ class ConfigFile:
         return self.settings.resolve(self.settings.console.folder)
 
     def others(self) -> list[str]:
-        """Return the names of other configurations in the folder, such as one that is not in force
-        yet; TOML files without a table of a configuration are those of plugins.
-        """
+        """Return the names of other configurations in the folder, such as one for later."""
         found = sorted(set(self.path.parent.glob("*.toml")) - {self.path})
         return [path.name for path in found if _is_config(path)][:MAX_OTHERS]
 

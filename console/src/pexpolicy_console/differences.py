@@ -61,10 +61,7 @@ Values = dict[str, dict[str, Value]]
 
 
 def difference(folder: Path, before: Activation, after: Activation) -> dict[str, Any]:
-    """Return the rows of a table: where, key, place, and both values, of which one may be missing.
-
-    Raises ``OSError`` for a copy that is damaged.
-    """
+    """Return rows with both values, or the one that is there; raise ``OSError`` for a copy."""
     rows: list[dict[str, Any]] = []
     if before.version != after.version:
         rows.append(_row("pexpolicy", "version", "", before.version, after.version))

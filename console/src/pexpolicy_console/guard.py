@@ -174,10 +174,7 @@ def _is_read(request: web.Request) -> bool:
 
 
 def _is_own_origin(request: web.Request) -> bool:
-    """Return whether another request comes from a page of the console.
-
-    A browser sends ``Origin`` with each POST, so a request without it is refused.
-    """
+    """Return whether a POST request comes from a page of the console: browsers name it."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return False
     url = console_of(request).config.settings.console.url

@@ -187,9 +187,7 @@ class DryRunWorker:
         return listing.rules(hides_personal=hides_personal)
 
     async def _check(self, active_hash: str = "") -> Json:
-        """Check the configuration on the disk, and compare it with that of the server,
-        ``active_hash``, if that was ever seen here.
-        """
+        """Check the files on the disk; compare them with those in force, if they were seen."""
         try:
             policy, _ = await self._policy()
             if policy.fallback is not None:

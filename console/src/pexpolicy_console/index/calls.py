@@ -31,9 +31,7 @@ class Call(msgspec.Struct, gc=False, array_like=True):
 
 
 class OpenCalls:
-    """The calls to which further requests may belong. What they are depends on the order of the
-    lines only, not on when they were indexed.
-    """
+    """The calls to which further requests may belong, by the order of the lines alone."""
 
     def __init__(self, calls: Iterable[Call] = ()) -> None:
         self.ended: list[Call] = []

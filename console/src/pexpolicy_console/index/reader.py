@@ -63,10 +63,7 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A line that was found: its number in the index, and its JSON.
-
-    The JSON is ``None`` where the audit no longer has the line.
-    """
+    """A line that was found: its number, and its JSON if the audit still has it."""
 
     id: int
     event: Event | None
@@ -117,10 +114,7 @@ def quantile(buckets: Mapping[int, int], share: float) -> float | None:
 
 
 class IndexReader:
-    """Searches an index while it is written, in one thread.
-
-    Raises ``sqlite3.Error``, which ``took_too_long`` where a search took ``LIMIT_S``.
-    """
+    """Searches an index while it is written, in one thread; raises ``sqlite3.Error``."""
 
     def __init__(
         self,
@@ -308,9 +302,7 @@ class IndexReader:
         return min((first for first in firsts if first is not None), default=None)
 
     def tallies(self, kind: str, bounds: Sequence[int]) -> list[Tallies]:
-        """Count the calls between each two of ``bounds``, in milliseconds, by the value of a kind
-        of ``KINDS``.
-        """
+        """Count the calls between each two of ``bounds``, in milliseconds, by value of a kind."""
         found: list[Tallies] = [{} for _ in bounds[1:]]
         number = KINDS.index(kind)
         for place, base in enumerate(self.bases()):

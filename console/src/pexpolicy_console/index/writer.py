@@ -265,9 +265,7 @@ class SegmentWriter:
             minutes[minute, STEP, name, step.outcome, took] += 1
 
     def _minute_rows(self) -> Iterator[Row]:
-        """Yield the rows of ``minute``, and those of hours, which are read in place of the minutes
-        of many days: ``at`` is below 0.
-        """
+        """Yield rows of minutes, and for many days those of hours, whose ``at`` is below 0."""
         for (at, kind, name, outcome, bucket), count in self._minutes.items():
             row = *map(self._name_id, (kind, name, outcome)), bucket, count
             yield at, *row
@@ -309,9 +307,7 @@ class SegmentWriter:
         return number
 
     def finish(self) -> None:
-        """Merge the words into one tree, so that a search reads few pages, and give back the space;
-        takes about a second for a full segment.
-        """
+        """Merge the words into one tree, and give back the space, in about a second."""
         self._base.execute("INSERT INTO word (word) VALUES ('optimize')")
         # Each step of the statement frees one page, and execute() takes one step.
         self._base.executescript("PRAGMA incremental_vacuum")
@@ -370,10 +366,7 @@ class IndexWriter:
         self._tenant_of = tenant_of
 
     def step(self) -> bool:
-        """Index the next lines; return False where there are none.
-
-        A damaged index is removed, and built again by the next steps. Raises ``OSError``.
-        """
+        """Index the next lines, or remove a damaged index; return False without any more."""
         try:
             return self._step()
         except sqlite3.DatabaseError as error:

@@ -68,10 +68,7 @@ class Change:
 def changes_of(
     hits: Sequence[Hit], kept: Sequence[Activation] = (), instance: str = ""
 ) -> list[Change]:
-    """Return what lines of the audit and copies of files tell, the latest first.
-
-    ``kept`` is of the server ``instance``, the latest first.
-    """
+    """Return what the audit and copies of files of ``instance`` tell, all the latest first."""
     former = dict(zip((one.time for one in kept), kept[1:], strict=False))
     rest, found = list(kept), list[Change]()
     for hit in hits:

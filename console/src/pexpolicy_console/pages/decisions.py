@@ -251,9 +251,7 @@ def _histogram(found: Found, reader: IndexReader, query: Query) -> None:
 
 
 async def stream(visit: Visit) -> Response:
-    """Send the lines of a list that are newer than ``after``, a number in the index, until the
-    browser, or its session, is gone.
-    """
+    """Send lines that are newer than ``after``, a number, until browser or session are gone."""
     user, streams = visit.session.user, visit.console.streams
     query, after = Query.of(visit.request.query), visit.request.query.get("after", "0")
     if query.problems() or not after.isdecimal() or len(after) > 15:  # noqa: PLR2004

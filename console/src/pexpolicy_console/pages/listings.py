@@ -77,9 +77,7 @@ async def _counted(visit: Visit, kind: str) -> Counted:
 
 
 def _asked(visit: Visit) -> tuple[dict[str, Any], bool]:
-    """Return what the URL asks for, with what both templates use; and whether the user may not see
-    personal data. Record that the user sees it.
-    """
+    """Record a view; return what its URL asks for, and whether personal data is hidden."""
     text = visit.text("text")
     visit.record_view(text=text)
     asked = {name: visit.text(name) for name in ("show", "sort")}

@@ -96,9 +96,7 @@ def chains(
     calls: Mapping[str, int],
     found: Mapping[tuple[str, str], Tally],
 ) -> Iterator[tuple[str, int, list[Station], float]]:
-    """Yield each endpoint that was called, with its calls, its plugins in order, and the percent of
-    calls that none of them decided.
-    """
+    """Yield each endpoint, its calls, its plugins in order, and the percent left undecided."""
     slowest = max((one.quantile(0.5) or 0.0 for one in found.values()), default=0.0) or 1.0
     for endpoint in ENDPOINTS:
         total, stations, left = calls.get(endpoint, 0), list[Station](), 100.0
@@ -137,9 +135,7 @@ def errors_of(hits: Sequence[Hit], name: str) -> list[dict[str, Any]]:
 
 
 async def _steps(visit: Visit) -> tuple[Span, Counter[str], dict[tuple[str, str], Tally]]:
-    """Return the period of the URL, the calls of each endpoint in it, and what the plugins did;
-    nothing where there is no index.
-    """
+    """Return the period of the URL, the calls of each endpoint, and what the plugins did."""
     span = SPANS.get(visit.text("span"), SPANS["1h"])
     found, _ = await visit.console.index.ask(IndexReader.steps, time.time(), span.length)
     calls, steps = found or (Counter(), {})
