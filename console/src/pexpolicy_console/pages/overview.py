@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -58,6 +58,14 @@ class Figure(NamedTuple):
         if self.value is None or self.high is None or self.low is None:
             return False
         return self.value > self.high or (self.unit == "calls" and self.value < self.low)
+
+    @property
+    def notice(self) -> Notice | None:
+        """What to say of an answer that is slow."""
+        if self.unit != "ms" or not (self.high and self.value and self.value > SLOW * self.high):
+            return None
+        text = f"p99 {self.value:.0f} ms, {self.value / self.high:.0f} times the normal."
+        return Notice("Answers are slow.", text, self.url, "Slow calls")
 
     @property
     def end(self) -> float:
@@ -138,60 +146,45 @@ def _normal(values: Sequence[float | None]) -> tuple[float | None, float | None,
     return values[0], known[round(0.1 * last)], known[round(0.9 * last)]
 
 
-def attention(
-    status: Document, figures: Iterable[Figure] = (), *, hides_names: bool = False
-) -> list[Notice]:
-    """Return what an operator should look at, the most urgent first; without the texts of errors
-    in the configuration if they must not name people.
+def attention(status: Document, *, hides_names: bool) -> Iterator[Notice]:
+    """Yield what is wrong with a server, the most urgent first; without the texts of errors in the
+    configuration if they must not name people.
     """
-    found = [
-        Notice("The server is not ready.", reason, CHANGES, "Changes")
-        for reason in status.not_ready_reasons
-    ]
+    for reason in status.not_ready_reasons:
+        yield Notice("The server is not ready.", reason, CHANGES, "Changes")
     if not status.config.last_reload_successful:
         problems = "" if hides_names else "; ".join(status.config.problems)
         text = f"{problems} Calls are answered by the policy in force."
-        found.append(Notice("The last change was refused.", text, CHANGES, "Changes"))
-    audit = status.audit
+        yield Notice("The last change was refused.", text, CHANGES, "Changes")
+    audit, certificate = status.audit, status.certificate
     if audit.lost or (audit.status and audit.status != "healthy"):
         text = f"{audit.status}, {audit.lost} lines lost: {audit.problem or ''}"
-        found.append(Notice("The audit is not complete.", text, "/audit", "Audit"))
-    certificate = status.certificate
+        yield Notice("The audit is not complete.", text, "/audit", "Audit")
     if certificate is not None and certificate.not_after - time.time() < EXPIRY_S:
-        found.append(Notice("The certificate ends within 14 days.", "Then nodes get no answer."))
+        yield Notice("The certificate ends within 14 days.", "Then nodes get no answer.")
     if certificate is not None and certificate.problem:
-        found.append(Notice("The new certificate cannot be used.", certificate.problem))
+        yield Notice("The new certificate cannot be used.", certificate.problem)
+
+
+def attention_to_parts(status: Document) -> Iterator[Notice]:
+    """Yield what is wrong with its plugins and nodes."""
     for plugin in status.plugins:
         url = f"/plugins/{quote(plugin.name, safe='')}"
         if plugin.breaker_open:
             text = "since its circuit breaker opened. Calls go on without it."
-            found.append(Notice(f"{plugin.name} is not asked", text, url, "Plugin"))
+            yield Notice(f"{plugin.name} is not asked", text, url, "Plugin")
         if plugin.has_stuck_calls:
-            found.append(Notice(f"Calls of {plugin.name} do not return.", "", url, "Plugin"))
-    for one in figures:
-        if one.unit == "ms" and one.high and one.value and one.value > SLOW * one.high:
-            text = f"p99 {one.value:.0f} ms, {one.value / one.high:.0f} times the normal."
-            found.append(Notice("Answers are slow.", text, one.url, "Slow calls"))
-    return found + _nodes(status.nodes)
-
-
-def _nodes(nodes: Sequence[Document]) -> list[Notice]:
-    named: dict[tuple[str, str], list[str]] = {}
-    for node in nodes:
+            yield Notice(f"Calls of {plugin.name} do not return.", "", url, "Plugin")
+    named: dict[str, list[str]] = {}
+    for node in status.nodes:
         if node.age is not None and node.age > SILENT_S:
-            named.setdefault(("silent for an hour", ""), []).append(node.node)
+            named.setdefault("silent for an hour", []).append(node.node)
         elif not node.calls and node.last_refused:
-            what = "refused, never answered", str(node.refused_because)
-            named.setdefault(what, []).append(node.node)
-    return [
-        Notice(
-            f"{'Node' if len(names) == 1 else 'Nodes'} {', '.join(names[:10])}",
-            f"{what}{': ' if why else ''}{why}",
-            "/nodes",
-            "Nodes",
-        )
-        for (what, why), names in named.items()
-    ]
+            text = f"refused, never answered: {node.refused_because}"
+            named.setdefault(text, []).append(node.node)
+    for text, names in named.items():
+        several = "s" if len(names) > 1 else ""
+        yield Notice(f"Node{several} {', '.join(names[:10])}", text, "/nodes", "Nodes")
 
 
 async def overview(visit: Visit) -> Response:
@@ -204,7 +197,9 @@ async def overview(visit: Visit) -> Response:
     numbers = found or {}
     columns, notices, charts = numbers.get("columns", []), list[Notice](), list[Chart]()
     if status is not None:
-        notices = attention(status, numbers.get("figures", ()), hides_names=visit.hides_names)
+        slow = (one.notice for one in numbers.get("figures", ()) if one.notice)
+        notices = [*attention(status, hides_names=visit.hides_names), *slow]
+        notices += attention_to_parts(status)
         if odd := ", ".join(console.server.odd_servers):
             text = "silent, or refused the change that others have"
             notices.append(Notice(f"{odd}:", text, "/servers", "Servers"))
