@@ -18,8 +18,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.fleet.bundle import report
 from pexpolicy.models.event import EVENTS, OTHER
 from pexpolicy.observability import metrics
-from pexpolicy.observability.metrics import CALL_BOUNDS
-from pexpolicy.observability.snapshot import Snapshot
+from pexpolicy.observability.metrics import CALL_BOUNDS, Snapshot
 from pexpolicy.observability.telemetry import ReadinessState, Telemetry
 from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin

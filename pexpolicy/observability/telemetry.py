@@ -32,9 +32,9 @@ from pexpolicy.models.outcome import (
 )
 from pexpolicy.models.request import CallFacts
 from pexpolicy.observability import metrics
-from pexpolicy.observability.metrics import METRICS
-from pexpolicy.observability.snapshot import (
+from pexpolicy.observability.metrics import (
     MAX_NODES,
+    METRICS,
     Family,
     Node,
     Snapshot,

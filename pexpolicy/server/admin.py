@@ -23,7 +23,7 @@ from pexpolicy.access.refusals import FOREIGN_HOST
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.fleet.members import Member, ask_all, document_of
 from pexpolicy.fleet.policy_hash import own_token
-from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
+from pexpolicy.observability.metrics import CONTENT_TYPE, expose
 from pexpolicy.observability.status import PluginStatuses, document
 from pexpolicy.plugins.binding import PREFIX
 from pexpolicy.server.api import MAX_BODY, RoutesApp

@@ -28,7 +28,7 @@ from pexpolicy.config.places import grouped
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.isolation.child import UNLIMITED, Channel
-from pexpolicy.observability.snapshot import Snapshot
+from pexpolicy.observability.metrics import Snapshot
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.server.generations import Generation, Reloader, run_in_build_thread
 from pexpolicy.server.lifecycle import ServerContext, started

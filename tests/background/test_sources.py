@@ -14,7 +14,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.context import hook_context
-from pexpolicy.observability.snapshot import expose
+from pexpolicy.observability.metrics import expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.generations import Reloader, generation_of

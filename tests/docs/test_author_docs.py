@@ -16,7 +16,7 @@ from PIL import Image
 
 from pexpolicy import Avatar
 from pexpolicy.log import ServerLog, capturing
-from pexpolicy.observability.snapshot import expose
+from pexpolicy.observability.metrics import expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.testing import (
     ConfigError,

@@ -21,7 +21,7 @@ from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
-from pexpolicy.observability.snapshot import MAX_NODES
+from pexpolicy.observability.metrics import MAX_NODES
 from pexpolicy.observability.telemetry import (
     Nodes,
     ReloadState,

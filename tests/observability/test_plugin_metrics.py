@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pexpolicy import metrics
 from pexpolicy.isolation.child import ChildError
 from pexpolicy.models.context import hook_context
-from pexpolicy.observability.snapshot import Snapshot, expose
+from pexpolicy.observability.metrics import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.plugins.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from tests.server.test_reload import reloaded

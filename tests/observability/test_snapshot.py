@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.observability import metrics
-from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
+from pexpolicy.observability.metrics import MAX_NODES, Node, Snapshot
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.server.workers import Message, merged
 from tests.support.admin_client import Metrics, metrics_of

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.audit.audit_log import open_audit
-from pexpolicy.observability.snapshot import Snapshot, expose
+from pexpolicy.observability.metrics import Snapshot, expose
 from pexpolicy.observability.telemetry import StateSources, Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
