@@ -41,6 +41,8 @@ _FORMS = {
     "bool_type": "; write true or false without quotes",
     "time_delta_type": '; write text, as in "PT90S"',
     "time_delta_parsing": '; write text, as in "PT90S"',
+    "time_parsing": '; write it as in "08:00"',
+    "time_type": '; write it as in "08:00"',
     "int_type": _NUMBER,
     "float_type": _NUMBER,
 }

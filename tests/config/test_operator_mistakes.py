@@ -91,16 +91,16 @@ MISTAKES: list[tuple[str, str, int | None]] = [
     *(
         (
             f"{RULE}when.time = {{ zone = 'Europe/Oslo', {written} }}",
-            f"rules[0].when.time.{written.split()[0]}",
+            f"rules[0].when.time.{written.split()[0]}{'[0]' * (' = [' in written)}",
             5,
         )
         for written in (
-            *("hours = ['08:00', '18:00']", "between = '18:00-08:00'"),
-            *("between = ['18:00', '24:00']", "between = ['9:00', '17:00']"),
-            *("between = ['8.30', '17:00']", "between = ['7am', '17:00']"),
-            *("between = ['12 am', '17:00']", "between = ['11pm', '17:00']"),
-            *("between = [8, '17:00']", "between = ['25:00', '17:00']"),
-            *("between = ['noon', '17:00']", "dates = ['24.12.2030']", "from = '08:00'"),
+            *("between = '18:00-08:00'", "between = ['24:00', '18:00']"),
+            *("between = ['9:00', '17:00']", "between = ['8.30', '17:00']"),
+            *("between = ['7am', '17:00']", "between = ['12 am', '17:00']"),
+            *("between = ['11pm', '17:00']", "between = [8, '17:00']"),
+            *("between = ['25:00', '17:00']", "between = ['noon', '17:00']"),
+            *("dates = ['24.12.2030']", "from = '08:00'", "hours = '08:00-18:00'"),
             *("weekdays = 'monday-wednesday'", "weekdays = ['Fri to Mon']"),
             *("weekdays = ['Monday', 'Tue']", "weekdays = 'weekend'"),
             *("weekdays = ['lundi', 'mardi']", "weekdays = [1, 2]"),
