@@ -9,8 +9,8 @@ from pexpolicy.background.schedule import schedule
 from pexpolicy.background.shared import Counters, Leases, Store
 from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.background.sources import Source
-from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret, SettingsError
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret
+from pexpolicy.config.problems import ConfigWarning, Key, Problem, SettingsError
 from pexpolicy.config.secrets import read_secret
 from pexpolicy.config.tenants import Tenants
 from pexpolicy.endpoints.directory_information import (

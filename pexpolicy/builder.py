@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from pexpolicy.endpoints.object_names import NameSource, ObjectNames
 from pexpolicy.fleet.last_good import Fallback, changed_secrets, last_good, state_folder
 from pexpolicy.fleet.policy_hash import inputs_of
 from pexpolicy.models.context import LIVE, LiveValues, using_live_values, using_wall_clock
-from pexpolicy.models.decision import Decision, Reject
+from pexpolicy.models.decision import Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.binding import (
     Descriptions,
@@ -35,7 +35,7 @@ from pexpolicy.plugins.binding import (
 )
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
-from pexpolicy.policy import BuildContext, Chains, Policy, release
+from pexpolicy.policy import EVERY, BuildContext, Chains, Policy, release
 
 MAX_PLACES = 1000
 """Places of an unknown name that have a warning."""
@@ -46,12 +46,12 @@ def build_policy(
     *,
     available: Mapping[str, PluginSource] | None = None,
     context: BuildContext | None = None,
-    file_user: Callable[[], FileUser] | None = None,
+    file_user: FileUser | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``. Files are judged as what ``file_user`` returns.
+    ``plugin_dirs``. Warnings judge ports and files as those of ``file_user``, if it is given.
     """
     context = context or BuildContext()
     settings = context.applied_to(settings)
@@ -59,12 +59,12 @@ def build_policy(
     root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
-    received = () if settings.events is None else tuple(settings.events.sources)
+    received = tuple(settings.event_tables)
     live = LiveValues(settings.nodes.event_sources, received)
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)
     with tracking() as tracked, sources.resolving(), clock, values:
         names_of = _names(settings, sources, problems := [*problems])
-        platforms = live.platforms = _platforms(settings, names_of, received or ("default",))
+        live.platforms = _platforms(settings, names_of, received or ("default",))
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     problems += [*sources.problems, *unbuilt, *failed]
@@ -83,8 +83,7 @@ def build_policy(
         [f"pexpolicy {__version__}", *(plugin.available.origin for plugin in plugins)],
     )
     tables = {plugin.name: plugin.table for plugin in plugins}
-    changes = {"sources": {}, "policy_hash": inputs.policy_hash, "plugins": tables}
-    settings = settings.model_copy(update=changes)
+    settings = settings.model_copy(update={"sources": {}, "plugins": tables})
     present = settings.present.files if settings.present is not None else ()
     told.files[:0] = (settings.path, *present, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
@@ -95,16 +94,18 @@ def build_policy(
         *chain(*(one.paths for one in (*plugins, *sources))),
         *map(NamedPath, told.files),
     ]
-    told.core_warnings = lambda: (
-        *config_warnings(settings, plugins),
-        *chain(*map(_name_warnings, policy.all_names)),
-        *(port_findings(settings, file_user()) if file_user is not None else ()),
-        *(path_findings(told.paths(), file_user()) if file_user is not None else ()),
-    )
+
+    def core_warnings() -> Iterator[Problem | ConfigWarning]:
+        yield from config_warnings(settings, plugins)
+        yield from chain(*map(_name_warnings, policy.all_names))
+        if file_user is not None:
+            yield from port_findings(settings, file_user)
+            yield from path_findings(told.paths(), file_user)
+
+    told.core_warnings = core_warnings
     chains = _chains(settings, context, names_of, plugins)
-    policy = Policy(settings, tuple(plugins), sources, told, *chains, context)
-    policy.inputs, policy.platforms = inputs, platforms
-    policy.names = names_of.get(None)
+    policy = Policy(settings, tuple(plugins), sources, told, chains, context, inputs)
+    policy.platforms = live.platforms
     policy.all_names = tuple(dict.fromkeys(names_of.values()))
     return policy
 
@@ -136,17 +137,17 @@ def _platforms(
     settings: Settings, names_of: Mapping[str | None, ObjectNames], sources: Sequence[str]
 ) -> Mapping[str, Any]:
     """Return the drivers of the Management API by the source of events, unless two have one."""
-    tables, found = settings.environments, dict[str, set[Any]]()
-    of: dict[str | None, str]
-    of = {n: settings.nodes.event_sources[n] for n, one in tables.items() if one.infinity.source}
+    named, tables = settings.nodes.event_sources, settings.environments.items()
+    of: dict[str | None, str] = {n: named[n] for n, one in tables if one.infinity.source}
     usual = "default" if len(sources) > 1 else sources[0]
     # Another only source of events may be that of an environment.
     if usual == "default" or usual not in of.values():
-        of |= {None: usual}
+        of[None] = usual
+    found = defaultdict[str, set[Any]](set)
     for name, source in of.items():
         if name in names_of and hasattr(driver := names_of[name].source, "command"):
-            found.setdefault(source, set()).add(driver)
-    return {event_source: one.pop() for event_source, one in found.items() if len(one) == 1}
+            found[source].add(driver)
+    return {source: one.pop() for source, one in found.items() if len(one) == 1}
 
 
 def _chains(
@@ -154,8 +155,8 @@ def _chains(
     context: BuildContext,
     names_of: Mapping[str | None, ObjectNames],
     plugins: list[BuiltPlugin],
-) -> tuple[Chains, dict[str | None, Chains]]:
-    """Return the chains of all plugins, and those of each environment and of none."""
+) -> dict[str | None, Chains]:
+    """Return the chains of the calls of each environment, and of those of none."""
     bound = {
         name: [(p.table, [bind_hook(p, hook) for hook in hooks_of(name)]) for p in plugins]
         for name in ENDPOINTS
@@ -163,50 +164,47 @@ def _chains(
 
     def made(
         endpoint: Endpoint[Any],
+        environment: str | None,
         budget: float,
         kinds: Iterable[Iterable[BoundHook | None]],
+        shadows: Sequence[Chain] = (),
     ) -> Chain:
         decide, adjust, restrict = (tuple(filter(None, links)) for links in kinds)
         table = settings.endpoints.get(cast("Any", endpoint.name), EndpointTable())
-        default: Decision = endpoint.default
-        if table.default == "reject":
-            default = Reject(reason="no plugin decided")
+        rejects = table.default == "reject"
         return Chain(
             endpoint,
             (*decide, *adjust, *restrict),
-            default,
+            Reject(reason="no plugin decided") if rejects else endpoint.default,
             budget,
-            clock=context.clock,
-            log=context.log,
+            context.clock,
+            context.log,
+            names_of.get(environment),
             deciding=len(decide),
             restricting=len(decide) + len(adjust),
             merges=table.combine == "merge",
+            shadows=shadows,
         )
 
-    def of_tables(names: ObjectNames | None, is_asked: Callable[[PluginTable], bool]) -> Chains:
-        deciding: dict[str, Chain] = {}
-        shadows: dict[str, list[Chain]] = {}
-        for name, e in ENDPOINTS.items():
-            asked = [(t, parts) for t, parts in bound[name] if is_asked(t)]
-            used = zip(*(parts for table, parts in asked if table.mode == "decide"), strict=True)
-            deciding[name] = made(e, settings.server.budget, tuple(used) or ((), (), ()))
-            shadows[name] = [
-                made(e, table.timeout, ([part] * (i == kind) for i in range(len(parts))))
-                for table, parts in asked
-                for kind, part in enumerate(parts)
-                if table.mode == "shadow" and part
-            ]
-        found = Chains(deciding, shadows)
-        for one in found.all():
-            one.names = names
-        return found
+    def chain_of(endpoint: Endpoint[Any], environment: str | None) -> Chain:
+        asked = bound[endpoint.name]
+        if environment != EVERY:
+            asked = [one for one in asked if one[0].is_asked_in(environment)]
+        used = zip(*(parts for table, parts in asked if table.mode == "decide"), strict=True)
+        shadows = [
+            made(endpoint, environment, table.timeout, ([part] * (i == kind) for i in range(3)))
+            for table, parts in asked
+            for kind, part in enumerate(parts)
+            if table.mode == "shadow" and part
+        ]
+        kinds = tuple(used) or ((), (), ())
+        return made(endpoint, environment, settings.server.budget, kinds, shadows)
 
-    every = of_tables(names_of.get(None), lambda _: True)
-    chains: dict[str | None, Chains] = {
-        name: of_tables(names_of.get(name), partial(PluginTable.is_asked_in, environment=name))
-        for name in ((None, *settings.environments) if settings.environments else ())
+    others = (EVERY, *settings.environments) if settings.environments else ()
+    return {
+        environment: {one.request: chain_of(one, environment) for one in ENDPOINTS.values()}
+        for environment in (None, *others)
     }
-    return every, chains or {None: every}
 
 
 def policy_from(
@@ -235,8 +233,8 @@ def policy_from(
         if settings is not None:
             problems += more_problems(settings)
             try:
-                serving = partial(FileUser.present, path) if user is None else lambda: user
-                policy = build_policy(settings, context=context, file_user=serving)
+                judged = user or FileUser.present(path)
+                policy = build_policy(settings, context=context, file_user=judged)
                 told = path_findings(policy.paths, user) if user is not None else ()
                 problems += [one for one in told if isinstance(one, Problem)]
             except ConfigError as error:
@@ -308,13 +306,14 @@ def _undeclared(
     for plugin, items in told.decisions.items():
         environments = settings.plugins[plugin].environments or (None,)
         checked = dict.fromkeys(names_of[one] for one in environments if one in names_of)
-        for names, (key, decision) in product(checked, items if checked else ()):
-            names.record(("plugins", plugin, "settings", *key), decision)
-            try:
-                names.check(decision)
-            except DecisionError as error:
-                where = ("plugins", plugin, "settings", *key, error.refusal.field)
-                yield Problem(where, error.refusal.rule)
+        for names in checked:
+            for key, decision in items:
+                place = ("plugins", plugin, "settings", *key)
+                names.record(place, decision)
+                try:
+                    names.check(decision)
+                except DecisionError as error:
+                    yield Problem((*place, error.refusal.field), error.refusal.rule)
 
 
 def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import sys
 import traceback
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Generic, Protocol, TypeVar
@@ -90,13 +90,12 @@ class ErrorReport:
         return "\n".join(self.lines)
 
 
-def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorReport:
+def describe_error(error: BaseException, secrets: Collection[str] = ()) -> ErrorReport:
     """Report what was raised and where. Local variables stay out: they hold PINs.
 
     The ``secrets`` of the call are removed from messages. Where an exception carries the report of
     another process, that report is returned.
     """
-    secrets = tuple(secrets)
     if (attached := _attached_report(error, secrets)) is not None:
         return replace(attached, summary=_truncate(redact(attached.summary, secrets), MAX_REFUSAL))
     text = _headline(error, secrets, MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE)
@@ -107,9 +106,8 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     return _report(error, text, secrets)
 
 
-def full_traceback(error: BaseException, secrets: Iterable[str] = ()) -> list[str]:
+def full_traceback(error: BaseException, secrets: Collection[str] = ()) -> list[str]:
     """Return the lines of Python's own traceback, without the secrets of the call."""
-    secrets = tuple(secrets)
     try:
         lines = "".join(traceback.format_exception(error)).splitlines()
     except BaseException:  # noqa: BLE001 - a plugin may have broken its exception
@@ -119,12 +117,11 @@ def full_traceback(error: BaseException, secrets: Iterable[str] = ()) -> list[st
     return [redact(line, secrets) for line in lines]
 
 
-def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -> ErrorReport:
+def describe_decision_error(error: DecisionError, secrets: Collection[str] = ()) -> ErrorReport:
     """Report a decision that Infinity would drop: field, rule and place, no value of the decision.
 
     Source lines are left out, as they may hold such values.
     """
-    secrets = tuple(secrets)
     try:
         issue = error.refusal
         # After the semicolon follows what to write instead, which may repeat the value.
@@ -140,7 +137,7 @@ def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -
     return replace(attached, summary=_with(text, attached.place), kind="DecisionError")
 
 
-def _attached_report(error: BaseException, secrets: tuple[str, ...]) -> ErrorReport | None:
+def _attached_report(error: BaseException, secrets: Collection[str]) -> ErrorReport | None:
     report = vars(error).get("fault")
     if not isinstance(report, ErrorReport):
         return None
@@ -148,7 +145,7 @@ def _attached_report(error: BaseException, secrets: tuple[str, ...]) -> ErrorRep
 
 
 def _report(
-    error: BaseException, text: str, secrets: tuple[str, ...], *, sources: bool = True
+    error: BaseException, text: str, secrets: Collection[str], *, sources: bool = True
 ) -> ErrorReport:
     place = _place(error)
     try:
@@ -162,7 +159,7 @@ def _with(text: str, place: str) -> str:
     return f"{text} ({place})" if place else text
 
 
-def _headline(error: BaseException, secrets: tuple[str, ...], limit: int = MAX_MESSAGE) -> str:
+def _headline(error: BaseException, secrets: Collection[str], limit: int = MAX_MESSAGE) -> str:
     """Return the class and message of an exception, shortened and without secrets."""
     name = type(error).__name__
     try:
@@ -193,7 +190,7 @@ def _truncate(message: str, limit: int) -> str:
     return f"{message[:limit].rpartition(' ')[0] or message[:limit]}…"
 
 
-def _related(error: BaseException, secrets: tuple[str, ...]) -> str:
+def _related(error: BaseException, secrets: Collection[str]) -> str:
     """Return the headline of a member or cause, without values of a decision."""
     if isinstance(error, DecisionError):
         return describe_decision_error(error, secrets).summary
@@ -201,7 +198,7 @@ def _related(error: BaseException, secrets: tuple[str, ...]) -> str:
 
 
 def _trace(
-    error: BaseException, secrets: tuple[str, ...], seen: list[BaseException], *, sources: bool
+    error: BaseException, secrets: Collection[str], seen: list[BaseException], *, sources: bool
 ) -> Iterator[str]:
     """Yield the frames of plugins and libraries, then the members of a group, then the cause."""
     stack = traceback.extract_tb(error.__traceback__)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, product
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import Log, describe_error
@@ -50,18 +51,10 @@ class Answer(msgspec.Struct, frozen=True):
     reply: Reply
 
 
-class Chains:
-    """The chains of the plugins that are asked about some calls, by endpoint."""
-
-    def __init__(self, deciding: Mapping[str, Chain], shadows: Mapping[str, list[Chain]]) -> None:
-        self.deciding = deciding
-        self.shadows = shadows
-        """Each of one plugin, asked after the reply."""
-        self.by_request = {chain.endpoint.request: chain for chain in deciding.values()}
-
-    def all(self) -> Iterator[Chain]:
-        """Yield all of them."""
-        yield from chain(self.deciding.values(), *self.shadows.values())
+Chains = Mapping[type[Request], Chain]
+"""The chains of the plugins that are asked about some calls, by the class of the request."""
+EVERY = "*"
+"""In place of an environment: the chains of all plugins, where some are asked about some calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +103,8 @@ def release(plugins: Iterable[BuiltPlugin], sources: SourceLease) -> None:
 class Policy:
     """The policy of one configuration; immutable. It answers inside ``serving()``."""
 
-    inputs: PolicyInputs
-    """What it was built from."""
-    names: ObjectNames | None = None
-    """The names of Infinity, if any are known."""
     all_names: tuple[ObjectNames, ...] = ()
-    """The same, and those of each environment that has others."""
+    """The names of Infinity, if any are known, and those of each environment that has others."""
     platforms: Mapping[str, Any]
     """The drivers of the Management API by the source of events."""
 
@@ -125,14 +114,16 @@ class Policy:
         plugins: tuple[BuiltPlugin, ...],
         sources: SourceLease,
         told: Descriptions,
-        every: Chains,
-        asked: Mapping[str | None, Chains],
+        chains: Mapping[str | None, Chains],
         context: BuildContext,
+        inputs: PolicyInputs,
     ) -> None:
         self.settings = settings
+        self.inputs = inputs
+        """What it was built from."""
         self.fallback: Fallback | None = None
         """Set where it was built from the last good files."""
-        self.policy_hash = settings.policy_hash
+        self.policy_hash = inputs.policy_hash
         self.context = context
         self.plugins = plugins
         self.sources = sources
@@ -146,14 +137,17 @@ class Policy:
         self.static_decisions = told.decisions if context.keeps_static_decisions else {}
         """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
         told.decisions = {}
-        self.chains = every.deciding
-        """Those of all plugins; calls go through the chains of their environment."""
-        self._asked = asked
-        self._all_chains = {c: None for one in (every, *asked.values()) for c in one.all()}
+        self._chains = chains
+        """Those of each environment, and of the calls of none."""
+        self._all_chains = [
+            one for some in chains.values() for c in some.values() for one in (c, *c.shadows)
+        ]
         found = (bind_observer(plugin) for plugin in plugins)
         background = BackgroundTasks(filter(None, found), context.log, self.policy_hash)
         self._background = background
-        self.has_background_work = bool(background.observers) or any(every.shadows.values())
+        self.has_background_work = bool(background.observers) or any(
+            c.shadows for c in self._all_chains
+        )
         """True where ``run_background`` has something to do."""
         self.observers = background.observers
         """The queues of the plugins that observe decisions."""
@@ -279,8 +273,8 @@ class Policy:
                 await opened.open()
             except PluginBuildError as error:
                 kind = ConfigError
-                texts = [problem.text for problem in error.problems]
-                problems += [Problem(("plugins", plugin.name), text, error) for text in texts]
+                key = ("plugins", plugin.name)
+                problems += [Problem(key, one.text, error) for one in error.problems]
             except BaseException as error:
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
@@ -334,12 +328,18 @@ class Policy:
         """Yield each plugin in each chain, those of adjusters and shadows included."""
         yield from dict.fromkeys(link for chain in self._all_chains for link in chain.links)
 
-    def _chains_of(self, request: Request) -> Chains:
-        return self._asked.get(request.environment) or self._asked[None]
+    @property
+    def chains(self) -> dict[str, Chain]:
+        """The chains of all plugins by endpoint; calls go through those of their environment."""
+        every = self._chains.get(EVERY, self._chains[None])
+        return {chain.endpoint.name: chain for chain in every.values()}
+
+    def _chain_of(self, request: Request) -> Chain:
+        return (self._chains.get(request.environment) or self._chains[None])[type(request)]
 
     async def answer(self, request: Request, decision_id: str) -> Answer:
         """Answer one request; its class determines the endpoint."""
-        chain = self._chains_of(request).by_request[type(request)]
+        chain = self._chain_of(request)
         assert self._tasks is not None, "the policy is not serving"
         set_call(request, decision_id, dry_run=self._is_dry_run)
         outcome = await chain.ask(request, self._tasks, decision_id)
@@ -354,7 +354,7 @@ class Policy:
     ) -> None:
         """Ask the shadow plugins and notify the observers, after the reply has left."""
         if self.has_background_work and self._tasks is not None:
-            shadows = self._chains_of(outcome.request).shadows[outcome.endpoint]
+            shadows = self._chain_of(outcome.request).shadows
             self._background.start(outcome, shadows, self._tasks, audit, counts)
 
     async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
@@ -367,7 +367,7 @@ class Policy:
 
         If a plugin with ``on_error = "reject"`` could not be asked, the call is rejected.
         """
-        chain = self._chains_of(request).by_request[type(request)]
+        chain = self._chain_of(request)
         guarded = any(link.on_error == "reject" for link in chain.links)
         decision = chain.endpoint.refusal if guarded else chain.default
         outcome = Outcome(decision_id, chain.endpoint.name, request, decision, DEFAULT, [])
@@ -378,7 +378,7 @@ class Policy:
 
         It carries no decision of a plugin: Infinity continues by itself, or rejects the call.
         """
-        endpoint = self.chains[outcome.endpoint].endpoint
+        endpoint = ENDPOINTS[outcome.endpoint]
         kind = endpoint.refusal if rejects else endpoint.default
         decision = kind.with_reason(UNRECORDED)
         replaced = msgspec.structs.replace(outcome, decision=decision, decided_by=DEFAULT)

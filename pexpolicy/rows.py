@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pexpolicy.background.sources import Source
 from pexpolicy.config.csv_tables import LIST_SEPARATOR, TableError, TableRow, is_list, read_table
-from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
-from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings
+from pexpolicy.config.problems import Key, Problem, SettingsError
 from pexpolicy.endpoints.decision_fields import RowValues
 from pexpolicy.log import get_logger
 
@@ -133,7 +133,7 @@ class RowSettings(PluginSettings):
                 name=name,
             )
         except ValueError as error:
-            raise SettingsError(str(error), key=("query",)) from None
+            raise SettingsError(str(error), key="query") from None
         columns: Sequence[str] = ()
         with suppress(Exception):  # a database may be down, or the driver not know them
             columns = getattr(self.source, "columns")(self.query)  # noqa: B009 - not of all
@@ -141,7 +141,7 @@ class RowSettings(PluginSettings):
         if lost:
             found = ", ".join(columns)
             text = f"has no column {' and no '.join(lost)}; it has {found}: name its columns so"
-            raise SettingsError(text, key=("query",))
+            raise SettingsError(text, key="query")
         return made
 
 

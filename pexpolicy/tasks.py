@@ -46,22 +46,27 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None], seconds: float) -
     return not pending
 
 
-async def run_in_thread(work: Callable[[], T], name: str) -> T:
-    """Run ``work`` in a new thread and return its result, or raise its exception.
-
-    The thread is a daemon and is not waited for if the caller is cancelled.
-    """
+def start_thread(work: Callable[[], T], name: str) -> Future[T]:
+    """Run ``work`` in a new thread, a daemon; its result, or its exception, is in the future."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised in the waiting task
+        except BaseException as error:  # noqa: BLE001 - raised where its result is wanted
             future.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await asyncio.wrap_future(future)
+    return future
+
+
+async def run_in_thread(work: Callable[[], T], name: str) -> T:
+    """Run ``work`` in a new thread and return its result, or raise its exception.
+
+    The thread is not waited for if the caller is cancelled.
+    """
+    return await asyncio.wrap_future(start_thread(work, name))
 
 
 class Failure:

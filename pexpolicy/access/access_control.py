@@ -30,8 +30,8 @@ from pexpolicy.access.refusals import (
     Refusal,
 )
 from pexpolicy.config.credentials import Credential
-from pexpolicy.config.environments import Environments
 from pexpolicy.config.settings import Settings
+from pexpolicy.config.tenants import Environments
 from pexpolicy.models.subnets import Subnets, read_subnet
 
 BUSY_DELAY_S = 0.5

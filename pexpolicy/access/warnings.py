@@ -22,8 +22,7 @@ from pexpolicy.access.certificates import configured, load
 from pexpolicy.config.files import missing_hint, odd_path
 from pexpolicy.config.outgoing import is_encrypted, is_loopback, tls_context
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
-from pexpolicy.config.plugin_settings import SettingsError
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem, SettingsError
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
@@ -106,7 +105,7 @@ def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
 def _environment_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
     """Yield what keeps calls from their environment, or events from its plugins."""
     users = [one.user for one in settings.credentials]
-    sources = settings.events.sources if settings.events is not None else ()
+    sources = settings.event_tables
     admitted = Networks(settings.access.networks)
     for name, table in settings.environments.items():
         if not table.networks and not table.credentials:

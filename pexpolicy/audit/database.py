@@ -22,7 +22,7 @@ from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.rotation import ShippedLines
 from pexpolicy.audit.targets import tail_of
 from pexpolicy.config.outgoing import postgresql_options
-from pexpolicy.config.plugin_settings import SettingsError
+from pexpolicy.config.problems import SettingsError
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error

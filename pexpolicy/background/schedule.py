@@ -158,7 +158,7 @@ async def entered(context: AbstractAsyncContextManager[object]) -> AsyncIterator
             if not item.is_open:
                 where = f"in __init__, or async with {item.declared_as}"
                 text = f"{item.declared_as} in lifespan runs nothing: write it {where}"
-                raise PluginBuildError.because(text)
+                raise PluginBuildError(text)
         yield
 
 
@@ -171,7 +171,7 @@ def declare(item: Declared) -> None:
     if hook not in _MAY_DECLARE:
         where = "outside of a class" if hook == IMPORT else f"in {hook}"
         text = f"{item.declared_as} {where} runs nothing: write it in __init__"
-        raise PluginBuildError.because(text)
+        raise PluginBuildError(text)
     declared = _DECLARED.get()
     if declared is not None:
         declared.append(item)
@@ -187,7 +187,7 @@ def declared_by(instance: object, declared: list[Declared], kind: type[D]) -> tu
     for (_, name), count in Counter((type(item), item.name) for item in found).items():
         if count > 1:
             text = f"two {found[0].declared_as} have the name {name!r}: give each its own name="
-            raise PluginBuildError.because(text)
+            raise PluginBuildError(text)
     return found
 
 

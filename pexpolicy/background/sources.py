@@ -245,7 +245,7 @@ class SourceLease:
                 self._used[name] = self._acquire(name, table)
         except PluginBuildError as error:
             self._tables[name] = None
-            self.problems += [Problem(("sources", name, *p.key), p.text) for p in error.problems]
+            self.problems += error.under(("sources", name))
 
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(name, table.driver)
@@ -296,7 +296,7 @@ class SourceLease:
                 raise
             except BaseException as error:
                 text = f"cannot be opened: {describe_error(error).summary}"
-                raise PluginBuildError([Problem(("sources", shared.name), text)]) from error
+                raise PluginBuildError(text, key=("sources", shared.name)) from error
 
     async def close(self) -> None:
         """Close the sources that no other policy uses."""
@@ -320,7 +320,7 @@ def _driver_class(name: str, driver: str) -> type:
     available = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
     if driver not in available:
         known = suggest(driver, sorted(available))
-        raise PluginBuildError([Problem(("driver",), f"no driver {driver} is installed{known}")])
+        raise PluginBuildError(f"no driver {driver} is installed{known}", key="driver")
     try:
         with hook_context(f"sources.{name}", IMPORT):
             driver_class = available[driver].load()
@@ -329,4 +329,4 @@ def _driver_class(name: str, driver: str) -> type:
         text = f"{driver}: {available[driver].value} is not an asynchronous context manager class"
     except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
         text = f"{driver} cannot be imported: {describe_error(error).summary}"
-    raise PluginBuildError([Problem(("driver",), text)])
+    raise PluginBuildError(text, key="driver")

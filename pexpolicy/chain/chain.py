@@ -142,6 +142,8 @@ class Chain:
     """
     merges: bool = False
     """True where every plugin is asked and their decisions are merged."""
+    shadows: Sequence[Chain] = ()
+    """Each of one plugin, asked after the reply."""
     check: Check = field(init=False)
     run_type: type[ChainRun] = field(init=False)
     """The class of the state of a call."""

@@ -25,7 +25,7 @@ from pexpolicy.config.schema.server import (
     EventSourceTable,
     PasswordTable,
 )
-from pexpolicy.config.secrets import SecretError, read_secret
+from pexpolicy.config.secrets import SecretError
 
 COST = 15
 """``ln`` of new hashes: 32 MB and about 0.1 s for each verification."""
@@ -34,10 +34,6 @@ MAX_MEMORY = 256 * 1024 * 1024
 _PATTERN = re.compile(
     r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{43,86})"
 )
-
-
-class PasswordHashError(ValueError):
-    """A text is not a password hash; the message does not repeat the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +53,20 @@ class PasswordHash:
         return replace(made, digest=made._scrypt(password.encode()))
 
     @classmethod
-    def parse(cls, text: str) -> PasswordHash:
-        """Parse a hash; raises ``PasswordHashError``."""
-        found = _PATTERN.fullmatch(text.strip())
-        if found is None:
-            raise PasswordHashError("is not a password hash; make one with pexpolicy hash-password")
+    def parse(cls, text: str, key: str = "password_hash") -> PasswordHash:
+        """Parse a hash; raises ``SecretError`` with the key, which does not repeat the text."""
+        wrong = "is not a password hash; make one with pexpolicy hash-password"
+        if (found := _PATTERN.fullmatch(text.strip())) is None:
+            raise SecretError(key, wrong)
+        ln, r, p, *parts = found.groups()
         try:
-            salt, digest = (b64decode(part + "=" * (-len(part) % 4)) for part in found.groups()[3:])
+            salt, digest = (b64decode(part + "=" * (-len(part) % 4)) for part in parts)
         except ValueError:
-            msg = "is not a password hash: its salt or digest is cut off"
-            raise PasswordHashError(msg) from None
-        read = cls(int(found[1]), int(found[2]), int(found[3]), salt, digest)
-        if read._memory > MAX_MEMORY:
-            msg = f"takes more than {MAX_MEMORY // 1024**2} MB to verify; use a smaller ln or r"
-            raise PasswordHashError(msg)
+            raise SecretError(key, wrong) from None
+        read = cls(int(ln), int(r), int(p), salt, digest)
+        if 128 * read.r << read.ln >= MAX_MEMORY:
+            most = f"{MAX_MEMORY // 1024**2} MB"
+            raise SecretError(key, f"takes more than {most} to verify; use a smaller ln or r")
         return read
 
     def matches(self, password: bytes) -> bool:
@@ -81,11 +77,6 @@ class PasswordHash:
         salt, digest = (b64encode(part).decode().rstrip("=") for part in (self.salt, self.digest))
         return f"$scrypt$ln={self.ln},r={self.r},p={self.p}${salt}${digest}"
 
-    @property
-    def _memory(self) -> int:
-        """The bytes that OpenSSL needs (EVP_PBE_scrypt), with a margin."""
-        return 128 * self.r * ((1 << self.ln) + self.p + 2) + 4096
-
     def _scrypt(self, password: bytes) -> bytes:
         return hashlib.scrypt(
             password,
@@ -94,7 +85,7 @@ class PasswordHash:
             r=self.r,
             p=self.p,
             dklen=len(self.digest),
-            maxmem=self._memory,
+            maxmem=2 * MAX_MEMORY,  # OpenSSL needs a little more
         )
 
 
@@ -125,13 +116,8 @@ def credentials_of(
 
 def secret_of(table: PasswordTable | EventSourceTable, folder: Path) -> SecretStr | PasswordHash:
     """Return the password or the hash of a user; raises ``SecretError``."""
-    key, text = "password_hash", getattr(table, "password_hash", None)
-    if isinstance(table, PasswordTable) and table.password_hash_file is not None:
-        key = "password_hash_file"
-        text = read_secret("password_hash", None, table.password_hash_file, folder)
-    if text is None:
-        return SecretStr(table.secret("password").read(folder))
-    try:
-        return PasswordHash.parse(text)
-    except PasswordHashError as error:
-        raise SecretError(key, str(error)) from None
+    if (source := table.secret("password_hash")).places:
+        return PasswordHash.parse(source.read(folder), source.key)
+    if isinstance(table, PasswordTable) and table.password_hash is not None:
+        return PasswordHash.parse(table.password_hash)
+    return SecretStr(table.secret("password").read(folder))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin
@@ -29,7 +29,7 @@ from pexpolicy.config.files import (
     why_unusable,
 )
 from pexpolicy.config.plugin_settings import ConfigPath
-from pexpolicy.config.problems import Key, Problem, problems_of
+from pexpolicy.config.problems import PartError, problems_of
 from pexpolicy.text import brief, suggest
 
 LIST_SEPARATOR = "|"
@@ -52,18 +52,7 @@ TableFile = ConfigPath
 R = TypeVar("R", bound=BaseModel)
 _Columns = Mapping[str, tuple[str, FieldInfo]]
 """The name of each attribute, and its field, by the lower-case name in the header."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableIssue:
-    """One error in a table, with its line, counted from 1; 0 stands for the whole file."""
-
-    file: str
-    line: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file} line {self.line}: {self.text}" if self.line else self.text
+_TEXT = FieldInfo(annotation=str, default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +63,18 @@ class Row(Generic[R]):
     line: int
     values: R
 
-    def fault(self, text: str) -> TableIssue:
-        """Return an issue of this row as a whole, whose cells are valid."""
-        return TableIssue(self.file, self.line, text)
+    def fault(self, text: str) -> str:
+        """Return what is wrong with this row as a whole, after its place."""
+        return in_line(self.file, self.line, text)
 
 
-class TableError(ValueError):
-    """A table is invalid; ``faults`` holds every issue that was found."""
+def in_line(file: str, line: int, text: str) -> str:
+    """Return a text about a line of a file, counted from 1; 0 stands for the whole file."""
+    return f"{file} line {line}: {text}" if line else text
 
-    def __init__(self, faults: Sequence[TableIssue]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = tuple(faults)
 
-    def under(self, key: Key) -> list[Problem]:
-        """Return the issues as problems of the setting that names the file."""
-        return [Problem(key, str(fault)) for fault in self.faults]
+class TableError(PartError, ValueError):
+    """A table is invalid; each of the ``problems`` is a text with its line."""
 
 
 def read_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
@@ -102,26 +88,26 @@ def read_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
 
 def parse_table(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
     """Yield the rows of a table; ``file`` is its name in issues. Raises ``TableError``."""
-    faults: list[TableIssue] = []
+    faults: list[str] = []
     for line, values in _rows(text, file, faults, _columns(model)):
         try:
             row = Row(file, line, model.model_validate(values))
         except pydantic.ValidationError as error:
-            faults += [TableIssue(file, line, str(one)) for one in problems_of(error, model)]
+            faults += [in_line(file, line, str(one)) for one in problems_of(error, model)]
         else:
             yield row
     if faults:
-        raise TableError(faults)
+        raise TableError(*faults)
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
     """Read a CSV file with any columns: the cells that are not empty, by the lower-case names of
     their columns. Raises ``TableError``.
     """
-    faults: list[TableIssue] = []
+    faults: list[str] = []
     rows = [cells for _, cells in _rows(read_text(path, "CSV UTF-8"), path.name, faults, None)]
     if faults:
-        raise TableError(faults)
+        raise TableError(*faults)
     return rows
 
 
@@ -136,27 +122,10 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
         return decode_text(read_file(path))
     except OSError as error:
         text = f"{path} cannot be read: {why_unusable(path, error)}"
-        raise TableError([TableIssue(path.name, 0, text)]) from None
+        raise TableError(text) from None
     except EncodingError as error:
         text = error.text.replace("save the file as UTF-8", f"save the file as {save_as}")
-        raise TableError([TableIssue(path.name, error.line or 1, text)]) from None
-
-
-_KINDS: Mapping[str, Callable[[str], object]] = {
-    "JSON": re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)").match,
-    "Python": re.compile(r"^(?:\"{3}|import |from |def |class |\w+ = \{\s*$)", re.MULTILINE).search,
-    "CSV": re.compile(r"(?!#|\"\"\"|''')[^\n=\[\]{}]*[,;\t][^\n=\[\]{}]*(?:\n|\Z)").match,
-    "TOML": re.compile(
-        r"""^(?:\[[^\n]+\]|[\w."-]+ *= *(?:["'\d]|true|false|\[.*\]|\{.*\}))""", re.MULTILINE
-    ).search,
-}
-"""What only files of a kind have; the first that is found counts."""
-
-
-def misread(text: str, wanted: str, why: object) -> str:
-    """Return why a text is not of the ``wanted`` kind: what it is, or else what its parser says."""
-    kind = next((name for name, finds in _KINDS.items() if finds(text)), wanted)
-    return f"is {kind}, not {wanted}" if kind != wanted else f"is not valid {wanted}: {why}"
+        raise TableError(in_line(path.name, error.line or 1, text)) from None
 
 
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
@@ -195,7 +164,7 @@ def _columns(model: type[BaseModel]) -> _Columns:
 
 
 def _rows(
-    text: str, file: str, faults: list[TableIssue], columns: _Columns | None
+    text: str, file: str, faults: list[str], columns: _Columns | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the line of each row and its cells by the names of the model, or any names without one.
 
@@ -205,35 +174,28 @@ def _rows(
     records = _records(text, file, faults)
     line, header = next(records, (1, []))
     lower = [cell.lstrip("\ufeff").lower() for cell in header]
-    known = lower if columns is None else columns
+    known = {name: (name, _TEXT) for name in lower} if columns is None else columns
     # ``Guest PIN`` is the column ``guest_pin``.
-    blanks = re.compile("[ \N{NO-BREAK SPACE}]+")
-    names = [one if one in known else blanks.sub("_", one) for one in lower]
+    names = [one if one in known else re.sub("[ \xa0]+", "_", one) for one in lower]
     while names and not names[-1]:
         names.pop()
     if not faults:
-        faults += [TableIssue(file, line, one) for one in _header_faults(names, columns)]
-    if faults and ", not CSV" in (other := misread(text, "CSV", "")):
-        faults[:] = [TableIssue(file, line, other)]
+        faults += [in_line(file, line, one) for one in _header_faults(names, known)]
     if faults:
-        raise TableError(faults)
-    keys, lists = names, [False] * len(names)
-    if columns is not None:
-        fields = [columns[name] for name in names]
-        keys = [info.alias or attribute for attribute, info in fields]
-        lists = [is_list(info.annotation) for _, info in fields]
+        raise TableError(*faults)
+    fields = [known[name] for name in names]
+    keys = [(info.alias or attribute, is_list(info.annotation)) for attribute, info in fields]
     for line, cells in records:
         # Before the cells, which an unquoted delimiter has moved; empty ones count as well.
-        if len(cells) > len(header) or any(cells[len(names) :]):
-            message = f"has {len(cells)} cells, and the header has {len(names)} columns; put text "
-            message += "with , or ; in quotes"
-        elif len(names) > 1 and not any(cells[1:]) and re.search(r"^#|[\t,;]", cells[0]):
-            message = f"is not a row: it has one cell, and the header has {len(names)}"
-        else:
-            filled = [one for one in zip(keys, cells, lists, strict=False) if one[1]]
-            yield line, {key: _value(cell, several=several) for key, cell, several in filled}
+        is_other = len(names) > 1 and not any(cells[1:]) and re.search(r"^#|[\t,;]", cells[0])
+        if is_other or len(cells) > len(header) or any(cells[len(names) :]):
+            text = (
+                f"is not a row: it has {len(cells)} cells, and the header has {len(names)} columns"
+            )
+            faults.append(in_line(file, line, f"{text}; put text with , or ; in quotes"))
             continue
-        faults.append(TableIssue(file, line, message))
+        filled = [(*key, cell) for key, cell in zip(keys, cells, strict=False) if cell]
+        yield line, {key: _value(cell, several=several) for key, several, cell in filled}
 
 
 def _value(cell: str, *, several: bool) -> str | list[str]:
@@ -241,7 +203,7 @@ def _value(cell: str, *, several: bool) -> str | list[str]:
     return [item.strip() for item in text.split(LIST_SEPARATOR)] if several else text
 
 
-def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[int, list[str]]]:
+def _records(text: str, file: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each line that is not blank, stripped, with the number of the line."""
     begin = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
     delimiter = ";" if begin.count(";") > begin.count(",") else ","
@@ -260,23 +222,23 @@ def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[i
     except csv.Error as error:
         why = "a quote is never closed" if "end of data" in str(error) else str(error)
         message = f"cannot be read ({why}); write a quote inside quoted text twice"
-        faults.append(TableIssue(file, line, message))
+        faults.append(in_line(file, line, message))
 
 
-def _header_faults(names: Sequence[str], columns: _Columns | None) -> Iterator[str]:
+def _header_faults(names: Sequence[str], columns: _Columns) -> Iterator[str]:
     """Yield what is wrong with the names of a header."""
-    if columns and any(names) and columns.keys().isdisjoint(names):
+    if any(names) and columns.keys().isdisjoint(names):
         few = ", ".join(list(columns)[:5])
         yield f"there is no column: name them in the first line, such as {few}, with , or ; between"
         return
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name: name it, or delete the column"
-        elif columns is not None and name not in columns:
+        elif name not in columns:
             yield f"there is no column {brief(name)}{suggest(name, list(columns))}"
         elif name in names[: number - 1]:
             yield f"the column {name} appears twice: delete one"
-    for name, (_, info) in (columns or {}).items():
+    for name, (_, info) in columns.items():
         if info.is_required() and name not in names:
             yield f"the column {name} is missing"
 

@@ -9,9 +9,7 @@ import math
 import os
 import re
 import stat
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pexpolicy.config.permissions import FileUser
+from pexpolicy.tasks import start_thread
 from pexpolicy.text import did_you_mean
 
 
@@ -126,22 +125,14 @@ def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
     Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
     read that takes longer is left to a thread that does not keep the process alive.
     """
-    done: Future[bytes] = Future()
     # Not resolved: a link stands for the file that it names at the time.
     name, kept = os.path.abspath(path), _KEPT.get() or {}  # noqa: PTH100 - keeps links
     source = kept.get(name, path)
-
-    def read() -> None:
-        try:
-            done.set_result(_read_regular(source))
-        except ValueError:
-            done.set_exception(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
-        except OSError as error:
-            done.set_exception(error)
-
-    threading.Thread(target=read, name="pexpolicy-read", daemon=True).start()
+    done = start_thread(lambda: _read_regular(source), "pexpolicy-read")
     try:
         content = done.result(timeout)
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a NUL character", str(path)) from None
     except TimeoutError:
         if done.done():
             raise  # the file system timed out

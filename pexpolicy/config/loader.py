@@ -17,7 +17,6 @@ import pydantic
 from pydantic import SecretStr
 
 from pexpolicy.config.credentials import credentials_of
-from pexpolicy.config.environments import Environments
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
@@ -27,8 +26,7 @@ from pexpolicy.config.files import (
     why_unusable,
 )
 from pexpolicy.config.places import broken_toml
-from pexpolicy.config.plugin_settings import SettingsError
-from pexpolicy.config.problems import Key, Problem, problems_of
+from pexpolicy.config.problems import Key, Problem, SettingsError, problems_of
 from pexpolicy.config.schema.server import EventSourceTable
 from pexpolicy.config.secrets import InvalidKeyError, SecretError, private_key
 from pexpolicy.config.settings import (
@@ -42,7 +40,7 @@ from pexpolicy.config.settings import (
     Manifest,
     Settings,
 )
-from pexpolicy.config.tenants import Tenants
+from pexpolicy.config.tenants import Environments, Tenants
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of, enumerated_fields
@@ -94,22 +92,24 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         problems += refused
     problems += [*_misplaced(tables, document, problems), *_unknown_environments(tables)]
 
-    def secret(table: str, name: str) -> SecretStr | None:
+    def secret(table: str, name: str, check: Callable[[str], object] = str) -> SecretStr | None:
         source = getattr(tables, table).secret(name)
         try:
-            return SecretStr(source.read(path.parent)) if source.places else None
-        except SecretError as error:
-            problems.append(Problem((table, error.key), str(error)))
-            return None
+            if source.places:
+                check(value := source.read(path.parent))
+                return SecretStr(value)
+        except (SecretError, InvalidKeyError) as error:
+            problems.append(Problem((table, source.key), str(error)))
+        return None
 
     with tracking() as tracked:
-        events, users = tables.events, tables.auth.users if tables.auth is not None else {}
-        platforms = events.sources.items() if events is not None else ()
         sinks: dict[Key, EventSourceTable] = {
-            ("events",) if one is events else ("events", name): one for name, one in platforms
+            ("events",) if one is tables.events else ("events", name): one
+            for name, one in tables.event_tables.items()
         }
         # Only a server needs them, so what is wrong with them concerns no other command.
         of_sinks, unread = credentials_of(sinks, path.parent)
+        users = tables.auth.users if tables.auth is not None else {}
         credentials, unreadable = credentials_of(users, path.parent)
         problems += unreadable
         with tracking() as deciding:
@@ -118,21 +118,16 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         fleet_key, fleet_token = secret("fleet", "key"), secret("fleet", "token")
     if fleet_key is not None and len(fleet_key) < MIN_KEY_LENGTH:
         problems.append(Problem(("fleet", "key_file"), f"holds fewer than {MIN_KEY_LENGTH} bytes"))
-    sign_key = secret("audit", "sign_key")
-    try:
-        private_key(sign_key.get_secret_value()) if sign_key is not None else None
-    except InvalidKeyError as error:
-        problems.append(Problem(("audit", tables.audit.secret("sign_key").key), str(error)))
+    sign_key = secret("audit", "sign_key", private_key)
 
     def built(table: str, kind: Callable[[Any], T]) -> T:
         try:
             return kind(getattr(tables, table))
         except SettingsError as error:
-            problems.extend(Problem((table, *one.key), one.text) for one in error.problems)
+            problems.extend(error.problems)
             return kind({})
 
-    sources = tables.events.sources if tables.events is not None else ()
-    nodes = built("environments", partial(Environments, sources=sources))
+    nodes = built("environments", partial(Environments, sources=tables.event_tables))
     known = {
         "infinity": tables.infinity,
         "extras": tables.infinity.extras,
@@ -189,14 +184,13 @@ def _with_bundle(
         return document, None, [Problem(("bundle", "folder"), text)]
     except (OSError, ValueError) as error:
         return document, None, [Problem(("bundle", "folder"), f"{folder} cannot be used: {error}")]
-    twice = [name for name in DECIDING if name in document]
+    both = "is in this file too: move it to"
+    own = "says how one server runs: move it to the server's own file"
     problems = [
-        Problem(("bundle",), f"{name} is in this file too: move it to {POLICY}") for name in twice
+        *(Problem(("bundle",), f"{n} {both} {POLICY}") for n in DECIDING if n in document),
+        *(Problem((), f"{name} {own}") for name in found if name not in DECIDING),
     ]
-    own = [name for name in found if name not in DECIDING]
-    text = "says how one server runs: move it to the server's own file"
-    problems += [Problem((), f"{name} {text}") for name in own]
-    return {**document, **{n: found[n] for n in found if n not in own}}, present, problems
+    return {**document, **{n: found[n] for n in DECIDING if n in found}}, present, problems
 
 
 MIN_KEY_LENGTH = 16

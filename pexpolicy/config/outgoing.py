@@ -13,7 +13,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from yarl import URL
 
 from pexpolicy.config.files import track_file, why_unusable
-from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret, SettingsError
+from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret
+from pexpolicy.config.problems import SettingsError
 
 __all__ = ["HttpSettings", "WebAddress", "basic", "is_encrypted", "is_loopback", "revealed"]
 __all__ += ["tls_context", "whole_url"]
@@ -81,7 +82,7 @@ def tls_context(
             reason = "it holds no certificate or key in PEM without a password"
         elif path is not None and isinstance(error, OSError):
             reason = why_unusable(path, error)
-        raise SettingsError(f"{path} cannot be used: {reason}", key=(key,)) from None
+        raise SettingsError(f"{path} cannot be used: {reason}", key=key) from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path, PosixPath
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from zoneinfo import available_timezones
 
 import pydantic_core
@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from pexpolicy.config.permissions import NamedPath, Use
-from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.problems import Key
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras, alternatives
@@ -43,18 +43,6 @@ _AS_IN_PYTHON = frozenset(
     )
 )
 """Types of a core schema that strict Python values and strict JSON fill alike."""
-
-
-class SettingsError(ValueError):
-    """Raised by the constructor of a plugin for settings of the right types with invalid values.
-
-    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key="x")`` has one.
-    """
-
-    def __init__(self, *texts: str, key: Key | str = (), problems: Sequence[Problem] = ()) -> None:
-        at = (key,) if isinstance(key, str) else key
-        self.problems = (*problems, *(Problem(at, text) for text in texts))
-        super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
 class PluginSettings(BaseModel):
@@ -73,31 +61,24 @@ class PluginSettings(BaseModel):
         json_schema_extra=lambda schema, model: model._without_secrets(schema),  # noqa: SLF001
     )
 
-    _plugin_timeout: float = PrivateAttr(1.0)
-    _config_folder: Path = PrivateAttr(Path())
-    _tenants: Any = PrivateAttr(None)
-    _infinity: Any = PrivateAttr(None)
+    _context: Mapping[str, Any] = PrivateAttr({})
+    """What the rest of the configuration tells the plugin."""
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
-
-    _paths: ClassVar[list[str]] = []
-    """The fields with a default of the type ``ConfigPath``."""
 
     _secrets: ClassVar[list[str]] = []
     """The fields of the type ``Secret``."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Find the defaults that are relative to the configuration file, and add the keys of
-        secrets.
-        """
+        """Add the keys of secrets, and have defaults of the type ``ConfigPath`` validated."""
         super().__pydantic_init_subclass__(**kwargs)
         fields: dict[str, FieldInfo] = {}
-        cls._paths, cls._secrets = [], []
+        cls._secrets = []
         for name, field in cls.model_fields.items():
             fields[name] = field
             if isinstance(field.default, str | Path) and _BELOW_ROOT in field.metadata:
-                cls._paths.append(name)
+                field.validate_default = True
             inner = (getattr(one, "__metadata__", ()) for one in alternatives(field.annotation))
             if _GIVEN in chain(field.metadata, *inner):
                 cls._secrets.append(name)
@@ -105,7 +86,7 @@ class PluginSettings(BaseModel):
                 field.default = SecretStr(given) if isinstance(given, str) else given
                 for place, kind in _PLACES.items():
                     fields[f"{name}_{place}"] = FieldInfo(annotation=kind, default=None)
-        if cls._secrets:
+        if cls._secrets or any(field.validate_default for field in fields.values()):
             cls.__pydantic_fields__ = fields
             cls.model_rebuild(force=True, raise_errors=False)
 
@@ -116,13 +97,7 @@ class PluginSettings(BaseModel):
 
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
-        context = info.context or {}
-        self._plugin_timeout = context.get("timeout", self._plugin_timeout)
-        self._config_folder = Path(context.get("root", ""))
-        self._tenants = context.get("tenants")
-        self._infinity = context.get("infinity")
-        for name in set(self._paths) - self.model_fields_set if self._paths else ():
-            self.__dict__[name] = _below_root(self.__dict__[name], info)
+        self._context = info.context or {}
         for name in self._secrets:
             keys = f"{name}_env (a variable) or {name}_file (a path)"
             given = self.model_fields_set & {name, f"{name}_env", f"{name}_file"}
@@ -137,30 +112,32 @@ class PluginSettings(BaseModel):
     @property
     def extras(self) -> Extras:
         """Extra fields and values of ``[infinity]``, for decisions made from these settings."""
-        return NO_EXTRAS if self._infinity is None else self._infinity.extras
+        found: Extras = self._context.get("extras", NO_EXTRAS)
+        return found
 
     @property
     def plugin_timeout(self) -> float:
         """Seconds that the plugin has to answer: ``timeout`` of its table."""
-        return self._plugin_timeout
+        return float(self._context.get("timeout", 1.0))
 
     @property
     def config_folder(self) -> Path:
         """The folder of the configuration file."""
-        return self._config_folder
+        return Path(self._context.get("root", ""))
 
     @property
     def infinity_of_config(self) -> Any:
         """The ``InfinityTable`` of ``[infinity]``; ``None`` for settings that no file has."""
-        return self._infinity
+        return self._context.get("infinity")
 
     @property
     def tenants_of_config(self) -> Any:
         """The ``Tenants`` of ``[tenants]``; ``Tenants.known(settings)`` returns them."""
-        return self._tenants
+        return self._context.get("tenants")
 
 
 M = TypeVar("M", bound=PluginSettings)
+P = TypeVar("P", bound=Path)
 
 
 def read_settings(model: type[M], table: Mapping[str, Any], context: Mapping[str, Any]) -> M:
@@ -230,9 +207,7 @@ def _encode(value: object) -> Any:
     return pydantic_core.to_jsonable_python(value)
 
 
-def _below_root(
-    written: Any, info: ValidationInfo, kind: type[Path] = Path, use: Use = "read"
-) -> Path:
+def _below_root(written: Any, info: ValidationInfo, kind: type[P], use: Use = "read") -> P:
     context = info.context or {}
     if not isinstance(written, str | Path):
         raise PydanticCustomError("string_type", "Input should be a valid string")
@@ -241,12 +216,13 @@ def _below_root(
     return path
 
 
-_BELOW_ROOT = PlainValidator(_below_root, json_schema_input_type=str)
+_BELOW_ROOT = PlainValidator(partial(_below_root, kind=Path), json_schema_input_type=str)
 ConfigPath = Annotated[Path, _BELOW_ROOT]
 """A setting of a plugin that names a file, relative to the configuration file."""
 
 
-_MADE = PlainValidator(partial(_below_root, use="made"), json_schema_input_type=str)
+_made = partial(_below_root, kind=Path, use="made")
+_MADE = PlainValidator(_made, json_schema_input_type=str)
 WrittenFolder = Annotated[Path, _MADE]
 """The same for a folder that the plugin makes and writes to."""
 
@@ -264,38 +240,35 @@ class _SecretFile(PosixPath):
     secret: SecretStr
 
 
-def _from(*, is_file: bool) -> PlainValidator:
-    """Return what reads a secret from the place that is written."""
-
-    def read(written: object, info: ValidationInfo) -> SecretStr | Path:
-        if not isinstance(written, str):
-            raise PydanticCustomError("string_type", "Input should be a valid string")
-        file = cast("_SecretFile", _below_root(written, info, _SecretFile)) if is_file else None
-        name = (info.field_name or "").removesuffix("_file" if is_file else "_env")
-        variable = written if file is None else None
-        secret = SecretStr("x" * 64)
-        if not (info.context or {}).get("skips_secrets"):
-            try:
-                secret = SecretStr(read_secret(name, variable, str(file) if file else None, Path()))
-            except SecretError as error:
-                raise ValueError(str(error)) from None
-            if _CONTROL(secret.get_secret_value()):
-                raise ValueError("has a control character")
-        if file is None:
-            return secret
-        file.secret = secret
-        return file
-
-    return PlainValidator(read, json_schema_input_type=str)
+def _read(written: object, info: ValidationInfo) -> SecretStr | _SecretFile:
+    """Return the secret at the place that is written, which the name of the key tells."""
+    if not isinstance(written, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    name, _, place = (info.field_name or "").rpartition("_")
+    file = _below_root(written, info, _SecretFile) if place == "file" else None
+    secret = SecretStr("x" * 64)
+    if not (info.context or {}).get("skips_secrets"):
+        variable, path = (written, None) if file is None else (None, str(file))
+        try:
+            secret = SecretStr(read_secret(name, variable, path, Path()))
+        except SecretError as error:
+            raise ValueError(str(error)) from None
+        if _CONTROL(secret.get_secret_value()):
+            raise ValueError("has a control character")
+    if file is None:
+        return secret
+    file.secret = secret
+    return file
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
 _GIVEN = PlainValidator(_given)
 _MISSING = SecretStr("")
 """The default of one that is required."""
+_READ = PlainValidator(_read, json_schema_input_type=str)
 _PLACES: dict[str, Any] = {
-    "env": Annotated[SecretStr, _from(is_file=False)] | None,
-    "file": Annotated[Path, _from(is_file=True)] | None,
+    "env": Annotated[SecretStr, _READ] | None,
+    "file": Annotated[Path, _READ] | None,
 }
 Secret = Annotated[SecretStr, _GIVEN]
 """A setting ``NAME`` of a plugin that is read from the variable ``NAME_env`` or the file

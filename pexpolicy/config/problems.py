@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 from pydantic import BaseModel
@@ -76,17 +76,28 @@ class ConfigWarning(_Remark):
     __slots__ = ()
 
 
-class PluginBuildError(Exception):
-    """A plugin cannot be built; ``problems`` have keys relative to the plugin's table."""
+class PartError(Exception):
+    """A part of the configuration is wrong; ``problems`` have keys relative to it."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = list(problems)
-        super().__init__("; ".join(str(problem) for problem in self.problems))
+    def __init__(self, *texts: str, key: Key | str = (), problems: Iterable[Problem] = ()) -> None:
+        at = (key,) if isinstance(key, str) else key
+        self.problems = (*problems, *(Problem(at, text) for text in texts))
+        super().__init__("; ".join(map(str, self.problems)))
 
-    @classmethod
-    def because(cls, text: str) -> Self:
-        """Return an error with one reason that concerns no particular key."""
-        return cls([Problem((), text)])
+    def under(self, key: Key) -> list[Problem]:
+        """Return the problems with the key of the part before their own."""
+        return [replace(one, key=(*key, *one.key)) for one in self.problems]
+
+
+class PluginBuildError(PartError):
+    """A plugin cannot be built; ``problems`` are relative to its table."""
+
+
+class SettingsError(PartError, ValueError):
+    """Raised by the constructor of a plugin for settings of the right types with invalid values.
+
+    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key="x")`` has one.
+    """
 
 
 def dotted_key(key: Key) -> str:
@@ -172,8 +183,6 @@ def _instead(place: _Place, model: type[BaseModel]) -> str:
         hint = f"; it belongs at the top of the file, as {top}"
     elif table is PluginTable:
         hint = f"; keys of the plugin itself belong under [{around}.settings]"
-    elif around and "result" in known:
-        hint = f"; write a field of the answer in {around}.result"
     elif not is_whole and name in PluginTable.model_fields:
         hint = "; it is a key of [plugins.NAME] itself"
     return hint + suggest(name, known)

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, SecretStr
 
 from pexpolicy.config.credentials import Credential
-from pexpolicy.config.environments import Environments
 from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.schema import EndpointName, Table
 from pexpolicy.config.schema.audit import MAX_INSTANCE, AuditTable, PrivacyTable
@@ -34,6 +33,7 @@ from pexpolicy.config.schema.server import (
     ApiTable,
     AuthTable,
     BundleTable,
+    EventSourceTable,
     EventsTable,
     FleetTable,
     LimitsTable,
@@ -43,6 +43,7 @@ from pexpolicy.config.schema.server import (
     TlsTable,
     TracingTable,
 )
+from pexpolicy.config.tenants import Environments
 
 POLICY, MANIFEST = "policy.toml", "manifest.json"
 """The files of a bundle with the tables that decide, and with what it holds."""
@@ -123,16 +124,21 @@ class Document(Table):
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
     infinity: InfinityTable = InfinityTable()
-    endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
-    plugin_dirs: list[str] = Field(default_factory=list)
+    endpoints: dict[EndpointName, EndpointTable] = {}
+    plugin_dirs: list[str] = []
     """Directories with plugins: each `NAME.py`, or folder `NAME` with an `__init__.py`, is the
     plugin NAME and holds one class with hooks. NAME is letters, digits and `_`, a letter first.
     The key belongs at the top of the file, before any table.
     """
-    sources: dict[str, SourceTable] = Field(default_factory=dict)
-    tenants: dict[TenantName, TenantTable] = Field(default_factory=dict)
-    environments: dict[TenantName, EnvironmentTable] = Field(default_factory=dict)
-    plugins: dict[str, PluginTable] = Field(default_factory=dict)
+    sources: dict[str, SourceTable] = {}
+    tenants: dict[TenantName, TenantTable] = {}
+    environments: dict[TenantName, EnvironmentTable] = {}
+    plugins: dict[str, PluginTable] = {}
+
+    @property
+    def event_tables(self) -> dict[str, EventSourceTable | EventsTable]:
+        """The sources of events by name."""
+        return self.events.sources if self.events is not None else {}
 
 
 class Settings(Document):
@@ -145,8 +151,6 @@ class Settings(Document):
     """The digest of the tables that decide."""
     content_digest: str = ""
     """The SHA-256 of the file."""
-    policy_hash: str = ""
-    """The hash of the policy that was built from these settings."""
     is_empty: bool = False
     """True for an empty file."""
     credentials: tuple[Credential, ...] = ()

@@ -1,13 +1,14 @@
-"""Tenants: whose call it is, by the tag of the service or by the dialed alias."""
+"""Tenants and environments: whose call it is, and which of several platforms it is of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from pexpolicy.config.plugin_settings import PluginSettings, SettingsError
-from pexpolicy.config.problems import Problem
-from pexpolicy.config.schema.plugins import TenantTable
+from pexpolicy.config.plugin_settings import PluginSettings
+from pexpolicy.config.problems import Problem, SettingsError
+from pexpolicy.config.schema.plugins import EnvironmentTable, TenantTable
 from pexpolicy.models.alias import Alias
+from pexpolicy.models.subnets import DuplicateSubnetError, Subnets
 from pexpolicy.text import suggest
 
 
@@ -28,12 +29,12 @@ class Tenants:
         for name, table in self.tables.items():
             if (other := self._tags.setdefault(self.tag(name), name)) != name:
                 text = f"{self.tag(name)!r} is the tag of tenant {other} too"
-                problems.append(Problem((name, "tag"), text))
+                problems.append(Problem(("tenants", name, "tag"), text))
             for number, written in enumerate(table.aliases):
                 pattern = written if "*" in written else Alias(written)
                 if (other := self._aliases.setdefault(pattern, name)) != name:
                     text = f"{written!r} is an alias of tenant {other} too"
-                    problems.append(Problem((name, "aliases", number), text))
+                    problems.append(Problem(("tenants", name, "aliases", number), text))
                 elif "*" in written:
                     start, *middle, end = written.split("*")
                     ends = shapes.setdefault((len(start), len(end)), {})
@@ -48,7 +49,7 @@ class Tenants:
         """Return the tenants for the plugin with these settings.
 
         ``own`` are its tables by name, which add to a tenant of ``[tenants]``, or have ``tag`` or
-        ``aliases`` themselves. Raises ``SettingsError``, with keys below ``own``.
+        ``aliases`` themselves. Raises ``SettingsError``, with keys that begin with ``tenants``.
         """
         tables = dict(getattr(settings.tenants_of_config, "tables", {}))
         problems = []
@@ -56,10 +57,10 @@ class Tenants:
             written = table.model_fields_set & {"tag", "aliases"}
             if name not in tables and not written:
                 text = f"there is no table [tenants.{name}]: write one, or tag or aliases here"
-                problems.append(Problem((name,), text + suggest(name, tables)))
+                problems.append(Problem(("tenants", name), text + suggest(name, tables)))
             elif name in tables and written:
                 text = f"[tenants.{name}] has the tag and the aliases: write them there only"
-                problems.append(Problem((name, min(written)), text))
+                problems.append(Problem(("tenants", name, min(written)), text))
             elif written:
                 tables[name] = table
         if problems:
@@ -98,3 +99,43 @@ def _has_in_order(text: str, parts: list[str]) -> bool:
         if not found:
             return False
     return True
+
+
+class Environments:
+    """The environments of ``[environments]``. ``sources`` are those of events.
+
+    Raises ``SettingsError`` for a network or a user that two of them have.
+    """
+
+    def __init__(
+        self, tables: Mapping[str, EnvironmentTable], sources: Collection[str] = ()
+    ) -> None:
+        self.networks = Subnets[str]()
+        self.event_sources = {
+            name: table.events or (name if name in sources else "default")
+            for name, table in tables.items()
+        }
+        """The source of the events of each environment."""
+        self._users: dict[str, str] = {}
+        problems: list[Problem] = []
+        for name, table in tables.items():
+            for number, network in enumerate(table.networks):
+                try:
+                    self.networks.add(network, name)
+                except DuplicateSubnetError as error:
+                    if (other := error.earlier.value) != name:
+                        text = f"{network} is a network of environment {other} too"
+                        problems.append(Problem(("environments", name, "networks", number), text))
+            for number, user in enumerate(table.credentials):
+                if (other := self._users.setdefault(user, name)) != name:
+                    text = f"{user!r} is a user of environment {other} too"
+                    problems.append(Problem(("environments", name, "credentials", number), text))
+        if problems:
+            raise SettingsError(problems=problems)
+
+    def of(self, user: str | None, *addresses: str | None) -> str | None:
+        """Return the environment of a user, else that of the first address that has one."""
+        if user is not None and (found := self._users.get(user)) is not None:
+            return found
+        matches = filter(None, map(self.networks.find, addresses))
+        return next((match.value for match in matches), None)

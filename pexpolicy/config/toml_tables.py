@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.config.csv_tables import TableError, TableIssue, misread, read_text
+from pexpolicy.config.csv_tables import TableError, in_line, read_text
 from pexpolicy.config.places import Places, broken_toml
 from pexpolicy.config.plugin_settings import PluginSettings, read_settings
-from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
+from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.text import brief
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
-    """Return the tables ``[[name]]`` of a file, and an issue for each other key of it.
+def read_tables(path: Path, name: str) -> tuple[list[Table], list[str]]:
+    """Return the tables ``[[name]]`` of a file, and what is wrong with each other key of it.
 
     Blocks; for use while a policy is built. Raises ``TableError`` for a file that cannot be read or
     parsed.
@@ -31,21 +31,19 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         why, at = broken_toml(error, text)
-        fault = TableIssue(file, at[0] if at else 1, misread(text, "TOML", why))
-        raise TableError([fault]) from None
+        fault = in_line(file, at[0] if at else 1, f"is not valid TOML: {why}")
+        raise TableError(fault) from None
     places = Places(text)
     advice = f"write each table below a line [[{name}]]"
     faults = [
-        TableIssue(
-            file, places.line_of((key,)), f"{brief(key)} has no meaning in this file; {advice}"
-        )
+        in_line(file, places.line_of((key,)), f"{brief(key)} has no meaning in this file; {advice}")
         for key in document
         if key != name
     ]
     tables = document.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        faults.append(TableIssue(file, places.line_of((name,)), f"must be tables: {advice}"))
-        raise TableError(faults)
+        faults.append(in_line(file, places.line_of((name,)), f"must be tables: {advice}"))
+        raise TableError(*faults)
     return [Table(file, values, (name, n), places) for n, values in enumerate(tables)], faults
 
 
@@ -78,7 +76,7 @@ class Table:
         """Line where it begins, counted from 1; 0 if unknown."""
         return self._places.line_of(self._key)
 
-    def fault(self, key: Key, text: str) -> TableIssue:
-        """Return an issue on the line of a key."""
-        message = f"{dotted_key(key)}: {text}" if key else text
-        return TableIssue(self.file, self._places.line_of((*self._key, *key)), message)
+    def fault(self, key: Key, text: str) -> str:
+        """Return what is wrong with a key, after its line."""
+        line = self._places.line_of((*self._key, *key))
+        return in_line(self.file, line, str(Problem(key, text)))

@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from pexpolicy.config.outgoing import tls_context
-from pexpolicy.config.plugin_settings import SettingsError
+from pexpolicy.config.problems import SettingsError
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
 from pexpolicy.tasks import run_in_thread

@@ -123,7 +123,7 @@ class IsolatedPlugin:
             order = pickle.dumps((available, here, root, kept_copies()))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
-            raise PluginBuildError.because(text) from None
+            raise PluginBuildError(text) from None
         make = partial(WorkerProcess, available, order, environment_of(table), table.memory_mb)
         self.available = available
         with ThreadPoolExecutor(1) as threads:  # this one may have an event loop
@@ -195,7 +195,7 @@ async def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
             return await worker.build(serves=False)
     except (ChildError, TimeoutError) as error:
         text = f"{worker.plugin} cannot be built: {str(error) or 'it was not ready in time'}"
-        raise PluginBuildError.because(text) from None
+        raise PluginBuildError(text) from None
     finally:
         await worker.end()
 
@@ -233,7 +233,8 @@ def succeeded(reply: messages.Report) -> messages.Reply:
 
 def _failure(reply: messages.Report) -> Exception:
     if isinstance(reply, messages.BuildFailed):
-        return PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
+        found = (Problem(tuple(key), text) for key, text in reply.problems)
+        return PluginBuildError(problems=found)
     if isinstance(reply, messages.Reply) and reply.fault is not None:
         return ChildError(reply.fault.summary, reply.fault)
     return ChildError("its worker sent a reply of another type")

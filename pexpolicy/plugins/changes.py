@@ -13,7 +13,7 @@ from pexpolicy.plugins.plugin import BuiltPlugin
 Name = TypeVar("Name", bound=str)
 
 _SKIPPED = (
-    *("path", "tables_digest", "policy_hash", "is_empty", "plugins", "secret_files", "secrets"),
+    *("path", "tables_digest", "is_empty", "plugins", "secret_files", "secrets"),
     *("sources", "wrong", "content_digest", "auth", "nodes"),
 )
 _NAMES = {"present": "present bundle"}

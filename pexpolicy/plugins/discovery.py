@@ -64,7 +64,7 @@ def load(path: Path) -> type:
     found = [one for one in classes if _has_hooks(one)] or [*filter(resembles_plugin, classes)]
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
-        raise PluginBuildError.because(
+        raise PluginBuildError(
             f"{path} must define one class with hooks as its methods, and defines {len(found)} "
             f"({names}); imported classes do not count"
         )
@@ -252,10 +252,10 @@ def select(
     written = tables[name].plugin
     if name in RESERVED:
         text = "is a reserved name: decided_by has it where no plugin decides; choose another"
-        raise PluginBuildError.because(text)
+        raise PluginBuildError(text)
     if written is not None and _INSTANCE.fullmatch(name) is None:
         text = "is not a name for an instance: write small letters, digits and _, a letter first"
-        raise PluginBuildError.because(text)
+        raise PluginBuildError(text)
     key: Key = () if written is None else ("plugin",)
     distribution, _, plugin = (written or name).rpartition(":")
     source = found.get(plugin)
@@ -263,7 +263,7 @@ def select(
         known = suggest(plugin.removeprefix("pexpolicy-"), found)
         if written is None:
             known += '; for one more instance write plugin = "NAME" in its table'
-        raise PluginBuildError([Problem(key, f"no plugin of this name is installed{known}")])
+        raise PluginBuildError(f"no plugin of this name is installed{known}", key=key)
     sources = (source, *source.rivals)
     origins = " and ".join(one.origin for one in sources)
     if distribution:
@@ -274,7 +274,7 @@ def select(
             f"{plugin} is in {origins}: write which is meant, as in "
             f'plugin = "{source.distribution}:{plugin}", or uninstall all others'
         )
-        raise PluginBuildError([Problem(key, text)])
+        raise PluginBuildError(text, key=key)
     return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
 
 

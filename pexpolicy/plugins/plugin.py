@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,14 +31,8 @@ from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import tracking
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import NamedPath
-from pexpolicy.config.plugin_settings import (
-    PluginSettings,
-    SettingsError,
-    key_of,
-    lax_models,
-    read_settings,
-)
-from pexpolicy.config.problems import Key, PluginBuildError, Problem, problems_of
+from pexpolicy.config.plugin_settings import PluginSettings, key_of, lax_models, read_settings
+from pexpolicy.config.problems import Key, PluginBuildError, Problem, SettingsError, problems_of
 from pexpolicy.config.schema.plugins import PluginTable, SourceTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
@@ -76,7 +70,7 @@ def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callab
     own = {name: value for name, value in attributes.items() if hasattr(value, IMPL_MARK)}
 
     def refuse(problem: str) -> NoReturn:
-        raise PluginBuildError.because(f"{available}: {problem}")
+        raise PluginBuildError(f"{available}: {problem}")
 
     for name in dict.fromkeys((*dir(plugin_class), *own)):
         if name not in own and (text := _problem(plugin_class, name)):
@@ -246,10 +240,10 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
         raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):
         text = f"{available}: its entry point {available.source} is not a class: write MODULE:CLASS"
-        raise PluginBuildError.because(text)
+        raise PluginBuildError(text)
     wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
     if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
-        raise PluginBuildError.because(
+        raise PluginBuildError(
             f"{available} asks for hook API {brief(wanted)}, and this pexpolicy has "
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
@@ -307,7 +301,7 @@ def _built(
         if isinstance(built, Plugin) and not hasattr(built, "settings"):
             built.settings = settings
     except SettingsError as error:
-        problems += [Problem((*key, *one.key), one.text) for one in error.problems]
+        problems += error.under(key)
     except BaseException as error:
         at = key_of(settings, error.source) if isinstance(error, FieldsError) else None
         if at is not None and isinstance(error, FieldsError):
@@ -318,7 +312,7 @@ def _built(
                 text += " by __init__(self, settings)"
             raise _build_error(text, error) from error
     if problems:
-        raise PluginBuildError(problems)
+        raise PluginBuildError(problems=problems)
     return built
 
 
@@ -330,7 +324,7 @@ def settings_class(name: object, owner: type) -> type[PluginSettings]:
             return model
         what = f"{', '.join(lax)} in the Settings"
     text = f"{name}: {what} of {owner.__name__} do not inherit PluginSettings"
-    raise PluginBuildError.because(text)
+    raise PluginBuildError(text)
 
 
 def _validated(
@@ -355,15 +349,15 @@ def _validated(
     if model is PluginSettings:
         text = f"unknown key: the class {owner.__name__} has no Settings; write Plugin[Settings]"
         problems = [Problem(one.key, text) for one in problems]
-    raise PluginBuildError(problems)
+    raise PluginBuildError(problems=problems)
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
     if isinstance(error, PluginBuildError):
-        return PluginBuildError.because(f"{text}: {error}")
+        return PluginBuildError(f"{text}: {error}")
     # Shown by serve --debug and explain --traceback.
     logging.getLogger(__name__).debug("plugin failed", exc_info=error)
-    return PluginBuildError.because(f"{text}: {describe_error(error).summary}")
+    return PluginBuildError(f"{text}: {describe_error(error).summary}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +415,7 @@ class BuiltPlugin:
             return returned
         if inspect.iscoroutine(returned):
             returned.close()
-        raise PluginBuildError.because(
+        raise PluginBuildError(
             f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
             "context manager: write async def, and @asynccontextmanager above it"
         )
@@ -458,8 +452,7 @@ def build(
                     context: dict[str, Any] = {"root": root, "sources": sources, "paths": []}
                     plugins.append(_build_one(available, table, context))
         except PluginBuildError as error:
-            cause = error.__cause__
-            problems += [Problem((*key, *p.key), p.text, cause) for p in error.problems]
+            problems += [replace(one, cause=error.__cause__) for one in error.under(key)]
     return plugins, problems
 
 
@@ -472,7 +465,7 @@ def _build_one(
     implemented = collect_hooks(available, instance)
     if not implemented:
         text = f"{available} implements no hook: override a method of Plugin, or use @hookimpl"
-        raise PluginBuildError.because(text)
+        raise PluginBuildError(text)
     try:
         rejects = can_reject(instance, implemented)
     except Exception as error:

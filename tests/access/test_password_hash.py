@@ -15,7 +15,8 @@ from pexpolicy.access import credentials
 from pexpolicy.access.credentials import Credentials, VerificationPool, VerificationQueueFull
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
-from pexpolicy.config.credentials import Credential, PasswordHash, PasswordHashError
+from pexpolicy.config.credentials import Credential, PasswordHash
+from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError
 from tests.support import fake_plugins, secret_canaries, wire
 from tests.support.fake_plugins import Serve
@@ -83,7 +84,7 @@ def test_a_hash_of_a_known_password_has_the_known_digest() -> None:
 def test_what_is_no_hash_is_refused_without_being_shown(text: str) -> None:
     if "ln=30" in text or "r=99" in text:
         text = text.replace("ln=4", "ln=20")
-    with pytest.raises(PasswordHashError) as error:
+    with pytest.raises(SecretError) as error:
         PasswordHash.parse(text)
     assert not text or text not in str(error.value)
 

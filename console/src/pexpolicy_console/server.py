@@ -26,7 +26,7 @@ from pexpolicy.cli.for_console import (
 )
 from pexpolicy.cli.for_console import load_certificate as load
 from pexpolicy.cli.for_console import url_of as url_of_socket
-from pexpolicy.config.plugin_settings import SettingsError
+from pexpolicy.config.problems import SettingsError
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app

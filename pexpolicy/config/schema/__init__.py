@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pexpolicy.config.secrets import SecretSource
 from pexpolicy.models.attribute_docs import attribute_docs
@@ -49,17 +50,24 @@ class Table(BaseModel):
         json_schema_extra=_describe,
     )
 
-
-class SecretTable(Table):
-    """The base of the tables with secrets, which are in a variable or a file."""
-
     def secret(self, name: str) -> SecretSource:
-        """Return the source of a secret."""
-        return SecretSource(name, getattr(self, f"{name}_env", None), getattr(self, f"{name}_file"))
+        """Return the source of a secret, which is in a variable or a file."""
+        places = (getattr(self, f"{name}_{place}", None) for place in ("env", "file"))
+        return SecretSource(name, *places)
+
+    def _misfits(self) -> Iterator[str]:
+        """Yield what is wrong with keys that are right on their own; the first is reported."""
+        yield from ()
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        for name in (key.removesuffix("_env") for key in type(self).model_fields):
-            if f"{name}_env" in type(self).model_fields and self.secret(name).places > 1:
-                raise ValueError(f"write {self.secret(name).keys}, not both")
+    def _fits_together(self) -> Self:
+        names = (key[:-4] for key in type(self).model_fields if key.endswith("_env"))
+        twice = (one.keys for one in map(self.secret, names) if one.places > 1)
+        for text in (*(f"write {keys}, not both" for keys in twice), *self._misfits()):
+            raise ValueError(text)
         return self
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 
-from pexpolicy.config.schema import SecretTable, Table
+from pexpolicy.config.schema import Count, Table
 from pexpolicy.config.schema.server import DatabaseUrl
 
 
@@ -22,7 +23,7 @@ class ShipTable(Table):
     """File with the password, read by `pexpolicy audit ship` and by commands that read the
     database; the server does not read it.
     """
-    keep_days: int | None = Field(None, ge=1)
+    keep_days: Count | None = None
     """Days that lines stay in the database. Unset: all of them."""
     max_gb: float = Field(20.0, gt=0.0)
     """Size in gigabytes of rotated files beyond `audit.keep` that stay as they are not in the
@@ -33,12 +34,18 @@ class ShipTable(Table):
 MAX_INSTANCE = 100
 
 
-class AuditTable(SecretTable):
+def _file(path: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise ValueError("is a URL, and lines go to a file, or to standard output without a path")
+    return path
+
+
+class AuditTable(Table):
     """``[audit]``: destination of the lines (standard output without a path), durability, and the
     reply when they cannot be written.
     """
 
-    path: str | None = None
+    path: Annotated[str, AfterValidator(_file)] | None = None
     """File that lines are appended to, created with mode 0600. Without it: standard output."""
     level: Literal["file", "fsync", "required"] = "file"
     """Guarantee when a reply is sent, see [audit.md](audit.md#levels). `file`: its line was
@@ -52,12 +59,12 @@ class AuditTable(SecretTable):
     """
     spool: str | None = None
     """Folder for lines that cannot be written, best on another disk."""
-    rotate_mb: int | None = Field(None, ge=1)
+    rotate_mb: Count | None = None
     """Size in megabytes at which the file is renamed and a new one started; checked once a second.
     """
     rotate_hours: float | None = Field(None, gt=0.0)
     """The same by the age of its first line."""
-    keep: int | None = Field(None, ge=1)
+    keep: Count | None = None
     """Rotated files that are kept; older ones are removed. Unset: all. Only with `rotate_mb` or
     `rotate_hours`; all three need a path.
     """
@@ -74,34 +81,21 @@ class AuditTable(SecretTable):
     [one audit for several servers](tasks/one-audit-for-several-servers.md).
     """
 
-    @field_validator("path")
-    @classmethod
-    def _refuse_url(cls, path: str | None) -> str | None:
-        if path is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-            msg = "is a URL, and lines go to a file, or to standard output without a path"
-            raise ValueError(msg)
-        return path
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
         limits = (self.rotate_mb, self.rotate_hours)
-        problem = ""
         if self.level == "required" and self.on_fail == "answer":
-            problem = 'level = "required" needs on_fail = "fallback" or "reject"'
-        elif self.path is None and self.level != "file":
-            problem = f'level = "{self.level}" needs a path: standard output has no disk'
-        elif self.path is None and (*limits, self.keep) != (None, None, None):
-            problem = "standard output is not rotated: write a path, or leave rotate_* and keep out"
-        elif self.path is None and self.ship is not None:
-            problem = "ship needs a path: lines of standard output cannot be read again"
-        elif self.keep is not None and limits == (None, None):
-            problem = "keep is for rotate_mb and rotate_hours: without them nothing is rotated"
-        if problem:
-            raise ValueError(problem)
-        return self
+            yield 'level = "required" needs on_fail = "fallback" or "reject"'
+        if self.path is None and self.level != "file":
+            yield f'level = "{self.level}" needs a path: standard output has no disk'
+        if self.path is None and (*limits, self.keep) != (None, None, None):
+            yield "standard output is not rotated: write a path, or leave rotate_* and keep out"
+        if self.path is None and self.ship is not None:
+            yield "ship needs a path: lines of standard output cannot be read again"
+        if self.keep is not None and limits == (None, None):
+            yield "keep is for rotate_mb and rotate_hours: without them nothing is rotated"
 
 
-class PrivacyTable(SecretTable):
+class PrivacyTable(Table):
     """``[privacy]``: form of names, aliases and addresses of people in the audit."""
 
     personal: Literal["clear", "hashed", "dropped"] = "clear"
@@ -116,10 +110,7 @@ class PrivacyTable(SecretTable):
     matches: keep it secret from readers of the audit.
     """
 
-    @model_validator(mode="after")
-    def _key_for_hashes(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
         source = self.secret("key")
         if source.places != (self.personal == "hashed"):
-            msg = f'personal = "hashed" needs one key, and no other form has any: {source.keys}'
-            raise ValueError(msg)
-        return self
+            yield f'personal = "hashed" needs one key, and no other form has any: {source.keys}'

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 
-from pexpolicy.config.schema import SecretTable, Table
+from pexpolicy.config.schema import Port, Table, Text
 from pexpolicy.config.schema.server import CredentialTable, Network, User
 
 Role = Literal["viewer", "operator", "admin"]
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _as_browsers_send_it(url: str) -> str:
+    """Return a URL with its host in lower case, and without the port of its scheme."""
+    scheme, _, host = url.partition("://")
+    return f"{scheme}://{host.lower().removesuffix({'http': ':80', 'https': ':443'}[scheme])}"
+
+
+Origin = Annotated[
+    str, Field(pattern=r"^https?://[^\s/?#@]+$"), AfterValidator(_as_browsers_send_it)
+]
 
 
 class ConsoleUserTable(CredentialTable):
@@ -25,20 +36,20 @@ class ConsoleUserTable(CredentialTable):
 class ConsoleRolesTable(Table):
     """The groups of an identity provider that have each role."""
 
-    viewer: list[str] = Field(default_factory=list)
+    viewer: list[str] = []
     """Groups that have this role; a user without one is refused."""
-    operator: list[str] = Field(default_factory=list)
+    operator: list[str] = []
     """The same."""
-    admin: list[str] = Field(default_factory=list)
+    admin: list[str] = []
     """The same."""
 
 
-class ConsoleOidcTable(SecretTable):
+class ConsoleOidcTable(Table):
     """``[console.oidc]``: login by OpenID Connect."""
 
     issuer: str = Field(pattern=r"^https?://[^\s?#]+$")
     """Issuer of OpenID Connect, compared exactly; needs `console.url` and the extra `oidc`."""
-    client_id: str = Field(min_length=1)
+    client_id: Text
     """Identifier of the console there."""
     client_secret_env: str | None = None
     """Environment variable that holds its secret."""
@@ -57,43 +68,28 @@ class ConsoleTable(Table):
 
     host: str = "127.0.0.1"
     """Address to listen on. Any address but loopback needs `tls`, or a `url` with `https`."""
-    port: int = Field(9109, ge=0, le=65535)
+    port: Port = 9109
     """Port; 0 selects a free one."""
-    url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+$")
+    url: Origin | None = None
     """How browsers reach the console, if that is not its own address, as through a proxy."""
     label: str = Field("", max_length=40)
     """Name of the environment, shown on each page, such as `production`."""
     folder: str = "console-data"
     """Folder for its index and its own audit, `actions.jsonl`."""
-    users: list[ConsoleUserTable] = Field(default_factory=list, max_length=64)
+    users: list[ConsoleUserTable] = Field([], max_length=64)
     tls: bool = False
     """Serve HTTPS with the certificate of `[tls]`."""
-    trusted_proxies: list[Network] = Field(default_factory=list)
+    trusted_proxies: list[Network] = []
     """Networks of proxies whose `X-Forwarded-For` names the address of the browser. Without them
     all users of a proxy share its address, and the count of wrong passwords of it.
     """
     oidc: ConsoleOidcTable | None = None
     """Login by OpenID Connect."""
 
-    @field_validator("url")
-    @classmethod
-    def _as_browsers_send_it(cls, url: str | None) -> str | None:
-        """Return the URL with its host in lower case, and without the port of its scheme."""
-        if url is None:
-            return None
-        scheme, _, host = url.partition("://")
-        return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS[scheme])}"
-
-    @model_validator(mode="after")
-    def _users_differ(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
         names = [one.user for one in self.users]
-        if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
-            raise ValueError(f"{twice!r} is there twice; give each user one entry")
-        return self
-
-    @model_validator(mode="after")
-    def _url_for_oidc(self) -> Self:
+        for name in names:
+            if names.count(name) > 1:
+                yield f"{name!r} is there twice; give each user one entry"
         if self.oidc is not None and self.url is None:
-            msg = 'oidc needs the url of the console, as in url = "https://console.example.com"'
-            raise ValueError(msg)
-        return self
+            yield 'oidc needs the url of the console, as in url = "https://console.example.com"'

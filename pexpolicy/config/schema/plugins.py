@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
 
-from pexpolicy.config.schema import MAX_BUDGET, Table
+from pexpolicy.config.schema import MAX_BUDGET, Table, Text
 from pexpolicy.config.schema.server import Level, Network, User
 from pexpolicy.models.alias import checked_alias, composed_text
 from pexpolicy.models.contract import Extras
@@ -23,7 +23,7 @@ Variable = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|\*)$")]
 class PluginTable(Table):
     """``[plugins.NAME]``: how a plugin is called, and its own ``settings``. Times in seconds."""
 
-    plugin: str | None = Field(None, min_length=1)
+    plugin: Text | None = None
     """The plugin, if NAME is the name of an instance: `PLUGIN`, or `DISTRIBUTION:PLUGIN`."""
     priority: int = 100
     """The lowest is asked first; equal ones are asked in the order of the file."""
@@ -41,7 +41,7 @@ class PluginTable(Table):
     """
     memory_mb: int = Field(512, ge=64)
     """Memory in MiB of one worker with `isolation = "process"`; one that uses more is replaced."""
-    env: list[Variable] = Field(default_factory=list)
+    env: list[Variable] = []
     """Environment variables that workers get, besides those of the system (`PATH`, `HOME`, `LANG`,
     `TZ`, `PYTHON*`, …) and those that the settings name in keys such as `token_env`. `["*"]`:
     all.
@@ -69,7 +69,7 @@ class PluginTable(Table):
     """Lowest level of the log lines of this plugin and of the libraries that it calls; unset:
     `log.level`.
     """
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = {}
     """Belongs to the plugin; its README names the keys."""
 
     _known: Mapping[str, Any] = PrivateAttr(default_factory=dict)
@@ -95,7 +95,7 @@ class SourceTable(Table):
 
     model_config = ConfigDict(extra="allow")
 
-    driver: str = Field(min_length=1)
+    driver: Text
     """The name of an installed driver, such as `sql`, `ldap`, `http` or `file`."""
 
     @property
@@ -132,7 +132,7 @@ class TenantTable(Table):
     """The `service_tag` of its services, or one of the parts of it that `&` separates. Default:
     `t=NAME`.
     """
-    aliases: list[AliasPattern] = Field(default_factory=list)
+    aliases: list[AliasPattern] = []
     """Its aliases, for services without the tag of a tenant. In a pattern, such as
     `*@acme.example.com`, `*` is any text; the longest pattern that matches counts.
     """
@@ -151,34 +151,38 @@ class EndpointTable(Table):
     """
 
 
+Listed = list[str] | None
+"""Names of one kind, if they are listed."""
+
+
 class ObjectLists(Table):
     """Names of objects of Infinity; an unlisted name of a listed kind is invalid."""
 
-    source: str | None = Field(None, min_length=1)
+    source: Text | None = None
     """NAME of a table `[sources.NAME]` that lists the names of Infinity, as the driver `infinity`
     does. An unknown name is then a warning; lists that are written here win.
     """
-    locations: list[str] | None = None
+    locations: Listed = None
     """`location`, `overflow_locations`, `outgoing_location_name`, `system_location_name`."""
-    themes: list[str] | None = None
+    themes: Listed = None
     """`ivr_theme_name`."""
-    identity_provider_groups: list[str] | None = None
+    identity_provider_groups: Listed = None
     """`host_identity_provider_group`, `guest_identity_provider_group`."""
-    h323_gatekeepers: list[str] | None = None
+    h323_gatekeepers: Listed = None
     """`h323_gatekeeper_name`."""
-    sip_proxies: list[str] | None = None
+    sip_proxies: Listed = None
     """`sip_proxy_name`."""
-    mssip_proxies: list[str] | None = None
+    mssip_proxies: Listed = None
     """`mssip_proxy_name`."""
-    teams_proxies: list[str] | None = None
+    teams_proxies: Listed = None
     """`teams_proxy_name`."""
-    stun_servers: list[str] | None = None
+    stun_servers: Listed = None
     """`stun_server_name`."""
-    turn_servers: list[str] | None = None
+    turn_servers: Listed = None
     """`turn_server_name`."""
-    gms_access_tokens: list[str] | None = None
+    gms_access_tokens: Listed = None
     """`gms_access_token_name`."""
-    media_playlists: list[str] | None = None
+    media_playlists: Listed = None
     """`media_playlist_name`."""
 
     @property
@@ -196,9 +200,9 @@ class InfinityTable(ObjectLists):
     """The shortest PIN that the global settings of Infinity allow, including a `#` at the end;
     `check` warns about shorter ones.
     """
-    extra_fields: list[Name] = Field(default_factory=list)
+    extra_fields: list[Name] = []
     """Fields that Infinity knows and this release does not."""
-    extra_values: dict[Name, list[Word]] = Field(default_factory=dict)
+    extra_values: dict[Name, list[Word]] = {}
     """Further values of fields with a fixed set of values, and of `service_type`."""
 
     @property
@@ -211,13 +215,13 @@ class InfinityTable(ObjectLists):
 class EnvironmentTable(Table):
     """``[environments.NAME]``: one platform of several, and what tells its calls from others."""
 
-    networks: list[Network] = Field(default_factory=list)
+    networks: list[Network] = []
     """Networks of its nodes, such as `10.44.0.0/16` or a single address; the smallest network with
     the address of a call counts.
     """
-    credentials: list[User] = Field(default_factory=list)
+    credentials: list[User] = []
     """Users of `[auth]` that its policy profiles send. They count before addresses do."""
-    events: str | None = Field(None, min_length=1)
+    events: Text | None = None
     """The source of its events: NAME of a table `[events.NAME]`, or `default`. Default: that of its
     own name if there is one, else `default`.
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 from yarl import URL
 
-from pexpolicy.config.schema import MAX_BUDGET, SecretTable, Table
+from pexpolicy.config.schema import MAX_BUDGET, Port, Table
 from pexpolicy.models.subnets import read_subnet
 
 
@@ -31,15 +32,26 @@ _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
 """A path that every HTTP client sends as it is written."""
 
 
+def _base_path(path: str) -> str:
+    if not _PLAIN_PATH.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(
+            "begin with a slash and do not end with one, as in /api/pexip; between slashes "
+            "are ASCII letters, digits and -._~!$&'()*+,;=:@, and no part is . or .."
+        )
+    if "/policy/v1" in path:
+        raise ValueError("leave out /policy/v1, which Infinity adds to the URL of its profile")
+    return path
+
+
 class ServerTable(Table):
     """``[server]``: listening address, processes and time limits."""
 
     host: Host = "127.0.0.1"
     """Address to listen on. Any address but loopback needs `[auth]`, or `allow_anonymous = true`.
     """
-    port: int = Field(8000, ge=0, le=65535)
+    port: Port = 8000
     """Port; 0 selects a free one, which the first line on standard error names."""
-    base_path: str = ""
+    base_path: Annotated[str, AfterValidator(_base_path)] = ""
     """Path in front of `/policy/v1`, such as `/api/pexip`; the URL of Infinity's policy profile
     then ends in it. `/livez` and `/readyz` stay at the root.
     """
@@ -63,27 +75,15 @@ class ServerTable(Table):
     [operations.md](operations.md#stopping)
     """
 
-    @field_validator("base_path")
-    @classmethod
-    def _check_base_path(cls, path: str) -> str:
-        if not _PLAIN_PATH.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
-            raise ValueError(
-                "begin with a slash and do not end with one, as in /api/pexip; between slashes "
-                "are ASCII letters, digits and -._~!$&'()*+,;=:@, and no part is . or .."
-            )
-        if "/policy/v1" in path:
-            raise ValueError("leave out /policy/v1, which Infinity adds to the URL of its profile")
-        return path
 
-
-class AdminTable(SecretTable):
+class AdminTable(Table):
     """``[admin]``: the admin listener, in addition to the one for nodes."""
 
     enabled: bool = True
     """If false, the admin listener and metrics are disabled."""
     host: Host = "127.0.0.1"
     """Address to listen on. Any address but loopback needs a token."""
-    port: int = Field(9107, ge=0, le=65535)
+    port: Port = 9107
     """Port; 0 selects a free one, which the first line on standard error names. A port in use is a
     warning; that of `server.port` is an error.
     """
@@ -125,12 +125,10 @@ def _server_url(written: str) -> str:
     return str(url)
 
 
-class FleetTable(SecretTable):
+class FleetTable(Table):
     """``[fleet]``: what the servers of one policy share."""
 
-    servers: list[Annotated[str, AfterValidator(_server_url)]] = Field(
-        default_factory=list, max_length=100
-    )
+    servers: list[Annotated[str, AfterValidator(_server_url)]] = Field([], max_length=100)
     """URLs of the admin listeners of all servers of the policy, this one included."""
     token_file: str | None = None
     """Path of a file with their token. Default: that of `[admin]`."""
@@ -157,7 +155,7 @@ def _database_url(written: str) -> str:
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
-class SharedTable(SecretTable):
+class SharedTable(Table):
     """``[shared]``: what worker processes, and several servers, share."""
 
     driver: Literal["sqlite", "postgresql"] = "sqlite"
@@ -173,13 +171,11 @@ class SharedTable(SecretTable):
     timeout: float = Field(0.25, gt=0.0, le=MAX_BUDGET)
     """Seconds after which an operation is abandoned; `on_error` of the plugin decides then."""
 
-    @model_validator(mode="after")
-    def _one_engine(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
         if self.driver == "postgresql" and self.url is None:
-            raise ValueError('driver = "postgresql" needs url')
+            yield 'driver = "postgresql" needs url'
         if self.driver == "sqlite" and (self.url or self.password_file):
-            raise ValueError('url and password_file are for driver = "postgresql"')
-        return self
+            yield 'url and password_file are for driver = "postgresql"'
 
 
 def _bundle_url(written: str) -> str:
@@ -245,7 +241,7 @@ def _network(text: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class PasswordTable(SecretTable):
+class PasswordTable(Table):
     """The source of the password of a user, or of its hash."""
 
     password_hash: str | None = None
@@ -263,14 +259,12 @@ class PasswordTable(SecretTable):
         hashes = (self.password_hash, self.password_hash_file)
         return sum(place is not None for place in hashes) + self.secret("password").places
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
         if getattr(self, "user", None) is not None and self.places != 1:
-            raise ValueError(
+            yield (
                 "write one of password_hash, password_hash_file (a path), password_env (a "
                 "variable) or password_file (a path)"
             )
-        return self
 
 
 class CredentialTable(PasswordTable):
@@ -285,7 +279,7 @@ class AuthTable(PasswordTable):
 
     user: User | None = None
     """User name; needs exactly one source of its password."""
-    credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
+    credentials: list[CredentialTable] = Field([], max_length=16)
 
     @property
     def users(self) -> dict[tuple[str | int, ...], AuthTable | CredentialTable]:
@@ -295,15 +289,13 @@ class AuthTable(PasswordTable):
         }
         return found if self.user is None else {("auth",): self, **found}
 
-    @model_validator(mode="after")
-    def _has_a_user(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
+        yield from super()._misfits()
         if self.user is None and (self.places or not self.credentials):
-            msg = "name the user that the password belongs to, or write [[auth.credentials]]"
-            raise ValueError(msg)
-        return self
+            yield "name the user that the password belongs to, or write [[auth.credentials]]"
 
 
-class EventSourceTable(SecretTable):
+class EventSourceTable(Table):
     """``[events.NAME]``: one platform of several, whose events have the source NAME."""
 
     user: User
@@ -333,21 +325,18 @@ class EventsTable(EventSourceTable):
         own = {"default": self} if self.user is not None else {}
         return own | (self.__pydantic_extra__ or {})
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _misfits(self) -> Iterator[str]:
         if not self.sources or (self.user is None and self.secret("password").places):
-            raise ValueError("name the user that event sinks send, or write [events.NAME]")
+            yield "name the user that event sinks send, or write [events.NAME]"
         for name, table in self.sources.items():
+            where = "" if table is self else f"[events.{name}]: "
             if not table.secret("password").places:
-                where = "" if table is self else f"[events.{name}]: "
-                raise ValueError(f"{where}write {table.secret('password').keys}")
+                yield f"{where}write {table.secret('password').keys}"
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
+                yield f"{where}a name has up to 32 letters, digits, _ and -"
         users = [table.user for table in self.sources.values()]
         if len(set(users)) < len(users):
-            raise ValueError("has two sources of one user: give each platform its own")
-        for name in self.sources:
-            if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
-                raise ValueError(f"[events.{name}]: a name has up to 32 letters, digits, _ and -")
-        return self
+            yield "has two sources of one user: give each platform its own"
 
 
 class ApiTable(Table):
@@ -357,28 +346,28 @@ class ApiTable(Table):
     """Address to listen on. Any address but loopback needs `[tls]`, whose certificate is used
     wherever there is one; clients are not asked for theirs.
     """
-    port: int = Field(8443, ge=0, le=65535)
+    port: Port = 8443
     """Port; 0 selects a free one, which the first line on standard error names. A port in use is a
     warning.
     """
-    networks: list[Network] = Field(default_factory=list)
+    networks: list[Network] = []
     """Networks that may connect, as in `access.networks`. Without any, every address may."""
 
 
 class AccessTable(Table):
     """``[access]``: the networks that may connect, and the trusted proxies."""
 
-    networks: list[Network] = Field(default_factory=list)
+    networks: list[Network] = []
     """Networks that may connect, such as `10.44.0.0/16`, `2001:db8::/32` or a single address.
     Without any, every address may.
     """
-    trusted_proxies: list[Network] = Field(default_factory=list)
+    trusted_proxies: list[Network] = []
     """Networks of proxies whose `X-Forwarded-For` is trusted: the address of the client in it then
     has to be in `access.networks`.
     """
 
 
-class TlsTable(SecretTable):
+class TlsTable(Table):
     """``[tls]``: the certificate of the server, and the verification of clients."""
 
     certificate: str

@@ -114,8 +114,9 @@ def test_a_foreign_alias_is_forbidden(acme: TenantOf, alias: str) -> None:
 
 
 def test_names_that_infinity_does_not_have_are_faults() -> None:
-    settings = MeetingsSettings(tenants=TENANTS)
-    settings._infinity = InfinityTable(themes=["Oslo"], min_pin_length=8)
+    infinity = InfinityTable(themes=["Oslo"], min_pin_length=8)
+    context = {"infinity": infinity}
+    settings = MeetingsSettings.model_validate({"tenants": TENANTS}, context=context)
     tenant = known_tenants(settings)[1]["acme"]
     fields = {"ivr_theme_name": "Oslo 2", "automatic_participants": [{"role": "chair"}]}
     pins = {"host_pin": None, "guest_pin": None}

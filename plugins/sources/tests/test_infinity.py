@@ -303,13 +303,13 @@ async def test_an_unknown_name_warns_and_is_sent(tmp_path: Path) -> None:
     async with api.serving() as url:
         config = written(tmp_path, url, '[infinity]\nsource = "mgr"')
         async with make_policy(config).serving() as policy:
-            assert policy.names is not None
-            assert policy.names.source is not None
-            await policy.names.source.refresh_names()
-            assert not policy.names.unknown()
+            assert policy.all_names
+            assert policy.all_names[0].source is not None
+            await policy.all_names[0].source.refresh_names()
+            assert not policy.all_names[0].unknown()
             api.objects["ivr_theme"][0]["name"] = "Acme 2"
-            await policy.names.source.refresh_names()
-            (unknown,) = policy.names.unknown()
+            await policy.all_names[0].source.refresh_names()
+            (unknown,) = policy.all_names[0].unknown()
             assert (unknown.kind, unknown.name, len(unknown.places)) == ("themes", "Acme", 1)
             assert "clinic@example.com" in unknown.shown[0]
             outcome = (await policy.answer(call, "")).outcome
@@ -323,10 +323,10 @@ async def test_names_written_by_hand_win(tmp_path: Path) -> None:
     async with platform(["Other", "Themes"]).serving() as url:
         config = written(tmp_path, url, '[infinity]\nsource = "mgr"\nthemes = ["Acme"]')
         async with make_policy(config).serving() as policy:
-            assert policy.names is not None
-            assert policy.names.source is not None
-            await policy.names.source.refresh_names()
-            assert not policy.names.unknown()
+            assert policy.all_names
+            assert policy.all_names[0].source is not None
+            await policy.all_names[0].source.refresh_names()
+            assert not policy.all_names[0].unknown()
 
 
 async def test_a_renamed_theme_is_seen_everywhere_before_a_call_needs_it(tmp_path: Path) -> None:

@@ -274,8 +274,7 @@ def _built(settings: AvatarsSettings) -> tuple[tuple[PictureSource, ...], Initia
         try:
             built[key] = make()
         except SettingsError as error:
-            place = () if key == "source" else (key,)
-            problems += [Problem((*place, *one.key), one.text) for one in error.problems]
+            problems += error.under(() if key == "source" else (key,))
     if problems:
         raise SettingsError(problems=problems)
     initials = built.pop("initials", None)

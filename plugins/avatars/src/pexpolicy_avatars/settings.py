@@ -137,7 +137,7 @@ class AvatarsSettings(PluginSettings):
     """Microsoft Graph."""
     initials: InitialsSettings | None = None
     """Initials for people without a picture; an empty table is enough."""
-    domains: list[str] = Field(default_factory=list)
+    domains: list[str] = []
     """Domains of the people with pictures; all when none is named."""
     max_age: float = Field(900.0, ge=0.0, le=86_400.0)
     """Age at which a picture, or its absence, is looked up again."""

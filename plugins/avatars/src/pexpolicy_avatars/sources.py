@@ -282,7 +282,7 @@ class RowPictures:
             # Pictures are large, and the plugin keeps them itself.
             self._people = source.lookup(query, PLACEHOLDERS, entries=0)
         except ValueError as error:
-            raise SettingsError(str(error), key=("query",)) from None
+            raise SettingsError(str(error), key="query") from None
 
     def opened(self) -> AbstractAsyncContextManager[None]:
         """Do nothing: the server opens the source."""

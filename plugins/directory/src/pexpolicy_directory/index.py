@@ -49,10 +49,10 @@ class Settings(RowSettings):
     csv: TableFile | None = None
     """A file with an entry in each line."""
 
-    entries: list[Entry] = Field(default_factory=list)
+    entries: list[Entry] = []
     """Entries in the configuration, with the columns of the file."""
 
-    groups: dict[Name, list[Name]] = Field(default_factory=dict)
+    groups: dict[Name, list[Name]] = {}
     """For each group the aliases, or domains such as ``@example.com``, that belong to it."""
 
     ignore_local: bool = False

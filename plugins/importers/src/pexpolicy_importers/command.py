@@ -52,7 +52,7 @@ def rules(file: Path, into: Path) -> None:
     with _errors_reported():
         imported, rows = csv_files.read_csv(file)
         if issues := csv_files.validation_issues(imported, into.parent):
-            raise TableError([rows[number].fault(text) for number, text in issues])
+            raise TableError(*(rows[number].fault(text) for number, text in issues))
         _report(into, csv_files.merge(into, imported))
 
 
@@ -104,7 +104,7 @@ def from_router(file: Path, into: Path) -> None:
             click.echo("requests went on to other servers; for the plugin upstream:\n")
             click.echo(policy_router.upstream_tables(routed), nl=False)
         if routed.faults:
-            raise TableError(routed.faults)
+            raise TableError(*(text for _, text in routed.faults))
 
 
 @import_.command("infinity", epilog=_examples("import infinity --into rooms.csv"))
@@ -155,7 +155,7 @@ def _errors_reported() -> Iterator[None]:
     try:
         yield
     except (TableError, ImportFailed) as error:
-        for line in error.faults if isinstance(error, TableError) else [error]:
+        for line in error.problems if isinstance(error, TableError) else [error]:
             click.secho(printable_lines(line), fg="red", err=True)
         sys.exit(EX_DATAERR)
 

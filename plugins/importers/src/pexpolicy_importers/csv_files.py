@@ -20,7 +20,6 @@ from pexpolicy import Problem, SettingsError
 from pexpolicy.config.csv_tables import (
     Row,
     TableError,
-    TableIssue,
     TableRow,
     read_table,
     write_table,
@@ -87,7 +86,7 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
     """Return the rules of a CSV file with their rows; raise ``TableError``."""
     rows = list(read_table(path, RuleRow))
     rules: list[Rule] = []
-    faults: list[TableIssue] = []
+    faults: list[str] = []
     for row in rows:
         rule: Rule = row.values.model_dump(include={"name", "endpoint", "enabled"})
         for column in ("when", "then"):
@@ -100,7 +99,7 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
                 faults.append(row.fault(f"{column} is not TOML ({why}); {hint}"))
         rules.append(normal(rule))
     if faults:
-        raise TableError(faults)
+        raise TableError(*faults)
     return rules, rows
 
 

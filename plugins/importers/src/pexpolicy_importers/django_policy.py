@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import Alias, DecisionError
-from pexpolicy.config.csv_tables import misread, read_text
+from pexpolicy.config.csv_tables import read_text
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
@@ -72,10 +72,8 @@ def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
     literals = sorted(_assignments(tree), key=lambda values: values.line)
     candidates = [literal for literal in literals if fits(literal.values)]
     if not candidates:
-        other = "" if path.suffix == ".py" else misread(text, "Python", "")
         why = "values that are calculated are not read, as the file is not executed"
-        why = f"holds nothing that looks like {kind}; {why}"
-        raise ImportFailed(f"{path} {other if ', not ' in other else why}")
+        raise ImportFailed(f"{path} holds nothing that looks like {kind}; {why}")
     if len(candidates) > 1:
         names = ", ".join(f"{values.name} (line {values.line})" for values in candidates)
         raise ImportFailed(f"{path} holds several candidates: {names}; leave one there")
@@ -93,7 +91,7 @@ def _parsed(path: Path, text: str) -> ast.Module:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         deep = isinstance(error, MemoryError | RecursionError)
         why = "it is nested too deeply" if deep else error
-        raise ImportFailed(f"{path} {misread(text, 'Python', why)}") from None
+        raise ImportFailed(f"{path} is not valid Python: {why}") from None
 
 
 def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:

@@ -44,7 +44,7 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
     except ImportError:
         raise ImportFailed("install the package pexpolicy-sources") from None
     policy, rooms, remarks = build(config), list[dict[str, Any]](), list[str]()
-    source = policy.names.source if policy.names is not None else None
+    source = next((one.source for one in policy.all_names if one.table == ("infinity",)), None)
     try:
         if not isinstance(source, infinity.InfinitySource):
             text = f'{config}: [infinity] source names no source of driver = "infinity"'

@@ -15,13 +15,14 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict
 
 from pexpolicy import ParticipantProperties
-from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, misread, read_text
+from pexpolicy.config.csv_tables import TableError, TableRow, in_line, read_text
 from pexpolicy.config.toml_tables import validated
 from pexpolicy.conformance.replies import (
     Disposition,
@@ -137,9 +138,11 @@ class RouterRow(TableRow):
     override_participant_response: Reply = ""
 
 
-def read_export(
-    path: Path, faults: list[TableIssue], remarks: list[str]
-) -> list[tuple[int, RouterRow]]:
+Fault = tuple[int, str]
+"""The line of a row, and what is wrong with it."""
+
+
+def read_export(path: Path, faults: list[Fault], remarks: list[str]) -> list[tuple[int, RouterRow]]:
     """Return the readable rows, each with its line; what is wrong with others goes to ``faults``.
 
     Raise ``TableError`` for a file that is not an export.
@@ -154,18 +157,16 @@ def read_export(
         columns = ["_".join(column.lower().split()) for column in next(lines, [])]
         wrong = [f"{name} is missing" for name in ("name", "regex") if name not in columns]
         wrong += [f"{name} appears twice" for name in known if columns.count(name) > 1]
-        if wrong and ", not " in (other := misread(text, "CSV", "")):
-            raise TableError([TableIssue(file, line, other)])
         if wrong:
             end = f"; an export has {','.join(known)}"
-            raise TableError([TableIssue(file, line, f"the column {one}{end}") for one in wrong])
+            raise TableError(*(in_line(file, line, f"the column {one}{end}") for one in wrong))
         others = [name for name in columns if name and name not in known]
         remarks += [f"the column {brief(name)} is not read" for name in others]
         line = above + lines.line_num + 1
         for cells in lines:
             given = {n: cell for n, cell in zip(columns, cells, strict=False) if cell.strip()}
             if len(cells) > len(columns):
-                faults.append(TableIssue(file, line, "has more cells than columns"))
+                faults.append((line, in_line(file, line, "has more cells than columns")))
             elif given:
                 row, problems = validated(given, RouterRow, {})
                 name = given.get("name", "")
@@ -174,15 +175,15 @@ def read_export(
                     rows.append((line, row))
             line = above + lines.line_num + 1
     except csv.Error as error:
-        faults.append(TableIssue(file, line, f"cannot be read ({error})"))
+        faults.append((line, in_line(file, line, f"cannot be read ({error})")))
         if line == above + 1:
-            raise TableError(faults) from None
+            raise TableError(*(text for _, text in faults)) from None
     return rows
 
 
-def row_issue(file: str, line: int, text: str, name: str) -> TableIssue:
+def row_issue(file: str, line: int, text: str, name: str) -> Fault:
     """Return the reason for which the rule of a row is left out."""
-    return TableIssue(file, line, f"{text}; rule {brief(name)} is left out")
+    return line, in_line(file, line, f"{text}; rule {brief(name)} is left out")
 
 
 UPSTREAM = "plugins.upstream.settings"
@@ -201,7 +202,7 @@ class RouterImport:
     targets: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
     """By URL and user of a server: endpoints and conditions of the requests that it was sent."""
     remarks: list[str] = field(default_factory=list)
-    faults: list[TableIssue] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     """The rows that cannot be imported, and why."""
 
 
@@ -235,13 +236,13 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
     for number, text in validation_issues([rule.table for rule in converted], into):
         rule = converted[number]
         routed.faults.append(row_issue(path.name, rule.line, text, rule.row.name))
-    failed = {fault.line for fault in routed.faults}
+    failed = {line for line, _ in routed.faults}
     for rule in (rule for rule in converted if rule.line not in failed):
         routed.rules.append(rule.table)
         if rule.url and rule.row.is_active:
             user = rule.row.basic_auth_username if rule.row.basic_auth_password else ""
             routed.targets.setdefault((rule.url, user), []).append(rule.table)
-    routed.faults.sort(key=lambda fault: fault.line)
+    routed.faults.sort(key=itemgetter(0))
     if len(routed.targets) > 1:
         text = "a server without a decision (404) is followed by the next route that matches"
         routed.remarks.append(f"{text}, which the router did not ask")

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import tomlkit
 
-from pexpolicy.config.csv_tables import misread, read_text
+from pexpolicy.config.csv_tables import read_text
 from pexpolicy.models.subnets import SubnetError, read_subnet
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
@@ -46,7 +46,7 @@ def read_map(path: Path) -> SubnetMap:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise ImportFailed(f"{path} {misread(text, 'JSON', error)}") from None
+        raise ImportFailed(f"{path} is not valid JSON: {error}") from None
     mappings = document.get("mappings") if isinstance(document, dict) else None
     if not isinstance(mappings, list) or not all(isinstance(row, dict) for row in mappings):
         raise ImportFailed(f"{path} has no list of mappings, each with subnet and location")

@@ -15,7 +15,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy.config.csv_tables import misread, read_text
+from pexpolicy.config.csv_tables import read_text
 from pexpolicy.config.files import missing_hint
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
@@ -57,7 +57,7 @@ def read_document(path: Path) -> tomlkit.TOMLDocument:
     try:
         return tomlkit.parse(text)
     except (TOMLKitError, RecursionError) as error:
-        raise ImportFailed(f"{path} {misread(text, 'TOML', error)}") from None
+        raise ImportFailed(f"{path} is not valid TOML: {error}") from None
 
 
 def table_at(document: Any, dotted: str) -> Any:

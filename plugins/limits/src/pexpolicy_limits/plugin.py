@@ -21,7 +21,6 @@ from pexpolicy import (
     Reject,
     Service,
     ServiceConfigurationRequest,
-    SettingsError,
     Store,
     Tenants,
     TestCall,
@@ -31,7 +30,6 @@ from pexpolicy import (
     schedule,
     wall_clock,
 )
-from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.plugins import TenantTable
 from pexpolicy.events import Event
 from pexpolicy.fields import OnCompletion
@@ -69,11 +67,7 @@ class Limits(Plugin[LimitsSettings]):
 
     def __init__(self, settings: LimitsSettings) -> None:
         super().__init__(settings)
-        try:
-            self._tenants = Tenants.known(settings, settings.tenants)
-        except SettingsError as error:
-            problems = [Problem(("tenants", *one.key), one.text) for one in error.problems]
-            raise SettingsError(problems=problems) from None
+        self._tenants = Tenants.known(settings, settings.tenants)
         self._exempt = _aliases(settings.exempt)
         self._exempt_of = {
             name: _aliases(table.exempt) for name, table in settings.tenants.items() if table.exempt

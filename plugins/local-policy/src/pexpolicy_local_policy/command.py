@@ -19,7 +19,6 @@ from jinja2 import TemplateSyntaxError
 from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.cli.common import print_json
-from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import validated
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.object_names import ObjectNames
@@ -107,7 +106,7 @@ def load_script_cases(path: Path) -> list[ScriptCase]:
     def make(document: Mapping[str, Any], table: Mapping[str, Any]) -> ScriptCase:
         read, issues = validated(table, _CaseTable, {})
         if read is None or issues:
-            raise BadCaseError(*(f"{dotted_key(issue.key)}: {issue.text}" for issue in issues))
+            raise BadCaseError(*issues)
         try:
             return _case(path, document, read)
         except LocalPolicyError as error:

@@ -69,10 +69,10 @@ class GeoIP(PluginSettings):
     database: ConfigPath
     """A file in the format MMDB with countries, such as ``GeoLite2-Country.mmdb``."""
 
-    countries: dict[Country, LocationName] = Field(default_factory=dict)
+    countries: dict[Country, LocationName] = {}
     """Locations by ISO 3166 code."""
 
-    continents: dict[Country, LocationName] = Field(default_factory=dict)
+    continents: dict[Country, LocationName] = {}
     """Locations of other countries by ``AF``, ``AN``, ``AS``, ``EU``, ``NA``, ``OC``, ``SA``."""
 
     @model_validator(mode="after")
@@ -97,13 +97,13 @@ class Settings(PluginSettings):
     A table ``{ value_of = "params.Call-ID", regex = '.*@(.*)' }`` takes it from another value.
     """
 
-    subnets: list[Entry] = Field(default_factory=list)
+    subnets: list[Entry] = []
     """The location of each subnet."""
 
     csv: TableFile | None = None
     """A file with further entries, relative to the configuration file."""
 
-    overflow: dict[LocationName, list[LocationName]] = Field(default_factory=dict)
+    overflow: dict[LocationName, list[LocationName]] = {}
     """Overflow locations by location."""
 
     geoip: GeoIP | None = None

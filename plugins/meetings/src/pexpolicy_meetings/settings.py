@@ -114,11 +114,7 @@ class TenantOf:
 
 def known_tenants(settings: MeetingsSettings) -> tuple[Tenants, dict[str, TenantOf]]:
     """Return all tenants, and those that have meetings by name; raises ``SettingsError``."""
-    try:
-        tenants = Tenants.known(settings, settings.tenants)
-    except SettingsError as error:
-        below = [Problem(("tenants", *one.key), one.text) for one in error.problems]
-        raise SettingsError(problems=below) from None
+    tenants = Tenants.known(settings, settings.tenants)
     infinity = settings.infinity_of_config or InfinityTable()
     found = {name: TenantOf(name, one, tenants, infinity) for name, one in settings.tenants.items()}
     problems: list[Problem] = []

@@ -67,7 +67,7 @@ class Settings(RowSettings):
     csv: TableFile | None = None
     """A file with a device in each line."""
 
-    devices: list[Device] = Field(default_factory=list)
+    devices: list[Device] = []
     """Devices in the configuration, with the columns of the file."""
 
     otherwise: Literal["reject", "abstain"] = "reject"

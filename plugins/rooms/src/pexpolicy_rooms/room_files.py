@@ -76,8 +76,7 @@ class Pins:
             if alias in self._rows:
                 earlier = self._rows[alias].line
                 text = f"the alias {alias} has PINs in line {earlier} already: keep one of the two"
-                fault = row.fault(text)
-                self._problems.append(Problem(("pins",), str(fault)))
+                self._problems.append(Problem(("pins",), row.fault(text)))
             self._rows[alias] = row
 
     def fill(
@@ -94,14 +93,14 @@ class Pins:
         self._used.update(map(str, aliases if rows else ()))
         for other in rows[1:]:
             text = f"its room has PINs in line {rows[0].line} already: keep one of the two"
-            problems.append(Problem(("pins",), str(other.fault(text))))
+            problems.append(Problem(("pins",), other.fault(text)))
         for name in PINS:
             written = fields.get(name)
             from_file = None if row is None else getattr(row.values, name)
             if row is not None and written is not None and from_file not in (None, written):
                 own = dotted_key((*key, name)) if key[0] == "rooms" else key[-1]
                 text = f"its {name} is not used, as the room has its own in {own}: keep one of both"
-                warnings.append(ConfigWarning(("pins",), str(row.fault(text))))
+                warnings.append(ConfigWarning(("pins",), row.fault(text)))
             if written is None:
                 default = self._defaults[name]
                 if from_file is not None:
@@ -167,7 +166,7 @@ class Pins:
         known = [alias for alias, _ in rooms] if unused else []
         for alias in unused:
             row, guess = self._rows[alias], did_you_mean(alias, known)
-            yield Problem(("pins",), str(row.fault(f"no room has the alias {alias}{guess}")))
+            yield Problem(("pins",), row.fault(f"no room has the alias {alias}{guess}"))
 
 
 MIN_SECRET = 16
@@ -265,7 +264,7 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
     except TableError as error:
         problems += error.under(key)
         return
-    problems += TableError(faults).under(key)
+    problems += TableError(*faults).under(key)
     for table in tables:
         place = (*key, f"{table.file} line {table.line}")
         fields = dict(table.values)

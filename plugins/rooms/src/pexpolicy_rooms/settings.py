@@ -46,13 +46,13 @@ class Settings(RowSettings):
     ``{local_alias}``. At most 250 characters, the alias included. Unset: abstain.
     """
 
-    rooms: dict[str, Any] = Field(default_factory=dict)
+    rooms: dict[str, Any] = {}
     """A table for each alias: any field of any service type, by default of a ``conference``."""
 
     csv: TableFile | None = None
     """A CSV file with a room in each line; its columns are fields."""
 
-    files: list[TableFile] = Field(default_factory=list)
+    files: list[TableFile] = []
     """TOML files with a table ``[[rooms]]`` for each room."""
 
     pins: TableFile | None = None

@@ -247,7 +247,7 @@ class RuleBuilder:
             except TableError as error:
                 self.problems += error.under(("files",))
                 continue
-            self.problems += TableError(issues).under(("files",))
+            self.problems += TableError(*issues).under(("files",))
             for table in tables:
                 self._add(table.values, ("files",), table, root)
 
@@ -269,7 +269,7 @@ class RuleBuilder:
         for below, text in dict.fromkeys(issues):
             place = as_written(below, written)
             if table is not None:
-                self.problems.append(Problem(key, str(table.fault(place, text))))
+                self.problems.append(Problem(key, table.fault(place, text)))
             else:
                 # The number of the rule in the key is not enough.
                 named = f" (rule {name!r})" if isinstance(name, str) and name else ""

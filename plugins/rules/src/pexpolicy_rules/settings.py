@@ -124,13 +124,13 @@ class ListTable(PluginSettings):
 class Settings(PluginSettings):
     """``[plugins.rules.settings]``."""
 
-    rules: list[dict[str, Any]] = Field(default_factory=list)
+    rules: list[dict[str, Any]] = []
     """Rules in their order, each below a line ``[[plugins.rules.settings.rules]]``."""
 
-    files: list[str] = Field(default_factory=list)
+    files: list[str] = []
     """Files with further rules, which follow those; ``*`` in a name matches any characters."""
 
-    sources: dict[str, ListTable] = Field(default_factory=dict)
+    sources: dict[str, ListTable] = {}
     """Lists of values by name, for the operator ``in_source``."""
 
     hash_secret: Secret | None = None

@@ -14,7 +14,7 @@ import pydantic_core
 from pydantic import model_validator
 from typing_extensions import override
 
-from pexpolicy import Alias, ConfigPath, Problem, SettingsError
+from pexpolicy import Alias, ConfigPath, SettingsError
 from pexpolicy.config.csv_tables import TableError, read_cells, read_text
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import (
@@ -130,12 +130,12 @@ def _read(settings: FileSettings) -> list[Row]:
     except (ValueError, RecursionError) as error:
         kind = "JSON" if is_json else "TOML"
         text = f"{path} is not {kind}: {error}"
-        raise SettingsError(problems=[Problem(("path",), text)]) from None
+        raise SettingsError(text, key="path") from None
     try:
         # TOML has dates and times, which JSON has not.
         return rows_at(pydantic_core.to_jsonable_python(document), settings.rows)
     except ValueError as error:
-        raise SettingsError(f"{path}: {error}", key=("rows",)) from None
+        raise SettingsError(f"{path}: {error}", key="rows") from None
 
 
 def _each(value: Any) -> list[str]:

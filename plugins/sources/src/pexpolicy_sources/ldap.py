@@ -404,10 +404,10 @@ class LdapSource(DataSource[LdapSettings, LdapQuery]):
             is_dn = import_module("ldap.dn").is_dn
         except ImportError as error:
             text = f"{error}: pip install 'pexpolicy-sources[ldap]'"
-            raise SettingsError(text, key=("driver",)) from None
+            raise SettingsError(text, key="driver") from None
         if not is_dn(settings.base):
             parts = ",".join(f"dc={part}" for part in settings.base.split("."))
-            raise SettingsError(f"is not a DN: write it as in {parts}", key=("base",))
+            raise SettingsError(f"is not a DN: write it as in {parts}", key="base")
         self._pool: LdapPool | None = None
         self._threads: ThreadPoolExecutor
         self._one_snapshot = asyncio.Lock()

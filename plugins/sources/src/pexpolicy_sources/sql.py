@@ -216,7 +216,7 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
             self._make_engine = make(settings)
         except ImportError as error:
             text = f"{error}: pip install 'pexpolicy-sources[{extra}]'"
-            raise SettingsError(text, key=("driver",)) from None
+            raise SettingsError(text, key="driver") from None
         self._engine: AsyncEngine | None = None
 
     @override

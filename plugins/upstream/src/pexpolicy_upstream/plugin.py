@@ -53,8 +53,7 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
         try:
             targets[name] = Target(name, written, extras=settings.extras)
         except SettingsError as error:
-            key = ("targets", name)
-            problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
+            problems += error.under(("targets", name))
     routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
     for number, route in enumerate(routes):
         problems += _problems(("routes", number), route, settings)

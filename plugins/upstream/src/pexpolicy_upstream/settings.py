@@ -69,11 +69,11 @@ class RouteSettings(PluginSettings):
 
     targets: list[str] = Field(min_length=1)
     """Asked in this order; the next one when one fails."""
-    endpoints: list[EndpointName] = Field(default_factory=list)
+    endpoints: list[EndpointName] = []
     """The requests that the route is for; all six when none is named."""
     when: When = Field(default_factory=When)
     """Condition on the request."""
-    override: dict[str, Any] = Field(default_factory=dict)
+    override: dict[str, Any] = {}
     """Fields that replace those of the result; only for a route with one endpoint."""
     on_continue: Literal["decide", "abstain"] = "decide"
     """Meaning of a reply without a result: Infinity continues, or the next target is asked."""
@@ -86,7 +86,7 @@ class UpstreamSettings(PluginSettings):
 
     targets: dict[str, TargetSettings] = Field(min_length=1)
     """The policy servers, by names of your own."""
-    routes: list[RouteSettings] = Field(default_factory=list)
+    routes: list[RouteSettings] = []
     """Asked in this order; without any, each call goes to the targets in their order."""
 
 

@@ -117,4 +117,4 @@ def _signing_key(settings: WebhookSettings) -> bytes | None:
         return None if settings.secret is None else signing_key(revealed(settings.secret))
     except ValueError as error:
         key = "secret_env" if "secret_env" in settings.model_fields_set else "secret_file"
-        raise SettingsError(str(error), key=(key,)) from None
+        raise SettingsError(str(error), key=key) from None

@@ -40,7 +40,7 @@ class WebhookSettings(HttpSettings):
     """Events of a request: 1 sends each as a structured CloudEvent, more sends JSON batches."""
     timeout: float = Field(10.0, gt=0.0, le=300.0)
     """For one request, the connection included."""
-    endpoints: list[EndpointName] = Field(default_factory=list)
+    endpoints: list[EndpointName] = []
     """The requests whose decisions are sent; all six when none is named."""
     source: str = Field(
         default_factory=lambda: f"urn:pexpolicy:{socket.gethostname()}", min_length=1
