@@ -82,6 +82,7 @@ INTERNAL = (
     "config.schema",
     "config.secrets",
     "endpoints",
+    "errors",
     "isolation.child",
     "models.alias",
     "models.attribute_docs",

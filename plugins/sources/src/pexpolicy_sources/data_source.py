@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import hashlib
-import os
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -81,16 +80,6 @@ class SourceUnavailableError(SourceError):
 
 class QueryError(SourceError):
     """The source refuses this query, or these parameters."""
-
-
-def describe(error: Exception) -> str:
-    """Return what a network error is: the messages of libraries name addresses, or nothing."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    number = getattr(error, "errno", None)
-    if isinstance(number, int) and number > 0:
-        return os.strerror(number)
-    return one_line(str(error)) or type(error).__name__
 
 
 def one_line(text: str) -> str:

@@ -23,6 +23,7 @@ from yarl import URL
 
 from pexpolicy import ConfigPath, Secret, SettingsError
 from pexpolicy.config.outgoing import revealed, tls_context
+from pexpolicy.errors import describe_network_error
 from pexpolicy_sources.data_source import (
     STOP_S,
     Answer,
@@ -33,7 +34,6 @@ from pexpolicy_sources.data_source import (
     SourceError,
     SourceUnavailableError,
     Value,
-    describe,
     one_line,
     unknown_parameter,
 )
@@ -313,7 +313,7 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
             async with asyncio.timeout(CHECK_S):
                 return await self._run(ask, CHECK_S, engine)
         except TimeoutError as error:
-            raise SourceUnavailableError(describe(error)) from None
+            raise SourceUnavailableError(describe_network_error(error)) from None
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
@@ -348,7 +348,8 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
             except SQLAlchemyError as error:
                 raise SourceUnavailableError(one_line(str(error))) from None
             except OSError as error:
-                raise SourceUnavailableError(f"{describe(error)}; check url") from None
+                text = f"{describe_network_error(error)}; check url"
+                raise SourceUnavailableError(text) from None
             except (ValueError, OverflowError) as error:
                 # Such as a date before the year 1.
                 raise QueryError(f"a value cannot be read: {one_line(str(error))}") from None
