@@ -43,6 +43,7 @@ from pexpolicy.cli.common import (
     load_or_exit,
     print_value,
     refuse,
+    repeatable,
 )
 from pexpolicy.config import secrets
 from pexpolicy.config.loader import load
@@ -100,10 +101,9 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select the lines, which the command takes as one ``Source``."""
 
     @config_option
-    @click.option(
+    @repeatable(
         "--file",
         "files",
-        multiple=True,
         type=FILE,
         help="Read this file instead of the configured one and those rotated away from it. May be "
         "given several times; .gz is read too.",
@@ -267,10 +267,9 @@ def tail(source: Source, lines: int, *, follow: bool) -> None:
 )
 @since_option
 @click.option("--until", type=Time(), help="Before this time.")
-@click.option(
+@repeatable(
     "--where",
     "pairs",
-    multiple=True,
     metavar="FIELD=VALUE",
     help="A field of the line such as endpoint, decided_by, action, event or peer; plugin or "
     "outcome of a step; or a parameter of the request, such as node_ip. May be given several "
@@ -348,10 +347,9 @@ def show(source: Source, decision_id: str, *, as_json: bool) -> None:
     )
 )
 @source_options
-@click.option(
+@repeatable(
     "--anchor",
     "anchors",
-    multiple=True,
     metavar="SEQ:HASH",
     help="A line that must exist, as noted elsewhere. May be given several times.",
 )

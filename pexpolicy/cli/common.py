@@ -50,6 +50,7 @@ as_option = click.option(
     "--as", "user", metavar="USER", help="Judge files as USER; default: that of the systemd unit."
 )
 flag = partial(click.option, is_flag=True)
+repeatable = partial(click.option, multiple=True)
 json_option = flag("--json", "as_json", help="Print JSON.")
 
 

@@ -26,6 +26,7 @@ from pexpolicy.cli.common import (
     print_json,
     print_value,
     refuse,
+    repeatable,
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
@@ -44,25 +45,10 @@ from pexpolicy.explain.request_forms import (
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
-from pexpolicy.models.request import (
-    ORIGIN,
-    POLICY_PREFIX,
-    alias_of,
-    parameters_of,
-    withheld_values,
-)
+from pexpolicy.models.request import ORIGIN, POLICY_PREFIX, alias_of, parameters_of, withheld_values
 from pexpolicy.policy import BuildContext
 from pexpolicy.replay.comparison import compare, of_answer, of_record
-from pexpolicy.testing.report import (
-    QUIET,
-    TITLE,
-    WARNING,
-    Cell,
-    Line,
-    Part,
-    Table,
-    print_parts,
-)
+from pexpolicy.testing.report import QUIET, TITLE, WARNING, Cell, Line, Part, Table, print_parts
 from pexpolicy.testing.requests import composed
 from pexpolicy.text import did_you_mean, is_utf8, printable
 
@@ -93,10 +79,9 @@ _NAMES = ("local_alias", "service_name", "unique_service_name", "q")
     metavar="NAME",
     help="What to ask about the alias REQUEST; by default service_configuration.",
 )
-@click.option(
+@repeatable(
     "--set",
     "pairs",
-    multiple=True,
     metavar="KEY=VALUE",
     help="Set a parameter of the request. May be given several times.",
 )

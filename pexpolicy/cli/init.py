@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pexpolicy.cli.bundle import key_pair
-from pexpolicy.cli.common import examples, flag
+from pexpolicy.cli.common import examples, flag, repeatable
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.models.subnets import SubnetError, read_subnet
@@ -78,7 +78,7 @@ def networks(text: str) -> list[str]:
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @flag("--yes", "-y", help="Ask nothing: take the default of each option.")
-@click.option("--node", "nodes", type=networks, multiple=True, help="Network of the nodes.")
+@repeatable("--node", "nodes", type=networks, help="Network of the nodes.")
 @click.option("--test-certificate", "host", metavar="HOST", help="Make a certificate for HOST.")
 @flag("--systemd", help="Write a systemd unit.")
 def init(

@@ -15,7 +15,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pexpolicy.cli.audit import paths_of, since_option
-from pexpolicy.cli.common import build, config_option, examples, json_option, print_json, refuse
+from pexpolicy.cli.common import (
+    build,
+    config_option,
+    examples,
+    json_option,
+    print_json,
+    refuse,
+    repeatable,
+)
 from pexpolicy.cli.http_client import ServerUrl
 from pexpolicy.config.outgoing import basic
 from pexpolicy.models.context import DryRunClock
@@ -47,6 +55,22 @@ def share(text: str) -> float:
     return part
 
 
+def other_side(
+    ctx: click.Context, param: click.Parameter, against: str | None
+) -> Path | ServerAddress | None:
+    """Return the configuration, or the server of a policy profile."""
+    if against is None or not against.startswith(("http://", "https://")):
+        return None if against is None else Path(against)
+    parts = urlsplit(ServerUrl(is_profile=True).convert(against, param, ctx))
+    if parts.username is None:
+        return ServerAddress(parts.geturl())
+    if parts.password is not None or PASSWORD not in os.environ:
+        msg = f"write the user only, and its password into the environment variable {PASSWORD}"
+        raise click.BadParameter(msg)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return ServerAddress(url, basic(parts.username, os.environ[PASSWORD]))
+
+
 @click.command(
     epilog=examples(
         "pexpolicy replay audit.jsonl",
@@ -58,20 +82,19 @@ def share(text: str) -> float:
 @click.argument("records", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--against",
+    callback=other_side,
     metavar="FILE|URL",
     help="Compare with the answers of this configuration, or of the server of this policy profile: "
     f"https://USER@SERVER takes the password from {PASSWORD}.",
 )
-@click.option(
+@repeatable(
     "--only",
-    multiple=True,
     metavar="WORD",
     help="Report the changes with this action, endpoint, plugin or field. May be given several "
     "times; all must fit.",
 )
-@click.option(
+@repeatable(
     "--ignore",
-    multiple=True,
     metavar="FIELD",
     help="A field that may differ, such as reason. May be given several times.",
 )
@@ -89,7 +112,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     *,
     config: Path,
     records: tuple[Path, ...],
-    against: str | None,
+    against: Path | ServerAddress | None,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: datetime | None,
@@ -112,7 +135,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     """
     job = Job(
         config,
-        _other_side(against),
+        against,
         since=since,
         ignore=frozenset(ignore),
         only=only,
@@ -145,19 +168,6 @@ def _replayed(records: Sequence[Path], job: Job) -> Tally:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ServerFailedError as error:
         refuse(str(error))
-
-
-def _other_side(against: str | None) -> Path | ServerAddress | None:
-    if against is None or not against.startswith(("http://", "https://")):
-        return None if against is None else Path(against)
-    parts = urlsplit(ServerUrl(is_profile=True)(against))
-    if parts.username is None:
-        return ServerAddress(parts.geturl())
-    if parts.password is not None or PASSWORD not in os.environ:
-        msg = f"write the user only, and its password into the environment variable {PASSWORD}"
-        raise click.BadParameter(msg, param_hint="--against")
-    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return ServerAddress(url, basic(parts.username, os.environ[PASSWORD]))
 
 
 def _exit_code(tally: Tally, max_changed: float) -> int:

@@ -20,13 +20,7 @@ from pexpolicy.endpoints.base import JPEG
 from pexpolicy.explain.explanation import request_of
 from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
 from pexpolicy.models.outcome import ANSWERED, Outcome
-from pexpolicy.models.request import (
-    Request,
-    by_prefix,
-    header_name,
-    header_values,
-    parameters_of,
-)
+from pexpolicy.models.request import Request, by_prefix, header_name, header_values, parameters_of
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.comparison import PICTURE, Side, of_answer, of_reply
 from pexpolicy.replay.records import Call
