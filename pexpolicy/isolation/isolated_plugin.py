@@ -233,8 +233,7 @@ def succeeded(reply: messages.Report) -> messages.Reply:
 
 def _failure(reply: messages.Report) -> Exception:
     if isinstance(reply, messages.BuildFailed):
-        found = (Problem(tuple(key), text) for key, text in reply.problems)
-        return PluginBuildError(problems=found)
+        return PluginBuildError(problems=(Problem(tuple(k), text) for k, text in reply.problems))
     if isinstance(reply, messages.Reply) and reply.fault is not None:
         return ChildError(reply.fault.summary, reply.fault)
     return ChildError("its worker sent a reply of another type")
