@@ -71,7 +71,7 @@ async def test_a_recorded_run_is_exposed_as_before(
         auth={"user": "pexip", "password_env": "TEST_METRICS_PASSWORD"},
     )
     right = wire.basic("pexip", "a password")
-    async with serve_with_admin(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path, in_server=True) as server:
         for _ in range(6):
             for target in wire.TARGETS.values():
                 await server.ask(target, headers=right)
