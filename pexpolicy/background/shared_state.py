@@ -193,7 +193,7 @@ class SharedState(ABC):
         """Open all connections, if the database is available; raises ``SetupError``."""
         looks = (self.run(("SELECT 1", ()), timeout=OPEN_S) for _ in range(CONNECTIONS))
         for error in await asyncio.gather(*looks, return_exceptions=True):
-            if isinstance(error, BaseException) and type(error) is not SharedUnavailableError:
+            if isinstance(error, SetupError):
                 raise error
 
     async def create(self, statements: Sequence[str]) -> bool:
