@@ -232,11 +232,6 @@ class ConformanceTest:
         self._failures = 0
         self._answered = False
 
-    @property
-    def length(self) -> int:
-        """The number of steps."""
-        return sum(len(flow.steps) for flow in self.flows) + bool(self._wire.authorization)
-
     async def run(self) -> AsyncIterator[StepResult]:
         """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
         for flow in self.flows:
