@@ -157,7 +157,7 @@ class Check:
             if isinstance(user, str) and users and user not in users:
                 known = f"[auth] has {', '.join(sorted(users))}"
                 yield "error", name, f"its user is {user or 'not set'}, and {known}"
-            if not self._locations_with("policy_server", "policy_server", [profile]):
+            if self._is_unused("policy_server", "policy_server", profile):
                 yield "warning", name, "no location has it, so it asks nothing"
             asked = [kind for kind, (switch, _) in SWITCHES.items() if profile.get(switch)]
             yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
@@ -205,6 +205,10 @@ class Check:
         found = self._objects["system_location"]
         return [one for one in found if addresses(resource, one.get(key)) & wanted]
 
+    def _is_unused(self, key: str, resource: str, row: Row) -> bool:
+        is_read = "system_location" not in self._refused
+        return is_read and not self._locations_with(key, resource, [row])
+
     def _of_locations(self) -> Found:
         right = self._locations_with("policy_server", "policy_server", self._profiles)
         sinks = self._locations_with("event_sinks", "event_sink", self._sinks)
@@ -212,7 +216,7 @@ class Check:
             name, asked = str(location.get("name")), location.get("policy_server")
             if not asked:
                 yield "warning", name, "has no policy profile, so its nodes ask nothing"
-            elif location not in right:
+            elif location not in right and "policy_server" not in self._refused:
                 yield "warning", name, "has a policy profile that is not for this server"
             if self._sinks and self._settings.events is not None and location not in sinks:
                 yield "warning", name, "has no event sink of this server"
@@ -226,7 +230,8 @@ class Check:
         urls = map(_url_of, (*self._profiles, *self._sinks))
         for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
             if not any(_matches(host, name) for name in self._certified):
-                yield "error", subject, f"is for {', '.join(self._certified)}, and not for {host}"
+                names = ", ".join(self._certified) or "no name"
+                yield "error", subject, f"is for {names}, and not for {host}"
 
     def _of_events(self) -> Found:
         events = self._settings.events
@@ -248,7 +253,7 @@ class Check:
             yield "error", name, f"its user is {user}, and [events] has {', '.join(users)}"
         if sink.get("verify_tls_certificate") is False and _url_of(sink).scheme == "https":
             yield "warning", name, "verify_tls_certificate is off"
-        if not self._locations_with("event_sinks", "event_sink", [sink]):
+        if self._is_unused("event_sinks", "event_sink", sink):
             yield "warning", name, "no location has it, so it sends nothing"
         if sink.get("filter_events") and (lost := PEOPLE - {*(sink.get("events") or ())}):
             yield "warning", name, f"does not send {', '.join(sorted(lost))}"
