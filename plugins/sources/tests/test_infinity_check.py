@@ -236,6 +236,17 @@ def test_what_the_account_may_not_read_is_only_said(refused: set[str], tmp_path:
     assert not [one for one in found if one["state"] in ("error", "warning")]
 
 
+@pytest.mark.parametrize("value", [7, True, "text", {"a": 1}, [{"a": 1}, None, ["x"]]])
+def test_fields_of_another_type_are_no_traceback(value: object, tmp_path: Path) -> None:
+    api = right()
+    for rows in api.objects.values():
+        for row in rows:
+            keep = {key: row[key] for key in ("resource_uri", "url") if key in row}
+            row.update(dict.fromkeys((*row, "aliases", "events", "filter_events"), value), **keep)
+    result = checked(api, tmp_path, "--json")
+    assert (result.exit_code, "048215" in result.output) == (1, False), result.output
+
+
 def test_an_api_that_is_down_is_exit_code_75(tmp_path: Path) -> None:
     api = right()
     api.faults["*"] = "broken"

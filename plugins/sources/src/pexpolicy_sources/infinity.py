@@ -402,6 +402,11 @@ def addresses(resource: str, value: Any) -> set[str]:
     }
 
 
+def list_of(value: object) -> list[Any]:
+    """Return a field that holds a list; an empty one for any other value."""
+    return value if isinstance(value, list) else []
+
+
 def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, list[str]]]:
     """Yield rooms with their aliases, those in the list of all and those in the room."""
     found: dict[str, list[object]] = defaultdict(list)
@@ -409,6 +414,7 @@ def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, lis
         for address in addresses("conference", one.get("conference")):
             found[address].append(one.get("alias"))
     for room in rooms:
-        inner = [one.get("alias") for one in room.get("aliases") or () if isinstance(one, Mapping)]
+        inside = list_of(room.get("aliases"))
+        inner = [one.get("alias") for one in inside if isinstance(one, Mapping)]
         own = (alias for address in addresses("conference", room) for alias in found[address])
         yield room, [*dict.fromkeys(str(alias) for alias in (*own, *inner) if alias)]

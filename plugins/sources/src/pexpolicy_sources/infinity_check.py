@@ -40,7 +40,7 @@ from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy.testing.report import Table, print_parts
 from pexpolicy_sources.data_source import Row, SourceError
-from pexpolicy_sources.infinity import Api, InfinitySource, addresses, with_aliases
+from pexpolicy_sources.infinity import Api, InfinitySource, addresses, list_of, with_aliases
 
 SWITCHES = {
     "service_configuration": ("enable_service_lookup", "enable_internal_service_policy"),
@@ -255,7 +255,8 @@ class Check:
             yield "warning", name, "verify_tls_certificate is off"
         if self._is_unused("event_sinks", "event_sink", sink):
             yield "warning", name, "no location has it, so it sends nothing"
-        if sink.get("filter_events") and (lost := PEOPLE - {*(sink.get("events") or ())}):
+        sent = {str(one) for one in list_of(sink.get("events"))}
+        if sink.get("filter_events") and (lost := PEOPLE - sent):
             yield "warning", name, f"does not send {', '.join(sorted(lost))}"
 
     def _of_health(self) -> Found:
