@@ -535,6 +535,28 @@ async def test_calendar_has_the_pin_of_guests_only(site: Site) -> None:
     assert "Review\\; " + "ü" * 60 in text.replace("\r\n ", "")
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_calendar"),
+    [
+        ("text/calendar;q=0, application/json", False),
+        ("text/calendar; q=0.1, application/json", False),
+        ("application/json;q=0.5, text/calendar", True),
+        ("*/*", False),
+    ],
+)
+async def test_the_type_of_a_meeting_is_what_the_client_prefers(
+    site: Site, accept: str, is_calendar: bool
+) -> None:
+    await site.api("PUT", "meetings/crm-7", CRM_7)
+    found = await site.api("GET", "meetings/crm-7", Accept=accept)
+    assert found.headers["Content-Type"].startswith("text/calendar") == is_calendar
+
+
+async def test_compressed_body_is_not_read(site: Site) -> None:
+    sent = await site.api("PUT", "meetings/x", CRM_7, Content_Encoding="gzip")
+    assert sent.status == 415
+
+
 async def test_without_those_plugins_there_are_no_counts(site: Site) -> None:
     await site.api("PUT", "meetings/crm-7", CRM_7)
     for path in ("meetings/crm-7/live", "live", "limits"):

@@ -76,6 +76,7 @@ def test_meeting_is_added_shown_and_ended(ask: Run, tmp_path: Path) -> None:
         ("meeting_ended", "[admin]"),
         *[("pins_shown", "[admin]")] * 2,
     ]
+    assert ask("add", "acme", "", *TIMES).exit_code == ask("list").exit_code == 0
 
 
 def test_mistakes_are_named(ask: Run) -> None:

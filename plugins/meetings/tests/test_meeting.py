@@ -54,6 +54,7 @@ def test_all_faults_are_found_at_once(acme: TenantOf) -> None:
         ({"host_pin": "4711000"}, "/guest_pin"),
         ({"host_pin": "081500"}, "/guest_pin"),
         ({"host_pin": "471"}, "/host_pin"),
+        ({"host_pin": "812345", "aliases": ["812345@acme.example.com"]}, "/host_pin"),
         ({"host_pin": "47110", "guest_pin": None}, "/host_pin"),
         ({"host_pin": "٤٧١١٠٠"}, "/host_pin"),
         ({"host_pin": "471100\n"}, "/host_pin"),
@@ -103,7 +104,7 @@ def test_a_hostile_body_is_refused_soon(acme: TenantOf) -> None:
     assert time.perf_counter() - begun < 1.0
 
 
-@pytest.mark.parametrize("meeting_id", ["", "a/b", "x" * 129, "é", "a\n"])
+@pytest.mark.parametrize("meeting_id", ["", ".", "..", "a/b", "x" * 129, "é", "a\n"])
 def test_an_id_has_few_characters(acme: TenantOf, meeting_id: str) -> None:
     assert (422, "/id") in faults(acme, REVIEW, meeting_id)
 

@@ -63,6 +63,9 @@ OPERATOR = "[admin]"
 CALENDAR = "text/calendar"
 MAX_OCTETS = 75
 """Octets of a line; a longer one is folded."""
+_FIRST_SEQUENCE = 1_577_836_800
+"""2020: the number of a version has 31 bits, and also grows when an id is used again."""
+_QUALITY = re.compile(r";\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 _SPECIAL = re.compile(r"([\\;,])")
 _KEY = re.compile(r'"([ -!#-~]{1,255})"|([!#-~]{1,255})')
 """An Idempotency-Key: a string of RFC 8941, or as most clients send it."""
@@ -176,10 +179,10 @@ class Api:
     async def _post_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         meeting_id, body = secrets.token_hex(8), await document_of(request)
         key = None
-        if (header := request.headers.get(IDEMPOTENCY_KEY)) is not None:
-            found = _KEY.fullmatch(header.strip())
+        if sent := request.headers.getall(IDEMPOTENCY_KEY, []):
+            found = _KEY.fullmatch(sent[0].strip()) if len(sent) == 1 else None
             if found is None:
-                text = f"{IDEMPOTENCY_KEY} has to be a text in quotes of at most 255 characters"
+                text = f"{IDEMPOTENCY_KEY} has to be one text in quotes of at most 255 characters"
                 raise Refusal(HTTPStatus.BAD_REQUEST, text)
             key = IdempotencyKey(found[1] or found[2], json.dumps(body, sort_keys=True))
 
@@ -190,7 +193,7 @@ class Api:
 
     async def _get_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         meeting = await self._found(request, caller)
-        if CALENDAR in request.headers.get(hdrs.ACCEPT, ""):
+        if _is_calendar_wanted(request.headers.get(hdrs.ACCEPT, "")):
             domain = caller.tenant.domain or caller.tenant.name
             _record_look(caller, meeting)
             text = calendar_of(meeting, domain, has_pins=caller.sees_pins)
@@ -487,11 +490,11 @@ def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
         *("BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//pexpolicy//meetings//EN"),
         *("BEGIN:VEVENT", f"UID:{meeting.id}@{domain}"),
         # A later version replaces an earlier one.
-        f"SEQUENCE:{max(int(meeting.updated - meeting.created), 0)}",
+        f"SEQUENCE:{max(int(meeting.updated - _FIRST_SEQUENCE), 0)}",
         f"DTSTAMP:{_calendar_time(meeting.updated)}",
         f"DTSTART:{_calendar_time(meeting.start)}",
-        f"DTEND:{_calendar_time(max(end, meeting.start))}",
-        f"SUMMARY:{_calendar_text(meeting.title)}",
+        f"DTEND:{_calendar_time(max(end, meeting.start + 1))}",
+        *([f"SUMMARY:{_calendar_text(meeting.title)}"] if meeting.title else []),
         f"LOCATION:{_calendar_text(address)}",
         f"DESCRIPTION:{_calendar_text(text)}",
         *([f"ORGANIZER:mailto:{owner}"] if owner else []),
@@ -499,6 +502,15 @@ def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
         *("END:VEVENT", "END:VCALENDAR"),
     )
     return "".join(f"{_folded(line)}\r\n" for line in lines)
+
+
+def _is_calendar_wanted(accept: str) -> bool:
+    """Return whether an Accept header ranks a calendar as high as JSON (RFC 9110, 12.5.1)."""
+    ranks = {CALENDAR: 0.0, JSON: 0.0}
+    for one in accept.lower().split(","):
+        found = _QUALITY.search(one)
+        ranks[one.partition(";")[0].strip()] = float(found[1]) if found else 1.0
+    return ranks[CALENDAR] > 0.0 and ranks[CALENDAR] >= ranks[JSON]
 
 
 def _calendar_time(seconds: float) -> str:

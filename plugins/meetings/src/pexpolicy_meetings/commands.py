@@ -78,7 +78,7 @@ def list_(config: Path, tenant: str, as_json: bool) -> None:  # noqa: FBT001 - a
         print_json(found)
         return
     rows = [{**one, "alias": one["aliases"][0]} for one in found["items"]]
-    print_parts([Table(COLUMNS, [[str(one[name]) for name in COLUMNS] for one in rows])])
+    print_parts([Table(COLUMNS, [[str(one.get(name, "")) for name in COLUMNS] for one in rows])])
 
 
 @meetings.command(epilog=examples("pexpolicy meetings show acme crm-7"))
@@ -130,7 +130,7 @@ def _asked(config: Path, path: str, body: Mapping[str, Any] | None = None) -> di
     try:
         found: dict[str, Any] = json.loads(ask(url, TIMEOUT_S, token, own=True, body=content))
     except NotAnsweredError as error:
-        refuse(f"{config}: {_why(error)}", 1)
+        refuse(_why(error) if error.body else f"{config}: {error}", 1)
     return found
 
 

@@ -37,11 +37,15 @@ READ_ONLY = ("state", "created", "updated", "etag", "invitations", "links")
 Lobby = Literal["none", "host", "locked"]
 State = Literal["scheduled", "open", "running", "ended", "cancelled"]
 Role = Literal["host", "guest"]
-ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9._~-]{1,128}")
+"""Neither ``.`` nor ``..``, which clients and proxies take out of a path."""
 _DIGITS, _EMAIL = "of 4 to 20 digits", "an e-mail address of at most 100 characters"
 _CODE = "text of at most 100 characters without & and blanks"
 _TIME = "a time with an offset, such as 2030-06-01T10:00:00+02:00"
-_IDS, _OBJECT = "1 to 128 of A-Z a-z 0-9 . _ ~ -", "an object of at most 100 fields"
+_IDS, _OBJECT = (
+    "1 to 128 of A-Z a-z 0-9 . _ ~ -, and not . or ..",
+    "an object of at most 100 fields",
+)
 Id = Annotated[str, Meta(pattern=f"^{ID.pattern}\\Z", description=_IDS)]
 Text = Annotated[str, Meta(max_length=250)]
 Minutes = Annotated[int, Meta(ge=0, le=180)]
@@ -256,14 +260,14 @@ def parsed(
         return [*faults, NO_OBJECT]
     given = dict(body)
     if given.pop("id", meeting_id) != meeting_id:
-        faults.append(Fault("/id", "is not the id in the path"))
+        faults.append(Fault("/id", "is not the id in the path; POST makes one"))
     fields = typed(given, MeetingBody, faults)
     for name in ("start", "end"):
         if name in fields:
             fields[name] = read_time(f"/{name}", fields[name], faults)
     _check_times(fields, now, faults)
-    _check_pins(fields, tenant.infinity.min_pin_length, faults)
     fields["aliases"] = tuple(_aliases(fields.get("aliases") or (), tenant, faults))
+    _check_pins(fields, tenant.infinity.min_pin_length, faults)
     service = {**tenant.defaults, **fields.get("service", {})}
     for place, text in service_problems(service, tenant.infinity):
         faults.append(Fault(pointer("service", *place), text))
@@ -390,9 +394,15 @@ def _check_times(fields: Mapping[str, Any], now: float, faults: list[Fault]) -> 
 
 def _check_pins(fields: Mapping[str, Any], least: int, faults: list[Fault]) -> None:
     faults += (
-        Fault(pointer(name), f"must have at least {least} digits, as Infinity is set")
+        Fault(pointer(name), f"must have at least {least} digits: infinity.min_pin_length")
         for name in ("host_pin", "guest_pin")
         if fields.get(name) and len(fields[name]) < least
+    )
+    users = {Alias(alias).user for alias in fields["aliases"]}
+    faults += (
+        Fault(pointer(name), "must not be an alias of the meeting")
+        for name in ("host_pin", "guest_pin")
+        if fields.get(name) in users
     )
     host, guest = fields.get("host_pin"), fields.get("guest_pin")
     if guest and fields.get("lobby") == "none":

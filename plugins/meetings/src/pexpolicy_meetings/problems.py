@@ -73,6 +73,9 @@ async def document_of(request: web.Request) -> Any:
         headers = {"Accept-Patch" if is_patch else "Accept": ", ".join(types)}
         detail = f"Content-Type has to be {' or '.join(types)}"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers=headers)
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        detail, headers = "a body is not compressed", {hdrs.ACCEPT_ENCODING: "identity"}
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers=headers)
     try:
         return strict_json(await request.read())
     except NotJSONError:  # its text repeats a key of the body
