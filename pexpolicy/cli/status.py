@@ -97,11 +97,15 @@ def status(
     if url is None and not is_same_config(config, document["config"]["path"]):
         theirs = printable(document["config"]["path"])
         warn(f"{address} is a server with the configuration {theirs}, not with {config}", "note")
-    if as_json:
-        print_json(document)
-    else:
-        show_status(document)
-    degraded = degradations(document) if strict else []
+    try:
+        if as_json:
+            print_json(document)
+        else:
+            show_status(document)
+        degraded = degradations(document) if strict else []
+    except KeyError as missing:
+        text = f"it is of another version, whose status has no {missing}; --json shows what it has"
+        refuse(f"{address}: {text}", 1)
     for text in degraded:
         click.secho(f"degraded: {printable(text)}", fg="red", err=True)
     refused = document["degraded"] or (document["bundle"] and document["bundle"]["problem"])
