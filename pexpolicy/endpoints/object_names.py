@@ -144,7 +144,7 @@ class ObjectNames:
         for (kind, name), places in self._uses.items():
             if kind in listed and name not in (names := listed[kind].names):
                 text = _not_listed(kind, name, names, suggests=len(found) < MAX_SUGGESTED)
-                found.append(UnknownName(kind, name, text, places))
+                found.append(UnknownName(kind, name, text, [*dict.fromkeys(places)]))
         return found
 
     @contextmanager

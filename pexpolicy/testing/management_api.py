@@ -17,11 +17,20 @@ from pexpolicy.config.outgoing import basic
 from pexpolicy.testing.simulator import Person, Simulator
 
 Fault = Literal[
-    "unauthorized", "forbidden", "busy", "slow", "html", "redirect", "broken", "totals", "twice"
+    "unauthorized",
+    "forbidden",
+    "busy",
+    "slow",
+    "html",
+    "redirect",
+    "broken",
+    "totals",
+    "twice",
+    "cut",
 ]
 """What goes wrong with the requests for a resource: HTTP 401, 403, 429 and 500, no answer for
-``slow_s``, a page of HTML, a redirect to the login page, a total that differs on each page, and
-pages that begin with the last object of the page before.
+``slow_s``, a page of HTML, a redirect to the login page, a total that differs on each page,
+pages that begin with the last object of the page before, and pages without every other object.
 """
 Object = dict[str, Any]
 _ROOT = "/api/admin"
@@ -160,7 +169,8 @@ class ManagementApi:
             total += len(self.paths)
         meta: Object = {"limit": limit, "offset": offset, "total_count": total}
         meta |= {"next": more, "previous": before}
-        return web.json_response({"meta": meta, "objects": rows[first:end]})
+        shown = rows[first : end : 2 if fault == "cut" else 1]
+        return web.json_response({"meta": meta, "objects": shown})
 
 
 def _ids(kind: str, person: Person) -> list[str]:

@@ -103,13 +103,23 @@ async def test_a_list_that_changes_while_it_is_read_is_whole(fault: Any, secret:
     assert len(api.paths) == (9 if fault == "totals" else 3)
 
 
+async def test_a_list_shorter_than_its_total_is_not_used(secret: Path) -> None:
+    api = platform()
+    async with api.serving() as url, source(url, secret) as made:
+        await made.refresh_names()
+        before = made.listed_names()["themes"].names
+        api.faults["ivr_theme"] = "cut"
+        await made.refresh_names()
+        assert (made.listed_names()["themes"].names, [*made.problems]) == (before, ["themes"])
+
+
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
         ("unauthorized", "HTTP 401"),
         ("forbidden", "HTTP 403"),
         ("busy", "HTTP 429"),
-        ("html", "not JSON but text/html"),
+        ("html", "text/html"),
         ("redirect", "login page"),
         ("broken", "HTTP 500"),
     ],

@@ -124,6 +124,7 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
             "appends",
         ),
         (changed("policy_server", url="http://127.0.0.1/api/pexip"), "profile", "port 8123"),
+        (changed("policy_server", url="http://127.0.0.1:8123/api/pexip?x=1"), "profile", "query"),
         (changed("policy_server", url="https://127.0.0.1:8123/api/pexip"), "profile", "scheme"),
         (
             changed("policy_server", url="http://old.example.com:8123/api/pexip"),

@@ -182,7 +182,8 @@ class InfinitySource:
             name="names",
             jitter=0.2,
         )
-        self._problems: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
+        """Why the names of a kind were not read, by kind."""
         self._lists: dict[str, NameList] = {}
         with suppress(CacheFileError):  # reported when it is opened
             kept = None if file is None else file.load(self._names.cache_key)
@@ -234,9 +235,9 @@ class InfinitySource:
                 problems[kind] = problem
         if len(failures) == len(RESOURCES):
             raise SourceUnavailableError(str(failures[0]))
-        if problems.items() - self._problems.items():
+        if problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
-        self._problems = problems
+        self.problems = problems
         self._lists = found
         for call in self.on_names.copy():
             await asyncio.to_thread(call)
@@ -250,15 +251,18 @@ class InfinitySource:
         Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
         """
         found: dict[str, Row] = {}
+        totals: set[object] = set()
         for _ in range(READINGS):
-            totals: set[object] = set()
+            totals.clear()
             async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
                 totals.add(total)
                 for row in rows:
                     key = row.get("id") or row.get("resource_uri") or row
                     found[str(key)] = row
             if len(totals) <= 1 and all(one == len(found) for one in totals - {None}):
-                break
+                return list(found.values())
+        if len(totals) == 1 and isinstance(total := totals.pop(), int) and total > len(found):
+            raise QueryError(f"{resource} has {total} objects, and only {len(found)} are listed")
         return list(found.values())
 
     async def _pages(
@@ -314,7 +318,7 @@ class InfinitySource:
                 if isinstance(document, dict):
                     return document
                 raise QueryError(f"{path} is no list of objects")
-            raise SourceUnavailableError(f"{path} is not JSON but {reply.media_type}")
+            raise SourceUnavailableError(f"{path} is no JSON (Content-Type: {reply.media_type})")
         text = f"{path} is {reply.line}"
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             text = f"the account may not read {path} (HTTP {status})"

@@ -40,7 +40,14 @@ from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy.testing.report import Table, print_parts
 from pexpolicy_sources.data_source import Row, SourceError
-from pexpolicy_sources.infinity import Api, InfinitySource, addresses, list_of, with_aliases
+from pexpolicy_sources.infinity import (
+    RESOURCES,
+    Api,
+    InfinitySource,
+    addresses,
+    list_of,
+    with_aliases,
+)
 
 SWITCHES = {
     "service_configuration": ("enable_service_lookup", "enable_internal_service_policy"),
@@ -191,6 +198,8 @@ class Check:
             doubled = "/policy/v1" in url.path and not more
             end = "; Infinity appends /policy/v1 itself" if doubled else ""
             flaws.append(f"has another path than {base + more or '/'}{end}")
+        if url.query_string or url.fragment:
+            flaws.append("has a query or a fragment, and Infinity appends a path")
         # In front of a server without a certificate, a proxy may have one.
         is_direct = self._is_proxied or self._files or url.host == self._settings.server.host
         if self._is_ours(row) and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port):
@@ -278,9 +287,10 @@ class Check:
 
     def _of_names(self) -> Found:
         names, least_ours = self._named, self._settings.infinity.min_pin_length
+        for kind, problem in self._source.problems.items():
+            if RESOURCES[kind] not in self._refused:
+                yield "skipped", kind, f"names are not read: {problem}"
         for kind, one in self._source.listed_names().items():
-            if one.problem:
-                yield "skipped", kind, f"the last names are used: {one.problem}"
             for name in sorted(names.declared.get(kind, frozenset()) - one.names):
                 where = f"[{'.'.join(names.table)}] {kind}"
                 yield "error", name, f"is in {where}, and Infinity does not have it"
@@ -370,7 +380,7 @@ def _url_of(row: Row) -> URL:
 
 def _matches(host: str, name: str) -> bool:
     """Return whether a host has a name, which may begin with ``*.`` as in certificates."""
-    host, name = host.casefold(), name.casefold()
+    host, name = host.removesuffix(".").casefold(), name.casefold()
     return host == name or (name.startswith("*.") and host.partition(".")[2] == name[2:])
 
 
