@@ -66,10 +66,10 @@ run: $(STAMP) ## serve config.toml on http://127.0.0.1:8000, and its console on 
 	exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
 # Lint runs meanwhile and is told last. Tests whose program is not installed are left out.
-test: $(STAMP) ## format, lint, types, tests of core and plugins; ARGS=tests/chain runs these tests only
+test: $(STAMP) ## format, lint, types, tests but the slow ones; ARGS=tests/chain runs these tests only
 	@failed=0; $(BIN)/python -m tests.support.programs || true; \
 	$(if $(ARGS),,$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & trap "kill $$!" INT TERM;) \
-	$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -rs --junitxml=$(VENV)/junit.xml $(or $(ARGS),--ignore=lab) || failed=1; \
+	$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -rs --junitxml=$(VENV)/junit.xml $(or $(ARGS),--ignore=lab -m "not heavy and not slow") || failed=1; \
 	$(if $(ARGS),,wait $$! || failed=1; cat $(VENV)/lint.log;) \
 	exit $$failed
 

@@ -14,6 +14,8 @@ from tests.support import browser, company, live_console
 from tests.support.server_process import free_port
 from tests.support.waiting import HANG_S
 
+pytestmark = pytest.mark.slow
+
 PATHS = (
     "/",
     "/decisions",

@@ -10,6 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.support import browser, company
 
+pytestmark = pytest.mark.slow
+
 MAX_CLICKS = 4
 TIMEOUT_MS = 300_000
 """For what a page shows, on a machine with other work."""

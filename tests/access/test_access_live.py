@@ -17,6 +17,8 @@ from pexpolicy.config.credentials import PasswordHash
 from tests.support import certificates, live_server, wire
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 GOOD = wire.basic("pexip", "s3cret")
 
 

@@ -21,6 +21,8 @@ from tests.support import live_server, wire
 from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S
 
+pytestmark = pytest.mark.slow
+
 FLOODS = {
     "unknown path": (404, b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 190)),
     "unauthorised": (401, b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % wire.SERVICE.encode()),

@@ -12,6 +12,8 @@ from pexpolicy.audit.reader import recent_peers
 from pexpolicy.config.credentials import PasswordHash
 from tests.support import live_server, wire
 
+pytestmark = pytest.mark.slow
+
 GOOD = wire.basic("pexip", "s3cret")
 HASH = PasswordHash.create("s3cret")
 GUESSES = 300

@@ -19,6 +19,8 @@ from tests.audit.places import Place, body, faults, lines
 from tests.support import live_server, wire
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def to_a_file(path: Path) -> None:
     path.symlink_to(path.with_name("elsewhere"))

@@ -12,6 +12,8 @@ from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server, wire
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOM = f"{wire.SERVICE}?local_alias=blocked"
 SERVED = """
 [server]

@@ -15,6 +15,8 @@ from tests.support.paths import ROOT
 from tests.support.server_process import free_port
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 TARGETS = set(TARGET.findall((ROOT / "Makefile").read_text()))
 EXPERIMENTS = set(TARGET.findall((ROOT / "lab/Makefile").read_text()))

@@ -12,6 +12,8 @@ import pytest
 from pexpolicy.testing import ConfigError, decide_sync, make_policy, make_request
 from tests.support import clean_install, doc_pages, live_server, samples
 
+pytestmark = pytest.mark.slow
+
 ADDRESS = "http://127.0.0.1:8000"
 
 

@@ -15,6 +15,8 @@ from tests.support.paths import ROOT
 from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 

@@ -16,6 +16,8 @@ from tests.support import live_server, postgresql, wire
 from tests.support.live_server import Running
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """
 import json, os
 from pathlib import Path

@@ -12,6 +12,8 @@ from tests.support import live_server, wire
 from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 DERIVED = """
 [plugins.rooms.settings.pin]
 derive = "hmac"

@@ -22,6 +22,8 @@ from tests.fleet.bundles import ROWS, Maker, adding, forged, run, swapped, swoll
 from tests.support import live_server
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 CUT = 300
 
 

@@ -26,6 +26,8 @@ from tests.support import live_server
 from tests.support.processes import children
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 plugin_dirs = ["plugins"]
 [audit]

@@ -20,6 +20,8 @@ from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import build
 from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "service_configuration": {
         "conference": "Conference(name='Room', service_tag='t', pin='1234', reason='mine')",

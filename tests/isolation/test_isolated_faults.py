@@ -24,7 +24,10 @@ from tests.support.isolated import PluginFolder, children, descriptors, request,
 from tests.support.processes import is_running, wait_for_end
 from tests.support.waiting import HANG_S, until
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc"),
+    pytest.mark.slow,
+]
 
 
 ANSWERS = """

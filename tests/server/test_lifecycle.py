@@ -23,6 +23,8 @@ from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import Log
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 KEEP = {"Connection": "keep-alive"}
 
 

@@ -17,6 +17,8 @@ from tests.support import wire
 from tests.support.server_process import free_port
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 TALKER = """
 import asyncio, logging, threading
 from contextlib import asynccontextmanager

@@ -22,6 +22,8 @@ from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOM = f"{wire.SERVICE}?local_alias=room"
 
 

@@ -17,6 +17,8 @@ from tests.support import live_server, postgresql
 from tests.support.live_server import Running
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PLACES = """
 from aiohttp import web
 from pexpolicy import Leases, Plugin, PluginSettings, Refreshed, Reject, Store

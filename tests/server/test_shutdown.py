@@ -14,6 +14,8 @@ from tests.server.test_lifecycle import ended, started
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S, until, wait_until
 
+pytestmark = pytest.mark.slow
+
 DELAY_S = 60.0
 """The longest delay that may be configured."""
 

@@ -19,6 +19,8 @@ from tests.support import wire
 from tests.support.site import Site
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 START = 1906531200.0
 CONNECTED = {
     "protocol": "H323",

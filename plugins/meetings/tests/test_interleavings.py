@@ -5,6 +5,7 @@ import itertools
 import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -12,6 +13,8 @@ from msgspec.structs import replace
 from pexpolicy_meetings.meeting import DAY_S, Meeting, rfc3339
 from pexpolicy_meetings.store import Stored
 from tests.support.booked import Servers
+
+pytestmark = pytest.mark.slow
 
 STEPS = 20
 NUMBERS = itertools.count(100)

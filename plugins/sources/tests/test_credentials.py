@@ -21,7 +21,7 @@ from tests.support import live_console, live_server, postgresql, programs, slapd
 from tests.support.secret_canaries import PIN, WORD
 from tests.support.server_process import free_port
 
-pytestmark = programs.needs_compiled("python-ldap")
+pytestmark = [programs.needs_compiled("python-ldap"), pytest.mark.slow]
 
 CONFIG = """
 [log]

@@ -18,6 +18,8 @@ from tests.support import live_server, wire
 from tests.support.processes import children, is_running, wait_for_end
 from tests.support.waiting import HANG_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
