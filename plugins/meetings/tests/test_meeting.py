@@ -95,13 +95,13 @@ def test_a_hostile_body_is_refused_soon(acme: TenantOf) -> None:
     many = {f"field{number}": number for number in range(8_000)}
     bodies = [{**REVIEW, "service": deep}, {**REVIEW, **many}, {**REVIEW, "service": many}]
     bodies += [{**REVIEW, "x" * 60_000: 1}, {**REVIEW, "service": {"view": ["\0"] * 20_000}}]
-    begun = time.perf_counter()
+    begun = time.process_time()
     for body in bodies:
         assert 1 <= len(faults(acme, body)) <= 51
         found = patched(meeting(acme), body, acme, NOW)
         assert isinstance(found, list)
         assert len(found) <= 51
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0
 
 
 @pytest.mark.parametrize("meeting_id", ["", ".", "..", "a/b", "x" * 129, "é", "a\n"])

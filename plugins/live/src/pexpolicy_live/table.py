@@ -166,7 +166,8 @@ class LiveTable:
     async def sweep(self) -> None:
         """Delete what has expired."""
         sql = self._named("DELETE FROM pexpolicy_live WHERE expires <= $now")
-        await self.shared.write((sql, ()))
+        # A write at the same time would lock the rows in another order.
+        await self.shared.write((sql, ()), lock="write")
 
 
 def _name_of(key: Key) -> str:
