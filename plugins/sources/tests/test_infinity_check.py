@@ -152,6 +152,16 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
             "alias",
             "1 of our aliases, such as clinic@example.com",
         ),
+        (
+            added(
+                "gateway_routing_rule",
+                match_string="sip:clinic@.*",
+                match_string_full=True,
+                name="a",
+            ),
+            "alias",
+            "1 of our aliases",
+        ),
         (changed("system_location", policy_server=None), "location", "no policy profile"),
         (
             added("system_location", name="Bergen", policy_server="/x/9/", event_sinks=[]),

@@ -308,7 +308,9 @@ class Check:
         for rule in self._objects["gateway_routing_rule"]:
             with suppress(re.error):
                 matches = re.compile(str(rule.get("match_string")), re.IGNORECASE).fullmatch
-                found = [alias for alias in ours if matches(alias)]
+                # Infinity leaves out the scheme unless the whole alias is to match.
+                before = ("", "sip:", "h323:") if rule.get("match_string_full") is True else ("",)
+                found = [one for one in ours if any(matches(scheme + one) for scheme in before)]
                 if found and rule.get("enable") is not False:
                     text = f"matches {len(found)} of our aliases, such as {found[0]}"
                     text += ": it is used where we do not answer"
