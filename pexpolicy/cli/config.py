@@ -49,16 +49,25 @@ def config() -> None:
 
 
 @config.command(epilog=EXAMPLES)
-@click.argument("name", type=click.Choice(["config", "requests"]), default="config")
+@click.argument(
+    "name",
+    type=click.Choice(["config", "requests", *documents.NAMES]),
+    default="config",
+    metavar="[NAME]",
+)
 def schema(name: str) -> None:
     """Print JSON Schema of config.toml with the settings of the installed plugins.
 
     An editor uses it for completion and errors: save it as config.schema.json, and begin
     config.toml with #:schema ./config.schema.json
 
-    The one of requests has all requests and replies.
+    NAME is requests for all requests and replies, a request type such as media_location, or a part
+    of it such as media_location.reply.
     """
-    found = config_schema(installed()) if name == "config" else documents.document()
+    if name == "config":
+        found = config_schema(installed())
+    else:
+        found = documents.document(name.removeprefix("requests"))
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
 
 

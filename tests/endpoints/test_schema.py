@@ -28,6 +28,14 @@ SAMPLES = [
 DOCUMENT = schema.document()
 
 
+@pytest.mark.parametrize("name", schema.NAMES)
+def test_each_document_is_a_schema(name: str) -> None:
+    found = schema.document(name)
+    Draft202012Validator.check_schema(found)
+    assert found["title"] == name
+    assert json.loads(CliRunner().invoke(main, ["config", "schema", name]).output) == found
+
+
 def validator(name: str) -> Draft202012Validator:
     return Draft202012Validator({**DOCUMENT, "$ref": f"#/$defs/{name}"})
 
