@@ -332,12 +332,14 @@ def typed(
                 steps = re.findall(r"\w+", inner[1]) if inner else []
                 text = f"must be {wanted(hints[name]).removesuffix(' or null')}"
                 faults.append(Fault(pointer(name, *steps), text))
-    faults += (
-        Fault(pointer(field.name), "is missing")
-        for field in msgspec.structs.fields(model)
-        if field.required and body.get(field.name) is None
-    )
+    missing = (name for name in _required(model) if body.get(name) is None)
+    faults += (Fault(pointer(name), "is missing") for name in missing)
     return found
+
+
+@cache
+def _required(model: type[msgspec.Struct]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(model) if field.required]
 
 
 @cache
