@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.progress import Progress
+from yarl import URL
 
 from pexpolicy.cli.audit import paths_of, since_option
 from pexpolicy.cli.common import (
@@ -61,14 +61,14 @@ def other_side(
     """Return the configuration, or the server of a policy profile."""
     if against is None or not against.startswith(("http://", "https://")):
         return None if against is None else Path(against)
-    parts = urlsplit(ServerUrl(is_profile=True).convert(against, param, ctx))
-    if parts.username is None:
-        return ServerAddress(parts.geturl())
-    if parts.password is not None or PASSWORD not in os.environ:
+    written = ServerUrl(is_profile=True).convert(against, param, ctx)
+    url = URL(written)
+    if url.user is None:
+        return ServerAddress(written)
+    if url.password is not None or PASSWORD not in os.environ:
         msg = f"write the user only, and its password into the environment variable {PASSWORD}"
         raise click.BadParameter(msg)
-    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return ServerAddress(url, basic(parts.username, os.environ[PASSWORD]))
+    return ServerAddress(str(url.with_user(None)), basic(url.user, os.environ[PASSWORD]))
 
 
 @click.command(
