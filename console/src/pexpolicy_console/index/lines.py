@@ -47,7 +47,7 @@ class _Step(msgspec.Struct, gc=False):
 
 
 class _Request(msgspec.Struct, gc=False):
-    """Anything may be in a parameter: a text, a list of texts, or what nobody sends."""
+    """The parameters that are indexed; each may hold any JSON value."""
 
     location: Any = None
     protocol: Any = None
