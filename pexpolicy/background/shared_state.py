@@ -205,9 +205,10 @@ class SharedState(ABC):
         if missing and self.is_dry:
             table = statements[0].split("(")[0].split()[-1]
             return bool((await self.run(("SELECT 1 FROM $tables WHERE name = $1", (table,))))[0])
-        if missing:
-            await self.run(*((sql, ()) for sql in missing), lock="create", timeout=5.0)
-            self._created.update(missing)
+        # Each in its own transaction: holding an index lock while waiting for a row is a deadlock.
+        for sql in missing:
+            await self.run((sql, ()), lock="create", timeout=5.0)
+            self._created.add(sql)
         return True
 
     async def sweep(self, age: float = SWEEP_S) -> None:

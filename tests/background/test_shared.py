@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import msgspec
 import pydantic
 import pytest
@@ -350,6 +351,26 @@ async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql
     await until(lambda: _answers(leases, "third"))
     assert {"first", "second", "third"} <= {*await leases.holders("k")}
     await state.close()
+
+
+async def test_tables_are_created_while_another_server_writes(postgres: postgresql.Server) -> None:
+    postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    create = [f"CREATE TABLE IF NOT EXISTS {name} (id bigint PRIMARY KEY)" for name in ("a", "b")]
+    create.append("CREATE INDEX IF NOT EXISTS b_id ON b (id)")
+    create.append("INSERT INTO a VALUES (1) ON CONFLICT DO NOTHING")
+    states = [PostgresqlState(postgres.url, postgresql.PASSWORD) for _ in range(2)]
+    await states[0].create(create)
+    other = await asyncpg.connect(postgres.url, password=postgresql.PASSWORD)
+    async with other.transaction():
+        await other.execute("UPDATE a SET id = 1")
+        creating = asyncio.create_task(states[1].create(create))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await until(lambda: other.fetchval(waits))
+        await other.execute("INSERT INTO b VALUES (1)")
+    assert await creating
+    await other.close()
+    for state in states:
+        await state.close()
 
 
 async def _answers(leases: Leases, holder: str) -> bool:
