@@ -88,7 +88,11 @@ class PostgresqlState(SharedState):
             # It ends a statement of a server that is gone without a word.
             end = asyncio.get_running_loop().call_later(WORK_S, connection.terminate)
             try:
-                found = await _transaction(connection, statements, lock)
+                try:
+                    found = await _transaction(connection, statements, lock)
+                except asyncpg.DeadlockDetectedError:  # the database has undone one of the two
+                    await connection.execute("ROLLBACK")
+                    found = await _transaction(connection, statements, lock)
             except BaseException:
                 connection.terminate()
                 raise

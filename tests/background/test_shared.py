@@ -373,6 +373,19 @@ async def test_tables_are_created_while_another_server_writes(postgres: postgres
         await state.close()
 
 
+async def test_one_of_two_that_wait_in_a_circle_is_run_again(postgres: postgresql.Server) -> None:
+    postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    state = PostgresqlState(postgres.url, postgresql.PASSWORD, 30.0)
+    await state.create(["CREATE TABLE IF NOT EXISTS a (id bigint PRIMARY KEY, n bigint NOT NULL)"])
+    await state.run(("INSERT INTO a VALUES ($1, 0)", [(1,), (2,)]))
+    add = "UPDATE a SET n = n + 1 WHERE id = $1"
+    slow = "SELECT pg_sleep(0.2)"
+    orders = ((1, 2), (2, 1))
+    await asyncio.gather(*(state.run((add, (x,)), (slow, ()), (add, (y,))) for x, y in orders))
+    assert await state.run(("SELECT n FROM a", ())) == [[(2,), (2,)]]
+    await state.close()
+
+
 async def _answers(leases: Leases, holder: str) -> bool:
     try:
         return await leases.acquire("k", holder)
