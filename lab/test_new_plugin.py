@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ DESK = "pexpolicy-front-desk"
 CALL = "/policy/v1/service/configuration?call_direction=dial_in&local_alias=sip:welcome@example.com"
 
 
-def new_plugin(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["new-plugin", *arguments])
+def new_plugin(folder: Path, *arguments: str) -> Result:
+    folder.mkdir(exist_ok=True)
+    with chdir(folder):
+        return CliRunner().invoke(main, ["new-plugin", *arguments])
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def test_its_dockerfile_adds_it_to_the_image(written: Written, tmp_path: Path) -
 def test_each_hook_has_a_plugin_that_is_typed_tested_and_asked(
     hook: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert new_plugin("front-desk", "--hook", hook, "-d", str(tmp_path)).exit_code == 0
+    assert new_plugin(tmp_path, "front-desk", "--hook", hook).exit_code == 0
     folder = tmp_path / DESK
     here = clean_install.Environment(Path(sys.prefix))
     # The same for all hooks: a second run of mypy takes a fifth of the time.
@@ -149,7 +152,9 @@ def _install(folder: Path, distribution: str, package: str) -> None:
     (entry / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.1.0\n"
     )
-    (entry / "entry_points.txt").write_text(f"[pexpolicy]\nfront_desk = {package}:FrontDesk\n")
+    (entry / "entry_points.txt").write_text(
+        f"[pexpolicy]\nfront_desk = {package}:FrontDeskPlugin\n"
+    )
 
 
 def _decided_by(folder: Path, target: str) -> str:
@@ -164,7 +169,7 @@ def _decided_by(folder: Path, target: str) -> str:
 def test_the_layout_is_right_for_short_and_long_names(tmp_path: Path) -> None:
     for hook in HOOKS:
         for name in ("a", "x" * MAX_NAME, "a_1"):
-            new_plugin(name, "--hook", hook, "-d", str(tmp_path / hook))
+            new_plugin(tmp_path / hook, name, "--hook", hook)
     ruff = Path(sys.executable).with_name("ruff")
     for arguments in (["check"], ["format", "--check"]):
         done = subprocess.run(
@@ -176,11 +181,23 @@ def test_the_layout_is_right_for_short_and_long_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "name", "distribution", "package", "class_name"),
     [
-        ("lobby", "lobby", "pexpolicy-lobby", "pexpolicy_lobby", "Lobby"),
-        ("Front-Desk", "front_desk", "pexpolicy-front-desk", "pexpolicy_front_desk", "FrontDesk"),
-        (" front.desk ", "front_desk", "pexpolicy-front-desk", "pexpolicy_front_desk", "FrontDesk"),
-        ("pexpolicy-lobby", "lobby", "pexpolicy-lobby", "pexpolicy_lobby", "Lobby"),
-        ("pexpolicy_a_1", "a_1", "pexpolicy-a-1", "pexpolicy_a_1", "A1"),
+        ("lobby", "lobby", "pexpolicy-lobby", "pexpolicy_lobby", "LobbyPlugin"),
+        (
+            "Front-Desk",
+            "front_desk",
+            "pexpolicy-front-desk",
+            "pexpolicy_front_desk",
+            "FrontDeskPlugin",
+        ),
+        (
+            " front.desk ",
+            "front_desk",
+            "pexpolicy-front-desk",
+            "pexpolicy_front_desk",
+            "FrontDeskPlugin",
+        ),
+        ("pexpolicy-lobby", "lobby", "pexpolicy-lobby", "pexpolicy_lobby", "LobbyPlugin"),
+        ("pexpolicy_a_1", "a_1", "pexpolicy-a-1", "pexpolicy_a_1", "A1Plugin"),
         (
             "conference",
             "conference",
@@ -218,7 +235,7 @@ def test_one_name_names_everything(
     ],
 )
 def test_a_bad_name_is_refused_and_nothing_is_written(name: str, says: str, tmp_path: Path) -> None:
-    result = new_plugin("--directory", str(tmp_path), "--", name)
+    result = new_plugin(tmp_path, "--", name)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
     assert list(tmp_path.iterdir()) == []
@@ -228,7 +245,7 @@ def test_a_folder_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / DESK
     folder.mkdir()
     (folder / "mine").write_text("my work")
-    result = new_plugin("front-desk", "--directory", str(tmp_path))
+    result = new_plugin(tmp_path, "front-desk")
     assert result.exit_code == 2
-    assert f"{folder} cannot be read or written: File exists" in result.stderr
+    assert f"{folder.name} cannot be read or written: File exists" in result.stderr
     assert [path.name for path in folder.iterdir()] == ["mine"]

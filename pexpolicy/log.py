@@ -13,11 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from logging import getLogger
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, NamedTuple, TextIO, cast
 
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
@@ -29,10 +29,6 @@ from pexpolicy.text import (
     printable,
     printable_lines,
 )
-
-if TYPE_CHECKING:
-    from structlog.stdlib import BoundLogger
-
 
 # structlog imports rich for tracebacks that are never printed: a third of the start-up time.
 # None is the documented way to mark a module as missing.
@@ -60,10 +56,9 @@ class StandardError:
     def __init__(self, stream: TextIO, report: Callable[[Mapping[str, int]], str]) -> None:
         self._stream, self._report = stream, report
         self.is_terminal = stream.isatty()
-        try:
-            self._descriptor: int | None = stream.fileno()
-        except (OSError, ValueError, AttributeError):
-            self._descriptor = None
+        self._descriptor: int | None = None
+        with suppress(OSError, ValueError):
+            self._descriptor = stream.fileno()
         self._may_wait = True
         self._thread: threading.Thread | None = None
         # Reentrant: a destructor or signal handler may log as well.
@@ -152,8 +147,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
             fcntl.lockf(descriptor, fcntl.LOCK_UN)
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
+class LogEvent(NamedTuple):
     """The message of a record that has fields; as text ``event key=value``."""
 
     event: object
@@ -163,7 +157,7 @@ class LogEvent:
         return " ".join([str(self.event), *(f"{name}={v!r}" for name, v in self.fields.items())])
 
 
-def get_logger(name: str | None = None) -> BoundLogger:
+def get_logger(name: str | None = None) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module, by default of the module that calls this.
 
     Its lines are records of the standard ``logging``, so that pytest's ``caplog`` and other tools
@@ -176,7 +170,7 @@ def get_logger(name: str | None = None) -> BoundLogger:
     logger = structlog.wrap_logger(
         getLogger(module), processors=PROCESSORS, wrapper_class=structlog.stdlib.BoundLogger
     )
-    return cast("BoundLogger", logger.bind())
+    return cast("structlog.stdlib.BoundLogger", logger.bind())
 
 
 def _as_record(
@@ -187,9 +181,7 @@ def _as_record(
     Arguments that do not fit the text are written as they are: no hook may fail because of a line.
     """
     fields = dict(event)
-    options: dict[str, Any] = {
-        name: fields.pop(name) for name in ("exc_info", "stack_info") if name in fields
-    }
+    options = {name: fields.pop(name, None) for name in ("exc_info", "stack_info")}
     text, arguments = fields.pop("event", ""), fields.pop("positional_args", ())
     try:
         text = str(text) % arguments if arguments else text
@@ -274,13 +266,12 @@ _COLLECTED = frozenset(("asyncio", "concurrent.futures"))
 """Loggers of objects that are reported when they are collected, while any plugin runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLevels:
+class LogLevels(NamedTuple):
     """Levels of ``logging`` by plugin, and the plugin that a module belongs to."""
 
     level: int = logging.INFO
-    plugins: Mapping[str, int] = field(default_factory=dict)
-    modules: Mapping[str, str] = field(default_factory=dict)
+    plugins: Mapping[str, int] = {}
+    modules: Mapping[str, str] = {}
     """For lines outside of hooks, such as those of a thread that a plugin has started. That of the
     empty name is the plugin of all other modules.
     """

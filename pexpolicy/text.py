@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from typing import Any
 from unicodedata import category
 
@@ -16,8 +16,8 @@ MAX_NAME = 80
 MAX_LISTED = 60
 MAX_GUESSED = 64
 """Longer words are not compared: it would take long, and they are not typing errors."""
-_MIN_BEGINNING = 4
-"""Letters from which on the beginning of a word stands for it, as ``cert`` for ``certificate``."""
+_MIN_LETTERS = 4
+"""Letters from which on one may be wrong, or the beginning of a word stands for it, as ``cert``."""
 
 
 def brief(value: object, limit: int = 60) -> str:
@@ -56,14 +56,15 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     words = _words(name)
     if len(name) > MAX_GUESSED or not words:
         return ""
-    near = [
-        (SequenceMatcher(None, name.casefold(), one.casefold()).ratio(), one)
+    alike = [
+        one
         for one in known
         if len(one) <= MAX_GUESSED
         and _NUMBERS(name) == _NUMBERS(one)
         and _are_alike(words, _words(one))
     ]
-    return f"; did you mean {max(near)[1]!r}?" if near else ""
+    near = get_close_matches(name, alike, n=1, cutoff=0.0)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def suggest(name: str, known: Collection[str]) -> str:
@@ -87,24 +88,22 @@ _NUMBERS = re.compile(r"\+?\d+").findall
 
 
 def is_typo(word: str, other: str) -> bool:
-    """Return whether two letters are swapped, or one is wrong, missing or too much, but not the
-    first, or one word is the beginning of the other.
+    """Return whether one letter is moved, wrong, missing or too much, but not the first, or one
+    word is the beginning of the other.
     """
     short, long = sorted((word, other), key=len)
-    begin = _shared(short, long)
-    end = _shared(short[begin:][::-1], long[begin:][::-1])
-    wrong, right = short[begin : len(short) - end], long[begin : len(long) - end]
-    if len(wrong) == 2 and wrong == right[::-1]:  # noqa: PLR2004 - two letters
-        return True
-    if begin == len(short):  # a beginning; but cannot and doesnt negate can and does
-        enough = _MIN_BEGINNING if len(right) > 1 else _MIN_BEGINNING - 1
-        return not right or (len(short) >= enough and not long.endswith(("nt", "not")))
-    return begin > 0 and len(right) <= 1 and len(short) + 2 * (not wrong) >= _MIN_BEGINNING
+    if long.startswith(short):  # but cannot and doesnt negate can and does
+        enough = _MIN_LETTERS if len(long) - len(short) > 1 else _MIN_LETTERS - 1
+        return short == long or (len(short) >= enough and not long.endswith(("nt", "not")))
+    if len(short) < len(long):
+        return short in _without_one(long)
+    is_long_enough = len(word) >= _MIN_LETTERS or sorted(word) == sorted(other)
+    return is_long_enough and not _without_one(word).isdisjoint(_without_one(other))
 
 
-def _shared(one: str, other: str) -> int:
-    """Return how many letters two words have in common at the beginning."""
-    return next((n for n in range(len(one)) if one[n] != other[n]), len(one))
+def _without_one(word: str) -> set[str]:
+    """Return a word without one of its letters, for each letter but the first."""
+    return {word[:at] + word[at + 1 :] for at in range(1, len(word))}
 
 
 def is_without_colour() -> bool:

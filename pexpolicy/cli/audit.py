@@ -7,26 +7,23 @@ import os
 import re
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from pexpolicy.audit import reader
 from pexpolicy.audit.console import SEPARATOR, parts
-from pexpolicy.audit.database import NO_DRIVER, PLACE, Database, DatabaseUnavailable, Shipper
+from pexpolicy.audit.database import NO_DRIVER, Database, DatabaseUnavailable, Shipper
 from pexpolicy.audit.reader import Fault, RawLine, Record
 from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.audit.verify import Anchor, Verification
@@ -39,7 +36,7 @@ from pexpolicy.cli.common import (
     flag,
     format_time,
     json_option,
-    key_value_pairs,
+    key_value,
     load_or_exit,
     print_value,
     refuse,
@@ -55,15 +52,26 @@ from pexpolicy.text import escape_controls, printable, suggest
 
 Event = Mapping[str, Any]
 """A decoded line; anything may be in one that another program wrote, and it must end no search."""
-Period = tuple[datetime, datetime]
-"""From when until before when; ``FIRST`` and ``LAST`` without a limit."""
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 NOTHING_FOUND = 1
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 STEP_FIELDS = ("plugin", "outcome")
+EXAMPLES = examples(
+    "pexpolicy audit tail -f",
+    "pexpolicy audit tail -n 100",
+    "pexpolicy audit grep --alias meet07 --since yesterday",
+    "pexpolicy audit grep --where action=reject --where decided_by=rules",
+    "pexpolicy audit grep --where plugin=crm --where outcome=timed_out",
+    "pexpolicy audit show 019f3c7e",
+    "pexpolicy audit verify",
+    "pexpolicy audit verify --public-key audit-public.pem --anchor 4711:6f1c...",
+    "pexpolicy audit verify --from-database",
+    "pexpolicy audit ship --config /etc/pexpolicy/config.toml",
+    "pexpolicy audit purge --before 2026-01-01",
+)
 
 
-@click.group(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"))
+@click.group(epilog=EXAMPLES)
 def audit() -> None:
     """Read the audit file: follow it, find and verify lines."""
 
@@ -71,8 +79,7 @@ def audit() -> None:
 # ---- files and times
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The lines to read: of files, those of the configuration by default, or of the database."""
 
     config: Path
@@ -119,24 +126,17 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-class Time(click.ParamType[datetime]):
-    """A time as people write it."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Return the time; fail for anything else."""
-        try:
-            return parse_moment(str(value), datetime.now(UTC))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def moment(text: str) -> datetime:
+    """Return a time as people write it; raise ``BadParameter``."""
+    try:
+        return parse_moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 since_option = click.option(
     "--since",
-    type=Time(),
+    type=moment,
     help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
 )
 
@@ -193,18 +193,11 @@ def opened(config: Path) -> Iterator[tuple[Database, Settings]]:
         refuse(str(error))
 
 
-def last_of_database(config: Path, number: int, *, follow: bool) -> Iterator[RawLine]:
-    """Yield the last lines by time, and then those that arrive."""
+def last_of_database(config: Path, number: int) -> list[RawLine]:
+    """Return the last lines by time."""
     with opened(config) as (database, _):
-        known = {row["boot_id"]: row["seq"] for row in database.chains()} if follow else {}
         order = "ORDER BY time DESC, boot_id DESC, seq DESC LIMIT $1"
-        yield from reversed([*database.lines(order, number)])
-        while follow:
-            for row in (rows := database.newer(known)):
-                known[row["boot_id"]] = row["seq"]
-                yield RawLine(PLACE, 0, row["line"].encode())
-            if not rows:
-                time.sleep(1.0)
+        return [*database.lines(order, number)][::-1]
 
 
 def records_of(found: Iterable[Record | Fault]) -> Iterator[Record]:
@@ -219,7 +212,7 @@ def records_of(found: Iterable[Record | Fault]) -> Iterator[Record]:
 # ---- commands
 
 
-@audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100"))
+@audit.command(epilog=EXAMPLES)
 @source_options
 @flag("--follow", "-f", help="Then print new lines as they are written.")
 @click.option(
@@ -232,12 +225,12 @@ def records_of(found: Iterable[Record | Fault]) -> Iterator[Record]:
 )
 def tail(source: Source, lines: int, *, follow: bool) -> None:
     """Print the last lines, and with -f new ones, across rotations."""
-    out, files = console(), source.files
+    show_line, files = printer(source), source.files
     found: Iterable[Record | Fault]
-    if source.from_database:
-        found = reader.records(last_of_database(source.config, lines, follow=follow))
-    elif source.is_merged and follow:
+    if source.is_merged and follow:
         refuse("one file can be followed: leave out -f, or the other files")
+    elif source.from_database:
+        found = reader.records(last_of_database(source.config, lines))
     elif source.is_merged:
         found = deque(reader.merged(files), lines)
     else:
@@ -248,16 +241,10 @@ def tail(source: Source, lines: int, *, follow: bool) -> None:
         found = reader.records(chain(reader.last_lines(path, lines), new))
     with suppress(KeyboardInterrupt):
         for record in records_of(found):
-            _print_short(out, record.event, named=source.is_merged)
+            show_line(record)
 
 
-@audit.command(
-    epilog=examples(
-        "pexpolicy audit grep --alias meet07 --since yesterday",
-        "pexpolicy audit grep --where action=reject --where decided_by=rules",
-        "pexpolicy audit grep --where plugin=crm --where outcome=timed_out",
-    )
-)
+@audit.command(epilog=EXAMPLES)
 @source_options
 @click.argument("text", required=False)
 @click.option(
@@ -266,10 +253,10 @@ def tail(source: Source, lines: int, *, follow: bool) -> None:
     "part before the @.",
 )
 @since_option
-@click.option("--until", type=Time(), help="Before this time.")
+@click.option("--until", type=moment, help="Before this time.")
 @repeatable(
     "--where",
-    "pairs",
+    type=key_value,
     metavar="FIELD=VALUE",
     help="A field of the line such as endpoint, decided_by, action, event or peer; plugin or "
     "outcome of a step; or a parameter of the request, such as node_ip. May be given several "
@@ -282,33 +269,29 @@ def grep(
     alias: str | None,
     since: datetime | None,
     until: datetime | None,
-    pairs: tuple[str, ...],
+    where: tuple[tuple[str, str], ...],
     *,
     as_json: bool,
 ) -> None:
     """Find lines that match all filters. TEXT may be anywhere in the line; case does not matter."""
-    where = key_value_pairs(pairs, "--where", "action=reject")
-    hashing = None
-    if alias is not None and not source.files:
-        key = settings_of(source.config).privacy_key
-        hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
-    within = since or FIRST, until or LAST
-    if within[0] >= within[1]:
+    since, until = since or FIRST, until or LAST
+    if since >= until:
         raise click.UsageError("--since is not before --until")
-    matches = _filter(text, alias, where, within, hashing)
-    records = source.records("time >= $1 AND time < $2", *within)
-    out, found, searched, first, last = console(), 0, 0, None, None
-    fields = set(STEP_FIELDS)
-    for record in records:
-        searched, last = searched + 1, record.event.get("timestamp")
-        first = first or last
-        fields.update(record.event, _request(record.event))
-        if matches(record):
+    is_meant = _alias_filter(source, alias)
+    show_line = printer(source, as_json=as_json)
+    found, searched, first, last, fields = 0, 0, None, None, set[str]()
+    for record in source.records("time >= $1 AND time < $2", since, until):
+        event, last = record.event, record.event.get("timestamp")
+        searched, first, compared = searched + 1, first or last, _compared(event)
+        fields.update(*compared)
+        if (
+            since <= (reader.time_of(event) or FIRST) < until
+            and any(all(_has(one, *pair) for pair in where) for one in compared)
+            and (not text or text.casefold() in record.raw.content.decode().casefold())
+            and (alias is None or any(map(is_meant, _aliases(event))))
+        ):
             found += 1
-            if as_json:
-                click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
-            else:
-                _print_short(out, record.event, named=source.is_merged)
+            show_line(record)
     if not found:
         for field, _ in where if searched else ():
             if field not in fields:
@@ -318,34 +301,27 @@ def grep(
         refuse(f"no line matches ({searched:,} searched{', ' * bool(times)}{times})", NOTHING_FOUND)
 
 
-@audit.command(epilog=examples("pexpolicy audit show 019f3c7e"))
+@audit.command(epilog=EXAMPLES)
 @source_options
 @click.argument("decision_id", metavar="ID")
 @json_option
 def show(source: Source, decision_id: str, *, as_json: bool) -> None:
     """Print the whole lines of the decision with this ID, or with one that begins so."""
-    out, beginning = console(), decision_id.strip().lower()
+    beginning = decision_id.strip().lower()
     if not re.fullmatch(r"[0-9a-f-]{4,36}", beginning):
         refuse(f"{decision_id!r} is not a decision ID, or its first 4 digits or more")
     lines = source.records("strpos(line, $1) > 0", beginning)
     found = [one for one in lines if str(one.event.get("decision_id")).startswith(beginning)]
+    show_line = printer(source, as_json=as_json)
     for record in found:
-        if as_json:
-            click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
-        else:
-            _print_short(out, record.event, named=source.is_merged)
+        show_line(record)
+        if not as_json:
             print_value(record.event)
     if not found:
         refuse(f"no line has a decision ID that begins with {beginning}", NOTHING_FOUND)
 
 
-@audit.command(
-    epilog=examples(
-        "pexpolicy audit verify",
-        "pexpolicy audit verify --public-key audit-public.pem --anchor 4711:6f1c...",
-        "pexpolicy audit verify --from-database",
-    )
-)
+@audit.command(epilog=EXAMPLES)
 @source_options
 @repeatable(
     "--anchor",
@@ -398,7 +374,7 @@ def faults_in_database(config: Path, verification: Verification) -> Iterator[Fau
         yield from verification.verify(database.lines("ORDER BY boot_id, seq"))
 
 
-@audit.command(epilog=examples("pexpolicy audit ship --config /etc/pexpolicy/config.toml"))
+@audit.command(epilog=EXAMPLES)
 @config_option
 def ship(config: Path) -> None:
     """Copy the lines of the audit to the database of [audit.ship], until the process is ended.
@@ -418,9 +394,9 @@ def ship(config: Path) -> None:
         shipper.run(lambda text: click.echo(f"audit ship: {text}", err=True))
 
 
-@audit.command(epilog=examples("pexpolicy audit purge --before 2026-01-01"))
+@audit.command(epilog=EXAMPLES)
 @config_option
-@click.option("--before", required=True, type=Time(), help="Keep lines from this time on.")
+@click.option("--before", required=True, type=moment, help="Keep lines from this time on.")
 def purge(config: Path, before: datetime) -> None:
     """Remove old lines from the database of [audit.ship].
 
@@ -434,51 +410,34 @@ def purge(config: Path, before: datetime) -> None:
     click.echo(f"removed {count(removed, 'line')} from before {format_time(before)}")
 
 
-def _filter(
-    text: str | None,
-    alias: str | None,
-    where: Sequence[tuple[str, str]],
-    within: Period,
-    hashing: Callable[[str], str | None] | None,
-) -> Callable[[Record], bool]:
-    """Return what tells whether a line matches all filters.
-
-    ``where`` has fields of the line, of one of its steps, or parameters of the request, with their
-    values; ``hashing`` returns what is written for an alias, if aliases are hashed.
-    """
-    of_step = [pair for pair in where if pair[0] in STEP_FIELDS]
-    of_line = [pair for pair in where if pair[0] not in STEP_FIELDS]
+def _alias_filter(source: Source, alias: str | None) -> Callable[[str], bool]:
+    """Return what tells whether a text of a line is the alias, or its hash if they are hashed."""
     meant = Alias(alias or "")
-    required = {meant, alias, None if hashing is None else hashing(meant)}
+    required = {meant, alias}
+    if alias is not None and not source.files and (key := settings_of(source.config).privacy_key):
+        required.add(keyed_hash(key.get_secret_value().encode())(meant))
 
-    def is_meant(value: str) -> bool:
-        found = Alias(value)
-        return not required.isdisjoint((value, found)) or (meant.bare and found.user == meant.user)
+    def is_meant(text: str) -> bool:
+        found = Alias(text)
+        return not required.isdisjoint((text, found)) or (meant.bare and found.user == meant.user)
 
-    def is_step(step: Event) -> bool:
-        return all(step.get(field) == value for field, value in of_step)
-
-    def matches(record: Record) -> bool:
-        event = record.event
-        return (
-            _is_within(event, within)
-            and all(_has(event, field, value) for field, value in of_line)
-            and (not of_step or any(map(is_step, _steps(event))))
-            and (text is None or text.casefold() in record.raw.content.decode().casefold())
-            and (alias is None or any(map(is_meant, _aliases(event))))
-        )
-
-    return matches
+    return is_meant
 
 
-def _is_within(event: Event, within: Period) -> bool:
-    at = reader.time_of(event)
-    return within == (FIRST, LAST) if at is None else within[0] <= at < within[1]
+def _compared(event: Event) -> list[Event]:
+    """Return what ``--where`` looks at: the line with its parameters, once with each step."""
+    line, steps = {**_request(event), **event}, event.get("steps")
+    found = [
+        {**line, **{field: step.get(field) for field in STEP_FIELDS}}
+        for step in (steps if isinstance(steps, list) else ())
+        if isinstance(step, dict)
+    ]
+    return found or [line]
 
 
 def _has(event: Event, field: str, value: str) -> bool:
-    """Return whether a field of the line, or a parameter of its request, has a value."""
-    found = {**_request(event), **event}.get(field, ())
+    """Return whether a field, or one of its values, is as written."""
+    found = event.get(field, ())
     return value in (found if isinstance(found, list | tuple) else (found, json.dumps(found)))
 
 
@@ -494,24 +453,28 @@ def _aliases(event: Event) -> Iterator[str]:
             yield from (item for item in values if isinstance(item, str))
 
 
-def _steps(event: Event) -> list[Event]:
-    steps = event.get("steps")
-    return [one for one in steps if isinstance(one, dict)] if isinstance(steps, list) else []
-
-
 # ---- lines on a terminal
 
 
-def _print_short(out: Console, event: Event, *, named: bool) -> None:
-    """Print a line as on the terminal of a server, with the date and the decision id, and the
-    instance where there may be several.
+def printer(source: Source, *, as_json: bool = False) -> Callable[[Record], None]:
+    """Return what prints a line: as it is, or as on the terminal of a server, with the date and the
+    decision id, and the instance where there may be several.
     """
-    texts = [("dim", format_time(event.get("timestamp"))), *parts(event)]
-    if named:
-        texts.insert(1, ("cyan", printable(event.get("instance") or "?")))
-    if decision_id := printable(event.get("decision_id") or ""):
-        texts += [SEPARATOR, ("dim", decision_id)]
-    out.print(Text(" ").join(Text(text, style) for style, text in texts))
+    out = console()
+
+    def show_line(record: Record) -> None:
+        event = record.event
+        if as_json:
+            click.echo(escape_controls(record.raw.content.decode("utf-8", "replace")))
+            return
+        texts = [("dim", format_time(event.get("timestamp"))), *parts(event)]
+        if source.is_merged:
+            texts.insert(1, ("cyan", printable(event.get("instance") or "?")))
+        if decision_id := printable(event.get("decision_id") or ""):
+            texts += [SEPARATOR, ("dim", decision_id)]
+        out.print(Text(" ").join(Text(text, style) for style, text in texts))
+
+    return show_line
 
 
 def _report(verification: Verification, faults: int) -> Iterator[Line]:

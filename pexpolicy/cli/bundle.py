@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +16,20 @@ from pexpolicy.config.files import read_file, tracking
 from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import POLICY, Manifest
 from pexpolicy.fleet import bundle as bundles
+from pexpolicy.text import printable
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-KEYGEN = "pexpolicy bundle keygen bundle-2026"
-BUILD = "pexpolicy bundle build policy policy.tar.gz --version v42"
-SIGN = "pexpolicy bundle sign policy.tar.gz bundle-2026.key"
-VERIFY = "pexpolicy bundle verify policy.tar.gz bundle-2026.pub"
+Files = dict[str, tuple[bytes, int, str]]
+"""Content, mode and purpose of each file by its name."""
+EXAMPLES = examples(
+    "pexpolicy bundle keygen bundle-2026",
+    "pexpolicy bundle build policy policy.tar.gz --version v42",
+    "pexpolicy bundle sign policy.tar.gz bundle-2026.key",
+    "pexpolicy bundle verify policy.tar.gz bundle-2026.pub",
+)
 
 
-@click.group(epilog=examples(KEYGEN, BUILD, SIGN, VERIFY))
+@click.group(epilog=EXAMPLES)
 def bundle() -> None:
     """Pack, sign and verify a policy for several servers."""
 
@@ -41,19 +45,40 @@ def key_pair() -> tuple[bytes, bytes]:
     return key.private_bytes(*plain), public
 
 
-@bundle.command(epilog=examples(KEYGEN))
+@bundle.command(epilog=EXAMPLES)
 @click.argument("name", type=FILE)
 def keygen(name: Path) -> None:
     """Make a pair of keys: NAME.key signs bundles, NAME.pub goes to the servers."""
     private, public = key_pair()
-    for end, content, mode in ((".key", private, 0o600), (".pub", public, 0o644)):
-        made = os.open(f"{name}{end}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(made, "wb") as file:
-            file.write(content)
-        click.echo(f"{name}{end}")
+    write_new(
+        Path(),
+        {
+            f"{name}.key": (private, 0o600, "the private key"),
+            f"{name}.pub": (public, 0o644, "the public key"),
+        },
+    )
 
 
-@bundle.command(epilog=examples(BUILD))
+def write_new(folder: Path, found: Files) -> None:
+    """Write all files or none, and list them; raises ``OSError``."""
+    made: list[Path] = []
+    try:
+        for name, (content, mode, _) in found.items():
+            path = folder / name
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            path.touch(mode, exist_ok=False)
+            made.append(path)
+            path.chmod(mode)  # that of touch() is reduced by the umask
+            path.write_bytes(content)
+    except OSError:
+        for path in made:
+            path.unlink()
+        raise
+    for path, (_, mode, purpose) in zip(made, found.values(), strict=True):
+        click.echo(f"{mode:04o}  {printable(path)}: {purpose}")
+
+
+@bundle.command(epilog=EXAMPLES)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("archive", type=FILE)
 @click.option("--version", help="What people call it; default: the sequence.")
@@ -77,7 +102,7 @@ def build(folder: Path, archive: Path, version: str | None, sequence: int | None
     _show(archive, manifest)
 
 
-@bundle.command(epilog=examples(SIGN))
+@bundle.command(epilog=EXAMPLES)
 @click.argument("archive", type=FILE)
 @click.argument("key", type=FILE)
 def sign(archive: Path, key: Path) -> None:
@@ -86,7 +111,7 @@ def sign(archive: Path, key: Path) -> None:
         bundles.sign(archive, read_file(key).decode())
 
 
-@bundle.command(epilog=examples(VERIFY))
+@bundle.command(epilog=EXAMPLES)
 @click.argument("archive", type=FILE)
 @click.argument("keys", type=FILE, nargs=-1, required=True)
 def verify(archive: Path, keys: tuple[Path, ...]) -> None:

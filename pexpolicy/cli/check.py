@@ -32,7 +32,7 @@ from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS
-from pexpolicy.plugins.discovery import discover
+from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing.report import Line, Table, print_parts
 
@@ -68,22 +68,20 @@ def check(
             f"{config} and {file} are two configurations: check one after the other"
         )
     config = file or config
-    policy, error, warnings = None, None, []
+    policy, error = None, None
     context = BuildContext(file_user=file_user(config, user))
     try:
         policy = build(config, preflight_problems, context)
-        try:
-            if opens:
-                asyncio.run(_open_and_close(policy))
-        finally:
-            warnings = [] if as_json else print_warnings(policy)
+        if opens:
+            asyncio.run(_open_and_close(policy))
     except ConfigError as raised:
-        if not as_json:
-            raise
         error = raised
     if as_json:
         print_json(_document(config, policy, error))
         sys.exit(exit_code(error) if error else strict and bool(policy and policy.warnings))
+    warnings = print_warnings(policy) if policy is not None else []
+    if error is not None:
+        raise error
     assert policy is not None
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     shown = ["valid", *[count(len(warnings), "warning")] * bool(warnings)]
@@ -146,38 +144,39 @@ def plugins(config: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    hooks = {name: " → ".join(found) or "(default)" for name, found in listed["order"].items()}
-    others = listed["other_hooks"].items()
-    # Those that a call passes; the rest is for authors.
-    hooks |= {
-        n: ", ".join(found) for n, found in others if n.startswith(("adjust_", "restrict_", "on_"))
-    }
+    asked = {**listed["order"], **listed["other_hooks"]}
+    hooks = [
+        (name, " → ".join(found) or "(default)")
+        for name, found in asked.items()
+        # Those that a call passes; the rest is for authors.
+        if name in listed["order"] or name.startswith(("adjust_", "restrict_", "on_"))
+    ]
     columns = ("name", "state", *HOST_KEYS, *ORIGIN)
     rows = [[str(row.get(name, "")) for name in columns] for row in listed["plugins"]]
-    print_parts([Table(("hook", "plugins"), hooks.items()), Line(""), Table(columns, rows)])
+    print_parts([Table(("hook", "plugins"), hooks), Line(""), Table(columns, rows)])
 
 
 def _listed(policy: Policy) -> dict[str, Any]:
     """Return the plugins of each hook in the order in which they are asked, and the state of each
     installed one.
     """
-    rows: list[dict[str, Any]] = []
-    used = set()
-    for plugin in policy.plugins:
-        source = plugin.available
-        used.add((source.plugin or plugin.name, source.distribution))
-        rows.append(
-            {"name": source.name, "plugin": source.plugin or source.name, "state": "active"}
-            | {key: getattr(source, key) for key in ORIGIN}
-            | {key: getattr(plugin.table, key) for key in HOST_KEYS}
-            | {"hooks": [hook for hook in HOOKS if hook in plugin.implemented]}
-        )
+
+    def row(source: PluginSource, state: str) -> dict[str, Any]:
+        names = {"name": source.name, "plugin": source.plugin or source.name, "state": state}
+        return names | {key: getattr(source, key) for key in ORIGIN}
+
+    rows = [
+        row(plugin.available, "active")
+        | {key: getattr(plugin.table, key) for key in HOST_KEYS}
+        | {"hooks": [hook for hook in HOOKS if hook in plugin.implemented]}
+        for plugin in policy.plugins
+    ]
+    used = {(row["plugin"], row["distribution"]) for row in rows}
     found, _ = discover(policy.settings.plugin_folders)
-    idle = [one for first in found.values() for one in (first, *first.rivals)]
+    installed = [one for first in found.values() for one in (first, *first.rivals)]
     rows += [
-        {"name": source.name, "plugin": source.name, "state": "available"}
-        | {key: getattr(source, key) for key in ORIGIN}
-        for source in sorted(idle, key=lambda source: (source.name, source.distribution))
+        row(source, "available")
+        for source in sorted(installed, key=lambda source: (source.name, source.distribution))
         if (source.name, source.distribution) not in used
     ]
     order = {

@@ -59,16 +59,12 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-def key_value_pairs(texts: Iterable[str], option: str, example: str) -> list[tuple[str, str]]:
-    """Return ``KEY=VALUE`` arguments as pairs; raise ``BadParameter``."""
-    pairs = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            msg = f"{text!r} has no value: write {option} {example}"
-            raise click.BadParameter(msg, param_hint=option)
-        pairs.append((key, value))
-    return pairs
+def key_value(text: str) -> tuple[str, str]:
+    """Return the parts of ``KEY=VALUE``; raise ``BadParameter``."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r} has no value: write remote_alias=alice@example.com")
+    return key, value
 
 
 # ---- the policy of a configuration
@@ -108,9 +104,9 @@ def file_user(config: Path, name: str | None) -> FileUser:
         raise click.BadParameter(str(error), param_hint="--as") from None
 
 
-def usable(path: Path) -> Settings | ConfigError:
+def usable(path: Path) -> Settings:
     """Return what can be used of the configuration of a server: the keys without errors, or of a
-    file that is no TOML what is kept of it, as the server does.
+    file that is no TOML what is kept of it, as the server does. Raises ``ConfigError``.
     """
     if (made := FileUser.that_serves(path).state_folder) is not None:
         os.environ.setdefault("STATE_DIRECTORY", str(made))  # as its unit does
@@ -120,14 +116,17 @@ def usable(path: Path) -> Settings | ConfigError:
         if error.salvaged is None and (found := last_good(state_folder(path, None), path)):
             with suppress(ConfigError), reading(found[1]):
                 return load(path)
-        return error.salvaged or error
+        if error.salvaged is None:
+            raise
+        return error.salvaged
 
 
 def load_or_exit(path: Path, hint: str) -> Settings:
     """Return the same, or print all errors and ``hint``, and exit with 78."""
-    if isinstance(found := usable(path), ConfigError):
-        fail(found, hint)
-    return found
+    try:
+        return usable(path)
+    except ConfigError as error:
+        fail(error, hint)
 
 
 def fail(error: ConfigError, hint: str = "") -> NoReturn:

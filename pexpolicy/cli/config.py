@@ -76,8 +76,9 @@ def schema(name: str) -> None:
 
 def _state_of(config: Path) -> tuple[Path, Settings | None]:
     """Return the state folder of the server, and the settings as far as they can be read."""
-    found = usable(config)
-    settings = None if isinstance(found, ConfigError) else found
+    settings = None
+    with suppress(ConfigError):
+        settings = usable(config)
     return last_good.state_folder(config, settings), settings
 
 

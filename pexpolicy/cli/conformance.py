@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import click
 
-from pexpolicy.cli.common import count, examples, refuse
-from pexpolicy.cli.http_client import ServerUrl
-from pexpolicy.config.outgoing import basic
+from pexpolicy.cli.common import count, examples, json_option, print_json, refuse
+from pexpolicy.cli.http_client import profile
 from pexpolicy.conformance.check_reply import UNREADABLE
 from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.http_client import connected
@@ -28,7 +23,7 @@ from pexpolicy.conformance.runner import (
     UnauthorizedError,
     UnreachableError,
 )
-from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line, console, print_parts
+from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line, print_parts
 from pexpolicy.text import is_utf8
 
 NOT_FOUND = "every request got 404: is this the URL of a policy server, with its base path?"
@@ -44,26 +39,25 @@ def passes(results: Results) -> bool:
 
 def counts(results: Results) -> dict[Level, int]:
     """Return the number of findings of each level."""
-    found = Counter(finding.level for result in results for finding in result.findings)
-    return {level: found[level] for level in Level}
+    found = [finding.level for result in results for finding in result.findings]
+    return {level: found.count(level) for level in Level}
 
 
-def as_json(url: str, results: Results) -> str:
-    """Return the report as JSON."""
+def document(url: str, results: Results) -> dict[str, Any]:
+    """Return the report for programs."""
     names = ("flow", "step", "endpoint", "target", "status")
     steps = [
         {name: getattr(result, name) for name in names}
         | {"ms": round(result.seconds * 1000, 1), "findings": [*map(asdict, result.findings)]}
         for result in results
     ]
-    document = {
+    return {
         "url": url,
         "passes": passes(results),
         "findings": counts(results),
         "slowest_ms": max((step["ms"] for step in steps), default=0.0),
         "steps": steps,
     }
-    return json.dumps(document, indent=2)
 
 
 def parts(url: str, results: Results) -> Iterator[Line]:
@@ -106,93 +100,61 @@ def _verdict(url: str, results: Results) -> Line:
     return Line(f"{url} keeps the contract: {tail}", GOOD, is_whole=True)
 
 
-def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Return the URL of a policy profile without credentials."""
-    if urlsplit(value).username is not None:
-        raise click.BadParameter("give the credentials with --user and --password-env")
-    return value
-
-
-def utf8(_: click.Context, __: click.Parameter, value: str) -> str:
+def utf8(text: str) -> str:
     """Return the text; other bytes than UTF-8 cannot be in a request."""
-    if not is_utf8(value):
+    if not is_utf8(text):
         raise click.BadParameter("this is not UTF-8 text; is the terminal set to UTF-8?")
-    return value
+    return text
 
 
 @click.command(
     epilog=examples(
         "pexpolicy conformance http://127.0.0.1:8000",
-        "pexpolicy conformance https://policy.example.com --user pexip --password-env PASSWORD",
+        "pexpolicy conformance https://pexip@policy.example.com --json",
     )
 )
-@click.argument("url", type=ServerUrl(is_profile=True), callback=base_url)
-@click.option("--user", help="User for HTTP Basic authentication.")
-@click.option(
-    "--password-env", metavar="NAME", help="Environment variable that holds the password."
-)
+@click.argument("server", type=profile, metavar="URL")
 @click.option(
     "--alias",
-    callback=utf8,
+    type=utf8,
+    metavar="TEXT",
     default="meet.bob",
     show_default=True,
     help="The alias that is dialed.",
 )
 @click.option(
     "--caller",
-    callback=utf8,
+    type=utf8,
+    metavar="TEXT",
     default="alice@example.com",
     show_default=True,
     help="The alias that calls, registers, and whose avatar is requested.",
 )
-@click.option(
-    "--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output."
-)
-def conformance(
-    url: str,
-    user: str | None,
-    password_env: str | None,
-    alias: str,
-    caller: str,
-    json_path: str | None,
-) -> None:
+@json_option
+def conformance(server: tuple[str, str | None], alias: str, caller: str, *, as_json: bool) -> None:
     """Check the replies of any policy server at URL.
 
     Sends the requests of a Conferencing Node. URL is that of the policy profile: the part before
-    /policy/v1. It may be any policy server; the requests look like those of real calls, searches
-    and registrations.
+    /policy/v1; https://USER@SERVER takes the password from PEXPOLICY_PASSWORD. It may be any policy
+    server; the requests look like those of real calls, searches and registrations.
 
     Exit code 0: the server keeps the contract. 1: it breaks the contract, or fails. 2: it cannot be
     reached or refuses access, or wrong usage. SSL_CERT_FILE names the CA certificates to trust,
     instead of those of the system.
     """
-    header = _authorization(user, password_env)
+    url, authorization = server
     try:
-        results = asyncio.run(_run(url, header, alias, caller))
+        results = asyncio.run(_run(url, authorization, alias, caller))
     except UnauthorizedError:
         refuse(f"{url}: the server refuses access (401): user or password is wrong or missing")
     except UnreachableError as error:
         hint = "; name its CA in SSL_CERT_FILE" if "not trusted" in str(error) else ""
         refuse(f"{url} cannot be reached: {error}{hint}")
-    print_parts(parts(url, results), console(stderr=json_path == "-"))
-    if json_path == "-":
-        click.echo(as_json(url, results))
-    elif json_path is not None:
-        Path(json_path).write_text(as_json(url, results) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(document(url, results))
+    else:
+        print_parts(parts(url, results))
     sys.exit(0 if passes(results) else 1)
-
-
-def _authorization(user: str | None, variable: str | None) -> str | None:
-    """Return the ``Authorization`` header with the password in a variable of the environment."""
-    if user is None and variable is None:
-        return None
-    if user is None or variable is None:
-        raise click.UsageError("--user and --password-env belong together")
-    if (password := os.environ.get(variable)) is None:
-        raise click.UsageError(f"there is no environment variable {variable}")
-    if ":" in user:
-        raise click.UsageError("a user name cannot contain a colon")
-    return basic(user, password)
 
 
 async def _run(url: str, authorization: str | None, alias: str, caller: str) -> list[StepResult]:

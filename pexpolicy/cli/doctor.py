@@ -36,7 +36,6 @@ from pexpolicy.config.problems import ConfigWarning, dotted_key
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
-from pexpolicy.events.receiver import PATH
 from pexpolicy.plugins.binding import checks_of
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import sockets_of
@@ -114,7 +113,7 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         "audit": _space([one for one in paths if "audit" in one.key]),
         "space": _space([one for one in paths if "audit" not in one.key]),
         "server": _server(document, policy_hash),
-        "events": _events(document, settings),
+        "events": event_rows(document),
     }.items():
         try:
             for row in check:
@@ -182,14 +181,11 @@ def certificate_rows(files: CertificateFiles, trusted: Path | None) -> Rows:
 
 def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
     """Return why a client would refuse the certificate in a handshake in memory, or nothing."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    password = None if files.password is None else files.password.get_secret_value()
-    server.load_cert_chain(files.certificate, files.key, password)
     client = ssl.create_default_context(cafile=trusted)
     client.check_hostname = False
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server)
-    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    answering = load(files).context.wrap_bio(to_server, to_client, server_side=True)
     for end in (asking, answering, asking):
         try:
             end.do_handshake()
@@ -224,18 +220,6 @@ def _server(document: Document | None, policy_hash: str) -> Rows:
         yield "warning", f"changed since its start: {', '.join(keys)}", "restart it"
     for text in degradations(document):
         yield "error", text, "pexpolicy status"
-
-
-def _events(document: Document | None, settings: Settings) -> Rows:
-    """Yield which event sinks to configure in Infinity, and the nodes whose events are missing."""
-    if settings.events is None:
-        return
-    server, scheme = settings.server, "http" if settings.tls is None else "https"
-    host = "ADDRESS-OF-THIS-SERVER" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104
-    url = f"{scheme}://{host}:{server.port}{server.base_path}{PATH}"
-    for name, table in settings.events.sources.items():
-        yield "ok", f"{name}: an event sink has the URL {url} and the user {table.user}"
-    yield from event_rows(document)
 
 
 def event_rows(document: Document | None) -> Rows:

@@ -6,15 +6,22 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from pexpolicy.audit.reader import file_and_rotated, raw_lines, records
-from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations, redact_changes
+from pexpolicy.audit.redaction import (
+    REMOVED,
+    Redaction,
+    plain_steps,
+    redact_annotations,
+    redact_changes,
+)
 from pexpolicy.cli.audit import configured, records_of, settings_of
 from pexpolicy.cli.common import (
     build,
@@ -22,7 +29,7 @@ from pexpolicy.cli.common import (
     examples,
     flag,
     json_option,
-    key_value_pairs,
+    key_value,
     print_json,
     print_value,
     refuse,
@@ -44,7 +51,7 @@ from pexpolicy.explain.request_forms import (
 )
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
-from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
+from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep
 from pexpolicy.models.request import ORIGIN, POLICY_PREFIX, alias_of, parameters_of, withheld_values
 from pexpolicy.policy import BuildContext
 from pexpolicy.replay.comparison import compare, of_answer, of_record
@@ -82,6 +89,7 @@ _NAMES = ("local_alias", "service_name", "unique_service_name", "q")
 @repeatable(
     "--set",
     "pairs",
+    type=key_value,
     metavar="KEY=VALUE",
     help="Set a parameter of the request. May be given several times.",
 )
@@ -99,7 +107,7 @@ def explain(  # noqa: PLR0913 - the options of the command
     config: Path,
     request_text: str,
     endpoint: str | None,
-    pairs: tuple[str, ...],
+    pairs: tuple[tuple[str, str], ...],
     at: str | None,
     *,
     as_json: bool,
@@ -116,7 +124,9 @@ def explain(  # noqa: PLR0913 - the options of the command
     Reports paths that the server would not answer, such as one without the base path. The reply is
     indented on a terminal, and otherwise printed byte for byte.
     """
-    changes = parse_changes(pairs)
+    changes: dict[str, list[str]] = {}
+    for key, value in pairs:
+        changes.setdefault(key, []).append(value)
     try:
         request = requested(request_text, config, endpoint, changes)
         remarks, moment = doubts(request, changes), parse_at(at, request.at)
@@ -205,14 +215,6 @@ def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[s
     ]
 
 
-def parse_changes(pairs: Iterable[str]) -> dict[str, list[str]]:
-    """Return the values of ``key=value`` arguments by key; raise ``BadParameter``."""
-    changes: dict[str, list[str]] = {}
-    for key, value in key_value_pairs(pairs, "--set", "remote_address=10.44.0.7"):
-        changes.setdefault(key, []).append(value)
-    return changes
-
-
 def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
     """Return the time of ``--at`` in its zone, or that of the record; ``None`` for the present.
 
@@ -228,14 +230,14 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
 
 def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:
     """Return the request of a node for an alias, with the parameters of a usual call."""
-    known = parameters_of(ENDPOINTS[endpoint].request)
-    names = [name for name in _NAMES if name in known]
     if ENDPOINTS[endpoint].path.endswith("/"):
-        names = ["alias"]
-    elif endpoint in (DEFAULT_ENDPOINT, "directory_information"):
-        names = names[:1]
+        names = {"alias"}
+    elif endpoint == DEFAULT_ENDPOINT:
+        names = {"local_alias"}
+    else:
+        names = parameters_of(ENDPOINTS[endpoint].request).keys() & _NAMES
     made = composed(endpoint, shape, dict.fromkeys(names, alias))
-    assumed = frozenset(made.params) - {*names}
+    assumed = frozenset(made.params) - names
     return RecordedRequest(endpoint, alias_of(made), made.params, ALIAS, assumed=assumed)
 
 
@@ -272,16 +274,10 @@ def as_document(
     outcome, reply = explained.answer.outcome, explained.answer.reply
     annotations, left_out = redact_annotations(outcome.request, redaction)
     body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
-    remarks = [*remarks, *_other_configuration(explained, redaction)]
-
-    def written(step: Step) -> dict[str, Any]:
-        found: dict[str, Any] = {"plugin": step.plugin, "outcome": step.outcome, "ms": step.ms}
-        optional = {"hook": step.hook, "detail": step.detail, "fields": list(step.fields)}
-        found |= {name: value for name, value in optional.items() if value}
+    steps = msgspec.to_builtins(plain_steps(outcome))
+    for step, written in zip(outcome.steps, steps, strict=True):
         if isinstance(step, AdjustedStep):
-            found["changes"] = redact_changes(step, None if show_secrets else redaction)
-        return found
-
+            written["changes"] = redact_changes(step, None if show_secrets else redaction)
     return {
         "endpoint": request.endpoint,
         "form": request.form,
@@ -290,10 +286,10 @@ def as_document(
         **({} if (name := outcome.request.environment) is None else {"environment": name}),
         "assumed": sorted(request.assumed & facts.keys()),
         "not_shown": withheld,
-        "remarks": remarks,
+        "remarks": [*remarks, *_other_configuration(explained, redaction)],
         "config": str(config),
         "path_problem": explained.path_problem or None,
-        "steps": [written(step) for step in outcome.steps],
+        "steps": steps,
         "decided_by": outcome.decided_by,
         "action": outcome.decision.action,
         "reason": outcome.decision.reason,

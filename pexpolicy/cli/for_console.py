@@ -20,7 +20,7 @@ from pexpolicy.background.shared import shared_state
 from pexpolicy.builder import starting_policy
 from pexpolicy.cli.audit import faults_in_database, paths_of
 from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse
-from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
+from pexpolicy.cli.explain import as_document, doubts, parse_at, requested
 from pexpolicy.cli.http_client import admin_url
 from pexpolicy.config.credentials import PasswordHash, secret_of
 from pexpolicy.config.loader import load

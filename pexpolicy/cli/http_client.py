@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
-import urllib.error
-import urllib.request
+from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
+from yarl import URL
 
 from pexpolicy.cli.common import config_option, examples, load_or_exit, refuse
+from pexpolicy.config.outgoing import basic
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+PASSWORD = "PEXPOLICY_PASSWORD"  # noqa: S105 - the name of a variable
+"""The environment variable with the password for another policy server."""
 LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
@@ -32,29 +36,32 @@ class NotAnsweredError(Exception):
         self.body = body
 
 
-class ServerUrl(click.ParamType[str]):
-    """The base URL of a server without a trailing slash, or that of a policy profile."""
+def server_url(text: str) -> str:
+    """Return the base URL of a server without a trailing slash; raise ``BadParameter``."""
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not text.isascii() or not text.isprintable() or " " in text:
+        raise click.BadParameter(f"{text!r} is not the URL of a server: write {DEFAULT_URL}")
+    return text.rstrip("/")
 
-    name = "url"
 
-    def __init__(self, *, is_profile: bool = False) -> None:
-        self._is_profile = is_profile
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the URL; fail for anything else."""
-        text = str(value)
-        wrong = f"{text!r} is not the URL of a server: write {DEFAULT_URL}"
-        try:
-            parts = urlsplit(text)
-            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            self.fail(wrong, param, ctx)
-        if not valid or not text.isascii() or not text.isprintable() or " " in text:
-            self.fail(wrong, param, ctx)
-        if self._is_profile and (parts.query or parts.fragment or "/policy/v1" in parts.path):
-            what = "write the URL of the policy profile: the part before /policy/v1"
-            self.fail(what, param, ctx)
-        return text.rstrip("/")
+def profile(text: str) -> tuple[str, str | None]:
+    """Return the URL of a policy profile, and the ``Authorization`` header for the user in it, with
+    the password in the environment; raise ``BadParameter``.
+    """
+    url = URL(server_url(text))
+    if url.query_string or url.fragment or "/policy/v1" in url.path:
+        what = "write the URL of the policy profile: the part before /policy/v1"
+        raise click.BadParameter(what)
+    if url.user is None:
+        return server_url(text), None
+    if url.password is not None or PASSWORD not in os.environ:
+        what = f"write the user only, and its password into the environment variable {PASSWORD}"
+        raise click.BadParameter(what)
+    return str(url.with_user(None)), basic(url.user, os.environ[PASSWORD])
 
 
 def ask(
@@ -71,37 +78,37 @@ def ask(
     machine bears another name than the loopback address. Otherwise SSL_CERT_FILE may name the CA
     certificates to trust.
     """
-    headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    parts = urlsplit(url)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     if body is not None:
         headers["Content-Type"] = "application/json"
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - what the operator named
-    context = ssl.create_default_context()
-    if own:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    # A proxy of the environment is for other networks, and would receive the token.
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
+    connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        if own:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=seconds, context=context)
     try:
-        with opener.open(request, timeout=seconds) as response:
-            return bytes(response.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            content = error.read(1 << 16)
-        is_json = error.headers.get_content_subtype().endswith("json")
-        shown = content[:1000] if error.code == 503 and not is_json else b""  # noqa: PLR2004 - HTTP
-        reasons = "".join(f": {line}" for line in shown.decode("utf-8", "replace").splitlines())
-        text = f"it answers {error.code}{reasons}"
-        raise NotAnsweredError(text, error.code, content if is_json else b"") from None
+        with closing(connection):
+            path = url.partition(parts.netloc)[2]
+            connection.request("GET" if body is None else "POST", path, body, headers)
+            response = connection.getresponse()
+            content = response.read()
     except http.client.HTTPException:
         hint = "; with [tls] the URL begins with https://" if url.startswith("http:") else ""
         raise NotAnsweredError(f"the reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = cause if isinstance(cause, str) else describe_network_error(cause)
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        text = describe_network_error(error)
+        if isinstance(error, ssl.SSLCertVerificationError):
             text += "; name its CA in SSL_CERT_FILE"
         raise NotAnsweredError(text) from None
+    if response.status < HTTPStatus.MULTIPLE_CHOICES:
+        return content
+    is_json = response.headers.get_content_subtype().endswith("json")
+    shown = b"" if is_json or response.status != HTTPStatus.SERVICE_UNAVAILABLE else content[:1000]
+    reasons = "".join(f": {line}" for line in shown.decode("utf-8", "replace").splitlines())
+    text = f"it answers {response.status}{reasons}"
+    raise NotAnsweredError(text, response.status, content if is_json else b"")
 
 
 def admin_url(settings: Settings, port: int | None = None) -> str:
@@ -126,7 +133,8 @@ HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAUL
 @config_option
 @click.option(
     "--url",
-    type=ServerUrl(),
+    type=server_url,
+    metavar="URL",
     help=f"The server, instead of the configured one; {DEFAULT_URL} without a configuration.",
 )
 @click.pass_context

@@ -23,13 +23,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pexpolicy.cli.bundle import key_pair
+from pexpolicy.cli.bundle import Files, key_pair, write_new
 from pexpolicy.cli.common import examples, flag, repeatable
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.models.subnets import SubnetError, read_subnet
 from pexpolicy.plugins.discovery import config_schema, installed
-from pexpolicy.text import printable
 
 USER = "pexip"
 UNITS = {
@@ -46,8 +45,6 @@ CERTIFICATE_DAYS = 397
 LOCALTIME = Path("/etc/localtime")
 HIDDEN = ("/home", "/root", "/run/user")
 """Folders that ``ProtectHome`` of the unit hides from the service."""
-Files = dict[str, tuple[bytes, int, str]]
-"""Content, mode and purpose of each file by its name."""
 
 
 class Answers(NamedTuple):
@@ -115,11 +112,14 @@ def init(
     audit = "/var/log/pexpolicy/audit.jsonl" if systemd else "audit.jsonl"
     answers = Answers(path, tuple(chain.from_iterable(nodes)), password, host, systemd, audit)
     found = _contents(answers)
-    _write(answers, found)
-    click.echo(f"Written to {printable(path)}:")
-    width = max(map(len, found))
-    for name, (_, mode, purpose) in found.items():
-        click.echo(f"  {name:<{width}}  {mode:04o}  {purpose}")
+    try:
+        write_new(path, found)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}; nothing was written"
+        raise click.ClickException(text) from None
+    # The unit would make it too, but check warns until it exists.
+    with suppress(OSError):
+        (path / audit).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     _print_next(answers)
 
 
@@ -203,7 +203,7 @@ def _word(text: str) -> str:
 def certificate_files(host: str) -> Files:
     """Return a certificate for tests, and the CA that signed it, whose key is not kept."""
     # An hour of tolerance for the clocks of the nodes.
-    begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    begin = datetime.now(UTC) - timedelta(hours=1)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer, name = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
@@ -225,7 +225,6 @@ def certificate_files(host: str) -> Files:
     certificate = signed(
         name,
         key,
-        x509.BasicConstraints(ca=False, path_length=None),
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         x509.SubjectAlternativeName(
             x509.IPAddress(found) if (found := _address(one)) else x509.DNSName(one)
@@ -247,27 +246,6 @@ def certificate_files(host: str) -> Files:
         "tls/certificate.pem": (certificate, PUBLIC, "the certificate"),
         "tls/ca.pem": (authority, PUBLIC, "the CA that the nodes must trust"),
     }
-
-
-def _write(answers: Answers, found: Files) -> None:
-    """Write all files or none."""
-    made: list[Path] = []
-    try:
-        for name, (content, mode, _) in found.items():
-            path = answers.folder / name
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            path.touch(mode, exist_ok=False)
-            made.append(path)
-            path.chmod(mode)  # that of touch() is reduced by the umask
-            path.write_bytes(content)
-    except OSError as error:
-        for path in made:
-            path.unlink()
-        text = f"{error.filename}: {error.strerror}; nothing was written"
-        raise click.ClickException(text) from None
-    # The unit would make it too, but check warns until it exists.
-    with suppress(OSError):
-        (answers.folder / answers.audit).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _print_next(answers: Answers) -> None:

@@ -8,9 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module, metadata
-from itertools import groupby
+from pathlib import Path
 from typing import Any, cast
 
 import click
@@ -43,7 +43,6 @@ is-enabled is-failed reset-failed list-dependencies
 """
 SERVICE_VERBS = frozenset(_VERBS.split())
 """What ``systemctl`` does with a unit."""
-_STANDARD_ERROR = 2
 EXIT_TIMEOUT_S = 2.0
 """Seconds for threads that run on after a command."""
 EPILOG = """\b
@@ -65,9 +64,7 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
         """Run a command; do not wait for threads of plugins that do not end."""
         if sys.stderr is None:  # closed, as by 2>&-: a socket would get its number
-            while os.open(os.devnull, os.O_WRONLY) < _STANDARD_ERROR:
-                pass
-            sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
         if is_without_colour():
             options.setdefault("color", False)
         try:
@@ -81,10 +78,13 @@ class Commands(click.Group):
                 raise SystemExit(2 if error.filename else 1) from None
         except SystemExit as error:
             if args is None:  # otherwise the process is not ours
+                from pexpolicy.server.process import (  # noqa: PLC0415 - a faster start
+                    force_exit_after,
+                )
+
+                code = error.code if isinstance(error.code, int) else bool(error.code)
                 # The interpreter itself ends the idle threads of an executor, and waits for others.
-                timer = threading.Timer(EXIT_TIMEOUT_S, _force_exit, (error.code,))
-                timer.daemon = True
-                timer.start()
+                force_exit_after(EXIT_TIMEOUT_S, _threads, code)
             raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -119,14 +119,15 @@ class Commands(click.Group):
         """Write names and summaries without importing the commands of packages."""
         others = tuple(sorted(self._of_packages))
         for title, names in (*GROUPS.items(), ("Commands of installed packages", others)):
-            rows = groupby(names, partial(self._help, ctx))
             if names:
                 with formatter.section(title):
-                    formatter.write_dl([(f"{', '.join(row):<13}", text) for text, row in rows])
+                    formatter.write_dl([(f"{name:<13}", self._help(ctx, name)) for name in names])
 
     def _help(self, ctx: click.Context, name: str) -> str:
-        if name in self._of_packages:
-            return _summary(self._of_packages[name])
+        if (entry := self._of_packages.get(name)) is not None:
+            package = _distribution(entry)
+            found = package.metadata["Summary"]
+            return f"{found} ({package.name})" if found else f"A command of {package.name}."
         command = self.get_command(ctx, name)
         return command.get_short_help_str(62) if command is not None else ""
 
@@ -150,7 +151,7 @@ class Commands(click.Group):
             reason = f"{entry.value} is not a click command"
         if ctx.resilient_parsing:  # the shell completes a line
             return None
-        text = f"the command {cmd_name!r} of {_distribution(entry)} cannot be used"
+        text = f"the command {cmd_name!r} of {_distribution(entry).name} cannot be used"
         raise click.ClickException(f"{text}: {reason}")
 
 
@@ -169,8 +170,7 @@ def _advising() -> Iterator[None]:
 
 def _advice(error: click.UsageError, ctx: click.Context) -> str:
     command, parameters = ctx.command, ctx.command.get_params(ctx)
-    shown = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
-    options = [max(one.opts, key=len) for one in shown]
+    options = [max(one.opts, key=len) for one in parameters if isinstance(one, click.Option)]
     commands = command.list_commands(ctx) if isinstance(command, click.Group) else []
     match error:
         case click.NoSuchCommand(command_name=name) if name in SERVICE_VERBS and not ctx.parent:
@@ -181,8 +181,10 @@ def _advice(error: click.UsageError, ctx: click.Context) -> str:
             has_own = not commands or {*options} - {"--help", "--version"}
             return suggest(name, options) + ("" if has_own else "; options follow their command")
         case click.MissingParameter():
-            example = (command.epilog or "").splitlines()[2:3]
-            return "".join(f": write it as in {line.strip()}" for line in example)
+            name = ctx.command_path.partition(" ")[2]
+            examples = (command.epilog or "").splitlines()
+            fitting = (line.strip() for line in examples if f"pexpolicy {name} " in line)
+            return next((f": write it as in {line}" for line in fitting), "")
         # Click has no class for it, and other errors are those of our commands.
         case click.UsageError(message=text) if text.startswith("Got unexpected extra arg"):
             taken = [one.make_metavar(ctx) for one in parameters if isinstance(one, click.Argument)]
@@ -191,24 +193,15 @@ def _advice(error: click.UsageError, ctx: click.Context) -> str:
             return ""
 
 
-def _distribution(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "an unknown package"
+def _distribution(entry: metadata.EntryPoint) -> metadata.Distribution:
+    assert entry.dist is not None  # each that is found is of one
+    return entry.dist
 
 
-def _summary(entry: metadata.EntryPoint) -> str:
-    found = entry.dist.metadata["Summary"] if entry.dist is not None else ""
-    name = _distribution(entry)
-    return f"{found} ({name})" if found else f"A command of {name}."
-
-
-def _force_exit(code: object) -> None:
-    """Exit if threads run on, and name them; the interpreter would wait for them without end."""
-    others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-    if names := ", ".join(thread.name for thread in others):
-        click.echo(f"threads of plugins did not stop in time: {names}", err=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1 if code else 0)
+def _threads() -> list[str]:
+    """Return the names of threads for which the interpreter would wait without end."""
+    others = (one for one in threading.enumerate() if not one.daemon)
+    return [one.name for one in others if one is not threading.main_thread()]
 
 
 @click.group(

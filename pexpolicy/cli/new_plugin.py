@@ -1,12 +1,11 @@
 """Command ``pexpolicy new-plugin``: a package with a plugin, from templates.
 
-``template/package`` has one template for each file of the package, ``template/hooks`` the parts
-that differ between hooks.
+``template/package`` has one template for each file of the package, ``template/hooks`` those that
+differ between hooks.
 """
 
 from __future__ import annotations
 
-import builtins
 import re
 import shlex
 import tomllib
@@ -17,15 +16,14 @@ from string import Template
 
 import click
 
-from pexpolicy import __version__, api
+from pexpolicy import __version__
 from pexpolicy.cli.common import examples, refuse
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.plugins.discovery import RESERVED, installed
 
-MAX_NAME = 30
+MAX_NAME = 24
 """Characters; the lines of the templates are laid out for names up to this length."""
 TEMPLATES = Path(str(files("pexpolicy.cli"))) / "template"
-_USED = {"AllSettings", "Field", "Image", "Mapping", "Network", "Settings", *api.__all__}
 
 
 @click.command(
@@ -37,32 +35,24 @@ _USED = {"AllSettings", "Field", "Image", "Mapping", "Network", "Settings", *api
 )
 @click.argument("name")
 @click.option(
-    "--directory",
-    "-d",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    show_default=True,
-    help="Parent folder of the package.",
-)
-@click.option(
     "--hook",
     type=click.Choice(list(ENDPOINTS)),
     default="service_configuration",
     show_default=True,
     help="The request that the plugin answers.",
 )
-def new_plugin(name: str, directory: Path, hook: str) -> None:
-    """Write a package with a working, tested plugin NAME."""
+def new_plugin(name: str, hook: str) -> None:
+    """Write a package with a working, tested plugin NAME into a new folder."""
     plugin = plugin_name(name)
     content = render(plugin, hook)
-    folder = directory / Path(next(iter(content))).parts[0]
-    folder.mkdir(parents=True)
+    folder = next(iter(content)).partition("/")[0]
+    Path(folder).mkdir()
     for file, text in content.items():
-        path = directory / file
+        path = Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     click.echo(f"{folder} contains the plugin {plugin}. To try it:\n")
-    click.echo(f"  cd {shlex.quote(str(folder))} && python -m pip install -e '.[dev]'")
+    click.echo(f"  cd {shlex.quote(folder)} && python -m pip install -e '.[dev]'")
     click.echo("  python -m pytest\n  pexpolicy serve")
 
 
@@ -87,16 +77,14 @@ def plugin_name(written: str) -> str:
 
 def render(name: str, hook: str) -> dict[str, str]:
     """Return the files of the package of a plugin by path, in a folder for all of them."""
-    folder, class_name = f"pexpolicy-{name.replace('_', '-')}", name.title().replace("_", "")
-    if class_name in _USED or hasattr(builtins, class_name):
-        class_name += "Plugin"
+    folder = f"pexpolicy-{name.replace('_', '-')}"
     own, package = TEMPLATES / "hooks" / hook, TEMPLATES / "package"
     facts = tomllib.loads((own / "facts.toml").read_text(encoding="utf-8"))
     rows = (f"| `{key}` | {meaning} |" for key, meaning in facts["settings"].items())
     names = {
         "name": name,
         "package": folder.replace("-", "_"),
-        "class_name": class_name,
+        "class_name": f"{name.title().replace('_', '')}Plugin",
         "distribution": folder,
         "version": __version__,
         "hook": hook,
@@ -109,12 +97,10 @@ def render(name: str, hook: str) -> dict[str, str]:
     def filled(template: Path) -> str:
         return Template(template.read_text(encoding="utf-8")).substitute(names)
 
-    names["settings"] = filled(own / "settings.toml.template")
-    found = {
-        f"src/{names['package']}/__init__.py": filled(own / "plugin.py.template"),
-        "tests/test_plugin.py": filled(own / "test_plugin.py.template"),
-    }
-    for path in sorted(package.rglob("*.template")):
-        file = str(path.relative_to(package)).removesuffix(".template")
-        found[file.replace("PACKAGE", names["package"])] = filled(path)
-    return {f"{folder}/{file}": text for file, text in found.items()}
+    names["settings"] = filled(own / "settings.toml.part")
+    found = {}
+    for root in (package, own):
+        for template in root.rglob("*.template"):
+            file = str(template.relative_to(root)).replace("PACKAGE", names["package"])
+            found[f"{folder}/{file.removesuffix('.template')}"] = filled(template)
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +11,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import Progress
-from yarl import URL
 
 from pexpolicy.cli.audit import paths_of, since_option
 from pexpolicy.cli.common import (
@@ -24,8 +22,7 @@ from pexpolicy.cli.common import (
     refuse,
     repeatable,
 )
-from pexpolicy.cli.http_client import ServerUrl
-from pexpolicy.config.outgoing import basic
+from pexpolicy.cli.http_client import PASSWORD, profile
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.policy import BuildContext
 from pexpolicy.replay import report
@@ -40,8 +37,6 @@ from pexpolicy.testing.runner import run_cases
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2
-PASSWORD = "PEXPOLICY_PASSWORD"  # noqa: S105 - the name of a variable
-"""The environment variable with the password for a server."""
 
 
 def share(text: str) -> float:
@@ -55,20 +50,11 @@ def share(text: str) -> float:
     return part
 
 
-def other_side(
-    ctx: click.Context, param: click.Parameter, against: str | None
-) -> Path | ServerAddress | None:
+def other_side(against: str) -> Path | ServerAddress:
     """Return the configuration, or the server of a policy profile."""
-    if against is None or not against.startswith(("http://", "https://")):
-        return None if against is None else Path(against)
-    written = ServerUrl(is_profile=True).convert(against, param, ctx)
-    url = URL(written)
-    if url.user is None:
-        return ServerAddress(written)
-    if url.password is not None or PASSWORD not in os.environ:
-        msg = f"write the user only, and its password into the environment variable {PASSWORD}"
-        raise click.BadParameter(msg)
-    return ServerAddress(str(url.with_user(None)), basic(url.user, os.environ[PASSWORD]))
+    if not against.startswith(("http://", "https://")):
+        return Path(against)
+    return ServerAddress(*profile(against))
 
 
 @click.command(
@@ -82,7 +68,7 @@ def other_side(
 @click.argument("records", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--against",
-    callback=other_side,
+    type=other_side,
     metavar="FILE|URL",
     help="Compare with the answers of this configuration, or of the server of this policy profile: "
     f"https://USER@SERVER takes the password from {PASSWORD}.",
@@ -211,10 +197,7 @@ def test(
         covered = {"coverage": coverage.hooks(), "coverage_items": coverage.objects()}
         print_json({**shown, **covered})
     else:
-        parts = [*tests.hook_parts(coverage)]
-        if any(path.suffix == ".html" for path in reports):
-            parts += tests.coverage_parts(coverage)
-        tests.show(run.rows, run.seconds, parts)
+        tests.show(run.rows, run.seconds, tests.hook_parts(coverage))
     page = [*tests.coverage_parts(coverage)]
     write_reports(reports, "pexpolicy test", run.rows, "Coverage of the cases", page)
     sys.exit(EX_DIFFERS if not all(row.ok for row in run.rows) else 0)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import resource
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,8 @@ def serve(
         start=lambda content: start(config, preflight, options, content=content),
     )
     try:
-        with admin or nullcontext(), api or nullcontext(), ExitStack() as stack:
-            # Before the audit is opened, so that a port in use leaves no line in it.
-            listener = stack.enter_context(bind(address, number))
+        # Before the audit is opened, so that a port in use leaves no line in it.
+        with admin or nullcontext(), api or nullcontext(), bind(address, number) as listener:
             if count > 1:
                 from pexpolicy.server.workers import (  # noqa: PLC0415 - it is large
                     Supervisor,

@@ -31,7 +31,7 @@ from pexpolicy.cli.common import (
     usable,
     warn,
 )
-from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask
+from pexpolicy.cli.http_client import NotAnsweredError, admin_url, ask, server_url
 from pexpolicy.config.files import missing_hint
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.fleet.members import NOT_OURS, TIMEOUT_S, ask_all, document_of
@@ -55,7 +55,7 @@ WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http:
     )
 )
 @config_option
-@click.option("--url", type=ServerUrl(), help="The admin listener, instead of the configured one.")
+@click.option("--url", type=server_url, metavar="URL", help="The admin listener, if another one.")
 @flag(
     "--strict",
     help="Exit with 1 also when something is degraded.",
@@ -85,16 +85,19 @@ def status(
     if fleet:
         hint = "the servers to ask are fleet.servers"
         sys.exit(show_fleet(load_or_exit(config, hint), wait or 0.0, expect, as_json=as_json))
-    found = usable(config)
-    if isinstance(found, ConfigError) and url is None:
-        fail(found, WITHOUT_CONFIG)
-    settings = None if isinstance(found, ConfigError) else found  # which may hold the token
-    address = url or (admin_url(settings) if settings is not None else "")
+    is_own, settings = url is None, None
     try:
-        document = fetch_status(address, settings, own=url is None)
+        settings = usable(config)  # which may hold the token
+        address = url or admin_url(settings)
+    except ConfigError as error:
+        if url is None:
+            fail(error, WITHOUT_CONFIG)
+        address = url
+    try:
+        document = fetch_status(address, settings, own=is_own)
     except NotAnsweredError as error:
-        refuse(f"{address}: {error}" + "; another address: --url" * (url is None), 1)
-    if url is None and not is_same_config(config, document["config"]["path"]):
+        refuse(f"{address}: {error}" + "; another address: --url" * is_own, 1)
+    if is_own and not is_same_config(config, document["config"]["path"]):
         theirs = printable(document["config"]["path"])
         warn(f"{address} is a server with the configuration {theirs}, not with {config}", "note")
     try:
@@ -121,10 +124,11 @@ def show_fleet(settings: Settings, wait: float, expected: str | None, *, as_json
     if not settings.fleet.servers:
         refuse(f"{settings.path}: fleet.servers is missing: list the admin listeners")
     end = time.monotonic() + wait
-    document = document_of(asyncio.run(ask_all(settings)), expected)
-    while document["differences"] and time.monotonic() < end:
-        time.sleep(1.0)
+    while True:
         document = document_of(asyncio.run(ask_all(settings)), expected)
+        if not document["differences"] or time.monotonic() >= end:
+            break
+        time.sleep(1.0)
     if as_json:
         print_json(document)
     else:
@@ -188,22 +192,20 @@ def fetch_status(address: str, settings: Settings | None, *, own: bool) -> Docum
 
 def degradations(document: Document) -> list[str]:
     """Return what is wrong with a server that may be ready all the same."""
-    audit, certificate = document["audit"], document["certificate"]
-    found, config = [*document["degraded"]], document["config"]
+    names = ("audit", "bundle", "certificate", "config", "shared")
+    audit, bundle, certificate, config, shared = (document[name] for name in names)
+    found, lag = [*document["degraded"]], audit.get("ship_lag") or 0.0
     if not (found or config["last_reload_successful"]):
         found.append("the last reload was refused")
-    if document["bundle"] and document["bundle"]["problem"]:
-        found.append(f"bundle: {document['bundle']['problem']}")
-    if config["not_kept"]:
-        found.append(f"nothing is kept for a start with broken files: {config['not_kept']}")
-    if audit.get("status", "healthy") != "healthy":
-        found.append(f"audit: {audit['status']}")
-    if (lag := audit.get("ship_lag") or 0.0) > LATE_S:
-        found.append(f"audit: not in the database for {format_duration(lag)}")
-    if certificate is not None and certificate["problem"]:
-        found.append(f"certificate: {certificate['problem']}")
-    if (shared := document["shared"]) and not shared["available"]:
-        found.append(f"shared state: {shared['problem']}")
+    for what, why in (
+        ("bundle", bundle and bundle["problem"]),
+        ("nothing is kept for a start with broken files", config["not_kept"]),
+        ("audit", audit.get("status") != "healthy" and audit.get("status")),
+        ("audit", lag > LATE_S and f"not in the database for {format_duration(lag)}"),
+        ("certificate", certificate and certificate["problem"]),
+        ("shared state", shared and not shared["available"] and shared["problem"]),
+    ):
+        found += [f"{what}: {why}"] * bool(why)
     for kind in ("source", "plugin"):
         for one in document[f"{kind}s"]:
             found += [f"{kind} {one['name']}: {text}" for text in _troubles(one)]
@@ -242,11 +244,6 @@ def show_status(document: Document) -> None:
     print_parts(parts)
 
 
-def _unknown_names(document: Document) -> Iterator[tuple[str, Cell]]:
-    for one in document["names"]["unknown"] if document["names"] else ():
-        yield "", (f"{one['problem']}; in {', '.join(one['at'])}", "yellow")
-
-
 def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
     config, audit, certificate = (document[name] for name in ("config", "audit", "certificate"))
     yield "configuration", f"{config['path']} ({config['policy_hash']})"
@@ -255,7 +252,6 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         yield "", (text, "red")
     for change in config["changes"]:
         yield "", change
-    yield from _unknown_names(document)
     if bundle := document["bundle"]:
         yield "bundle", f"{bundle['version']} (sequence {bundle['sequence']}) of {bundle['source']}"
     if keys := config["restart_required"]:
@@ -267,8 +263,6 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         parts.append(f"{format_size(audit['free_bytes'])} free")
     if audit.get("ship_lag") is not None:
         parts.append(f"in the database up to {format_duration(audit['ship_lag'])} ago")
-        if number := audit["removed_unshipped"]:
-            parts.append(f"{count(number, 'file')} removed before that")
     yield "audit", ", ".join(parts + [audit["problem"]] * bool(audit.get("problem")))
     if certificate is not None:
         ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()

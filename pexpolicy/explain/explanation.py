@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
 from uuid_utils import uuid7
@@ -18,8 +18,7 @@ from pexpolicy.policy import Answer, Policy
 from pexpolicy.text import suggest
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A request, and the answer of the policy."""
 
     request: RecordedRequest
@@ -65,34 +64,28 @@ def request_of(settings: Settings, recorded: RecordedRequest) -> Request:
 
     Raise ``InvalidRequestError`` for an environment that does not exist.
     """
-    # Another client than the one in the line may be of another environment.
-    line = recorded.line if recorded.line and recorded.line.peer == recorded.peer else None
-    node = None if "node_ip" in recorded.assumed else recorded.params.get("node_ip")
-    environment = environment_of(settings, recorded.environment, line, recorded.peer, node)
     request: Request = ENDPOINTS[recorded.endpoint].parse(recorded.params, recorded.alias)
-    set_origin(request, recorded.target, recorded.peer, environment)
+    set_origin(request, recorded.target, recorded.peer, _environment_of(settings, recorded))
     return request
 
 
-def environment_of(
-    settings: Settings, wanted: str | None, line: AuditLine | None, *addresses: str | None
-) -> str | None:
-    """Return the environment of a call that no node makes, whose audit line may be known.
-
-    That is the wanted one, else that of the line, of its credential, or of the first address that
-    has one. Raise ``InvalidRequestError`` for a wanted one that does not exist.
+def _environment_of(settings: Settings, recorded: RecordedRequest) -> str | None:
+    """Return the environment that is wanted, else that of the audit line, of its credential, or of
+    the first address that has one.
     """
-    tables, users = settings.environments, [one.user for one in settings.credentials]
+    tables, wanted, line = settings.environments, recorded.environment, recorded.line
     if wanted is not None and wanted not in tables:
-        raise InvalidRequestError(
-            f"there is no table [environments.{wanted}]{suggest(wanted, tables)}"
-        )
-    line = line or AuditLine()
+        text = f"there is no table [environments.{wanted}]{suggest(wanted, tables)}"
+        raise InvalidRequestError(text)
+    if line is None or line.peer != recorded.peer:
+        line = AuditLine()  # another client may be of another environment
     if (found := wanted or line.environment) in tables:
         return found
+    users = [one.user for one in settings.credentials]
     number = line.credential or int(len(users) == 1)
     user = users[number - 1] if 0 < number <= len(users) else None
-    return settings.nodes.of(user, *addresses)
+    node = None if "node_ip" in recorded.assumed else recorded.params.get("node_ip")
+    return settings.nodes.of(user, recorded.peer, node)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
@@ -101,6 +94,4 @@ def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
     result, removed = Redaction().result(answer.outcome.endpoint, answer.outcome.decision)
     if not removed:
         return answer.reply.body, []
-    envelope = orjson.loads(answer.reply.body)
-    envelope["result"] = result
-    return orjson.dumps(envelope), removed
+    return orjson.dumps({**orjson.loads(answer.reply.body), "result": result}), removed

@@ -24,9 +24,7 @@ from pexpolicy.models.request import (
     ORIGIN,
     POLICY_PREFIX,
     Params,
-    by_prefix,
     header_name,
-    header_values,
     parameters_of,
 )
 from pexpolicy.text import printable
@@ -35,6 +33,7 @@ ALIAS = "alias"
 AUDIT_LINE = "audit line"
 HASH = "hash:"
 """The beginning of a value that is hashed."""
+EXAMPLE = "/policy/v1/service/configuration?local_alias=meet07"
 NO_REQUEST = "its path is no policy request"
 MAX_QUOTED = 120
 """Characters of an invalid request that its error message repeats."""
@@ -135,13 +134,13 @@ def read_request(text: str) -> RecordedRequest:
         text = json.dumps(record, ensure_ascii=False)
     elif "&quot;" in text or "&#34;" in text:
         text = _ESCAPE.sub(lambda found: html.unescape(found[0]), text)
-    position = text.find(POLICY_PREFIX)
-    if position < 0:
+    head, prefix, tail = text.partition(POLICY_PREFIX)
+    if not prefix:
         raise _not_a_request(text)
     # One expression for the whole URL would take long for a long word before it.
-    start = position - len(_URL_END.split(text[:position])[-1])
-    end = position + len(_URL_END.split(text[position:], maxsplit=1)[0])
-    before, word, after = text[:start], text[start:end], text[end:]
+    begin, end = _URL_END.split(head)[-1], _URL_END.split(tail, maxsplit=1)[0]
+    before, after = head.removesuffix(begin), tail.removeprefix(end)
+    word = begin + prefix + end
     if word.startswith("'"):  # a URL may end in one by itself
         word = word[1:].removesuffix("'")
     try:
@@ -175,13 +174,8 @@ def _endpoint_of(path: str) -> tuple[str, str]:
 
 def _not_a_request(text: str) -> NoRequestError:
     quoted = printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
-    paths = "\n".join(
-        "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
-    )
-    return NoRequestError(
-        NO_REQUEST,
-        f"{quoted or '(nothing)'} is not one of the paths that Infinity asks for:\n{paths}",
-    )
+    text = f"{quoted or '(nothing)'} is not one of the paths of Infinity, such as {EXAMPLE}"
+    return NoRequestError(NO_REQUEST, text)
 
 
 def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) -> RecordedRequest:
@@ -196,22 +190,15 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     known = parameters_of(ENDPOINTS[request.endpoint].request)
     query, given, others = [*request.params.items()], set[str](), dict[str, Any]()
     for key, values in changes.items():
-        if key in ORIGIN:
-            others[key] = values[-1]
-            continue
-        if key == "alias" and request.alias:
+        if key in ORIGIN or (key == ALIAS and request.alias):
             if len(values) > 1 or not values[0]:
-                raise InvalidRequestError("the alias in the path is one text, and never empty")
+                raise InvalidRequestError(f"{key} is one text, and never empty")
             others[key] = values[0]
             continue
         attribute, _, part = key.partition(".")
-        parameter, wire = known.get(attribute), key
-        if parameter is not None:
-            wire = parameter.wire + part if parameter.read is by_prefix else parameter.wire
+        wire = known[attribute].wire + part if attribute in known else key
         # A parameter from a header has several spellings.
-        is_header = parameter is not None and parameter.read is header_values
-        normal = header_name if is_header else str
-        query = [pair for pair in query if normal(pair[0]) != normal(wire)]
+        query = [pair for pair in query if header_name(pair[0]) != header_name(wire)]
         query += [(wire, value) for value in values]
         given.add(wire)
     assumed = request.assumed - given
@@ -220,9 +207,9 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
 
 def _json_object(text: str) -> dict[str, Any] | None:
     """Return the object in a line, which may follow the prefix of a log."""
-    start = text.find('{"')
+    _, begin, rest = text.partition('{"')
     try:
-        found, _ = json.JSONDecoder().raw_decode(text[start:] if start >= 0 else "")
+        found, _ = json.JSONDecoder().raw_decode(begin + rest)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -255,11 +242,8 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         for key, values in written.items()
         for value in (values if isinstance(values, list) else [values])
     ]
-    altered = [
-        key
-        for key, value in (*pairs, ("alias", alias))
-        if value.startswith(HASH) or REMOVED in value
-    ]
+    texts = (*pairs, (ALIAS, alias))
+    altered = dict.fromkeys(k for k, text in texts if text.startswith(HASH) or REMOVED in text)
     # Other removed names are those of fields of the reply.
     missing = [one for one in line.removed if msgspec.json.encode(one) + b":" not in sent]
     return RecordedRequest(
@@ -270,15 +254,13 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         at,
         line.peer,
         missing=tuple(missing),
-        altered=tuple(dict.fromkeys(altered)),
+        altered=tuple(altered),
         line=line,
     )
 
 
 # ---- times of records, and of dry runs
-_ISO_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?\d*(?:Z|[+-]\d\d:?\d\d)?(?!\d)"
-)
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?(?!\d)")
 _LOG_TIME = re.compile(r"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d+)?( [+-]\d{4})?")
 """The time of the common log format, and that of HAProxy, which is local."""
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -329,7 +311,7 @@ def parse_time(text: str, zone: tzinfo | None = None) -> datetime | None:
             form = "%d/%b/%Y:%H:%M:%S %z" if logged[2] else "%d/%b/%Y:%H:%M:%S"
             found = datetime.strptime(logged[1] + (logged[2] or ""), form)  # noqa: DTZ007 - local
         elif (iso := _ISO_TIME.search(text)) is not None:
-            found = datetime.fromisoformat(iso[0].replace(",", "."))
+            found = datetime.fromisoformat(iso[0])
         else:
             return None
         found = (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)

@@ -113,19 +113,19 @@ EXIT_TIMEOUT_S = 2.0
 """Seconds for remaining tasks and threads after the last call was answered."""
 
 
-def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None:
-    """Exit with 0 after ``seconds``, unless the process has ended before.
+def force_exit_after(seconds: float, leftovers: Callable[[], list[str]], code: int = 0) -> None:
+    """Exit with ``code`` after ``seconds``, unless the process has ended before.
 
     A task that suppresses its cancellation, a thread that never returns or a lifespan that hangs
     would keep the process running. ``leftovers`` returns the names of plugins and hooks to report.
     """
-    timer = threading.Timer(seconds, force_exit, (leftovers,))
+    timer = threading.Timer(seconds, force_exit, (leftovers, code))
     timer.daemon = True
     with suppress(RuntimeError):  # plugins have used up all threads
         timer.start()
 
 
-def force_exit(leftovers: Callable[[], list[str]]) -> None:
+def force_exit(leftovers: Callable[[], list[str]], code: int) -> None:
     """Report what did not stop and exit now; the interpreter would wait for threads."""
     try:
         names = ", ".join(leftovers()) or "unknown plugin code"
@@ -134,7 +134,7 @@ def force_exit(leftovers: Callable[[], list[str]]) -> None:
             sys.stderr.write(f"did not stop in time: {names}\n")
             sys.stderr.flush()
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 READY = "READY=1"
