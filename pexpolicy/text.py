@@ -88,8 +88,8 @@ _NUMBERS = re.compile(r"\+?\d+").findall
 
 
 def is_typo(word: str, other: str) -> bool:
-    """Return whether one letter is moved, wrong, missing or too much, but not the first, or one
-    word is the beginning of the other.
+    """Return whether one letter is moved, or one is wrong, missing or too much, but not the first,
+    or one word is the beginning of the other.
     """
     short, long = sorted((word, other), key=len)
     if long.startswith(short):  # but cannot and doesnt negate can and does
@@ -97,13 +97,14 @@ def is_typo(word: str, other: str) -> bool:
         return short == long or (len(short) >= enough and not long.endswith(("nt", "not")))
     if len(short) < len(long):
         return short in _without_one(long)
-    is_long_enough = len(word) >= _MIN_LETTERS or sorted(word) == sorted(other)
-    return is_long_enough and not _without_one(word).isdisjoint(_without_one(other))
+    if sorted(word) == sorted(other):
+        return not _without_one(word, 0).isdisjoint(_without_one(other, 0))
+    return len(word) >= _MIN_LETTERS and not _without_one(word).isdisjoint(_without_one(other))
 
 
-def _without_one(word: str) -> set[str]:
-    """Return a word without one of its letters, for each letter but the first."""
-    return {word[:at] + word[at + 1 :] for at in range(1, len(word))}
+def _without_one(word: str, start: int = 1) -> set[str]:
+    """Return a word without one of its letters, for each letter from ``start`` on."""
+    return {word[:at] + word[at + 1 :] for at in range(start, len(word))}
 
 
 def is_without_colour() -> bool:

@@ -126,7 +126,7 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def moment(text: str) -> datetime:
+def time(text: str) -> datetime:
     """Return a time as people write it; raise ``BadParameter``."""
     try:
         return parse_moment(text, datetime.now(UTC))
@@ -136,7 +136,7 @@ def moment(text: str) -> datetime:
 
 since_option = click.option(
     "--since",
-    type=moment,
+    type=time,
     help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
 )
 
@@ -253,7 +253,7 @@ def tail(source: Source, lines: int, *, follow: bool) -> None:
     "part before the @.",
 )
 @since_option
-@click.option("--until", type=moment, help="Before this time.")
+@click.option("--until", type=time, help="Before this time.")
 @repeatable(
     "--where",
     type=key_value,
@@ -396,7 +396,7 @@ def ship(config: Path) -> None:
 
 @audit.command(epilog=EXAMPLES)
 @config_option
-@click.option("--before", required=True, type=moment, help="Keep lines from this time on.")
+@click.option("--before", required=True, type=time, help="Keep lines from this time on.")
 def purge(config: Path, before: datetime) -> None:
     """Remove old lines from the database of [audit.ship].
 
@@ -427,7 +427,7 @@ def _alias_filter(source: Source, alias: str | None) -> Callable[[str], bool]:
 def _compared(event: Event) -> list[Event]:
     """Return what ``--where`` looks at: the line with its parameters, once with each step."""
     line, steps = {**_request(event), **event}, event.get("steps")
-    found = [
+    found: list[Event] = [
         {**line, **{field: step.get(field) for field in STEP_FIELDS}}
         for step in (steps if isinstance(steps, list) else ())
         if isinstance(step, dict)

@@ -63,7 +63,7 @@ def key_value(text: str) -> tuple[str, str]:
     """Return the parts of ``KEY=VALUE``; raise ``BadParameter``."""
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise click.BadParameter(f"{text!r} has no value: write remote_alias=alice@example.com")
+        raise click.BadParameter(f"{text!r} has no value: write remote_address=10.44.0.7")
     return key, value
 
 

@@ -192,12 +192,13 @@ def test(
     policy = build(config, context=BuildContext(wall_clock=DryRunClock()))
     run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
     coverage = run.coverage
+    page = [*tests.coverage_parts(coverage)]
     if as_json:
         shown = tests.as_json(run.rows, run.seconds)
         covered = {"coverage": coverage.hooks(), "coverage_items": coverage.objects()}
         print_json({**shown, **covered})
     else:
-        tests.show(run.rows, run.seconds, tests.hook_parts(coverage))
-    page = [*tests.coverage_parts(coverage)]
+        is_page = any(path.suffix == ".html" for path in reports)
+        tests.show(run.rows, run.seconds, [*tests.hook_parts(coverage), *(page if is_page else ())])
     write_reports(reports, "pexpolicy test", run.rows, "Coverage of the cases", page)
     sys.exit(EX_DIFFERS if not all(row.ok for row in run.rows) else 0)

@@ -139,10 +139,6 @@ async def test_the_password_comes_from_the_environment() -> None:
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
-    from click.testing import CliRunner  # noqa: PLC0415 - for this test only
-
-    from pexpolicy.cli.main import main  # noqa: PLC0415
-
     result = CliRunner().invoke(main, ["conformance", *arguments])
     assert result.exit_code == 2
     assert said in result.output
