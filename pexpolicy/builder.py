@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pexpolicy import __version__
-from pexpolicy.access.warnings import access_warnings, core_paths, path_findings, port_findings
+from pexpolicy.access.warnings import access_warnings, core_paths, path_findings
 from pexpolicy.background.sources import SourceLease, driver_of
 from pexpolicy.chain.chain import BoundHook, Chain
 from pexpolicy.chain.fold import ADJUST, hooks_of
@@ -51,7 +51,7 @@ def build_policy(
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``. Warnings judge ports and files as those of ``file_user``, if it is given.
+    ``plugin_dirs``. Warnings judge files as those of ``file_user``, if it is given.
     """
     context = context or BuildContext()
     settings = context.applied_to(settings)
@@ -99,7 +99,6 @@ def build_policy(
         yield from config_warnings(settings, plugins)
         yield from chain(*map(_name_warnings, policy.all_names))
         if file_user is not None:
-            yield from port_findings(settings, file_user)
             yield from path_findings(told.paths(), file_user)
 
     told.core_warnings = core_warnings

@@ -98,7 +98,7 @@ def describe_error(error: BaseException, secrets: Collection[str] = ()) -> Error
     """
     if (attached := _attached_report(error, secrets)) is not None:
         return replace(attached, summary=_truncate(redact(attached.summary, secrets), MAX_REFUSAL))
-    text = _headline(error, secrets, MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE)
+    text = _headline(error, secrets)
     is_told = isinstance(error, ConnectionError) or getattr(error, "explains_itself", False)
     if is_told and error.__cause__ is None:
         # Another server is down, or sends what is wrong: the place explains nothing.
@@ -159,9 +159,10 @@ def _with(text: str, place: str) -> str:
     return f"{text} ({place})" if place else text
 
 
-def _headline(error: BaseException, secrets: Collection[str], limit: int = MAX_MESSAGE) -> str:
+def _headline(error: BaseException, secrets: Collection[str]) -> str:
     """Return the class and message of an exception, shortened and without secrets."""
     name = type(error).__name__
+    limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
     try:
         message = redact(_message(error), secrets)
         if isinstance(error, BaseExceptionGroup):

@@ -187,14 +187,6 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
         yield NamedPath(settings.resolve(settings.audit.spool), ("audit", "spool"), "folder")
 
 
-def port_findings(settings: Settings, user: FileUser) -> Iterator[ConfigWarning]:
-    """Yield a warning for each port on which ``user`` cannot listen."""
-    for name in ("server", "admin", "console", "api"):
-        table = getattr(settings, name)
-        if table is not None and (text := user.why_not_listen(table.port)):
-            yield ConfigWarning((name, "port"), text)
-
-
 def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Problem | ConfigWarning]:
     """Yield a warning for each secret that others can read, and each path that others can change;
     a problem for each path that ``user`` cannot read or write as it has to.

@@ -108,7 +108,7 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
     document = running_status(config, settings)
     for subject, check in {
         "file modes": (("error", one.text) for one in found if isinstance(one, ConfigWarning)),
-        "ports": _ports(settings, user, is_running=document is not None),
+        "ports": _ports(settings, is_running=document is not None),
         "certificate": _certificate(settings),
         "audit": _space([one for one in paths if "audit" in one.key]),
         "space": _space([one for one in paths if "audit" not in one.key]),
@@ -136,7 +136,7 @@ Rows = Iterator[tuple[str, str] | tuple[str, str, str]]
 """State, text and advice."""
 
 
-def _ports(settings: Settings, user: FileUser, *, is_running: bool) -> Rows:
+def _ports(settings: Settings, *, is_running: bool) -> Rows:
     """Yield whether the ports are free, where the server does not use them itself."""
     for name, table in (("server", settings.server), ("admin", settings.admin)):
         if name == "admin" and not settings.admin.enabled:
@@ -144,9 +144,6 @@ def _ports(settings: Settings, user: FileUser, *, is_running: bool) -> Rows:
         host, where = table.host.strip("[]"), f"{name}.port: {table.host}:{table.port}"
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            if text := user.why_not_listen(table.port):
-                yield "error", f"{where}: {text}"
-                continue
             if not is_running:
                 socket.create_server((host, table.port), family=family).close()
             yield "ok", f"{where} is {'in use by the server' if is_running else 'free'}"

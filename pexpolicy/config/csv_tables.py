@@ -83,7 +83,7 @@ def read_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
     Blocks; for use while a policy is built. Raises ``TableError`` after the last valid row, or
     before the first one, for an unreadable file too.
     """
-    return parse_table(read_text(path, "CSV UTF-8"), model, path.name)
+    return parse_table(read_text(path), model, path.name)
 
 
 def parse_table(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
@@ -105,17 +105,16 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
     their columns. Raises ``TableError``.
     """
     faults: list[str] = []
-    rows = [cells for _, cells in _rows(read_text(path, "CSV UTF-8"), path.name, faults, None)]
+    rows = [cells for _, cells in _rows(read_text(path), path.name, faults, None)]
     if faults:
         raise TableError(*faults)
     return rows
 
 
-def read_text(path: Path, save_as: str = "UTF-8") -> str:
+def read_text(path: Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark, and track it.
 
-    Blocks for 10 seconds at most. Raises ``TableError``; ``save_as`` is the encoding that it
-    advises.
+    Blocks for 10 seconds at most. Raises ``TableError``.
     """
     track_file(path)
     try:
@@ -124,8 +123,7 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
         text = f"{path} cannot be read: {why_unusable(path, error)}"
         raise TableError(text) from None
     except EncodingError as error:
-        text = error.text.replace("save the file as UTF-8", f"save the file as {save_as}")
-        raise TableError(in_line(path.name, error.line or 1, text)) from None
+        raise TableError(f"{path.name} {error}") from None
 
 
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
@@ -136,12 +134,9 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     """
     written, columns, output = list(rows), _columns(model), io.StringIO()
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
-    # Before Python 3.13 the csv module does not quote a carriage return.
-    quoting = csv.writer(output, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     for row in written:
-        cells = [_escaped_cell(getattr(row, attribute)) for attribute, _ in columns.values()]
-        (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
+        writer.writerow(_escaped_cell(getattr(row, name)) for name, _ in columns.values())
     text = output.getvalue()
     for row, back in zip(written, parse_table(text, model, "the CSV file"), strict=True):
         if lossy := [name for name, value in row if getattr(back.values, name) != value]:
@@ -173,7 +168,7 @@ def _rows(
     """
     records = _records(text, file, faults)
     line, header = next(records, (1, []))
-    lower = [cell.lstrip("\ufeff").lower() for cell in header]
+    lower = [cell.lower() for cell in header]
     known = {name: (name, _TEXT) for name in lower} if columns is None else columns
     # ``Guest PIN`` is the column ``guest_pin``.
     names = [one if one in known else re.sub("[ \xa0]+", "_", one) for one in lower]
@@ -207,16 +202,15 @@ def _records(text: str, file: str, faults: list[str]) -> Iterator[tuple[int, lis
     """Yield the cells of each line that is not blank, stripped, with the number of the line."""
     begin = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
     delimiter = ";" if begin.count(";") > begin.count(",") else ","
-    skipped = 1 if _DELIMITER(begin) else 0
+    if _DELIMITER(begin):
+        text = text.replace(begin.rstrip(), "", 1)
     stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
     line = 1
     try:
         for record in reader:
             cells = [cell.strip() for cell in record]
-            if any(cells) and skipped:
-                skipped -= 1
-            elif any(cells):
+            if any(cells):
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:

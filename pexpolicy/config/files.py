@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import hashlib
 import math
@@ -10,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pexpolicy.config.permissions import FileUser
+from pexpolicy.models.context import using
 from pexpolicy.tasks import start_thread
 from pexpolicy.text import did_you_mean
 
@@ -54,26 +54,20 @@ CLOCK_STEP = 0.02
 @contextmanager
 def tracking() -> Iterator[Tracked]:
     """Yield what is tracked inside; one around it has it too, at the end."""
-    tracked = Tracked()
-    outer, token = _TRACKED.get(), _TRACKED.set(tracked)
+    tracked, outer = Tracked(), _TRACKED.get()
     try:
-        yield tracked
+        with using(_TRACKED, tracked):
+            yield tracked
     finally:
-        _TRACKED.reset(token)
         if outer is not None:
             outer.files += tracked.files
             outer.secrets += tracked.secrets
             outer.digests |= tracked.digests
 
 
-@contextmanager
-def reading(kept: Kept | None) -> Iterator[None]:
+def reading(kept: Kept | None) -> AbstractContextManager[None]:
     """Read copies inside in place of the files that have one."""
-    token = _KEPT.set(kept)
-    try:
-        yield
-    finally:
-        _KEPT.reset(token)
+    return using(_KEPT, kept)
 
 
 def kept_copies() -> Kept | None:
@@ -88,19 +82,12 @@ def files_matching(pattern: str, *, recursive: bool = False) -> list[Path]:
     """
     if (kept := _KEPT.get()) is None:
         return sorted(map(Path, glob(pattern, recursive=recursive)))  # noqa: PTH207 - as above
-    parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100 - as for the copies
-    found = (path for path in map(Path, kept) if _matches(path.parts, parts, recursive=recursive))
-    return sorted(found)
-
-
-def _matches(path: tuple[str, ...], pattern: tuple[str, ...], *, recursive: bool) -> bool:
-    if not (path and pattern):
-        return not (path or pattern)
-    if recursive and pattern[0] == "**":
-        rests = (path[number:] for number in range(len(path)))
-        return any(_matches(rest, pattern[1:], recursive=True) for rest in rests)
-    is_same = fnmatchcase(path[0], pattern[0])
-    return is_same and _matches(path[1:], pattern[1:], recursive=recursive)
+    whole = os.path.abspath(pattern)  # noqa: PTH100 - as for the copies
+    # As here ``*`` matches slashes too; ``**`` stands for no folder as well.
+    forms = (whole, whole.replace("/**/", "/")) if recursive else (whole,)
+    depth = whole.count("/")
+    names = (name for name in kept if recursive or name.count("/") == depth)
+    return sorted(Path(name) for name in names if any(fnmatchcase(name, one) for one in forms))
 
 
 def track_file(file: Path) -> None:
@@ -271,25 +258,20 @@ def version_of(file: Path) -> FileVersion | None:
 
 
 class EncodingError(ValueError):
-    """The bytes are not UTF-8 text; ``line`` is counted from 1, and 0 for the whole file."""
-
-    def __init__(self, text: str, line: int = 0) -> None:
-        super().__init__(f"line {line} {text}" if line else text)
-        self.text = text
-        self.line = line
+    """The bytes are not UTF-8 text; the message begins with the line, counted from 1."""
 
 
 def decode_text(content: bytes) -> str:
     """Decode UTF-8 with or without a byte order mark; raises ``EncodingError``."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
-    if b"\x00" in content:
-        raise EncodingError("is not text, but perhaps UTF-16 or a workbook; save the file as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        # NUL is valid in UTF-8, but not in a text: UTF-16 and workbooks have it.
+        return content.replace(b"\0", b"\xff").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise EncodingError("is not UTF-8 text; save the file as UTF-8", line) from None
+        raise EncodingError(
+            f"line {line}: is not UTF-8 text, but another encoding such as UTF-16, or a workbook; "
+            "save the file as UTF-8, which Excel calls CSV UTF-8"
+        ) from None
 
 
 def why_unusable(path: Path, error: OSError) -> str:

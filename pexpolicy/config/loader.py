@@ -217,16 +217,14 @@ def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
                 _drop(rest, item["loc"])
 
 
-def _drop(document: dict[str, Any], key: Key) -> None:
+def _drop(document: dict[Any, Any], key: Sequence[str | int]) -> None:
     """Remove the key at a place, or the innermost table on the way to it."""
-    table: Any = document
-    for number, part in enumerate(key):
-        inner = table.get(part) if isinstance(table, dict) else None
-        if number == len(key) - 1 or not isinstance(inner, dict) or key[number + 1] not in inner:
-            if isinstance(table, dict):
-                table.pop(part, None)
-            return
-        table = inner
+    first, *rest = key
+    inner = document.get(first)
+    if rest and isinstance(inner, dict) and rest[0] in inner:
+        _drop(inner, rest)
+    else:
+        document.pop(first, None)
 
 
 def _unknown_environments(tables: Document) -> Iterator[Problem]:

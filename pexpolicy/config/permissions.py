@@ -18,9 +18,6 @@ MADE = {"State": "/var/lib", "Cache": "/var/cache", "Logs": "/var/log", "Runtime
 CREDENTIALS, ACL = Path("/run/credentials"), "system.posix_acl_access"
 DYNAMIC = range(61184, 65520)
 """Numbers for ``DynamicUser=yes``: each start of a service may have another one."""
-
-LOW_PORTS = 1024
-"""The first port on which any user may listen."""
 Use = Literal["read", "secret", "file", "folder", "made", "kept", "other"]
 
 
@@ -45,8 +42,6 @@ class FileUser:
     config: Path = Path("/")
     folders: tuple[Path, ...] = (CREDENTIALS,)
     """What systemd makes for it; the first one is best for what it writes."""
-    has_low_ports: bool = False
-    """Whether its unit lets it listen on a port below 1024."""
 
     @classmethod
     def present(cls, config: Path = Path("/")) -> FileUser:
@@ -76,8 +71,7 @@ class FileUser:
             with suppress(KeyError):
                 groups.append(grp.getgrnam(group).gr_gid)
         made = [Path(root, n) for k, root in MADE.items() for n in unit.get(f"{k}Directory", ())]
-        has_low_ports = "CAP_NET_BIND_SERVICE" in unit.get("AmbientCapabilities", ())
-        return cls(uid, gid, tuple(groups), config, (*made, CREDENTIALS), has_low_ports)
+        return cls(uid, gid, tuple(groups), config, (*made, CREDENTIALS))
 
     @property
     def state_folder(self) -> Path | None:
@@ -105,13 +99,6 @@ class FileUser:
             bits = found.st_mode >> (6 if found.st_uid == self.uid else 3 * is_member)
             return bits & mode == mode or self.uid == 0 or ACL in os.listxattr(path)
         return False
-
-    def why_not_listen(self, port: int) -> str:
-        """Return why it cannot listen on a port, and what to do, or nothing."""
-        if not 0 < port < LOW_PORTS or self.has_low_ports or self.uid in (0, os.geteuid()):
-            return ""
-        text = f"{self} may not listen on a port below {LOW_PORTS}: choose another, or write"
-        return f"{text} AmbientCapabilities=CAP_NET_BIND_SERVICE and PrivateUsers=no in its unit"
 
     def may_read(self, path: Path) -> bool:
         """Return whether it may read a file, or enter a folder."""

@@ -25,17 +25,10 @@ _ENTRY = re.compile(
     rf"(?P<key>{_KEY})[ \t]*=)"
 )
 """The header of a table, or a key, at the beginning of a line."""
-_BROKEN = {
-    r"newline|Invalid value|Unclosed": "write text in quotes, and true and false in lower case",
-    r"Expected '[=\]]'|statement": (
-        "write NAME = VALUE below a line [TABLE], and a name of other characters than letters, "
-        "digits, _ and - in quotes"
-    ),
-    r"'\\n'|Unterminated|Expected \"'\"": "a closing quote is missing",
-    r"Unescaped|hex value": "write text with backslashes in single quotes",
-    r"Cannot": "it is there already: write it once",
-}
-"""By a part of the parser's message: what to write."""
+_FORM = (
+    "write NAME = VALUE below a line [TABLE], each once; text in quotes, with a closing quote, or "
+    "in single quotes if it holds a backslash; true and false in lower case"
+)
 _ELSEWHERE = re.compile(r"\A(\S.*?\.\w+) line ([1-9]\d*): |\((\S[^()]*\.\w+) line ([1-9]\d*)\)")
 """The place of a problem in another file, such as one that a plugin reads."""
 _PLACE = re.compile(rf"{_ELSEWHERE.pattern}| \(\w+ (?:{_QUOTED})\)\Z")
@@ -168,8 +161,7 @@ def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | Non
 
     No value of the text is repeated: it may be a password.
     """
-    message = str(error)
-    message += next((f"; {hint}" for part, hint in _BROKEN.items() if re.search(part, message)), "")
+    message = f"{error}; {_FORM}"
     if (found := re.search(r"\(at line (\d+), column (\d+)\)", message)) is not None:
         return message, (int(found[1]), int(found[2]))
     lines = enumerate(text.split("\n"), 1)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 from pydantic import BaseModel
@@ -20,14 +20,13 @@ _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?ke
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
 """Keys whose malformed value may hold a password or a query, as in ``user:password``."""
 _PLAIN_WORDS = {
-    "a valid dictionary": "a table",
-    "an object": "a table",
-    "a valid array": "a list",
-    "a valid list": "a list",
     "a valid integer": "a whole number",
-    "a valid number": "a number",
     "a valid string": "text",
     "a valid boolean": "true or false",
+    "valid ": "",
+    "a dictionary": "a table",
+    "an object": "a table",
+    "an array": "a list",
 }
 """Words of pydantic, and what an administrator calls the same."""
 _TABLE = "; write its keys below [NAME]"
@@ -131,9 +130,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         at = (*key, context["discriminator"].strip("'"))
         return Problem(at, f"is none of these{tag}" if words else "is missing")
     if kind in ("missing", "missing_argument"):
-        words = _words_in(place.annotation)
-        choice = f"; write one of {', '.join(map(repr, words))}" if words else ""
-        return Problem(key, f"is missing{choice or _meaning(place)}")
+        return Problem(key, f"is missing{_meaning(place)}")
     text = re.sub(
         r"^(Value error, |Input |String |List )| or (instance|an object) .*", "", item["msg"]
     )
@@ -150,8 +147,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if not hides and not may_hold_one:
         text += f", not {brief(written)}"
         text += did_you_mean(str(written), words) if kind == "literal_error" else ""
-    is_measured = kind.startswith(("less_", "greater_", "int_", "float_", "string_pattern"))
-    return Problem(key, text + _FORMS.get(kind, "") + (_meaning(place) if is_measured else ""))
+    return Problem(key, text + (_FORMS.get(kind) or _meaning(place)))
 
 
 def _meaning(place: _Place) -> str:
@@ -190,12 +186,10 @@ def _instead(place: _Place, model: type[BaseModel]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The place of an error: its key, the table that holds it, the types on the way to it."""
+    """The place of an error: its key, and the table that holds it."""
 
     key: Key
     table: Any
-    annotation: Any
-    """The type of the key; ``None`` if it is unknown."""
     may_be_secret: bool
     """Whether its value must not be shown, by its types or its key."""
 
@@ -221,7 +215,7 @@ def _locate(location: Key, model: type[BaseModel]) -> _Place:
         if any(len(_members_of(one)) > 1 for one in here):
             next(parts, None)
     is_secret = is_secret or any(isinstance(one, str) and _SECRET.search(one) for one in key)
-    return _Place(key, table, here[-1] if here else None, is_secret)
+    return _Place(key, table, is_secret)
 
 
 def _extra_of(kind: Any) -> Any:
@@ -255,10 +249,3 @@ def _fields_of(kind: Any) -> dict[Any, Any]:
             alias = info.validation_alias or info.alias or name
             found |= dict.fromkeys(getattr(alias, "choices", [alias]), info.annotation)
     return found
-
-
-def _words_in(annotation: Any) -> list[str]:
-    """Return the words of the literal in an annotation."""
-    if get_origin(annotation) is Literal:
-        return [word for word in get_args(annotation) if isinstance(word, str)]
-    return [word for part in get_args(annotation) for word in _words_in(part)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
@@ -94,10 +93,6 @@ class ConfigError(Exception):
         self.files: tuple[Path, ...] = ()
         self.problems = tuple(problems)
         self.__cause__ = next((p.cause for p in problems if p.cause is not None), None)
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[Path, tuple[Problem, ...]]]:
-        """Pickle it without its causes, which may be anything."""
-        return type(self), (self.path, tuple(replace(p, cause=None) for p in self.problems))
 
 
 class PluginStartupError(ConfigError):

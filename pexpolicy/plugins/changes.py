@@ -42,11 +42,11 @@ def _keys(policy: Any, shared: Iterable[str]) -> dict[str, object]:
     """Return each key with a value that can be compared; those of ``shared`` plugins in detail."""
     keys: dict[str, object] = {}
     for name, value in policy.settings:
-        if isinstance(value, BaseModel | Mapping) and name not in (*_SKIPPED, "tls", "tracing"):
-            # A kind of objects of Infinity that has no list is not there.
-            inner = (one for one in dict(value).items() if name != "infinity" or one[1] is not None)
-            keys |= {f"{name}.{key}": item for key, item in inner}
-        elif name not in _SKIPPED:
+        if name in _SKIPPED or value is None:
+            continue
+        if isinstance(value, BaseModel | Mapping):
+            keys |= {f"{name}.{key}": one for key, one in dict(value).items() if one is not None}
+        else:
             keys[_NAMES.get(name, name)] = value
     keys |= {f"sources.{source.name}": source.digest for source in policy.sources}
     for plugin in policy.plugins:
@@ -60,8 +60,8 @@ def _keys(policy: Any, shared: Iterable[str]) -> dict[str, object]:
 
 
 def _class_of(plugin: BuiltPlugin) -> tuple[str, str]:
-    """Return the name of a class, which is another object after a drop-in was read again."""
-    return plugin.module, type(plugin.instance).__qualname__
+    """Return what names a class, which is another object after a drop-in was read again."""
+    return plugin.available.source, type(plugin.instance).__qualname__
 
 
 def named_changes(before: Mapping[Name, object], after: Mapping[Name, object]) -> Iterator[str]:

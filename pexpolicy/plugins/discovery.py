@@ -6,18 +6,16 @@ A drop-in plugin is a module or package in a plugin directory, which is imported
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import re
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import escape
 from hashlib import blake2b
 from importlib import metadata
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -31,34 +29,36 @@ from pexpolicy.config.settings import Document
 from pexpolicy.hooks import HOOKS, IMPL_MARK
 from pexpolicy.text import suggest
 
-_DIGEST = "__pexpolicy_digest__"
-"""Attribute of a module: the hash of the source files that it was made of."""
 _COPIES = "__pexpolicy_copies__"
 """Attribute of a package: the folders with what was kept of its source files."""
 
 
 def module_name(path: Path) -> str:
-    """Return the name under which a drop-in is imported."""
-    return f"{_package_name(path.parent)}.{path.stem}"
+    """Return the name under which a drop-in is imported: another one for each state of its source.
+
+    It is a module of a package that stands for its directory and the helpers there. The modules of
+    an earlier state stay what they are, for the policy that was built of them.
+    """
+    helpers = _digest_of(path.parent, _helper_files(path.parent))
+    return f"pexpolicy_dropins_{helpers}.{path.stem}_{_digest_of(path, _own_files(path))}"
 
 
 def source_files(path: Path) -> list[Path]:
     """Return the source files of a drop-in and of the helpers next to it."""
-    own = files_matching(f"{escape(str(path))}/**/*.py", recursive=True) or [path]
-    return [*own, *_helper_files(path.parent)]
+    return [*_own_files(path), *_helper_files(path.parent)]
 
 
 def load(path: Path) -> type:
     """Import a module or package and return the one class with hooks that it defines.
 
-    Raises ``PluginBuildError`` unless it defines exactly one, and whatever the import raises; the
-    module that was imported before stays then.
+    Raises ``PluginBuildError`` unless it defines exactly one, and whatever the import raises.
     """
     name = module_name(path)
+    module = sys.modules.get(name) or _imported(name, path)
     classes = [
         value
-        for value in vars(_imported(name, path)).values()
-        if isinstance(value, type) and _is_below(value.__module__, name)
+        for value in vars(module).values()
+        if isinstance(value, type) and f"{value.__module__}.".startswith(f"{name}.")
     ]
     # What is wrong with a class that only looks like a plugin is found when its hooks are checked.
     found = [one for one in classes if _has_hooks(one)] or [*filter(resembles_plugin, classes)]
@@ -72,30 +72,28 @@ def load(path: Path) -> type:
 
 
 def _imported(name: str, path: Path) -> ModuleType:
-    """Return the module of a drop-in, imported again if one of its source files has changed.
+    """Import a drop-in.
 
-    The helpers next to it, which are submodules of the package that stands for the directory, are
-    imported again where one of them has changed.
+    No bytecode is written: its files do not tell two edits within one second apart.
     """
-    package_name = _package_name(path.parent)
+    package_name = name.partition(".")[0]
     package = sys.modules.setdefault(package_name, ModuleType(package_name))
     folder = path.parent if kept_copies() is None else _folder_of_copies(package, path)
     package.__path__ = [str(folder)]
-    helpers, digest = _digest_of(_helper_files(path.parent)), _digest_of(source_files(path))
-    module = sys.modules.get(name)
-    if module is not None and vars(module).get(_DIGEST) == digest:
-        return module
-    outdated = [name] if vars(package).get(_DIGEST) == helpers else [name, f"{package_name}._"]
-    with _replaced_modules(outdated):
-        file = folder / path.name
-        file = file / "__init__.py" if file.is_dir() else file
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    file = folder / path.name
+    spec = spec_from_file_location(name, file / "__init__.py" if file.is_dir() else file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = module_from_spec(spec)
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    importlib.invalidate_caches()
+    try:
         spec.loader.exec_module(module)
-    setattr(module, _DIGEST, digest)
-    setattr(package, _DIGEST, helpers)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
     return module
 
 
@@ -113,32 +111,8 @@ def _folder_of_copies(package: ModuleType, path: Path) -> Path:
     return Path(copies.name)
 
 
-@contextmanager
-def _replaced_modules(names: Sequence[str]) -> Iterator[None]:
-    """Remove modules, and restore them if their import fails inside.
-
-    No bytecode is written: its files do not tell two edits within one second apart.
-    """
-
-    def take_out() -> dict[str, ModuleType]:
-        found = [key for key in sys.modules if any(_is_below(key, name) for name in names)]
-        return {key: sys.modules.pop(key) for key in found}
-
-    before = take_out()
-    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    importlib.invalidate_caches()
-    try:
-        yield
-    except BaseException:
-        take_out()
-        sys.modules.update(before)
-        raise
-    finally:
-        sys.dont_write_bytecode = writes_bytecode
-
-
-def _package_name(directory: Path) -> str:
-    return f"pexpolicy_dropins_{zlib.crc32(str(directory.resolve()).encode()):08x}"
+def _own_files(path: Path) -> list[Path]:
+    return files_matching(f"{escape(str(path))}/**/*.py", recursive=True) or [path]
 
 
 def _helper_files(directory: Path) -> list[Path]:
@@ -147,9 +121,13 @@ def _helper_files(directory: Path) -> list[Path]:
     return sorted([*files_matching(f"{here}/_*.py"), *packages])
 
 
-def _is_below(module: str, name: str) -> bool:
-    """Return whether a module is of this name, below it, or begins with it, if it ends in ``_``."""
-    return module == name or module.startswith(name if name.endswith("_") else f"{name}.")
+def _digest_of(place: Path, files: Iterable[Path]) -> str:
+    """Return the hash of a path and of the names and contents of the source files there."""
+    digest = blake2b(str(place).encode(), digest_size=8)
+    for file in files:
+        content = read_file(file)
+        digest.update(f"{file}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def _has_hooks(plugin_class: type) -> bool:
@@ -159,15 +137,6 @@ def _has_hooks(plugin_class: type) -> bool:
 def resembles_plugin(plugin_class: type) -> bool:
     """Return whether a class has hooks, or would have some if it had no mistake."""
     return not HOOKS.keys().isdisjoint(dir(plugin_class)) or _has_hooks(plugin_class)
-
-
-def _digest_of(files: Iterable[Path]) -> bytes:
-    """Return the hash of the names and contents of source files."""
-    digest = blake2b()
-    for file in files:
-        content = read_file(file)
-        digest.update(f"{file}\0{len(content)}\0".encode() + content)
-    return digest.digest()
 
 
 GROUP = "pexpolicy"
@@ -211,10 +180,9 @@ def installed() -> dict[str, PluginSource]:
     """Return the plugins of installed packages by name; one name may have rivals."""
     found: dict[str, PluginSource] = {}
     for entry in metadata.entry_points(group=GROUP):
-        distribution = entry.dist
-        # Both are in one file, which ``name`` and ``version`` would each parse.
-        about = distribution.metadata if distribution else {"Name": "unknown", "Version": "unknown"}
-        name, version = about["Name"], about["Version"]
+        assert entry.dist is not None
+        # Name and version are in one file, which the properties of these names would each parse.
+        name, version = map(entry.dist.metadata.__getitem__, ("Name", "Version"))
         source = PluginSource(entry.name, name, version, entry.value, entry.load)
         other = found.setdefault(entry.name, source)
         if name not in [rival.distribution for rival in (other, *other.rivals)]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, get_args
 
 from pexpolicy.models.context import HOOK_CONTEXT
 
@@ -49,17 +49,14 @@ class Definition:
     """How the gauges of several workers are combined."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.help, str):
-            raise TypeError(f"metric {self.name!r}: help is a text, and labels follow it")
-        has_bounds, ascending = self.bounds != (), sorted({*filter(math.isfinite, self.bounds)})
-        bounds_fit = list(self.bounds) == ascending and len(ascending) <= MAX_BOUNDS
-        wrong_labels = [one for one in self.labels if not _NAME.fullmatch(one) or one == "le"]
+        ascending = sorted({*filter(math.isfinite, self.bounds)})[:MAX_BOUNDS]
+        names = {one for one in self.labels if _NAME.fullmatch(one) and one != "le"}
         for is_wrong, text in (
+            (not isinstance(self.help, str), "help is a text, and labels follow it"),
             (not _NAME.fullmatch(self.name), "a name has lower-case letters, digits and _"),
-            (self.combine not in ("sum", "max", "min"), "combine is 'sum', 'max' or 'min'"),
-            (wrong_labels, f"{''.join(map(repr, wrong_labels[:1]))} is not the name of a label"),
-            (len(set(self.labels)) < len(self.labels), "a label is named twice"),
-            (not bounds_fit or has_bounds != (self.kind == "histogram"), _BOUNDS),
+            (self.combine not in get_args(Combine), "combine is 'sum', 'max' or 'min'"),
+            (len(names) < len(self.labels), "labels are a list of different names; none is 'le'"),
+            ([*self.bounds] != ascending or bool(ascending) != (self.kind == "histogram"), _BOUNDS),
         ):
             if is_wrong:
                 raise ValueError(f"metric {self.name!r}: {text}")
@@ -194,10 +191,6 @@ class _Metric:
         self.definition = definition
         (self._maker, _), _ = HOOK_CONTEXT.get()
         PLUGIN_METRICS.declare(definition)
-
-    def labels(self, *_: object) -> NoReturn:
-        """Refuse what ``prometheus_client`` does."""
-        raise AttributeError("labels are arguments, as in inc(room='x')")
 
     def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return label values in their order; raises ``TypeError`` for other labels."""

@@ -75,9 +75,9 @@ def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callab
     for name in dict.fromkeys((*dir(plugin_class), *own)):
         if name not in own and (text := _problem(plugin_class, name)):
             refuse(f"{name} {text}")
-        function: Any = own.get(name) or getattr(plugin_class, name, None)
-        hook = (getattr(function, IMPL_MARK, None) or {}).get("specname") or name
-        if not hasattr(function, IMPL_MARK) or hook not in HOOKS:
+        options = getattr(own.get(name) or getattr(plugin_class, name, None), IMPL_MARK, None)
+        hook = (options or {}).get("specname") or name
+        if options is None or hook not in HOOKS:
             continue  # an optional hook may be of a later version
         if hook in found:
             refuse(f"{hook} is implemented twice")
@@ -128,10 +128,10 @@ def _misspelt(plugin_class: type, attribute: str) -> str:
     if all(issubclass(c, Plugin) for c in plugin_class.__mro__ if attribute in vars(c)):
         prefix = next((one for one in (ADJUST, RESTRICT) if attribute.startswith(one)), "")
         asking = [hook for name in ENDPOINTS if (hook := prefix + name) in HOOKS]
-        plain = "".join(word for word in words if word not in _PARTICLES)
         meant[:0] = [hook for hook in asking if _is_part(words, hook.split("_"))]
-        meant += [hook for hook, usual in _USUAL_WORDS.items() if plain in usual]
-        meant += [""] if words[0] == "on" else []
+        usual = _USUAL_WORDS.fullmatch("".join(word for word in words if word not in _PARTICLES))
+        if usual is not None or words[0] == "on":
+            meant.append(str(usual.lastgroup) if usual is not None else "")
     text = "is not a hook, and is never called"
     text += f"; did you mean {meant[0]!r}? Otherwise begin" if any(meant[:1]) else ": begin"
     own = f"{text} the name of a method of your own with _"
@@ -147,14 +147,11 @@ def _is_used(plugin_class: type, attribute: str) -> bool:
     return False
 
 
-_USUAL_WORDS = {
-    "lifespan": (
-        *("start", "startup", "setup", "init", "initialize", "initialise", "open", "enter"),
-        *("stop", "shutdown", "teardown", "cleanup", "dispose", "destroy", "close", "aclose"),
-        *("exit", "unload"),
-    ),
-    "status": ("health", "healthcheck", "ready", "readiness", "live", "liveness", "metrics"),
-}
+_USUAL_WORDS = re.compile(
+    "(?P<lifespan>start|startup|setup|init|initiali[sz]e|open|enter|stop|shutdown|teardown|cleanup|"
+    "dispose|destroy|a?close|exit|unload)|"
+    "(?P<status>health|healthcheck|ready|readiness|live|liveness|metrics)"
+)
 """By hook: what other frameworks call the same."""
 _PARTICLES = ("on", "before", "after", "pre", "post", "async", "plugin", "server")
 """What such a word may stand next to."""
@@ -286,7 +283,7 @@ def _built(
     """Build a plugin or driver with its settings, or without if its class has neither those nor a
     constructor; ``key`` is that of the settings.
     """
-    settings, problems = _validated(name, owner, values, context, key)
+    settings = _validated(name, owner, values, context, key)
     paths = context.get("paths", [])
     paths[:] = [
         one._replace(key=(*key, *at))
@@ -294,25 +291,19 @@ def _built(
         if (at := key_of(settings, one.path)) is not None
     ]
     own = [getattr(owner, name) for name in ("__init__", "__new__")]
-    built: object = None
+    is_bare = "Settings" not in vars(owner) and own == [object.__init__, object.__new__]
     try:
-        is_bare = "Settings" not in vars(owner) and own == [object.__init__, object.__new__]
-        built = owner() if is_bare else owner(settings)
+        built: object = owner() if is_bare else owner(settings)
         if isinstance(built, Plugin) and not hasattr(built, "settings"):
             built.settings = settings
     except SettingsError as error:
-        problems += error.under(key)
+        raise PluginBuildError(problems=error.under(key)) from None
     except BaseException as error:
         at = key_of(settings, error.source) if isinstance(error, FieldsError) else None
-        if at is not None and isinstance(error, FieldsError):
-            problems += [Problem((*key, *at, *one.key), one.rule) for one in error.issues]
-        elif not problems:
-            text, trace = f"{name} cannot be built", error.__traceback__
-            if isinstance(error, TypeError) and trace is not None and trace.tb_next is None:
-                text += " by __init__(self, settings)"
-            raise _build_error(text, error) from error
-    if problems:
-        raise PluginBuildError(problems=problems)
+        if not isinstance(error, FieldsError) or at is None:
+            raise _build_error(f"{name} cannot be built", error) from error
+        problems = [Problem((*key, *at, *one.key), one.rule) for one in error.issues]
+        raise PluginBuildError(problems=problems) from None
     return built
 
 
@@ -329,27 +320,21 @@ def settings_class(name: object, owner: type) -> type[PluginSettings]:
 
 def _validated(
     name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
-) -> tuple[PluginSettings, list[Problem]]:
-    """Return the settings of a plugin or driver class, and the problems of secrets in them, for
-    which others stand. Raises ``PluginBuildError`` for other problems.
-    """
-    model, problems = PluginSettings, list[Problem]()
+) -> PluginSettings:
+    """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
     try:
         model = settings_class(name, owner)
-        for skips in (False, True):
-            try:
-                return read_settings(model, values, {**context, "skips_secrets": skips}), problems
-            except pydantic.ValidationError as error:
-                found = [Problem((*key, *p.key), p.text) for p in problems_of(error, model)]
-                problems += [problem for problem in found if problem not in problems]
+        return read_settings(model, values, context)
+    except pydantic.ValidationError as error:
+        found = PluginBuildError(problems=problems_of(error, model)).under(key)
     except PluginBuildError:
         raise
     except BaseException as error:
         raise _build_error(f"{name}: its Settings cannot be read", error) from error
     if model is PluginSettings:
         text = f"unknown key: the class {owner.__name__} has no Settings; write Plugin[Settings]"
-        problems = [Problem(one.key, text) for one in problems]
-    raise PluginBuildError(problems=problems)
+        found = [replace(one, text=text) for one in found]
+    raise PluginBuildError(problems=found)
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
@@ -413,8 +398,6 @@ class BuiltPlugin:
             return None
         if isinstance(returned, AbstractAsyncContextManager):
             return returned
-        if inspect.iscoroutine(returned):
-            returned.close()
         raise PluginBuildError(
             f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
             "context manager: write async def, and @asynccontextmanager above it"

@@ -366,7 +366,7 @@ BLUE = (
 SAID: list[tuple[str, dict[str, bytes], int, tuple[str, ...]]] = [
     (SUBNETS, {"subnets.csv": b"subnet\tlocation\n10.0.0.0/8\tOslo"}, 78, ("line 1", ", or ;")),
     (SUBNETS, {"subnets.csv": b"subnet,location\n1,\xd8st"}, 78, ("line 2", "as CSV UTF-8")),
-    (SUBNETS, {"subnets.csv": "subnet".encode("utf-16")}, 78, ("line 1", "is UTF-16")),
+    (SUBNETS, {"subnets.csv": "subnet".encode("utf-16")}, 78, ("line 1", "UTF-16")),
     (SUBNETS, {"subnets.csv": b"subnet,location,overflow"}, 78, ("'overflow'", "overflow_loc")),
     (SUBNETS, {"subnets.csv": b"network,location"}, 78, ("line 1", "'network'", "subnet")),
     (BLUE, {}, 78, ('"SIP:Meet@A.example".ivr_theme_name',)),

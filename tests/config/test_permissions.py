@@ -83,16 +83,6 @@ def test_a_place_that_the_service_cannot_write_to_is_an_error(folder: Path) -> N
     assert checked(folder, "--as", "daemon")[0] == 0
 
 
-@pytest.mark.parametrize(("more", "is_told"), [("", 1), ("CAP_NET_BIND_SERVICE", 0)])
-def test_a_low_port_needs_a_capability_of_the_unit(folder: Path, more: str, is_told: int) -> None:
-    (folder / "config.toml").write_text("[server]\nport = 443\n")
-    unit = f"[Service]\nExecStart=/x serve -c {folder}/config.toml\nUser=daemon\n"
-    unit += f"AmbientCapabilities={more}\n"
-    (folder / "units" / "pexpolicy.service").write_text(unit)
-    said = [text for text in checked(folder)[1] if "below 1024" in text]
-    assert [text.partition(": ")[0] for text in said] == ["server.port"] * is_told
-
-
 @pytest.mark.parametrize("is_link", [False, True])
 def test_no_folder_of_others_is_opened_for_a_file_in_it(
     folder: Path, tmp_path: Path, is_link: bool

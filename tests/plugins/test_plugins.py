@@ -82,7 +82,7 @@ BAD_CLASSES = {
     "async def media_location(self, request): ...": "media_location is never called",
     "media_location = property(lambda self: None)": "media_location is never called",
     "def __init__(self, settings): raise SystemExit(1)": "cannot be built: SystemExit",
-    "def __init__(self): ...": "cannot be built by __init__(self, settings): TypeError: Toy",
+    "def __init__(self): ...": "cannot be built: TypeError: Toy",
     "def __init__(self, settings): asyncio.get_running_loop()": "no running event loop",
     "def __aenter__(self): ...": "__aenter__ is never called: write lifespan",
     "def __enter__(self): ...": "__enter__ is never called: write lifespan",

@@ -148,7 +148,7 @@ def read_export(path: Path, faults: list[Fault], remarks: list[str]) -> list[tup
     Raise ``TableError`` for a file that is not an export.
     """
     file = path.name
-    text, delimiter, above = table_of(read_text(path, "CSV UTF-8"))
+    text, delimiter, above = table_of(read_text(path))
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     known = RouterRow.model_fields
     rows: list[tuple[int, RouterRow]] = []
