@@ -37,6 +37,9 @@ from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
 from pexpolicy.policy import EVERY, BuildContext, Chains, Policy, release
 
+Preflight = Callable[[Settings], Iterable[Problem]]
+Names = Mapping[str | None, ObjectNames]
+"""What checks the names of Infinity, by environment."""
 MAX_PLACES = 1000
 """Places of an unknown name that have a warning."""
 
@@ -132,9 +135,7 @@ def _names(
     return found
 
 
-def _platforms(
-    settings: Settings, names_of: Mapping[str | None, ObjectNames], sources: Sequence[str]
-) -> Mapping[str, Any]:
+def _platforms(settings: Settings, names_of: Names, sources: Sequence[str]) -> Mapping[str, Any]:
     """Return the drivers of the Management API by the source of events, unless two have one."""
     named, tables = settings.nodes.event_sources, settings.environments.items()
     of: dict[str | None, str] = {n: named[n] for n, one in tables if one.infinity.source}
@@ -152,7 +153,7 @@ def _platforms(
 def _chains(
     settings: Settings,
     context: BuildContext,
-    names_of: Mapping[str | None, ObjectNames],
+    names_of: Names,
     plugins: list[BuiltPlugin],
 ) -> dict[str | None, Chains]:
     """Return the chains of the calls of each environment, and of those of none."""
@@ -208,7 +209,7 @@ def _chains(
 
 def policy_from(
     path: Path,
-    more_problems: Callable[[Settings], Iterable[Problem]] = lambda _: (),
+    more_problems: Preflight = lambda _: (),
     context: BuildContext | None = None,
     *,
     content: bytes | None = None,
@@ -255,7 +256,7 @@ EMPTY = (
 
 def starting_policy(
     path: Path,
-    more_problems: Callable[[Settings], Iterable[Problem]] = lambda _: (),
+    more_problems: Preflight = lambda _: (),
     context: BuildContext | None = None,
     *,
     content: bytes | None = None,
@@ -296,9 +297,7 @@ def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPl
     return build_isolated(available, table, root)
 
 
-def _undeclared(
-    told: Descriptions, names_of: Mapping[str | None, ObjectNames], settings: Settings
-) -> Iterable[Problem]:
+def _undeclared(told: Descriptions, names_of: Names, settings: Settings) -> Iterable[Problem]:
     """Yield a problem for each static decision that names an object missing in ``[infinity]``, or
     in that of an environment to which the plugin is limited.
     """

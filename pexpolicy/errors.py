@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from pydantic_core import ValidationError
 
@@ -31,21 +31,22 @@ PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared wit
 _CALLERS = {"aiohttp", "pydantic", "uvloop", *sys.stdlib_module_names}
 """Packages through which code of plugins is called."""
 
-K = TypeVar("K", bound=Hashable)
+Secrets = Collection[str]
+"""The secrets of a call."""
 LOG_INTERVAL_S = 60.0
 """Between two lines about the same failure; the failures in between are counted."""
 MAX_KINDS = 256
 """Kinds of failures that are counted apart."""
 
 
-class RateLimit(Generic[K]):
+class RateLimit:
     """Admits one of each kind per ``interval`` seconds of the caller's clock; counts the others."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._admitted: dict[K, tuple[float, int]] = {}
+        self._admitted: dict[Any, tuple[float, int]] = {}
 
-    def admit(self, kind: K, now: float) -> int:
+    def admit(self, kind: Hashable, now: float) -> int:
         """Return how many of this kind there were since the last admitted one; 0: left out."""
         admitted_at, left_out = self._admitted.get(kind, (None, 0))
         if admitted_at is not None and now - admitted_at < self._interval:
@@ -56,7 +57,7 @@ class RateLimit(Generic[K]):
         self._admitted[kind] = now, 0
         return left_out + 1
 
-    def take_left_out(self) -> dict[K, int]:
+    def take_left_out(self) -> dict[Any, int]:
         """Return how many of each kind were left out, and count from zero."""
         left_out = {kind: count for kind, (_, count) in self._admitted.items() if count}
         self._admitted |= {kind: (self._admitted[kind][0], 0) for kind in left_out}
@@ -90,7 +91,7 @@ class ErrorReport:
         return "\n".join(self.lines)
 
 
-def describe_error(error: BaseException, secrets: Collection[str] = ()) -> ErrorReport:
+def describe_error(error: BaseException, secrets: Secrets = ()) -> ErrorReport:
     """Report what was raised and where. Local variables stay out: they hold PINs.
 
     The ``secrets`` of the call are removed from messages. Where an exception carries the report of
@@ -106,7 +107,7 @@ def describe_error(error: BaseException, secrets: Collection[str] = ()) -> Error
     return _report(error, text, secrets)
 
 
-def full_traceback(error: BaseException, secrets: Collection[str] = ()) -> list[str]:
+def full_traceback(error: BaseException, secrets: Secrets = ()) -> list[str]:
     """Return the lines of Python's own traceback, without the secrets of the call."""
     try:
         lines = "".join(traceback.format_exception(error)).splitlines()
@@ -117,7 +118,7 @@ def full_traceback(error: BaseException, secrets: Collection[str] = ()) -> list[
     return [redact(line, secrets) for line in lines]
 
 
-def describe_decision_error(error: DecisionError, secrets: Collection[str] = ()) -> ErrorReport:
+def describe_decision_error(error: DecisionError, secrets: Secrets = ()) -> ErrorReport:
     """Report a decision that Infinity would drop: field, rule and place, no value of the decision.
 
     Source lines are left out, as they may hold such values.
@@ -137,7 +138,7 @@ def describe_decision_error(error: DecisionError, secrets: Collection[str] = ())
     return replace(attached, summary=_with(text, attached.place), kind="DecisionError")
 
 
-def _attached_report(error: BaseException, secrets: Collection[str]) -> ErrorReport | None:
+def _attached_report(error: BaseException, secrets: Secrets) -> ErrorReport | None:
     report = vars(error).get("fault")
     if not isinstance(report, ErrorReport):
         return None
@@ -145,7 +146,7 @@ def _attached_report(error: BaseException, secrets: Collection[str]) -> ErrorRep
 
 
 def _report(
-    error: BaseException, text: str, secrets: Collection[str], *, sources: bool = True
+    error: BaseException, text: str, secrets: Secrets, *, sources: bool = True
 ) -> ErrorReport:
     place = _place(error)
     try:
@@ -159,7 +160,7 @@ def _with(text: str, place: str) -> str:
     return f"{text} ({place})" if place else text
 
 
-def _headline(error: BaseException, secrets: Collection[str]) -> str:
+def _headline(error: BaseException, secrets: Secrets) -> str:
     """Return the class and message of an exception, shortened and without secrets."""
     name = type(error).__name__
     limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
@@ -191,7 +192,7 @@ def _truncate(message: str, limit: int) -> str:
     return f"{message[:limit].rpartition(' ')[0] or message[:limit]}…"
 
 
-def _related(error: BaseException, secrets: Collection[str]) -> str:
+def _related(error: BaseException, secrets: Secrets) -> str:
     """Return the headline of a member or cause, without values of a decision."""
     if isinstance(error, DecisionError):
         return describe_decision_error(error, secrets).summary
@@ -199,7 +200,7 @@ def _related(error: BaseException, secrets: Collection[str]) -> str:
 
 
 def _trace(
-    error: BaseException, secrets: Collection[str], seen: list[BaseException], *, sources: bool
+    error: BaseException, secrets: Secrets, seen: list[BaseException], *, sources: bool
 ) -> Iterator[str]:
     """Yield the frames of plugins and libraries, then the members of a group, then the cause."""
     stack = traceback.extract_tb(error.__traceback__)

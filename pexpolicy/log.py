@@ -290,7 +290,7 @@ class LogHandler(logging.Handler):
         self._log = log
         self._levels = LogLevels()
         interval = 0.0 if log.is_debugging else LOG_INTERVAL_S
-        self._tracebacks: RateLimit[tuple[str, ...]] = RateLimit(interval)
+        self._tracebacks = RateLimit(interval)
 
     def use(self, levels: LogLevels) -> None:
         """Apply the levels of a configuration."""

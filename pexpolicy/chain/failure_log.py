@@ -33,7 +33,7 @@ class PluginFailureLog:
         self.is_full = bool(getattr(log, "is_debugging", False))
         """True where every failure is logged with its full traceback."""
         interval = 0.0 if self.is_full else LOG_INTERVAL_S
-        self._limit: RateLimit[tuple[str, str, str, str, str]] = RateLimit(interval)
+        self._limit = RateLimit(interval)
         self._texts: dict[tuple[str, str, str, str], set[str]] = {}
         """The texts of this interval that are logged apart, for each kind of failure."""
         self._timer: asyncio.TimerHandle | None = None

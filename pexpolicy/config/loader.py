@@ -47,6 +47,8 @@ from pexpolicy.models.contract import contract_of, enumerated_fields
 from pexpolicy.text import suggest
 
 T = TypeVar("T")
+Tables = Mapping[str, Any]
+"""A parsed configuration."""
 
 
 def load(path: Path, *, content: bytes | None = None) -> Settings:
@@ -81,7 +83,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     return document
 
 
-def from_document(document: Mapping[str, Any], path: Path) -> Settings:
+def from_document(document: Tables, path: Path) -> Settings:
     """Check a parsed configuration; raises ``ConfigError`` with all problems."""
     tables, problems = _salvage(document)
     present = None
@@ -168,9 +170,7 @@ def present_bundle(folder: Path) -> Bundle:
     return Bundle(inner, msgspec.json.decode(read_file(inner / MANIFEST), type=Manifest))
 
 
-def _with_bundle(
-    document: Mapping[str, Any], folder: Path
-) -> tuple[Mapping[str, Any], Bundle | None, Iterable[Problem]]:
+def _with_bundle(document: Tables, folder: Path) -> tuple[Tables, Bundle | None, Iterable[Problem]]:
     """Return a document with the tables of the present bundle, the bundle, and what is wrong."""
     present = None
     try:
@@ -196,13 +196,13 @@ def _with_bundle(
 MIN_KEY_LENGTH = 16
 
 
-def _digest_of(document: Mapping[str, Any]) -> bytes:
+def _digest_of(document: Tables) -> bytes:
     """Return the digest of the tables that decide; the order in each of them counts."""
     tables = [document.get(name) for name in DECIDING]
     return hashlib.sha256(json.dumps(tables, default=str).encode()).digest()
 
 
-def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
+def _salvage(document: Tables) -> tuple[Document, list[Problem]]:
     """Return the tables of a document without the invalid keys, and the problems of those."""
     problems: list[Problem] = []
     rest: dict[str, Any] = dict(document)
@@ -237,7 +237,7 @@ def _unknown_environments(tables: Document) -> Iterator[Problem]:
 
 
 def _misplaced(
-    tables: Document, document: Mapping[str, Any], problems: Sequence[Problem]
+    tables: Document, document: Tables, problems: Sequence[Problem]
 ) -> Iterator[Problem]:
     """Yield a problem for each key that has no meaning at its place, or without another one."""
     for name, table in tables.endpoints.items():

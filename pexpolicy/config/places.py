@@ -40,6 +40,8 @@ MAX_ALIKE = 3
 MAX_PLACES = 5
 """Places that a line names."""
 R = TypeVar("R", Problem, ConfigWarning)
+Position = tuple[int, int]
+"""Line and column, both from 1."""
 
 
 class Places:
@@ -73,7 +75,7 @@ class Places:
         is_known = 0 < line <= self._text.count("\n") + 1
         return ("", line, column) if is_known else None
 
-    def _place_of(self, key: Key) -> tuple[int, int]:
+    def _place_of(self, key: Key) -> Position:
         """Return line and column of a key, or of the longest beginning of it that is in the text.
 
         Parts that only the model has, such as the kind of a condition, are skipped.
@@ -84,9 +86,9 @@ class Places:
         return self._places.get(path, (0, 0))
 
     @cached_property
-    def _places(self) -> Mapping[Key, tuple[int, int]]:
+    def _places(self) -> Mapping[Key, Position]:
         """The line and column of each table and key that begins a line."""
-        found: dict[Key, tuple[int, int]] = {}
+        found: dict[Key, Position] = {}
         last: dict[Key, int] = {}
         table: Key = ()
         depth = 0
@@ -156,7 +158,7 @@ def _names_of(key: Key) -> Key:
     return tuple(one for one in key if isinstance(one, str) and not _ELSEWHERE.match(f"{one}: "))
 
 
-def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | None]:
+def broken_toml(error: Exception, text: str) -> tuple[str, Position | None]:
     """Return what is wrong with a text that is not TOML, and its line and column, both from 1.
 
     No value of the text is repeated: it may be a password.

@@ -24,7 +24,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.decision import Decision
-from pexpolicy.plugins.plugin import BuiltPlugin, blocks, method_of
+from pexpolicy.plugins.plugin import BuiltPlugin, Hook, blocks, method_of
 from pexpolicy.text import brief
 
 PREFIX = "/plugins/"
@@ -172,7 +172,7 @@ _DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {
 """By hook: what checks one item that it returns, and what it has to return."""
 
 
-def _may_wait(function: Callable[..., Any]) -> bool:
+def _may_wait(function: Hook) -> bool:
     """Return false for an ``async def`` without ``await``, ``async for`` and ``async with``.
 
     A coroutine waits by yielding, and the code of such a function has no instruction for that.

@@ -20,7 +20,9 @@ from pexpolicy.models.context import HOOK_CONTEXT
 Kind = Literal["counter", "gauge", "histogram"]
 Combine = Literal["sum", "max", "min"]
 Operation = Literal["inc", "set", "observe"]
-Changes = dict[tuple["Definition", tuple[str, ...]], list[float]]
+Labels = tuple[str, ...]
+"""Names of labels, or their values."""
+Changes = dict[tuple["Definition", Labels], list[float]]
 """By definition and label values: the sum of a counter, the last value of a gauge, and all
 observations of a histogram.
 """
@@ -43,7 +45,7 @@ class Definition:
     kind: Kind
     name: str
     help: str
-    labels: tuple[str, ...] = ()
+    labels: Labels = ()
     bounds: tuple[float, ...] = ()
     combine: Combine = "sum"
     """How the gauges of several workers are combined."""
@@ -62,7 +64,7 @@ class Definition:
                 raise ValueError(f"metric {self.name!r}: {text}")
 
 
-class Series(dict[tuple[str, ...], Any]):
+class Series(dict[Labels, Any]):
     """The series of a metric by the values of its labels; a missing one is made."""
 
     def __init__(self, definition: Definition, name: str) -> None:
@@ -75,7 +77,7 @@ class Series(dict[tuple[str, ...], Any]):
         buckets = {"buckets": definition.bounds} if definition.bounds else {}
         self.metric = kind(name, definition.help, definition.labels, registry=None, **buckets)
 
-    def __missing__(self, labels: tuple[str, ...]) -> Any:
+    def __missing__(self, labels: Labels) -> Any:
         series = self[labels] = self.metric.labels(*labels) if labels else self.metric
         return series
 
@@ -113,7 +115,7 @@ class PluginMetrics:
         self,
         plugin: str,
         definition: Definition,
-        labels: tuple[str, ...],
+        labels: Labels,
         operation: Operation,
         value: float,
     ) -> None:
@@ -145,7 +147,7 @@ class PluginMetrics:
             changes, self._changes = self._changes, {}
         return changes or {}
 
-    def value(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> float:
+    def value(self, plugin: str, definition: Definition, labels: Labels) -> float:
         """Return the value of a series, or the number of observations of a histogram."""
         found = self._metrics.get((plugin, definition.name, definition.kind))
         if found is None or labels not in found:
@@ -192,7 +194,7 @@ class _Metric:
         (self._maker, _), _ = HOOK_CONTEXT.get()
         PLUGIN_METRICS.declare(definition)
 
-    def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
+    def _labels(self, values: dict[str, str]) -> Labels:
         """Return label values in their order; raises ``TypeError`` for other labels."""
         labels = self.definition.labels
         if values.keys() != set(labels):
@@ -254,7 +256,7 @@ class Histogram(_Metric):
         self._record("observe", value, labels)
 
 
-def _names(labels: Sequence[str]) -> tuple[str, ...]:
+def _names(labels: Sequence[str]) -> Labels:
     if isinstance(labels, str):
         msg = f"labels is a list of names: write [{labels!r}]"
         raise ValueError(msg)  # noqa: TRY004 - as for other labels

@@ -44,6 +44,9 @@ from pexpolicy.models.decision import Reject
 from pexpolicy.plugins.discovery import PluginSource, discover, select
 from pexpolicy.text import brief, did_you_mean, is_typo
 
+Hook = Callable[..., Any]
+Context = Mapping[str, Any]
+"""What is passed to the validators of settings."""
 DESCRIBING = (
     "api_routes",
     "changes_since",
@@ -58,12 +61,12 @@ _METHOD = "pexpolicy_method"
 """Attribute of a hook that only passes its arguments on: the method of the plugin."""
 
 
-def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callable[..., Any]]:
+def collect_hooks(available: PluginSource, instance: object) -> dict[str, Hook]:
     """Return the hooks of one plugin by name.
 
     Raises ``PluginBuildError`` for a method that would never be called, or not as it expects.
     """
-    found: dict[str, Callable[..., Any]] = {}
+    found: dict[str, Hook] = {}
     plugin_class = type(instance)
     attributes: dict[str, object] = getattr(instance, "__dict__", {})
     # A plugin may make hooks of its settings when it is built.
@@ -164,7 +167,7 @@ def _is_part(words: list[str], others: list[str]) -> bool:
     return all(any(is_typo(word, other) for other in rest) for word in shorter)
 
 
-def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
+def _misfit(hook: str, function: Hook, *, is_method: bool) -> str:
     """Return how to write a hook whose arguments or kind of function are wrong."""
     expected = list(inspect.signature(HOOKS[hook]).parameters)
     taken = list(inspect.signature(function).parameters.values())
@@ -188,7 +191,7 @@ def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
     return ""
 
 
-def _with_all_arguments(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_all_arguments(name: str, function: Hook) -> Hook:
     """Wrap a hook that leaves out arguments, or has them in another order, into one of all."""
     taken = tuple(inspect.signature(function).parameters)
     expected = tuple(inspect.signature(HOOKS[name]).parameters)[1:]
@@ -204,13 +207,13 @@ def _with_all_arguments(name: str, function: Callable[..., Any]) -> Callable[...
     return pass_taken
 
 
-def method_of(hook: Callable[..., Any]) -> Callable[..., Any]:
+def method_of(hook: Hook) -> Hook:
     """Return the method of the plugin that a hook passes its arguments on to."""
-    method: Callable[..., Any] = getattr(hook, _METHOD, hook)
+    method: Hook = getattr(hook, _METHOD, hook)
     return method
 
 
-def can_reject(instance: object, hooks: Mapping[str, Callable[..., Any]]) -> bool:
+def can_reject(instance: object, hooks: Mapping[str, Hook]) -> bool:
     """Return the plugin's own ``can_reject``; without one, guess, for a warning.
 
     The guess is true if the module of the class imports ``Reject`` and the plugin has a hook that
@@ -225,7 +228,7 @@ def can_reject(instance: object, hooks: Mapping[str, Callable[..., Any]]) -> boo
     )
 
 
-def instantiate(available: PluginSource, table: PluginTable, context: Mapping[str, Any]) -> object:
+def instantiate(available: PluginSource, table: PluginTable, context: Context) -> object:
     """Import a plugin class and build it with its settings. Raises ``PluginBuildError``.
 
     ``context`` is passed to the validators of the settings.
@@ -272,14 +275,12 @@ def load_settings(name: str, config: Path | None = None) -> Any:
     return getattr(plugins[0].instance, "settings", None)
 
 
-def driver(driver_class: type, table: SourceTable, context: Mapping[str, Any]) -> object:
+def driver(driver_class: type, table: SourceTable, context: Context) -> object:
     """Build the driver of a source with its settings; raises ``PluginBuildError``."""
     return _built(table.driver, driver_class, table.settings, context, ())
 
 
-def _built(
-    name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
-) -> object:
+def _built(name: object, owner: type, values: Context, context: Context, key: Key) -> object:
     """Build a plugin or driver with its settings, or without if its class has neither those nor a
     constructor; ``key`` is that of the settings.
     """
@@ -319,7 +320,7 @@ def settings_class(name: object, owner: type) -> type[PluginSettings]:
 
 
 def _validated(
-    name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
+    name: object, owner: type, values: Context, context: Context, key: Key
 ) -> PluginSettings:
     """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
     try:
@@ -355,7 +356,7 @@ class BuiltPlugin:
     available: PluginSource
     table: PluginTable
     instance: object
-    hooks: Mapping[str, Callable[..., Any]]
+    hooks: Mapping[str, Hook]
     implemented: Collection[str]
     """The names of the hooks that the plugin has; a process adds some to ``hooks``."""
     can_reject: bool
@@ -439,9 +440,7 @@ def build(
     return plugins, problems
 
 
-def _build_one(
-    available: PluginSource, table: PluginTable, context: Mapping[str, Any]
-) -> BuiltPlugin:
+def _build_one(available: PluginSource, table: PluginTable, context: Context) -> BuiltPlugin:
     with collecting_declarations() as declared, tracking() as tracked:
         instance = instantiate(available, table, context)
     of_sources = set(getattr(context["sources"], "files", ()))
@@ -480,6 +479,6 @@ def without_settings(table: PluginTable) -> PluginTable:
     return table.model_copy(update={"settings": hashes})
 
 
-def blocks(function: Callable[..., Any]) -> bool:
+def blocks(function: Hook) -> bool:
     """Return true for a hook that runs in a thread."""
     return not inspect.iscoroutinefunction(method_of(function))
