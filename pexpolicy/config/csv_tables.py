@@ -126,14 +126,14 @@ def read_text(path: Path) -> str:
         raise TableError(f"{path.name} {error}") from None
 
 
-def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
+def write_table(rows: Iterable[R], model: type[R]) -> str:
     """Return rows as the text of a CSV file with a header.
 
     Raises ``ValueError`` for a row that would be read back differently, such as one with an empty
     text in a field with another default.
     """
     written, columns, output = list(rows), _columns(model), io.StringIO()
-    writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(output, lineterminator="\n")
     writer.writerow(columns)
     for row in written:
         writer.writerow(_escaped_cell(getattr(row, name)) for name, _ in columns.values())

@@ -45,7 +45,7 @@ _KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
 """What is read in place of the files themselves, for the same reason."""
 READ_TIMEOUT_S = 10.0
 """Time for reading one file; a file server that is down may never answer."""
-_NOT_IN_A_PATH = re.compile(r"^~|\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%|[*?\\]|\bhttps?:")
+_NOT_IN_A_PATH = re.compile(r"^~|\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%|[*?\\\0]|\bhttps?:")
 """What other programs replace in a path, or write differently."""
 CLOCK_STEP = 0.02
 """Seconds by which the timestamp of a file may be older than the clock."""
@@ -295,7 +295,5 @@ def missing_hint(path: Path) -> str:
 
 def odd_path(written: str) -> str:
     """Return what a path holds that the system does not understand, or nothing."""
-    if "\0" in written:
-        return "holds a NUL character, which no path has: remove it"
     found = _NOT_IN_A_PATH.search(written)
     return f"{found[0]} has no meaning in a path: write that of one file" if found else ""

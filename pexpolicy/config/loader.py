@@ -60,9 +60,7 @@ def load(path: Path, *, content: bytes | None = None) -> Settings:
         content = read_file(path) if content is None else content
         text = decode_text(content)
     except OSError as error:
-        why = why_unusable(path, error)
-        if isinstance(error, FileNotFoundError):
-            why += "; name another with --config or PEXPOLICY_CONFIG"
+        why = f"{why_unusable(path, error)}; --config or PEXPOLICY_CONFIG name another file"
         raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None

@@ -178,7 +178,7 @@ def key_of(settings: object, item: object) -> Key | None:
         return ()
     inner: Iterable[tuple[Any, Any]] = ()
     if isinstance(settings, BaseModel | Mapping):
-        inner = settings.items() if isinstance(settings, Mapping) else settings
+        inner = dict(settings).items()
     elif isinstance(settings, list | tuple):
         inner = enumerate(settings)
     for name, value in inner:

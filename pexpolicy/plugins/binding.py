@@ -18,7 +18,6 @@ from pexpolicy.chain.background import MAX_BATCH, Observer
 from pexpolicy.chain.chain import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import ADJUST, RESTRICT, Draft
-from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
@@ -100,8 +99,6 @@ class Descriptions:
     warnings: list[ConfigWarning] = field(default_factory=list)
     core_warnings: Callable[[], Iterable[Problem | ConfigWarning]] = tuple
     """Finds those about the rest of the configuration, and what is wrong with the paths."""
-    paths: Callable[[], list[NamedPath]] = list
-    """All that the configuration names."""
     files: list[Path] = field(default_factory=list)
     """The files that the plugins were built from."""
     routes: dict[str, PluginRoutes] = field(default_factory=dict)

@@ -112,9 +112,9 @@ def _problem(plugin_class: type, attribute: str) -> str:
     hook = options.get("specname") or attribute
     if hook not in HOOKS:
         return "" if options.get("optionalhook") else f"is not a hook{did_you_mean(hook, HOOKS)}"
-    useless = ("tryfirst", "trylast", "wrapper", "hookwrapper")
-    if set_ones := [option for option in useless if options.get(option)]:
-        return f"has {set_ones[0]}=True, which has no effect: remove it; priority orders plugins"
+    for option in ("tryfirst", "trylast", "wrapper", "hookwrapper"):
+        if options.get(option):
+            return f"has {option}=True, which has no effect: remove it; priority orders plugins"
     return _misfit(hook, function, is_method=is_method)
 
 

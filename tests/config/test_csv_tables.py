@@ -151,13 +151,13 @@ rows = st.builds(
 )
 
 
-@given(st.lists(rows, max_size=5), st.sampled_from(",;"))
-def test_what_is_written_reads_back_or_is_refused(written: list[Place], delimiter: str) -> None:
+@given(st.lists(rows, max_size=5))
+def test_what_is_written_reads_back_or_is_refused(written: list[Place]) -> None:
     try:
-        text = write_table(written, Place, delimiter)
+        text = write_table(written, Place)
     except ValueError:
         values = [v for row in written for v in (row.subnet, row.note or "x", *row.phones)]
-        assert any(value != value.strip() or "|" in value for value in values)
+        assert any(value != value.strip() or {*"|\r"} & {*value} for value in values)
     else:
         assert places(text) == written
 

@@ -372,8 +372,8 @@ SAID: list[tuple[str, dict[str, bytes], int, tuple[str, ...]]] = [
     (BLUE, {}, 78, ('"SIP:Meet@A.example".ivr_theme_name',)),
     ("[tls]\ncertificate = \"a\\u0000\"\nkey = 'k'", {}, 78, ("its name holds a NUL character",)),
     (PASSWORD.replace("'secret'", '"a\\u0000"'), {}, 78, ("its name holds a NUL character",)),
-    ('[audit]\npath = "a\\u0000"', {}, 0, ("holds a NUL character, which no path has",)),
-    ("[audit]\npath = 'a'\nspool = \"a\\u0000\"", {}, 0, ("holds a NUL character, which no path",)),
+    ('[audit]\npath = "a\\u0000"', {}, 0, ("has no meaning in a path",)),
+    ("[audit]\npath = 'a'\nspool = \"a\\u0000\"", {}, 0, ("has no meaning in a path",)),
     ("[audit]\npath = '.'", {}, 0, ("audit.path: ", " is a folder; name a file")),
     *(
         (PASSWORD, {"secret": lines}, 78, ("auth.password_file: the file has several lines",))
