@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel
@@ -26,7 +26,7 @@ _PLAIN_WORDS = {
     "valid ": "",
     "a dictionary": "a table",
     "an object": "a table",
-    "an array": "a list",
+    "a array": "a list",
 }
 """Words of pydantic, and what an administrator calls the same."""
 _TABLE = "; write its keys below [NAME]"
@@ -117,20 +117,20 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 
 
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
-    place = _locate(item["loc"], model)
-    key, kind, written, context = place.key, item["type"], item["input"], item.get("ctx", {})
+    key, table, may_be_secret = _locate(item["loc"], model)
+    kind, written, context = item["type"], item["input"], item.get("ctx", {})
     words = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
     # Where any other key is a table, a word is a misspelt key.
-    known = _fields_of(place.table) if kind == "model_type" else {}
+    known = _fields_of(table) if kind == "model_type" else {}
     is_misspelt = known and key[-1] not in known and not isinstance(written, Mapping)
     if kind in ("extra_forbidden", "unexpected_keyword_argument") or is_misspelt:
-        return Problem(key, f"unknown key{_instead(place, model)}")
+        return Problem(key, f"unknown key{_instead(key, table, model)}")
     if kind.startswith("union_tag"):
         tag = suggest(str(context.get("tag")), words)
         at = (*key, context["discriminator"].strip("'"))
         return Problem(at, f"is none of these{tag}" if words else "is missing")
     if kind in ("missing", "missing_argument"):
-        return Problem(key, f"is missing{_meaning(place)}")
+        return Problem(key, f"is missing{_meaning(key, table)}")
     text = re.sub(
         r"^(Value error, |Input |String |List )| or (instance|an object) .*", "", item["msg"]
     )
@@ -142,18 +142,18 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         return Problem(key[:-1], text)
     if kind in ("value_error", "assertion_error") or not key:
         return Problem(key, text)
-    hides = isinstance(written, Mapping | list) or kind == "string_too_short" or place.may_be_secret
+    hides = isinstance(written, Mapping | list) or may_be_secret
     may_hold_one = _USER_OR_URL.search(str(key[-1])) and re.search("[:?@]", str(written))
     if not hides and not may_hold_one:
         text += f", not {brief(written)}"
         text += did_you_mean(str(written), words) if kind == "literal_error" else ""
-    return Problem(key, text + (_FORMS.get(kind) or _meaning(place)))
+    return Problem(key, text + (_FORMS.get(kind) or _meaning(key, table)))
 
 
-def _meaning(place: _Place) -> str:
+def _meaning(key: Key, table: Any) -> str:
     """Return the first sentence about a key, after a colon, if it has one."""
     try:
-        text = key_docs(place.table).get(str(place.key[-1]), "")
+        text = key_docs(table).get(str(key[-1]), "")
     except (OSError, TypeError, SyntaxError, ValueError):  # the source is not there
         return ""
     first = re.split(r"[.;](?:\s|\Z)", text.replace("`", ""), maxsplit=1)[0]
@@ -161,10 +161,10 @@ def _meaning(place: _Place) -> str:
     return f": {begin}{first[1:]}" if first else ""
 
 
-def _instead(place: _Place, model: type[BaseModel]) -> str:
+def _instead(key: Key, table: Any, model: type[BaseModel]) -> str:
     """Return what to write instead of a key that does not exist, after a semicolon."""
-    names = [part for part in place.key if isinstance(part, str)]
-    table, name, around = place.table, names[-1], dotted_key(place.key[:-1])
+    name = [part for part in key if isinstance(part, str)][-1]
+    around = dotted_key(key[:-1])
     known, is_whole = list(_fields_of(table)), "plugin_dirs" in model.model_fields
     if guess := did_you_mean(name, known):
         return guess
@@ -184,18 +184,9 @@ def _instead(place: _Place, model: type[BaseModel]) -> str:
     return hint + suggest(name, known)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The place of an error: its key, and the table that holds it."""
-
-    key: Key
-    table: Any
-    may_be_secret: bool
-    """Whether its value must not be shown, by its types or its key."""
-
-
-def _locate(location: Key, model: type[BaseModel]) -> _Place:
-    """Return the place of an error of pydantic, with the key as it is written.
+def _locate(location: Key, model: type[BaseModel]) -> tuple[Key, Any, bool]:
+    """Return the key of an error of pydantic as it is written, the table that holds it, and whether
+    its value must not be shown, by its types or its key.
 
     pydantic adds a part for the member of a union, such as ``str`` or the tag of a table.
     """
@@ -210,20 +201,17 @@ def _locate(location: Key, model: type[BaseModel]) -> _Place:
         tables = [(kind, fields) for kind in members if (fields := _fields_of(kind))]
         table = tables[0][0] if tables else object
         found = [fields[part] for _, fields in tables if part in fields]
-        here = found or [inner for kind in members for inner in get_args(_extra_of(kind))]
+        here = found or [inner for kind in members for inner in _inner_of(kind)]
         is_secret = is_secret or not here or any("Secret" in str(one) for one in found)
         if any(len(_members_of(one)) > 1 for one in here):
             next(parts, None)
     is_secret = is_secret or any(isinstance(one, str) and _SECRET.search(one) for one in key)
-    return _Place(key, table, is_secret)
+    return key, table, is_secret
 
 
-def _extra_of(kind: Any) -> Any:
-    """Return the type of the further keys of a table, or else the type itself."""
-    is_table = isinstance(kind, type) and "__pydantic_extra__" in vars(kind).get(
-        "__annotations__", ()
-    )
-    return get_type_hints(kind)["__pydantic_extra__"] if is_table else kind
+def _inner_of(kind: Any) -> Iterable[Any]:
+    """Return the types of what a list, a dictionary or a table with further keys holds."""
+    return get_args(kind) or getattr(kind, "_further", ())
 
 
 def _members_of(annotation: Any) -> list[Any]:

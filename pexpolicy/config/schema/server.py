@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from yarl import URL
@@ -311,6 +311,8 @@ class EventsTable(EventSourceTable):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, EventSourceTable]
+    _further: ClassVar = (EventSourceTable,)
+    """The types of the keys that are not named here."""
 
     user: User | None = None  # type: ignore[assignment] # platforms have theirs
     """User name of the event sink in Infinity, whose events have the source `default`."""
