@@ -40,8 +40,6 @@ from pexpolicy.policy import EVERY, BuildContext, Chains, Policy, release
 Preflight = Callable[[Settings], Iterable[Problem]]
 Names = Mapping[str | None, ObjectNames]
 """What checks the names of Infinity, by environment."""
-MAX_PLACES = 1000
-"""Places of an unknown name that have a warning."""
 
 
 def build_policy(
@@ -321,8 +319,7 @@ def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:
             text = f"{kind}: those of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
             yield ConfigWarning((*names.table, "source"), text)
     for one in names.unknown():
-        more = f" ({count} uses)" if (count := len(one.places)) > MAX_PLACES else ""
-        yield from (ConfigWarning(at, one.text + more) for at in one.places[:MAX_PLACES])
+        yield from (ConfigWarning(place, one.text) for place in one.places)
 
 
 def _short_pins(told: Descriptions, least: int) -> Iterable[ConfigWarning]:

@@ -90,7 +90,7 @@ def from_document(document: Tables, path: Path) -> Settings:
         document, present, refused = _with_bundle(document, own.bundles)
         tables, problems = _salvage(document)
         problems += refused
-    problems += [*_misplaced(tables, document, problems), *_unknown_environments(tables)]
+    problems += [*_misplaced(tables, document), *_unknown_environments(tables)]
 
     def secret(table: str, name: str, check: Callable[[str], object] = str) -> SecretStr | None:
         source = getattr(tables, table).secret(name)
@@ -234,9 +234,7 @@ def _unknown_environments(tables: Document) -> Iterator[Problem]:
                 yield Problem(("plugins", plugin, "environments", number), text)
 
 
-def _misplaced(
-    tables: Document, document: Tables, problems: Sequence[Problem]
-) -> Iterator[Problem]:
+def _misplaced(tables: Document, document: Tables) -> Iterator[Problem]:
     """Yield a problem for each key that has no meaning at its place, or without another one."""
     for name, table in tables.endpoints.items():
         if table.default == "reject" and not ENDPOINTS[name].can_reject:
@@ -245,10 +243,9 @@ def _misplaced(
         if table.combine == "merge" and not ENDPOINTS[name].can_merge:
             text = "the decisions of this request cannot be merged; leave it out"
             yield Problem(("endpoints", name, "combine"), text)
-    key, tls = ("tls", "client_ca"), tables.tls
-    if tls is not None and tls.client_ca is None and all(one.key != key for one in problems):
-        for dependent in tls.model_fields_set & {"client_certificate", "client_crl"}:
-            yield Problem(key, f"is missing: {dependent} has no effect without it")
+    if tables.tls is not None and tables.tls.client_ca is None:
+        for key in tables.tls.model_fields_set & {"client_certificate", "client_crl"}:
+            yield Problem(("tls", "client_ca"), f"is missing: {key} has no effect without it")
     models = [model for one in ENDPOINTS.values() for model in one.decisions]
     fixed = map(enumerated_fields, map(contract_of, (*models, *SERVICE_TYPES.values())))
     known = {"service_type"}.union(*fixed)

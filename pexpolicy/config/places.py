@@ -145,12 +145,12 @@ def _listed(found: Sequence[R], places: Places) -> str:
     """Return the first places, such as ``rooms.csv lines 3, 4, 6``."""
     shown: dict[str, dict[str, None]] = {}
     for one in found[:MAX_PLACES]:
-        unknown = "", dotted_key(one.key[3:] or one.key), 0
-        file, line, _ = places.place_of(one) or unknown
-        label = f"{file} lines".lstrip() if isinstance(line, int) else ""
-        shown.setdefault(label, {})[str(line)] = None
+        label, name = "", dotted_key(one.key[3:] or one.key)
+        if (place := places.place_of(one)) is not None:
+            label, name = f"{place[0]} lines ".lstrip(), str(place[1])
+        shown.setdefault(label, {})[name] = None
     more = ", ..." if len(found) > MAX_PLACES else ""
-    return ", ".join(f"{file} {', '.join(lines)}".lstrip() for file, lines in shown.items()) + more
+    return ", ".join(label + ", ".join(names) for label, names in shown.items()) + more
 
 
 def _names_of(key: Key) -> Key:

@@ -47,8 +47,7 @@ class PluginRoutes:
     def add(self, route: web.RouteDef) -> None:
         """Add a route; raise ``ValueError`` if it cannot be served."""
         if not route.path.startswith(self._begin):
-            begin = self._begin if not self._root else f"a slash and continue {self._root}"
-            raise ValueError(f"its path must begin with {begin}")
+            raise ValueError(f"its path must begin with {self._begin}")
         handler = route.handler
         if not inspect.iscoroutinefunction(handler):
             raise ValueError(f"its handler is {brief(handler)}: write an async def, without ()")

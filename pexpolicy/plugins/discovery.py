@@ -253,13 +253,10 @@ def _normal(distribution: str) -> str:
 def _modules_in(directory: Path) -> list[Path]:
     """Return modules and packages that may contain a plugin, sorted by name."""
     if kept_copies() is None:
-        # Without glob, which leaves out what the user may not read.
-        inside = directory.iterdir()
-        found = [p for p in inside if p.suffix == ".py" or (p / "__init__.py").is_file()]
-    else:
-        here = escape(str(directory))
-        packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
-        found = [*files_matching(f"{here}/*.py"), *packages]
+        os.scandir(directory).close()  # glob finds nothing where it may not read
+    here = escape(str(directory))
+    packages = (file.parent for file in files_matching(f"{here}/*/__init__.py"))
+    found = (*files_matching(f"{here}/*.py"), *packages)
     return sorted(path for path in found if re.fullmatch(r"[^_.][^.]*(\.py)?", path.name))
 
 

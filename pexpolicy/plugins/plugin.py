@@ -26,7 +26,7 @@ from pexpolicy.background.schedule import (
 )
 from pexpolicy.background.shared import SharedItem
 from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
-from pexpolicy.chain.fold import ADJUST, RESTRICT, hooks_of
+from pexpolicy.chain.fold import ADJUST, RESTRICT
 from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import tracking
 from pexpolicy.config.loader import load
@@ -213,19 +213,15 @@ def method_of(hook: Hook) -> Hook:
     return method
 
 
-def can_reject(instance: object, hooks: Mapping[str, Hook]) -> bool:
+def can_reject(instance: object) -> bool:
     """Return the plugin's own ``can_reject``; without one, guess, for a warning.
 
-    The guess is true if the module of the class imports ``Reject`` and the plugin has a hook that
-    may reject.
+    The guess is true if the module of the class imports ``Reject``.
     """
     if (declared := getattr(instance, "can_reject", None)) is not None:
         return bool(declared)
     module = sys.modules.get(type(instance).__module__)
-    return any(value is Reject for value in vars(module or object).values()) and any(
-        one.can_reject and not hooks.keys().isdisjoint(hooks_of(name))
-        for name, one in ENDPOINTS.items()
-    )
+    return any(value is Reject for value in vars(module or object).values())
 
 
 def instantiate(available: PluginSource, table: PluginTable, context: Context) -> object:
@@ -449,7 +445,7 @@ def _build_one(available: PluginSource, table: PluginTable, context: Context) ->
         text = f"{available} implements no hook: override a method of Plugin, or use @hookimpl"
         raise PluginBuildError(text)
     try:
-        rejects = can_reject(instance, implemented)
+        rejects = can_reject(instance)
     except Exception as error:
         raise _build_error(f"{available}: its can_reject failed", error) from error
     has_threads = any(

@@ -302,7 +302,7 @@ def blocking(request: web.Request) -> web.Response:
         (None, "its routes must return an iterable of aiohttp.web.RouteDef"),
         (["/x"], "its routes must return an iterable of aiohttp.web.RouteDef"),
         ([web.static("/x", "/")], "its routes must return an iterable of aiohttp.web.RouteDef"),
-        ([web.get("x", handler)], "its route GET x: its path must begin with a slash"),
+        ([web.get("x", handler)], "its route GET x: its path must begin with /"),
         ([web.get("/x", blocking)], "its route GET /x: its handler is"),  # type: ignore[arg-type]
         ([web.get("/x", 7)], "its route GET /x: its handler is 7"),  # type: ignore[arg-type]
         ([web.get("/{x", handler)], "its route GET /{x: Invalid path"),
