@@ -34,7 +34,7 @@ from pexpolicy.plugins.binding import (
     describe,
 )
 from pexpolicy.plugins.discovery import PluginSource, discover
-from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
+from pexpolicy.plugins.plugin import BuiltPlugin, build, with_settings
 from pexpolicy.policy import EVERY, BuildContext, Chains, Policy, release
 
 Preflight = Callable[[Settings], Iterable[Problem]]
@@ -59,7 +59,9 @@ def build_policy(
     found, problems = discover(settings.plugin_folders) if available is None else (available, [])
     root = settings.policy_folder
     is_complete = "sources" not in settings.wrong
-    sources = SourceLease(context.shared, settings.sources, root, driver, is_complete=is_complete)
+    sources = SourceLease(
+        context.shared, settings.sources, root, with_settings, is_complete=is_complete
+    )
     received = tuple(settings.event_tables)
     live = LiveValues(settings.nodes.event_sources, received)
     clock, values = using_wall_clock(context.wall_clock), using_live_values(live)

@@ -321,9 +321,7 @@ class Policy:
     def abandoned(self) -> list[str]:
         """Plugins and hooks that were abandoned and have not returned."""
         waiting = self._tasks.abandoned if self._tasks is not None else []
-        stuck = [
-            plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.running
-        ]
+        stuck = [plugin.name for plugin in self.plugins if plugin.threads.running]
         observing = [queue.plugin for queue in self.observers if queue.attempts.is_stuck]
         return sorted({*waiting, *stuck, *observing})
 

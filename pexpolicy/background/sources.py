@@ -181,7 +181,7 @@ class SourceLease:
         shared: SharedResources,
         tables: Mapping[str, SourceTable],
         root: Path,
-        make: Callable[[type, SourceTable, Mapping[str, Any]], Any],
+        make: Callable[[str, type, Mapping[str, Any], Mapping[str, Any]], Any],
         *,
         is_complete: bool = True,
     ) -> None:
@@ -262,7 +262,8 @@ class SourceLease:
             hook_context(f"sources.{name}", "__init__"),
         ):
             paths: list[NamedPath] = []
-            driver = self._make(driver_class, table, {"root": self._root, "paths": paths})
+            context = {"root": self._root, "paths": paths}
+            driver = self._make(table.driver, driver_class, table.settings, context)
         refreshed = declared_by(driver, declared, Refreshed)
         made = SharedSource(
             name,

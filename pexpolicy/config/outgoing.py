@@ -34,8 +34,7 @@ def whole_url(written: str, *, encoded: bool = False) -> URL:
             "backslashes and //, and an IPv6 address in brackets"
         )
     if url.raw_user is not None or url.raw_password is not None:
-        msg = "credentials are never in this file: write keys that end with _env or _file"
-        raise ValueError(msg)
+        raise ValueError("credentials are never in this file: write keys for a variable or file")
     return url
 
 

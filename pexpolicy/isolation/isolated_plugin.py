@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from pexpolicy.chain.fold import hooks_of
+from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import kept_copies, track_secret
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
@@ -219,6 +220,7 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
         hooks,
         ready.hooks,
         ready.can_reject,
+        PluginThreadPool(available.name, 1),
         is_isolated=True,
         paths=tuple(NamedPath(Path(path), tuple(key), use) for path, key, use in ready.paths),
     )

@@ -175,7 +175,7 @@ def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> dict[str,
         "breaker_open": bool(counted.value(metrics.BREAKER_OPEN, name)) if breakers else None,
         # Of this worker: others may have opened theirs at another time.
         "breaker": opened[0] if opened else None,
-        "has_stuck_calls": bool(plugin.threads and plugin.threads.running),
+        "has_stuck_calls": bool(plugin.threads.running),
         **(lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}),
     }
 

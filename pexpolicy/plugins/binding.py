@@ -184,7 +184,6 @@ def _caller(plugin: BuiltPlugin, hook: str) -> Callable[..., Awaitable[Any]]:
     function, threads = plugin.hooks[hook], plugin.threads
     if not blocks(function):
         return function
-    assert threads is not None
     return lambda *arguments: threads.run(lambda given: function(*given), arguments)
 
 

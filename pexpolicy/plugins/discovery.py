@@ -219,11 +219,9 @@ def select(
     """
     written = tables[name].plugin
     if name in RESERVED:
-        text = "is a reserved name: decided_by has it where no plugin decides; choose another"
-        raise PluginBuildError(text)
+        raise PluginBuildError("is a reserved name, of replies without a plugin: choose another")
     if written is not None and _INSTANCE.fullmatch(name) is None:
-        text = "is not a name for an instance: write small letters, digits and _, a letter first"
-        raise PluginBuildError(text)
+        raise PluginBuildError("is no name: write small letters, digits and _, a letter first")
     key: Key = () if written is None else ("plugin",)
     distribution, _, plugin = (written or name).rpartition(":")
     source = found.get(plugin)

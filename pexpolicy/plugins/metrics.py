@@ -199,8 +199,7 @@ class _Metric:
         labels = self.definition.labels
         if values.keys() != set(labels):
             known, used = (", ".join(names) or "none" for names in (labels, values))
-            msg = f"metric {self.definition.name} has the labels {known}, and was used with {used}"
-            raise TypeError(msg)
+            raise TypeError(f"metric {self.definition.name} has the labels {known}, not {used}")
         return tuple([_label_value(values[label]) for label in labels])
 
     @property
@@ -225,8 +224,7 @@ class Counter(_Metric):
     def inc(self, amount: float = 1, /, **labels: str) -> None:
         """Add to the counter; raises ``ValueError`` for a negative amount."""
         if not 0 <= amount < math.inf:
-            msg = f"counter {self.definition.name}: {amount!r} is not a number of at least 0"
-            raise ValueError(msg)
+            raise ValueError(f"counter {self.definition.name}: {amount!r} is not at least 0")
         self._record("inc", amount, labels)
 
 

@@ -33,7 +33,7 @@ from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.plugin_settings import PluginSettings, key_of, lax_models, read_settings
 from pexpolicy.config.problems import Key, PluginBuildError, Problem, SettingsError, problems_of
-from pexpolicy.config.schema.plugins import PluginTable, SourceTable
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.decision_fields import FieldsError
@@ -235,8 +235,9 @@ def instantiate(available: PluginSource, table: PluginTable, context: Context) -
     except BaseException as error:
         raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):
-        text = f"{available}: its entry point {available.source} is not a class: write MODULE:CLASS"
-        raise PluginBuildError(text)
+        raise PluginBuildError(
+            f"{available}: {available.source} is not a class: write MODULE:CLASS"
+        )
     wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
     if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
         raise PluginBuildError(
@@ -244,7 +245,7 @@ def instantiate(available: PluginSource, table: PluginTable, context: Context) -
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
     known = {**context, "timeout": table.timeout, **table.known}
-    return _built(available, plugin_class, table.settings, known, ("settings",))
+    return with_settings(available, plugin_class, table.settings, known, ("settings",))
 
 
 def load_settings(name: str, config: Path | None = None) -> Any:
@@ -261,27 +262,25 @@ def load_settings(name: str, config: Path | None = None) -> Any:
         raise SettingsError(problems=error.problems) from None
     if name not in settings.plugins:
         raise SettingsError(f"is missing in {path}", key=("plugins", name))
-    lease = SourceLease(SharedResources(), settings.sources, settings.policy_folder, driver)
+    folder, shared = settings.policy_folder, SharedResources()
+    lease = SourceLease(shared, settings.sources, folder, with_settings)
     found, problems = discover(settings.plugin_folders)
     with lease.resolving():
         tables = {name: settings.plugins[name]}
-        plugins, unbuilt = build(tables, found, settings.policy_folder, sources=lease)
+        plugins, unbuilt = build(tables, found, folder, sources=lease)
     if problems or unbuilt:
         raise SettingsError(problems=[*problems, *unbuilt])
     return getattr(plugins[0].instance, "settings", None)
 
 
-def driver(driver_class: type, table: SourceTable, context: Context) -> object:
-    """Build the driver of a source with its settings; raises ``PluginBuildError``."""
-    return _built(table.driver, driver_class, table.settings, context, ())
-
-
-def _built(name: object, owner: type, values: Context, context: Context, key: Key) -> object:
+def with_settings(
+    name: object, owner: type, values: Context, context: Context, key: Key = ()
+) -> object:
     """Build a plugin or driver with its settings, or without if its class has neither those nor a
     constructor; ``key`` is that of the settings.
     """
     settings = _validated(name, owner, values, context, key)
-    paths = context.get("paths", [])
+    paths = context["paths"]
     paths[:] = [
         one._replace(key=(*key, *at))
         for one in paths
@@ -311,8 +310,7 @@ def settings_class(name: object, owner: type) -> type[PluginSettings]:
         if not (lax := lax_models(model)):
             return model
         what = f"{', '.join(lax)} in the Settings"
-    text = f"{name}: {what} of {owner.__name__} do not inherit PluginSettings"
-    raise PluginBuildError(text)
+    raise PluginBuildError(f"{name}: {what} of {owner.__name__} do not inherit PluginSettings")
 
 
 def _validated(
@@ -357,7 +355,7 @@ class BuiltPlugin:
     """The names of the hooks that the plugin has; a process adds some to ``hooks``."""
     can_reject: bool
     """The plugin's own ``can_reject``; without one, a guess."""
-    threads: PluginThreadPool | None = None
+    threads: PluginThreadPool
     is_isolated: bool = False
     """Whether it runs in worker processes of its own."""
     refreshed: tuple[Refreshed[Any], ...] = ()
@@ -402,8 +400,7 @@ class BuiltPlugin:
 
     def close(self) -> None:
         """Release the plugin's threads."""
-        if self.threads is not None:
-            self.threads.close()
+        self.threads.close()
 
 
 def build(
@@ -442,16 +439,11 @@ def _build_one(available: PluginSource, table: PluginTable, context: Context) ->
     of_sources = set(getattr(context["sources"], "files", ()))
     implemented = collect_hooks(available, instance)
     if not implemented:
-        text = f"{available} implements no hook: override a method of Plugin, or use @hookimpl"
-        raise PluginBuildError(text)
+        raise PluginBuildError(f"{available} implements no hook: override a method of Plugin")
     try:
         rejects = can_reject(instance)
     except Exception as error:
         raise _build_error(f"{available}: its can_reject failed", error) from error
-    has_threads = any(
-        blocks(hook) and name != "lifespan" and name not in DESCRIBING
-        for name, hook in implemented.items()
-    )
     refreshed = declared_by(instance, declared, Refreshed)
     return BuiltPlugin(
         available,
@@ -460,7 +452,7 @@ def _build_one(available: PluginSource, table: PluginTable, context: Context) ->
         implemented,
         implemented.keys(),
         rejects,
-        PluginThreadPool(available.name, table.threads) if has_threads else None,
+        PluginThreadPool(available.name, table.threads),
         refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
         shared=declared_by(instance, declared, SharedItem),

@@ -120,8 +120,7 @@ class TracingTable(Table):
 def _server_url(written: str) -> str:
     url = URL(written)
     if url.scheme not in ("http", "https") or url != url.origin():
-        msg = "write the URL of an admin listener, as in https://policy-1.example.com:9107"
-        raise ValueError(msg)
+        raise ValueError("write the URL of an admin listener, as in https://p1.example.com:9107")
     return str(url)
 
 
