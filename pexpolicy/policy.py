@@ -217,8 +217,7 @@ class Policy:
             await self._open_sources(in_server=in_server)
             await self._open_plugins(stack, in_server=in_server)
             if self._log is not None and self.context.time_limits:
-                modules = {one.module: one.name for one in self.plugins if not one.is_isolated}
-                stack.enter_context(Watchdog(tasks, self._log, modules))
+                stack.enter_context(Watchdog(tasks, self._log, self.log_levels.modules))
             for chain in self._all_chains:
                 stack.callback(chain.failure_log.close)
             stack.push_async_callback(self._background.finish)

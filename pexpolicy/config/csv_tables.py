@@ -178,24 +178,23 @@ def _rows(
         faults += [in_line(file, line, one) for one in _header_faults(names, known)]
     if faults:
         raise TableError(*faults)
-    fields = [known[name] for name in names]
+    fields = map(known.__getitem__, names)
     keys = [(info.alias or attribute, is_list(info.annotation)) for attribute, info in fields]
     for line, cells in records:
         # Before the cells, which an unquoted delimiter has moved; empty ones count as well.
         is_other = len(names) > 1 and not any(cells[1:]) and re.search(r"^#|[\t,;]", cells[0])
         if is_other or len(cells) > len(header) or any(cells[len(names) :]):
-            text = (
-                f"is not a row: it has {len(cells)} cells, and the header has {len(names)} columns"
-            )
-            faults.append(in_line(file, line, f"{text}; put text with , or ; in quotes"))
+            text = f"it has {len(cells)} cells, and the header has {len(names)} columns"
+            advice = "put text with , or ; in quotes"
+            faults.append(in_line(file, line, f"is not a row: {text}; {advice}"))
             continue
-        filled = [(*key, cell) for key, cell in zip(keys, cells, strict=False) if cell]
-        yield line, {key: _value(cell, several=several) for key, several, cell in filled}
+        found = zip(keys, cells, strict=False)
+        yield line, {key: _value(cell, is_many=many) for (key, many), cell in found if cell}
 
 
-def _value(cell: str, *, several: bool) -> str | list[str]:
+def _value(cell: str, *, is_many: bool) -> str | list[str]:
     text = cell[1:] if _ESCAPED(cell) else cell
-    return [item.strip() for item in text.split(LIST_SEPARATOR)] if several else text
+    return [item.strip() for item in text.split(LIST_SEPARATOR)] if is_many else text
 
 
 def _records(text: str, file: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:

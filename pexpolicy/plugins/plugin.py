@@ -47,16 +47,6 @@ from pexpolicy.text import brief, did_you_mean, is_typo
 Hook = Callable[..., Any]
 Context = Mapping[str, Any]
 """What is passed to the validators of settings."""
-DESCRIBING = (
-    "api_routes",
-    "changes_since",
-    "config_warnings",
-    "coverage_items",
-    "routes",
-    "static_decisions",
-    "tracked_files",
-)
-"""Hooks that describe a plugin; they are called while the policy is built, or for a report."""
 _METHOD = "pexpolicy_method"
 """Attribute of a hook that only passes its arguments on: the method of the plugin."""
 
@@ -161,15 +151,15 @@ _PARTICLES = ("on", "before", "after", "pre", "post", "async", "plugin", "server
 
 
 def _is_part(words: list[str], others: list[str]) -> bool:
-    """Return whether the words of one name are among those of the other, in order."""
+    """Return whether the words of one name are among those of the other."""
     shorter, longer = sorted((words, others), key=len)
-    rest = iter(longer)
-    return all(any(is_typo(word, other) for other in rest) for word in shorter)
+    return all(any(is_typo(word, other) for other in longer) for word in shorter)
 
 
 def _misfit(hook: str, function: Hook, *, is_method: bool) -> str:
     """Return how to write a hook whose arguments or kind of function are wrong."""
-    expected = list(inspect.signature(HOOKS[hook]).parameters)
+    specification = inspect.signature(HOOKS[hook])
+    expected, returned = list(specification.parameters), str(specification.return_annotation)
     taken = list(inspect.signature(function).parameters.values())
     takes_self = not is_method or (bool(taken) and taken[0].name == "self")
     if not takes_self or not all(
@@ -184,10 +174,10 @@ def _misfit(hook: str, function: Hook, *, is_method: bool) -> str:
     if hook == "lifespan":
         if is_async or generates or not is_managed:
             return "must be an async def with one yield, and @asynccontextmanager above it"
-    elif hook in DESCRIBING and is_async:
+    elif not returned.startswith("Iterable"):
+        return "must return its answer, and has a yield" if generates else ""
+    elif is_async:
         return "must be a plain def, as it is called while the policy is built"
-    elif generates and hook not in DESCRIBING:
-        return "must return its answer, and has a yield"
     return ""
 
 
@@ -224,11 +214,8 @@ def can_reject(instance: object) -> bool:
     return any(value is Reject for value in vars(module or object).values())
 
 
-def instantiate(available: PluginSource, table: PluginTable, context: Context) -> object:
-    """Import a plugin class and build it with its settings. Raises ``PluginBuildError``.
-
-    ``context`` is passed to the validators of the settings.
-    """
+def _imported(available: PluginSource) -> type:
+    """Import a plugin class; raises ``PluginBuildError``."""
     try:
         with hook_context(available.name, IMPORT):
             plugin_class = available.load()
@@ -244,8 +231,7 @@ def instantiate(available: PluginSource, table: PluginTable, context: Context) -
             f"{available} asks for hook API {brief(wanted)}, and this pexpolicy has "
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
-    known = {**context, "timeout": table.timeout, **table.known}
-    return with_settings(available, plugin_class, table.settings, known, ("settings",))
+    return plugin_class
 
 
 def load_settings(name: str, config: Path | None = None) -> Any:
@@ -434,8 +420,10 @@ def build(
 
 
 def _build_one(available: PluginSource, table: PluginTable, context: Context) -> BuiltPlugin:
+    context = {**context, "timeout": table.timeout, **table.known}
     with collecting_declarations() as declared, tracking() as tracked:
-        instance = instantiate(available, table, context)
+        owner = _imported(available)
+        instance = with_settings(available, owner, table.settings, context, ("settings",))
     of_sources = set(getattr(context["sources"], "files", ()))
     implemented = collect_hooks(available, instance)
     if not implemented:
