@@ -209,10 +209,8 @@ def _trace(
             yield f"    {redact(frame.line, secrets)}"
     members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     related = [("with", member) for member in members]
-    if error.__cause__ is not None:
-        related.append(("caused by", error.__cause__))
-    elif error.__context__ is not None and not error.__suppress_context__:
-        related.append(("while handling", error.__context__))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    related += [("after", before)] if before is not None else []
     for relation, other in related:
         if len(seen) >= MAX_EXCEPTIONS:
             yield "further exceptions are left out"

@@ -54,7 +54,7 @@ def test_the_traceback_has_source_lines_and_causes(tmp_path: Path) -> None:
     assert report.lines == [
         f"{file}:5 in find",
         "    raise LookupError('no room') from error",
-        "caused by KeyError: 'x'",
+        "after KeyError: 'x'",
         f"  {file}:3 in find",
         "      return {}['x']",
     ]
@@ -81,12 +81,9 @@ def test_an_exception_that_was_being_handled_is_in_the_traceback() -> None:
                 raise ValueError("y") from None
             raise ValueError("y")  # noqa: B904 - the context is under test
 
-    assert (
-        "while handling ValueError: invalid literal"
-        in caught(lambda: fails(hidden=False)).traceback
-    )
+    assert "after ValueError: invalid literal" in caught(lambda: fails(hidden=False)).traceback
     lines = caught(lambda: fails(hidden=True)).lines
-    assert not any(line.startswith("while handling") for line in lines)
+    assert not any(line.startswith("after") for line in lines)
 
 
 def test_a_traceback_of_many_exceptions_is_bounded() -> None:
@@ -104,7 +101,7 @@ def test_exceptions_that_cause_each_other_end() -> None:
         one.__cause__, two.__cause__ = two, one
         raise one
 
-    assert caught(fails).traceback.count("caused by") == 1
+    assert caught(fails).traceback.count("after ") == 1
 
 
 def test_secrets_are_removed_from_every_message_in_any_case() -> None:

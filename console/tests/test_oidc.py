@@ -18,7 +18,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from pexpolicy.config.schema.console import ConsoleOidcTable, ConsoleRolesTable
+from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy_console.login.oidc import (
     KEPT_S,
     RENEWAL_S,
@@ -280,9 +280,7 @@ async def test_metadata_and_keys_are_fetched_again_after_an_hour(idp: Idp) -> No
 async def test_a_new_key_is_fetched_once_a_minute_at_most(idp: Idp) -> None:
     clock = Clock()
     provider = Provider(idp.issuer, clock)
-    table = ConsoleOidcTable(
-        issuer=idp.issuer, client_id="pexpolicy", roles=ConsoleRolesTable(admin=["admins"])
-    )
+    table = ConsoleOidcTable(issuer=idp.issuer, client_id="pexpolicy", roles={"admin": ["admins"]})
     claims = {
         "iss": idp.issuer,
         "aud": "pexpolicy",

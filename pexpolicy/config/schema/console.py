@@ -33,17 +33,6 @@ class ConsoleUserTable(CredentialTable):
     """Sees the pages; also tries requests and replays the audit; also reloads the configuration."""
 
 
-class ConsoleRolesTable(Table):
-    """The groups of an identity provider that have each role."""
-
-    viewer: list[str] = []
-    """Groups that have this role; a user without one is refused."""
-    operator: list[str] = []
-    """The same."""
-    admin: list[str] = []
-    """The same."""
-
-
 class ConsoleOidcTable(Table):
     """``[console.oidc]``: login by OpenID Connect."""
 
@@ -59,8 +48,8 @@ class ConsoleOidcTable(Table):
     """Claim that names the user."""
     groups_claim: str = "groups"
     """Claim that lists the groups of a user."""
-    roles: ConsoleRolesTable
-    """Groups by role, as in `roles = { admin = ["GROUP"] }`."""
+    roles: dict[Role, list[str]]
+    """Groups by role, as in `roles = { admin = ["GROUP"] }`; a user without a role is refused."""
 
 
 class ConsoleTable(Table):

@@ -13,14 +13,15 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from pexpolicy.config.files import open_own, read_own
-from pexpolicy.config.schema.console import ConsoleRolesTable, ConsoleTable
+from pexpolicy.config.schema.console import ConsoleTable
 
 MAX_SESSIONS = 1000
 MAX_SESSIONS_OF_USER = 50
@@ -51,9 +52,9 @@ class Role(IntEnum):
         return self.name.lower()
 
 
-def role_of_groups(groups: list[str], roles: ConsoleRolesTable) -> Role | None:
+def role_of_groups(groups: list[str], roles: Mapping[Any, list[str]]) -> Role | None:
     """Return the highest role of the groups of a user, compared exactly; ``None`` without any."""
-    mine = (role for role in Role if not set(groups).isdisjoint(getattr(roles, role.label)))
+    mine = (role for role in Role if not set(groups).isdisjoint(roles.get(role.label, ())))
     return max(mine, default=None)
 
 
