@@ -260,6 +260,7 @@ class Policy:
         problems: list[Problem] = []
         kind: type[ConfigError] = PluginStartupError
         for plugin in self.plugins:
+            key = ("plugins", plugin.name)
             try:
                 self.lifespans[plugin.name] = opened = Lifespan(
                     plugin.name,
@@ -275,7 +276,6 @@ class Policy:
                 await opened.open()
             except PluginBuildError as error:
                 kind = ConfigError
-                key = ("plugins", plugin.name)
                 problems += [Problem(key, one.text, error) for one in error.problems]
             except BaseException as error:
                 task = asyncio.current_task()
@@ -289,7 +289,7 @@ class Policy:
                 if isinstance(error, DataUnavailableError):
                     what = f"data {str(error).removeprefix('data ')}"
                 text = f"{plugin.available}: its {what}"
-                problems.append(Problem(("plugins", plugin.name), text, error))
+                problems.append(Problem(key, text, error))
         if problems:
             raise kind(self.settings.path, problems)
 

@@ -13,8 +13,9 @@ import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -36,8 +37,7 @@ _PATTERN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PasswordHash:
+class PasswordHash(NamedTuple):
     """A password hash: costs, salt and digest."""
 
     ln: int
@@ -50,7 +50,7 @@ class PasswordHash:
     def create(cls, password: str, ln: int = COST) -> PasswordHash:
         """Hash a password with a random salt."""
         made = cls(ln, 8, 1, secrets.token_bytes(16), bytes(32))
-        return replace(made, digest=made._scrypt(password.encode()))
+        return made._replace(digest=made._scrypt(password.encode()))
 
     @classmethod
     def parse(cls, text: str, key: str = "password_hash") -> PasswordHash:

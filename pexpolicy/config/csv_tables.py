@@ -13,9 +13,8 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
@@ -55,8 +54,7 @@ _Columns = Mapping[str, tuple[str, FieldInfo]]
 _TEXT = FieldInfo(annotation=str, default="")
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[R]):
+class Row(NamedTuple, Generic[R]):
     """One valid row and its place."""
 
     file: str

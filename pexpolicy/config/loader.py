@@ -177,11 +177,11 @@ def _with_bundle(document: Tables, folder: Path) -> tuple[Tables, Bundle | None,
         found = _parsed(policy, decode_text(read_file(policy)))
     except ConfigError as error:
         return document, present, error.problems
-    except FileNotFoundError:
-        text = f"{folder} has no bundle yet: the server fetches it when it starts"
-        return document, None, [Problem(("bundle", "folder"), text)]
     except (OSError, ValueError) as error:
-        return document, None, [Problem(("bundle", "folder"), f"{folder} cannot be used: {error}")]
+        why = f"cannot be used: {error}"
+        if isinstance(error, FileNotFoundError):
+            why = "has no bundle yet: the server fetches it when it starts"
+        return document, None, [Problem(("bundle", "folder"), f"{folder} {why}")]
     both = "is in this file too: move it to"
     own = "says how one server runs: move it to the server's own file"
     problems = [
@@ -238,11 +238,9 @@ def _misplaced(tables: Document, document: Tables) -> Iterator[Problem]:
     """Yield a problem for each key that has no meaning at its place, or without another one."""
     for name, table in tables.endpoints.items():
         if table.default == "reject" and not ENDPOINTS[name].can_reject:
-            text = "Infinity has no reject here; leave it out"
-            yield Problem(("endpoints", name, "default"), text)
+            yield Problem(("endpoints", name, "default"), "there is no reject here; leave it out")
         if table.combine == "merge" and not ENDPOINTS[name].can_merge:
-            text = "the decisions of this request cannot be merged; leave it out"
-            yield Problem(("endpoints", name, "combine"), text)
+            yield Problem(("endpoints", name, "combine"), "there is no merging here; leave it out")
     if tables.tls is not None and tables.tls.client_ca is None:
         for key in tables.tls.model_fields_set & {"client_certificate", "client_crl"}:
             yield Problem(("tls", "client_ca"), f"is missing: {key} has no effect without it")

@@ -8,7 +8,6 @@ import pwd
 import re
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,8 +31,7 @@ class NamedPath(NamedTuple):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class FileUser:
+class FileUser(NamedTuple):
     """A user as which files are judged."""
 
     uid: int

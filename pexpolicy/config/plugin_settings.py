@@ -72,7 +72,6 @@ class PluginSettings(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Add the keys of secrets, and have defaults of the type ``ConfigPath`` validated."""
-        super().__pydantic_init_subclass__(**kwargs)
         fields: dict[str, FieldInfo] = {}
         cls._secrets = []
         for name, field in cls.model_fields.items():

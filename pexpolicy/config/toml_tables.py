@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 from pydantic import BaseModel
@@ -62,21 +61,20 @@ def validated(
         return None, problems_of(error, model)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """One table of a file, not validated."""
 
     file: str
     values: dict[str, Any]
-    _key: Key
-    _places: Places
+    key: Key
+    places: Places
 
     @property
     def line(self) -> int:
         """Line where it begins, counted from 1; 0 if unknown."""
-        return self._places.line_of(self._key)
+        return self.places.line_of(self.key)
 
     def fault(self, key: Key, text: str) -> str:
         """Return what is wrong with a key, after its line."""
-        line = self._places.line_of((*self._key, *key))
+        line = self.places.line_of((*self.key, *key))
         return in_line(self.file, line, str(Problem(key, text)))

@@ -195,18 +195,18 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
     found = installed()
     problems: list[Problem] = []
     for index, directory in enumerate(directories):
+        key = ("plugin_dirs", index)
         try:
             modules = _modules_in(directory)
         except OSError as error:
-            text = f"{error.filename} cannot be read: {error.strerror}"
-            problems.append(Problem(("plugin_dirs", index), text))
+            problems.append(Problem(key, f"{error.filename} cannot be read: {error.strerror}"))
             continue
         for path in modules:
             name, package = path.stem, directory.resolve().name
             source = PluginSource(name, package, "drop-in", str(path), partial(load, path))
             if (other := found.setdefault(name, source)) is not source:
                 text = f"{path} and {other.source} bring a plugin of the same name {name}"
-                problems.append(Problem(("plugin_dirs", index), text))
+                problems.append(Problem(key, text))
     return found, problems
 
 

@@ -103,7 +103,7 @@ class PluginMetrics:
     def declare(self, definition: Definition) -> None:
         """Raise ``ValueError`` for a second metric of a name while a plugin is built."""
         context = HOOK_CONTEXT.get()
-        (plugin, _), _ = context
+        plugin = context[0][0]
         exposed = _exposed(plugin, definition)
         made_in, before = self._made.get(exposed, (None, definition))
         if plugin and made_in is context and before != definition:
@@ -191,7 +191,7 @@ def _label_value(value: object) -> str:
 class _Metric:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
-        (self._maker, _), _ = HOOK_CONTEXT.get()
+        self._maker = HOOK_CONTEXT.get()[0][0]
         PLUGIN_METRICS.declare(definition)
 
     def _labels(self, values: dict[str, str]) -> Labels:
@@ -204,8 +204,7 @@ class _Metric:
 
     @property
     def _plugin(self) -> str:
-        (plugin, _), _ = HOOK_CONTEXT.get()
-        return plugin or self._maker
+        return HOOK_CONTEXT.get()[0][0] or self._maker
 
     def _record(self, operation: Operation, value: float, labels: dict[str, str]) -> None:
         PLUGIN_METRICS.record(self._plugin, self.definition, self._labels(labels), operation, value)
