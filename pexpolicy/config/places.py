@@ -60,7 +60,7 @@ class Places:
 
     def line_of(self, key: Key) -> int:
         """Return the line of a key, or of the innermost table or key around it; 0 if unknown."""
-        return self._place_of(key)[0]
+        return self.position_of(key)[0]
 
     def place_of(self, problem: Problem | ConfigWarning) -> tuple[str, int, int] | None:
         """Return file, line and column of a problem, from 1; ``None`` if its place is unknown.
@@ -71,11 +71,11 @@ class Places:
             if (found := _ELSEWHERE.search(text)) is not None:
                 file, number = filter(None, found.groups())
                 return file, int(number), 0
-        line, column = problem.at or self._place_of(problem.key)
+        line, column = problem.at or self.position_of(problem.key)
         is_known = 0 < line <= self._text.count("\n") + 1
         return ("", line, column) if is_known else None
 
-    def _place_of(self, key: Key) -> Position:
+    def position_of(self, key: Key) -> Position:
         """Return line and column of a key, or of the longest beginning of it that is in the text.
 
         Parts that only the model has, such as the kind of a condition, are skipped.
@@ -129,13 +129,13 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
         if differs := len(exact) > MAX_ALIKE:
             exact = [list(chain(*exact))]
         for found in exact:
-            first, place = found[0], places.place_of(found[0])
+            first = found[0]
             said = f", such as: {first.text}" if differs else f": {_PLACE.sub('', first.text)}"
             whole = replace(
                 first,
                 key=_names_of(first.key),
                 text=f"{len(found)} times ({_listed(found, places)}){said}",
-                at=place[1:] if place is not None and not place[0] else None,
+                at=first.at or places.position_of(first.key),
             )
             merged.append(whole if len(found) > 1 else first)
     return merged

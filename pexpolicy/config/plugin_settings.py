@@ -124,15 +124,9 @@ class PluginSettings(BaseModel):
         """The folder of the configuration file."""
         return Path(self._context.get("root", ""))
 
-    @property
-    def infinity_of_config(self) -> Any:
-        """The ``InfinityTable`` of ``[infinity]``; ``None`` for settings that no file has."""
-        return self._context.get("infinity")
-
-    @property
-    def tenants_of_config(self) -> Any:
-        """The ``Tenants`` of ``[tenants]``; ``Tenants.known(settings)`` returns them."""
-        return self._context.get("tenants")
+    def of_config(self, name: str) -> Any:
+        """Return what the table ``[infinity]`` or ``[tenants]`` says; ``None`` without a file."""
+        return self._context.get(name)
 
 
 M = TypeVar("M", bound=PluginSettings)

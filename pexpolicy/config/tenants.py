@@ -51,7 +51,7 @@ class Tenants:
         ``own`` are its tables by name, which add to a tenant of ``[tenants]``, or have ``tag`` or
         ``aliases`` themselves. Raises ``SettingsError``, with keys that begin with ``tenants``.
         """
-        tables = dict(getattr(settings.tenants_of_config, "tables", {}))
+        tables = dict(getattr(settings.of_config("tenants"), "tables", {}))
         problems = []
         for name, table in (own or {}).items():
             written = table.model_fields_set & {"tag", "aliases"}

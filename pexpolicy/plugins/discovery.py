@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from glob import escape
 from hashlib import blake2b
@@ -19,7 +18,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexpolicy.config.files import files_matching, kept_copies, read_file
 from pexpolicy.config.plugin_settings import PluginSettings
@@ -146,8 +145,7 @@ RESERVED = ("default", "guard")
 _INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
-@dataclass(frozen=True, slots=True)
-class PluginSource:
+class PluginSource(NamedTuple):
     """A plugin that can be built: its name, its distribution, and how to import its class."""
 
     name: str
@@ -186,7 +184,7 @@ def installed() -> dict[str, PluginSource]:
         source = PluginSource(entry.name, name, version, entry.value, entry.load)
         other = found.setdefault(entry.name, source)
         if name not in [rival.distribution for rival in (other, *other.rivals)]:
-            found[entry.name] = replace(other, rivals=(*other.rivals, source))
+            found[entry.name] = other._replace(rivals=(*other.rivals, source))
     return found
 
 
@@ -241,7 +239,8 @@ def select(
             f'plugin = "{source.distribution}:{plugin}", or uninstall all others'
         )
         raise PluginBuildError(text, key=key)
-    return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
+    chosen = "" if plugin == name else plugin
+    return sources[0]._replace(name=name, plugin=chosen, rivals=())
 
 
 def _normal(distribution: str) -> str:

@@ -115,7 +115,7 @@ class TenantOf:
 def known_tenants(settings: MeetingsSettings) -> tuple[Tenants, dict[str, TenantOf]]:
     """Return all tenants, and those that have meetings by name; raises ``SettingsError``."""
     tenants = Tenants.known(settings, settings.tenants)
-    infinity = settings.infinity_of_config or InfinityTable()
+    infinity = settings.of_config("infinity") or InfinityTable()
     found = {name: TenantOf(name, one, tenants, infinity) for name, one in settings.tenants.items()}
     problems: list[Problem] = []
     digests: dict[str, str] = {}
