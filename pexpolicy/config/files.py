@@ -270,7 +270,7 @@ def decode_text(content: bytes) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise EncodingError(
             f"line {line}: is not UTF-8 text, but another encoding such as UTF-16, or a workbook; "
-            "save the file as UTF-8, which Excel calls CSV UTF-8"
+            "save the file as UTF-8, in Excel as CSV UTF-8"
         ) from None
 
 

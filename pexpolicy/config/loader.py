@@ -238,9 +238,11 @@ def _misplaced(tables: Document, document: Tables) -> Iterator[Problem]:
     """Yield a problem for each key that has no meaning at its place, or without another one."""
     for name, table in tables.endpoints.items():
         if table.default == "reject" and not ENDPOINTS[name].can_reject:
-            yield Problem(("endpoints", name, "default"), "there is no reject here; leave it out")
+            yield Problem(
+                ("endpoints", name, "default"), "Infinity has no reject here; leave it out"
+            )
         if table.combine == "merge" and not ENDPOINTS[name].can_merge:
-            yield Problem(("endpoints", name, "combine"), "there is no merging here; leave it out")
+            yield Problem(("endpoints", name, "combine"), "these cannot be merged; leave it out")
     if tables.tls is not None and tables.tls.client_ca is None:
         for key in tables.tls.model_fields_set & {"client_certificate", "client_crl"}:
             yield Problem(("tls", "client_ca"), f"is missing: {key} has no effect without it")

@@ -117,7 +117,7 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 
 
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
-    key, table, may_be_secret = _locate(item["loc"], model)
+    key, table, annotation, may_be_secret = _locate(item["loc"], model)
     kind, written, context = item["type"], item["input"], item.get("ctx", {})
     words = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
     # Where any other key is a table, a word is a misspelt key.
@@ -130,7 +130,9 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         at = (*key, context["discriminator"].strip("'"))
         return Problem(at, f"is none of these{tag}" if words else "is missing")
     if kind in ("missing", "missing_argument"):
-        return Problem(key, f"is missing{_meaning(key, table)}")
+        words = re.findall(r"Literal\[(.*?)\]", str(annotation))
+        choice = f"; write one of {words[0]}" if words else _meaning(key, table)
+        return Problem(key, f"is missing{choice}")
     text = re.sub(
         r"^(Value error, |Input |String |List )| or (instance|an object) .*", "", item["msg"]
     )
@@ -184,9 +186,9 @@ def _instead(key: Key, table: Any, model: type[BaseModel]) -> str:
     return hint + suggest(name, known)
 
 
-def _locate(location: Key, model: type[BaseModel]) -> tuple[Key, Any, bool]:
-    """Return the key of an error of pydantic as it is written, the table that holds it, and whether
-    its value must not be shown, by its types or its key.
+def _locate(location: Key, model: type[BaseModel]) -> tuple[Key, Any, Any, bool]:
+    """Return the key of an error of pydantic as it is written, the table that holds it, its type if
+    it is known, and whether its value must not be shown, by its types or its key.
 
     pydantic adds a part for the member of a union, such as ``str`` or the tag of a table.
     """
@@ -206,7 +208,7 @@ def _locate(location: Key, model: type[BaseModel]) -> tuple[Key, Any, bool]:
         if any(len(_members_of(one)) > 1 for one in here):
             next(parts, None)
     is_secret = is_secret or any(isinstance(one, str) and _SECRET.search(one) for one in key)
-    return key, table, is_secret
+    return key, table, here[-1:], is_secret
 
 
 def _inner_of(kind: Any) -> Iterable[Any]:

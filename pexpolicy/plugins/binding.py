@@ -145,7 +145,8 @@ def _is_keyed_decision(item: object) -> bool:
     match item:
         case (key, Decision()):
             return _is_key(key)
-    return False
+        case _:
+            return False
 
 
 _ROUTE = (

@@ -57,7 +57,10 @@ class Definition:
             (not isinstance(self.help, str), "help is a text, and labels follow it"),
             (not _NAME.fullmatch(self.name), "a name has lower-case letters, digits and _"),
             (self.combine not in get_args(Combine), "combine is 'sum', 'max' or 'min'"),
-            (len(names) < len(self.labels), "labels are a list of different names; none is 'le'"),
+            (
+                len(names) < len(self.labels),
+                "labels are named alike; 'le' is not the name of a label, and none is named twice",
+            ),
             ([*self.bounds] != ascending or bool(ascending) != (self.kind == "histogram"), _BOUNDS),
         ):
             if is_wrong:

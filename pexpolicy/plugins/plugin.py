@@ -303,9 +303,9 @@ def _validated(
     name: object, owner: type, values: Context, context: Context, key: Key
 ) -> PluginSettings:
     """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
+    model = getattr(owner, "Settings", PluginSettings)
     try:
-        model = settings_class(name, owner)
-        return read_settings(model, values, context)
+        return read_settings(settings_class(name, owner), values, context)
     except pydantic.ValidationError as error:
         found = PluginBuildError(problems=problems_of(error, model)).under(key)
     except PluginBuildError:

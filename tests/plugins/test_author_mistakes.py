@@ -176,12 +176,7 @@ CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (partial(MAKERS[1], work, every=60, key="k", file=Path()), TypeError, "file is a CacheFile"),
     (partial(UNTYPED.counter, "calls", "Calls.", "room"), ValueError, r"write \['room'\]"),
     (partial(UNTYPED.gauge, "a", "A.", combine="avg"), ValueError, "combine is 'sum', 'max' or 'm"),
-    (partial(UNTYPED.counter, "calls", ["room"]), TypeError, "help is a text, and labels follow"),
-    (
-        lambda: UNTYPED.counter("calls", "Calls.", ["room"]).labels("x"),
-        AttributeError,
-        "labels are arguments",
-    ),
+    (partial(UNTYPED.counter, "calls", ["room"]), ValueError, "help is a text, and labels follow"),
 ]
 """A call, and how it is refused."""
 

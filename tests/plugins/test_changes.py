@@ -53,7 +53,10 @@ path = "x.csv"
 source = "db"
 """
 
-ADDED = "configuration: added infinity.locations, plugins.rules.settings.sources, sources.db"
+ADDED = (
+    "configuration: added infinity.locations, plugins.rules.settings.sources, privacy.key_env, "
+    "privacy_key, sources.db"
+)
 
 
 def changes(tmp_path: Path, before: str, after: str) -> list[str]:
@@ -87,7 +90,7 @@ def changes(tmp_path: Path, before: str, after: str) -> list[str]:
         (
             '[plugins.domains.settings]\nallowed = ["example.com"]\n',
             "[limits]\nconnections = 77\n",
-            ["configuration: removed plugins.domains", "configuration: changed limits.connections"],
+            ["configuration: removed plugins.domains", "configuration: added limits.connections"],
         ),
         (
             'allowed = ["example.com"]',
@@ -119,7 +122,7 @@ def changes(tmp_path: Path, before: str, after: str) -> list[str]:
         (
             "[plugins.rules]",
             OTHERS + "[plugins.rules]",
-            [ADDED, "configuration: changed privacy.key_env, privacy.personal, privacy_key"],
+            [ADDED, "configuration: changed privacy.personal"],
         ),
     ],
 )
