@@ -285,7 +285,7 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
         ("a" * 5 + " = " + "(" * 500, "is not valid Python"),
         ("rooms = " + "-" * 50_000 + "1", "is not valid Python: it is nested too deeply"),
         ("rooms = " + "[" * 150 + "]" * 150, "holds nothing that looks like rooms"),
-        ("a = 1\0", "is not text"),
+        ("a = 1\0", "is not UTF-8 text"),
         ("a = {'a@b.c': {'name': 'A'}, 'A@b.c': {'name': 'B'}}", "are the same alias, but lead to"),
         ("ROOMS = {'sip:': {'name': 'A'}}", "'sip:' is not an alias"),
         ("ROOMS = {'b': {'name': 'B'}, 'a': {'name': os.environ['A']}}", "calculated are not read"),
