@@ -228,7 +228,7 @@ def tail(source: Source, lines: int, *, follow: bool) -> None:
     show_line, files = printer(source), source.files
     found: Iterable[Record | Fault]
     if source.is_merged and follow:
-        refuse("one file can be followed: leave out -f, or the other files")
+        refuse("-f follows one file: leave it out, or the others")
     elif source.from_database:
         found = reader.records(last_of_database(source.config, lines))
     elif source.is_merged:

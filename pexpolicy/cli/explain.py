@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pexpolicy.audit.redaction import (
     redact_annotations,
     redact_changes,
 )
-from pexpolicy.cli.audit import configured, records_of, settings_of
+from pexpolicy.cli.audit import configured, records_of, settings_of, time
 from pexpolicy.cli.common import (
     build,
     config_option,
@@ -45,7 +45,6 @@ from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     RecordedRequest,
     of_audit_line,
-    parse_moment,
     read_request,
     with_parameters,
 )
@@ -222,10 +221,7 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
     """
     if text is None or text == "now":
         return recorded if text is None else None
-    try:
-        return parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--at") from None
+    return time(text)
 
 
 def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:

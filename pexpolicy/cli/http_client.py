@@ -118,7 +118,8 @@ def admin_url(settings: Settings, port: int | None = None) -> str:
 
 
 def _host_and_port(host: str, port: int) -> str:
-    host = LOOPBACK_OF.get(host.strip("[]"), host.strip("[]"))
+    host = host.strip("[]")
+    host = LOOPBACK_OF.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -194,9 +194,8 @@ def test(
     coverage = run.coverage
     page = [*tests.coverage_parts(coverage)]
     if as_json:
-        shown = tests.as_json(run.rows, run.seconds)
         covered = {"coverage": coverage.hooks(), "coverage_items": coverage.objects()}
-        print_json({**shown, **covered})
+        print_json({**tests.as_json(run.rows, run.seconds), **covered})
     else:
         is_page = any(path.suffix == ".html" for path in reports)
         tests.show(run.rows, run.seconds, [*tests.hook_parts(coverage), *(page if is_page else ())])
