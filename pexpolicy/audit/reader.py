@@ -261,9 +261,7 @@ def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:
     return None
 
 
-def recent_peers(path: Path, line: re.Pattern[bytes] = _PEER) -> set[str]:
-    """Return the peers of the last decisions, which are the group of ``line``; empty if the file
-    cannot be read.
-    """
+def recent_peers(path: Path) -> set[str]:
+    """Return the peers of the last decisions; empty if the file cannot be read."""
     contents = (tail_of(file, PEERS_WINDOW) for file in (*rotated(path)[-1:], path))
-    return {peer.decode("ascii", "replace") for one in contents for peer in line.findall(one)}
+    return {peer.decode("ascii", "replace") for one in contents for peer in _PEER.findall(one)}

@@ -12,7 +12,6 @@ from pexpolicy.access.credentials import LoginThrottle, VerificationPool, Verifi
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.access.warnings import console_exposure
 from pexpolicy.audit.database import Database, DatabaseUnavailable
-from pexpolicy.audit.reader import recent_peers
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.targets import LINE_START
 from pexpolicy.audit.verify import Verification
