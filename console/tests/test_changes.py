@@ -126,6 +126,8 @@ def test_an_admin_goes_back_after_a_replay_once(
     line = [one for one in server.lines() if one["event"] == "reload"][-1]
     assert (line["back_to"], line["author"]) == (first, "ada: calls fail")
     wait_until(lambda: f"Back to {first[:6]}" in console.get("/changes").text)
+    to_come = console.get("/changes").text.partition("What a reload changes")[2]
+    assert re.search(r"<del[^>]*>First</del>.*?<ins[^>]*>Second</ins>", to_come, re.DOTALL)
 
 
 @pytest.mark.parametrize("to", ["", "0" * 16, "../status", "x"])

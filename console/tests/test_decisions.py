@@ -1,22 +1,15 @@
 """The pages Decisions and One decision, and the stream, of calls to a running server."""
 
-import errno
 import gzip
-import http.client
 import json
-import os
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from html import unescape
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 
-from pexpolicy_console.pages import audit
 from tests.support import live_server
 from tests.support.audit_lines import append, line
 from tests.support.live_console import LiveConsole, running_console
@@ -49,32 +42,32 @@ def ask(server: Running, path: str = SERVICE, **parameters: str) -> dict[str, An
     return server.last_line()
 
 
-@contextmanager
-def stream(console: LiveConsole, query: str = "") -> Iterator[http.client.HTTPResponse]:
-    """Open the stream of a page."""
-    live = re.search('data-live="([^"]*)"', console.get(f"/decisions?{query}").text)
-    sent = "" if live is None else unescape(live[1])
-    with console.stream(f"/decisions/stream?{sent}") as reply:
-        yield reply
+class OpenPage:
+    """Asks for newer lines as an open page does."""
 
+    def __init__(self, console: LiveConsole, query: str = "") -> None:
+        live = re.search('data-live="([^"]*)"', console.get(f"/decisions?{query}").text)
+        assert live is not None
+        self.console = console
+        self.query = dict(parse_qsl(unescape(live[1])))
 
-def events(reply: http.client.HTTPResponse) -> Iterator[dict[str, str]]:
-    """Yield the events of a stream."""
-    event: dict[str, str] = {}
-    while raw := reply.readline():
-        name, _, value = raw.decode().rstrip("\n").partition(": ")
-        if name:
-            event[name] = value
-        elif "event" in event:
-            yield event
-            event = {}
+    def ask(self) -> dict[str, Any]:
+        """Return what is newer than the last time."""
+        reply = self.console.get(f"/decisions/newer?{urlencode(self.query)}", HX_Request="true")
+        found: dict[str, Any] = json.loads(reply.text)
+        self.query["after"] = str(found["after"])
+        return found
 
+    def newer(self) -> dict[str, Any]:
+        """Return the next rows."""
+        found = list[dict[str, Any]]()
 
-def rows(reply: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    """Yield the data of each event with rows."""
-    for event in events(reply):
-        if event["event"] == "rows":
-            yield json.loads(event["data"])
+        def has_rows() -> bool:
+            found.append(self.ask())
+            return "<tr" in found[-1]["rows"]
+
+        wait_until(has_rows)
+        return found[-1]
 
 
 def test_a_call_is_listed_and_its_page_has_each_step(server: Running, console: LiveConsole) -> None:
@@ -167,79 +160,52 @@ def test_a_wrong_filter_is_explained(console: LiveConsole, filters: str) -> None
     assert 'class="banner trouble" role="alert"' in console.get(f"/decisions?{filters}").text
 
 
-def test_a_call_appears_on_the_stream(server: Running, console: LiveConsole) -> None:
-    with stream(console, "caller=live@example.com") as reply:
-        assert reply.headers["Content-Type"] == "text/event-stream"
-        assert reply.readline().startswith(b"retry:")
-        ask(server, local_alias="a@example.com", remote_alias="someone@example.com")
-        told = ask(server, local_alias="a@example.com", remote_alias="sip:live@example.com")
-        data = next(rows(reply))
-        assert told["decision_id"] in data["rows"]
-        assert data["rows"].count("<tr") == 1
-        assert data["left_out"] == 0
+def test_a_call_appears_on_an_open_page(server: Running, console: LiveConsole) -> None:
+    page = OpenPage(console, "caller=live@example.com")
+    ask(server, local_alias="a@example.com", remote_alias="someone@example.com")
+    told = ask(server, local_alias="a@example.com", remote_alias="sip:live@example.com")
+    data = page.newer()
+    assert told["decision_id"] in data["rows"]
+    assert (data["rows"].count("<tr"), data["left_out"]) == (1, 0)
 
 
-def test_a_browser_that_comes_back_gets_what_it_missed(
-    server: Running, console: LiveConsole
-) -> None:
+def test_a_page_that_was_hidden_gets_what_it_missed(server: Running, console: LiveConsole) -> None:
     shown = ask(server, local_alias="first@example.com")
-    page = console.eventually("/decisions?alias=first", shown["decision_id"])
-    live = re.search('data-live="([^"]*)"', page)
-    assert live is not None
+    console.eventually("/decisions?alias=first", shown["decision_id"])
+    page = OpenPage(console, "alias=first")
     missed = ask(server, local_alias="first@example.com", remote_alias="second@example.com")
     console.eventually("/decisions?caller=second", missed["decision_id"])
-    with console.stream(f"/decisions/stream?{unescape(live[1])}") as reply:
-        data = next(rows(reply))
+    data = page.newer()
     assert missed["decision_id"] in data["rows"]
     assert data["rows"].count("<tr") == 1
 
 
-def test_a_stream_sheds_load_and_counts_what_it_left_out(
+def test_an_open_page_sheds_load_and_counts_what_it_left_out(
     server: Running, console: LiveConsole
 ) -> None:
-    with stream(console, "alias=flood&requests=1") as reply:
-        reply.readline()
-        request = {"local_alias": "sip:flood@example.com"}
-        append(server.audit, (line(number, request=request) for number in range(500)))
-        shown = left_out = 0
-        for data in rows(reply):
-            assert data["rows"].count("<tr") <= 25
-            shown += data["rows"].count("<tr")
-            left_out += data["left_out"]
-            if shown + left_out == 500:
-                break
+    page = OpenPage(console, "alias=flood&requests=1")
+    request = {"local_alias": "sip:flood@example.com"}
+    append(server.audit, (line(number, request=request) for number in range(500)))
+    shown = left_out = 0
+    while shown + left_out < 500:
+        data = page.newer()
+        assert data["rows"].count("<tr") <= 25
+        shown += data["rows"].count("<tr")
+        left_out += data["left_out"]
     assert shown >= 25
 
 
-def test_streams_of_one_user_are_limited_and_end_with_the_session(
-    server: Running, console: LiveConsole
-) -> None:
+def test_an_open_page_is_recorded_once_and_ends_with_the_session(console: LiveConsole) -> None:
     other = LiveConsole(console.url, console.folder, console.pid, console.config)
-    other.log_in(user="one with many streams")
-    with ExitStack() as stack:
-        replies = [stack.enter_context(stream(other)) for _ in range(17)]
-        assert [reply.status for reply in replies] == [200] * 16 + [503]
-        assert other.post("/logout").status == 303
-        server.ask("/policy/v1/service/configuration?local_alias=after-the-logout")
-        assert b"after-the-logout" not in replies[0].read()
-    with stream(other) as reply:
-        assert reply.status == 204
-
-
-def test_streams_that_a_browser_has_left_do_not_count(
-    server: Running, console: LiveConsole
-) -> None:
-    other = LiveConsole(console.url, console.folder, console.pid, console.config)
-    other.log_in(user="one who left")
-    with ExitStack() as stack:
-        replies = [stack.enter_context(stream(other)) for _ in range(16)]
-        assert [reply.status for reply in replies] == [200] * 16
-
-    def is_open() -> bool:
-        with stream(other) as reply:
-            return reply.status == 200
-
-    wait_until(is_open)
+    other.log_in(user="one with an open page")
+    page = OpenPage(other)
+    for query in ({"alias": "boss"}, {"alias": "boss"}, {"alias": "boss", "after": "1"}):
+        other.get(f"/decisions/newer?{urlencode(query)}")
+    views = [one for one in other.actions() if one.get("filters") == {"alias": "boss"}]
+    assert len(views) == 1
+    assert other.post("/logout").status == 303
+    reply = other.get(f"/decisions/newer?{urlencode(page.query)}", HX_Request="true")
+    assert reply.status == 401
 
 
 PAYLOADS = (
@@ -257,25 +223,24 @@ PAYLOADS = (
 
 def test_no_text_of_a_call_becomes_markup(server: Running, console: LiveConsole) -> None:
     names = ("local_alias", "remote_alias", "remote_display_name", "node_ip", "vendor", "location")
-    with stream(console) as reply:
-        reply.readline()
-        told = [ask(server, **dict.fromkeys(names, payload)) for payload in PAYLOADS]
-        data = next(rows(reply))
+    page = OpenPage(console)
+    told = [ask(server, **dict.fromkeys(names, payload)) for payload in PAYLOADS]
+    data = page.newer()
     console.eventually("/decisions", told[-1]["decision_id"])
     pages = [data["rows"], console.get("/decisions").text]
     for one, payload in zip(told, PAYLOADS, strict=True):
         pages.append(console.get(f"/decisions/{one['decision_id']}").text)
         pages.append(console.get(f"/decisions?alias={quote(payload)}&reason={quote(payload)}").text)
         pages.append(console.get(f"/who?alias={quote(payload)}").text)
-    for page in pages:
+    for text in pages:
         # A field of a form keeps what was entered.
-        assert re.sub(r'value="[^"]*"|\n', "", page).isprintable()
-        assert "<script>alert" not in page
-        assert "<img src=x" not in page
-        assert "<svg/onload" not in page
-        assert "<b>" not in page
-        assert 'href="javascript:' not in page
-        assert "49{%" not in page
+        assert re.sub(r'value="[^"]*"|\n', "", text).isprintable()
+        assert "<script>alert" not in text
+        assert "<img src=x" not in text
+        assert "<svg/onload" not in text
+        assert "<b>" not in text
+        assert 'href="javascript:' not in text
+        assert "49{%" not in text
 
 
 def test_numbers_count_calls_and_lead_to_their_lines(server: Running, console: LiveConsole) -> None:
@@ -331,64 +296,19 @@ def test_lines_of_other_shapes_have_a_page(server: Running, console: LiveConsole
         assert console.get(f"/decisions/{one}").status == 200, one
 
 
-def test_a_file_that_vanishes_is_not_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    audit_file = tmp_path / "audit.jsonl"
-    append(audit_file, [line(1)])
-    gone = tmp_path / "audit.jsonl.1"
-    monkeypatch.setattr(audit, "file_and_rotated", lambda _: [gone, audit_file])
-    assert [file.name for file in audit.files_of(audit_file)] == ["audit.jsonl"]
-
-
-def test_a_damaged_file_is_shown_and_the_others_are_downloaded(
-    server: Running, console: LiveConsole
-) -> None:
-    packed = gzip.compress("".join(f"{json.dumps(line(n))}\n" for n in range(2000)).encode())
-    cut, spoilt = (server.audit.with_name(f"audit.jsonl.{n}.gz") for n in (1, 2))
-    cut.write_bytes(packed[: len(packed) // 2])
-    spoilt.write_bytes(packed[:10] + b"\xff" * 100)
-    ask(server, local_alias="sip:damaged@example.com")
-    try:
-        page = console.get("/audit")
-        assert page.status == 200
-        assert page.text.count('<span class="bad">damaged</span>') == 2
-        lines = zlib.decompress(console.get("/audit/download?since=").body, 31)
-    finally:
-        cut.unlink()
-        spoilt.unlink()
-    assert lines.startswith(b'{"timestamp"')
-    assert b"damaged@example.com" in lines
-
-
-def test_a_download_is_of_the_files_that_were_there_when_it_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "audit.jsonl"
-    append(path.with_name("audit.jsonl.1"), [line(1)])
-    append(path, [line(2)])
-    monkeypatch.setattr(audit, "BLOCK", 1)
-    blocks = audit.compressed(path, None, None)
-    first = next(blocks)
-    path.with_name("audit.jsonl.1").unlink()
-    path.rename(path.with_name("audit.jsonl.1"))
-    append(path, [line(3)])
-    sent = zlib.decompress(b"".join((first, *blocks)), 31)
-    assert [json.loads(one)["seq"] for one in sent.splitlines()] == [2, 3]
-
-
 def test_a_form_leads_to_a_short_url(console: LiveConsole) -> None:
     reply = console.get("/decisions?alias=board&called=&zone=Europe%2FOslo&slower=&before=7")
     assert (reply.status, reply.headers["Location"]) == (303, "/decisions?alias=board&before=7")
     assert console.get("/decisions?alias=").headers["Location"] == "/decisions"
 
 
-def test_a_file_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "audit.jsonl"
-    append(path, [line(1)])
-
-    def refused(files: list[Path]) -> Iterator[Any]:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(files[0]))
-
-    monkeypatch.setattr(audit, "raw_lines", refused)
-    assert [file.problem for file in audit.files_of(path)] == ["cannot be read: Permission denied"]
+def test_the_lines_of_a_view_are_downloaded_as_they_were_written(
+    server: Running, console: LiveConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [ask(server, local_alias=f"sip:packed{n}@example.com") for n in range(3)]
+    console.eventually("/decisions?alias=packed2", told[-1]["decision_id"])
+    lines = gzip.decompress(console.get("/audit/download?called=packed*").body).splitlines()
+    assert [json.loads(one)["hash"] for one in lines] == [one["hash"] for one in told]
+    assert all(one in server.audit.read_bytes().splitlines() for one in lines)
+    assert gzip.decompress(console.get("/audit/download?until=2020-01-01").body) == b""
+    assert console.get("/audit/download?since=never").status == 400

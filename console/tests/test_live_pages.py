@@ -3,11 +3,16 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pexpolicy_console.index.reader import Tally
+from pexpolicy_console.pages.changes import Change
+from pexpolicy_console.pages.chart import SPANS, bounds, chart
+from pexpolicy_console.pages.live import policies_over
 from tests.support import live_console
 from tests.support.live_console import LiveConsole, plugin_state, running_console
 from tests.support.server_process import free_port
@@ -101,9 +106,39 @@ def test_odd_servers_are_named_first_and_in_the_navigation(console: LiveConsole)
     assert [row.split()[0] for row in named[:3]] == ["bergen-1", "http://tromso-1:9107", "oslo-2"]
     assert "refused the change rooms.csv line 212: no PIN" in named[0]
     assert text.count('class="tag trouble"') == 2  # the policy of one, and the version of another
+    wait_until(lambda: "2 policies" in console.get("/audit").text)
     wait_until(
         lambda: re.search(r"/servers[^<]*>Servers.*?2", console.get("/audit").text, re.DOTALL)
     )
+
+
+def test_the_policies_of_each_server_follow_one_another() -> None:
+    def change(at: float, policy: str, instance: str, kind: str = "reload") -> Change:
+        return Change(at, kind, policy, instance=instance)
+
+    newest_first = [
+        change(175, "b", "oslo", "end"),
+        change(150, "b", "oslo"),
+        change(90, "a", "bergen"),
+        change(50, "a", "oslo"),
+        change(10, "0", "oslo"),
+    ]
+    found = policies_over(newest_first, 100, 200)
+    places = {name: [(at, one.policy) for at, one in parts] for name, parts in found.items()}
+    assert places == {"oslo": [(0, "a"), (50, "b"), (75, "b")], "bergen": [(0, "a")]}
+
+
+def test_flags_that_would_cover_each_other_become_numbers_or_share_one() -> None:
+    span, hour = SPANS["24h"], 3_600_000
+    moments = bounds(span, 1_795_000_000, UTC)
+    times = [moments[0] + minutes * 60_000 for minutes in (60, 65, 120, 900)]
+    marks = [Change(at / 1000, "reload", "a") for at in times]
+    drawn = chart(span, moments, [Tally([n, 0, 0]) for n in range(96)], marks, (), UTC, 0)
+    groups = [(len(group), number) for _, group, number in drawn.marks]
+    assert groups == [(2, 1), (1, 2), (1, 3)]
+    alone = chart(span, moments, [Tally() for _ in range(96)], marks[3:], (), UTC, 0)
+    assert [(len(group), number) for _, group, number in alone.marks] == [(1, 0)]
+    assert moments[-1] - moments[0] == 24 * hour
 
 
 def test_tenants_are_shown_by_fill_and_stale_counts_as_the_least(console: LiveConsole) -> None:

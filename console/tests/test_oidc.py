@@ -18,17 +18,13 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy_console.login.oidc import (
     KEPT_S,
-    RENEWAL_S,
     RETRY_S,
     OidcError,
     Provider,
     endpoint_of,
-    verified,
 )
-from pexpolicy_console.login.sessions import Role
 from tests.support.live_console import LiveConsole, running_console
 from tests.support.waiting import HANG_S
 
@@ -248,14 +244,18 @@ def test_errors_that_a_stranger_invents_share_lines(console: LiveConsole, provid
     assert len(lines) < 12
 
 
-def test_logins_share_metadata_and_keys(console: LiveConsole, idp: Idp) -> None:
+def test_logins_share_metadata_and_use_the_present_keys(console: LiveConsole, idp: Idp) -> None:
     assert Browser(console, idp).come_back().status == 200
     idp.asked.clear()
     for _ in range(4):
         browser = Browser(console, idp)
         assert browser.query["tenant"] == ["1"]
         assert browser.come_back().status == 200
-    assert idp.asked == {"token": 4}
+    assert idp.asked == {"token": 4, "keys": 4}
+    browser = Browser(console, idp)
+    new_key = RSAKey.import_key(OTHER_KEY.as_dict(private=True) | {"kid": "2"})
+    idp.keys, idp.key, idp.header = (KEY, new_key), new_key, {"alg": "RS256", "kid": "2"}
+    assert browser.come_back().status == 200
 
 
 class Clock:
@@ -265,45 +265,16 @@ class Clock:
         return self.now
 
 
-async def test_metadata_and_keys_are_fetched_again_after_an_hour(idp: Idp) -> None:
+async def test_metadata_is_fetched_again_after_an_hour(idp: Idp) -> None:
     clock = Clock()
     provider = Provider(idp.issuer, clock)
     for _ in range(3):
         clock.now += KEPT_S / 4
         await provider.discover()
-    assert idp.asked == {".well-known": 1, "keys": 1}
+    assert idp.asked == {".well-known": 1}
     clock.now += KEPT_S
     await provider.discover()
-    assert idp.asked == {".well-known": 2, "keys": 2}
-
-
-async def test_a_new_key_is_fetched_once_a_minute_at_most(idp: Idp) -> None:
-    clock = Clock()
-    provider = Provider(idp.issuer, clock)
-    table = ConsoleOidcTable(issuer=idp.issuer, client_id="pexpolicy", roles={"admin": ["admins"]})
-    claims = {
-        "iss": idp.issuer,
-        "aud": "pexpolicy",
-        "sub": "ann",
-        "exp": int(time.time()) + 600,
-        "nonce": "n",
-        "groups": ["admins"],
-    }
-    new_key = RSAKey.import_key(OTHER_KEY.as_dict(private=True) | {"kid": "2"})
-    token = jwt.encode({"alg": "RS256", "kid": "2"}, claims, new_key)
-    await provider.discover()
-    idp.keys = (KEY, new_key)
-    clock.now = RENEWAL_S - 1
-    with pytest.raises(OidcError, match="InvalidKeyIdError"):
-        await verified(provider, token, table, "n")
-    clock.now = RENEWAL_S
-    assert await verified(provider, token, table, "n") == ("ann", Role.ADMIN)
-    # The same name, but another key.
-    forged = jwt.encode({"alg": "RS256", "kid": "2"}, claims, KEY)
-    for _ in range(5):
-        with pytest.raises(OidcError, match="BadSignatureError"):
-            await verified(provider, forged, table, "n")
-    assert idp.asked == {".well-known": 2, "keys": 2}
+    assert idp.asked == {".well-known": 2}
 
 
 async def test_a_provider_that_is_down_is_asked_by_one_login_of_many(

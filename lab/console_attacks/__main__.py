@@ -15,13 +15,13 @@ def main() -> int:
     options.add_argument("--texts", type=int, default=5000, help="hostile texts, a call each")
     options.add_argument("--pages", type=int, default=5000, help="pages of calls in the browser")
     options.add_argument("--guesses", type=int, default=1000, help="of a password")
-    options.add_argument("--streams", type=int, default=400, help="and half-sent requests")
+    options.add_argument("--floods", type=int, default=400, help="requests, and half ones")
     given = options.parse_args()
     found = False
     with tempfile.TemporaryDirectory() as made:
         for count in chain(
             secrets.attack(Path(made) / "secrets"),
-            requests.attack(Path(made) / "requests", given.guesses, given.streams),
+            requests.attack(Path(made) / "requests", given.guesses, given.floods),
             markup.attack(Path(made) / "markup", given.texts, given.pages),
         ):
             sys.stdout.write(f"{count}\n")

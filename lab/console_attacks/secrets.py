@@ -3,7 +3,6 @@ shows or stores something.
 """
 
 import gzip
-import http.client
 import os
 import time
 from collections.abc import Iterator
@@ -167,7 +166,7 @@ def _shown(server: live_server.Running, console: LiveConsole) -> Iterator[tuple[
     decided = [f"/decisions/{one['decision_id']}" for one in server.lines() if "decision_id" in one]
     while console.get(decided[-1]).status != 200:
         time.sleep(0.1)
-    yield "the stream", _stream(server, console)
+    yield "newer calls", console.get("/decisions/newer?after=0").body
     for path in (*PATHS, *decided):
         got = console.get(path)
         body = gzip.decompress(got.body) if path == "/audit/download" else got.body
@@ -180,19 +179,6 @@ def _shown(server: live_server.Running, console: LiveConsole) -> Iterator[tuple[
     for file in console.folder.rglob("*"):
         if file.is_file():
             yield str(file.relative_to(console.folder)), file.read_bytes()
-
-
-def _stream(server: live_server.Running, console: LiveConsole) -> bytes:
-    """Return what the live stream sends while calls arrive."""
-    connection = http.client.HTTPConnection(console.netloc, timeout=30)
-    connection.request("GET", "/decisions/stream?view=", headers={"Cookie": console.cookie})
-    reply = connection.getresponse()
-    received = reply.readline()
-    _calls(server)
-    while received.count(b"event: rows") < 1 or not received.endswith(b"\n\n"):
-        received += reply.readline()
-    connection.close()
-    return received
 
 
 def attack(folder: Path) -> Iterator[Count]:

@@ -82,17 +82,6 @@ class LiveConsole:
         finally:
             connection.close()
 
-    @contextmanager
-    def stream(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
-        """Open a stream of events as the user who is logged in."""
-        sent = {"Cookie": self.cookie, "Accept": "text/event-stream", **headers}
-        connection = http.client.HTTPConnection(self.netloc, timeout=HANG_S)
-        connection.request("GET", path, headers=sent)
-        try:
-            yield connection.getresponse()
-        finally:
-            connection.close()
-
     def link(self, role: str = "admin", user: str = "ann") -> str:
         """Return the token of a new login link."""
         return LoginLinks(self.folder).create(user, Role[role.upper()])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.cli.for_console import as_json, recent_peers
+from pexpolicy.cli.for_console import as_json
 from pexpolicy.config.files import open_own
 
 MAX_BYTES = 1 << 26
@@ -20,7 +19,6 @@ MAX_BYTES = 1 << 26
 
 MAX_READ = 1 << 20
 """Bytes of each file that are read for the page."""
-_LOGIN = re.compile(rb'"event":"login","user":"(?:[^"\\]|\\.)*","peer":"([^"\\]{2,64})"')
 
 
 class ActionLogError(OSError):
@@ -67,10 +65,6 @@ class ActionLog:
                         if user in ("", one["user"]):
                             found.append(one)
         return found[:limit]
-
-    def recent_logins(self) -> set[str]:
-        """Return the addresses of the last logins."""
-        return recent_peers(self.path, _LOGIN)
 
     def _append(self, content: bytes) -> None:
         with suppress(FileNotFoundError):

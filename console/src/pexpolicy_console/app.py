@@ -18,11 +18,10 @@ from aiohttp.typedefs import Handler
 
 from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import CONSOLE, SESSION, Console, Page, PageError, Visit, render
-from pexpolicy_console.guard import add_headers, guard
+from pexpolicy_console.guard import SAFE, add_headers, guard
 from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.login.sessions import Role
 from pexpolicy_console.pages import (
-    audit,
     blocks,
     changes,
     decision,
@@ -41,7 +40,7 @@ _log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
 
 MODULES: tuple[ModuleType, ...] = (overview, decisions, decision, try_request, listings, plugins)
-MODULES += (blocks, changes, live, audit, login_pages)
+MODULES += (blocks, changes, live, login_pages)
 """A path without parameters stands before one with them."""
 PAGES: tuple[Page, ...] = tuple(page for module in MODULES for page in module.PAGES)
 NAVIGATION = {
@@ -74,12 +73,11 @@ def create_app(console: Console) -> web.Application:
     environment.filters |= FILTERS
     for page in PAGES:
         resource = app.router.add_resource(page.path)
-        is_read = page.method == hdrs.METH_GET
-        for method in (page.method, hdrs.METH_HEAD) if is_read else (page.method,):
+        for method in SAFE if page.method in SAFE else (page.method,):
             resource.add_route(method, page.answer)
             roles[method, resource] = page.role
     login = app.router.add_resource("/login")
-    for method in (hdrs.METH_GET, hdrs.METH_HEAD):
+    for method in SAFE:
         login.add_route(method, login_pages.show)
     login.add_route(hdrs.METH_POST, login_pages.log_in)
     if console.config.settings.console.oidc is not None:
@@ -98,41 +96,31 @@ async def _context(request: web.Request) -> dict[str, Any]:
     console, role = request.config_dict[CONSOLE], 0 if session is None else session.role
     if session is not None:
         await console.server.look()
+    status = console.server.last or Document(plugins=[], nodes=[])
+    active = {"", *(one.name for one in status.plugins)}
+    pages = {one.title: one for one in PAGES if one.role <= role and one.plugin in active}
     return {
+        "console": console,
         "is_operator": role >= Role.OPERATOR,
         "is_admin": role >= Role.ADMIN,
         "hides_names": session is not None and Visit(request).hides_names,
         "label": console.config.settings.console.label,
-        "navigation": _navigation(role, console.server.last),
-        "badges": _badges(console.server.last) | {"/servers": len(console.server.odd_servers)},
+        "navigation": [
+            (group, [pages[title] for title in titles if title in pages])
+            for group, titles in NAVIGATION.items()
+        ],
+        # How many parts of a page need attention.
+        "badges": {
+            "/plugins": sum(
+                bool(one.breaker_open or one.has_stuck_calls) for one in status.plugins
+            ),
+            "/nodes": sum(not one.calls and bool(one.last_refused) for one in status.nodes),
+            "/servers": len(console.server.odd_servers),
+        },
         "now": datetime.now(UTC),
-        "server_client": console.server,
         "path": request.path,
         "session": session,
     }
-
-
-def _badges(status: Document | None) -> dict[str, int]:
-    """Return how many parts of a page need attention, by its path."""
-    if status is None:
-        return {}
-    plugins = sum(bool(one.breaker_open or one.has_stuck_calls) for one in status.plugins)
-    refused = sum(not node.calls and bool(node.last_refused) for node in status.nodes)
-    return {"/plugins": plugins, "/nodes": refused}
-
-
-def _navigation(role: int, status: Document | None) -> list[tuple[str, list[Page]]]:
-    """Return the groups of pages that a user of a role may open."""
-    active = {"", *(one.name for one in status.plugins)} if status is not None else {""}
-    pages = {
-        page.title: page
-        for page in PAGES
-        if page.title and page.role <= role and page.plugin in active
-    }
-    return [
-        (group, [pages[title] for title in titles if title in pages])
-        for group, titles in NAVIGATION.items()
-    ]
 
 
 async def _parts(app: web.Application) -> AsyncIterator[None]:

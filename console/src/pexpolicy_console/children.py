@@ -119,16 +119,13 @@ class DryRuns:
             await process.end()
 
 
-class Job:
+class Job(DryRuns):
     """A job of ``worker`` in a process of its own, one at a time: a replay, or a verification."""
 
     def __init__(self, name: str, config: Path, timeout: float | None = None) -> None:
-        self._name = name
-        self._config = config
-        self._timeout = timeout
+        super().__init__(config, timeout, f"the {name}")
+        self._question = name
         self._task: asyncio.Task[None] | None = None
-        self.progress: Mapping[str, Any] = PROGRESS
-        """How far the job is that runs."""
         self.name_of_config = config.name
         """The configuration that is asked: its file, or the policy hash of a kept one."""
         self.started: float | None = None
@@ -149,26 +146,20 @@ class Job:
             self.started, self.last, self.problems = time.time(), None, []
             asked = arguments.get("kept") or arguments.get("file")
             self.name_of_config = asked or self._config.name
-            runs = DryRuns(self._config, self._timeout, f"the {self._name}")
-            self.progress = runs.progress
-            self._task = asyncio.create_task(self._run(runs, arguments))
+            self.progress |= PROGRESS
+            self._task = asyncio.create_task(self._run(arguments))
 
     async def cancel(self) -> None:
         """End the job that runs, without a result."""
-        if self.is_running:
-            await self.aclose()
-            self.problems = [f"the {self._name} was cancelled"]
-
-    async def aclose(self) -> None:
-        """End the job that runs."""
-        if self._task is not None:
+        if self._task is not None and self.is_running:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self.problems = [f"{self._name} was cancelled"]
 
-    async def _run(self, runs: DryRuns, arguments: Json) -> None:
+    async def _run(self, arguments: Json) -> None:
         try:
-            self.last = await runs.ask(self._name, **arguments)
+            self.last = await self.ask(self._question, **arguments)
         except DryRunFailed as error:
             self.problems = error.failures
         finally:
-            await runs.aclose()
+            await self.aclose()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.cli.for_console import EX_CONFIG, PORT, bind, config_option, refuse
+from pexpolicy.cli.for_console import EX_CONFIG, PORT, bind, config_option, refuse, url_of
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
@@ -69,7 +69,7 @@ def console(
     except OSError as error:
         hint = "; choose another console.port or --port"
         refuse(f"cannot listen on {table.host}:{number}: {describe_network_error(error)}{hint}", 1)
-    url = server.url_of(table, listener)
+    url = table.url or url_of(listener, "https" if table.tls else "http")
 
     def announce() -> None:
         click.echo(f"console: {url}", err=True)

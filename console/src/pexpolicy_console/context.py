@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp_jinja2
 from aiohttp import hdrs, web
@@ -17,9 +16,10 @@ from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Role, Session, Sessions
-from pexpolicy_console.server_client import ServerClient
+from pexpolicy_console.server_client import Document, ServerClient
 
 Response = web.StreamResponse
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,12 @@ class Console:
     verification: Job
     replay: Job
     sessions: Sessions = field(default_factory=Sessions)
-    streams: Counter[str] = field(default_factory=Counter)
-    """Open streams of each user."""
 
 
 CONSOLE = web.AppKey("console", Console)
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 FORM: web.RequestKey[Mapping[str, str]] = web.RequestKey("form", Mapping[str, str])
 """The fields of a POST request."""
-FALLBACK: web.RequestKey[str] = web.RequestKey("fallback", str)
-"""Of when the files of a dry run are, if they are not the present ones."""
 
 
 def console_of(request: web.Request) -> Console:
@@ -61,7 +57,7 @@ def peer_of(request: web.Request) -> str:
 
 def render(request: web.Request, template: str, status: int = 200, **values: Any) -> Response:
     """Return a page from a template, with the ``values`` that it uses."""
-    values["fallback"] = request.get(FALLBACK, "")
+    values = {"problems": (), "failures": (), "fallback": "", **values}
     response = aiohttp_jinja2.render_template(template, request, values, status=status)
     response.enable_compression()
     return response
@@ -77,12 +73,10 @@ def redirect(url: str) -> Response:
     return web.Response(status=303, headers={hdrs.LOCATION: url})
 
 
-def attachment(name: str, kind: str) -> dict[str, str]:
-    """Return the headers of a file that the browser stores."""
-    return {
-        hdrs.CONTENT_TYPE: kind,
-        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}"',
-    }
+def attachment(content: bytes, name: str, kind: str) -> Response:
+    """Return a file that the browser stores."""
+    headers = {hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}"', hdrs.CONTENT_TYPE: kind}
+    return web.Response(body=content, headers=headers)
 
 
 class PageError(Exception):
@@ -100,6 +94,12 @@ class Visit:
         self.request = request
         self.console = console_of(request)
         self.session = request[SESSION]
+        self.problems: list[str] = []
+        """What the page says above its content, each once."""
+        self.failures: list[str] = []
+        """Likewise why a dry run has no answer, but not to viewers if it may name people."""
+        self.fallback = ""
+        """Of when the files of a dry run are, if they are not the present ones."""
 
     @property
     def form(self) -> Mapping[str, str]:
@@ -117,17 +117,36 @@ class Visit:
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page from a template, with the ``values`` that it uses."""
+        problems = [*dict.fromkeys(self.problems)]
+        values |= {"problems": problems, "failures": self.failures, "fallback": self.fallback}
         return render(self.request, template, status, **values)
 
-    async def dry_run(self, question: str, /, **arguments: Any) -> tuple[Any, list[str]]:
-        """Return the answer of the configuration on the disk; ``None`` and why if there is none."""
-        runs = self.console.dry_runs
+    async def search(self, search: Callable[..., Result], *arguments: Any) -> Result | None:
+        """Return what a search of the index finds; ``None`` and a problem if it cannot."""
+        index = self.console.index
+        found, problem = await index.ask(search, *arguments)
+        self.problems += filter(None, (problem, index.state.problem))
+        return found
+
+    async def status(self) -> Document | None:
+        """Return the status of the server; without one, the header of the page says why."""
+        return await self.console.server.status()
+
+    async def ask_server(self, path: str, author: str = "") -> Document | None:
+        """Return what the admin listener answers; ``None`` and a problem if it does not."""
+        found, problem = await self.console.server.ask(path, author)
+        self.problems += filter(None, (problem,))
+        return found
+
+    async def dry_run(self, question: str, /, **arguments: Any) -> Any:
+        """Return the answer of the configuration on the disk; ``None`` if there is none."""
+        runs, answer = self.console.dry_runs, None
         try:
             answer = await runs.ask(question, **arguments)
+            self.fallback = runs.fallback
         except DryRunFailed as error:
-            return None, error.failures
-        self.request[FALLBACK] = runs.fallback
-        return answer, []
+            self.failures += error.failures
+        return answer
 
     def record(self, event: str, **what: Any) -> None:
         """Record an action of the user, before it is done; raise ``ActionLogError``."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pexpolicy.audit.redaction import without_stream_key
 from pexpolicy.cli.for_console import Activation, Places, copy_of
-from pexpolicy.config.files import EncodingError, decode_text
+from pexpolicy.config.files import EncodingError, decode_text, read_file
 from pexpolicy.models.alias import without_password
 from pexpolicy_console.template_filters import short
 
@@ -71,7 +71,7 @@ def difference(folder: Path, before: Activation, after: Activation) -> dict[str,
     for name in sorted(before.secrets.keys() | after.secrets.keys()):
         if before.secrets.get(name) != after.secrets.get(name):
             rows.append(_row(PurePath(name).name, "", "", SECRET, "changed"))
-    return {"rows": rows[:MAX_ROWS], "left_out": len(rows[MAX_ROWS:]), "problems": []}
+    return {"rows": rows[:MAX_ROWS], "left_out": len(rows[MAX_ROWS:])}
 
 
 def _content(folder: Path, kept: Activation, name: str) -> str | None:
@@ -79,7 +79,9 @@ def _content(folder: Path, kept: Activation, name: str) -> str | None:
     if not kept.files.get(name):
         return None
     try:
-        return decode_text(copy_of(folder, kept, name))
+        # What is on the disk may have no copy.
+        is_kept = (folder / "objects" / kept.files[name]).exists()
+        return decode_text(copy_of(folder, kept, name) if is_kept else read_file(Path(name)))
     except EncodingError:
         return ""
 

@@ -42,7 +42,7 @@ def guard(roles: Mapping[object, Role], public: AbstractSet[object]) -> Middlewa
         """Answer a request, or refuse it."""
         if not _is_own_host(request):
             return _text(HTTPStatus.MISDIRECTED_REQUEST, "this is not the console of that name")
-        if not (_is_read(request) if request.method in SAFE else _is_own_origin(request)):
+        if not _is_of_own_site(request):
             return _text(HTTPStatus.FORBIDDEN, "the request comes from another site")
         resource = request.match_info.route.resource
         if resource not in public:
@@ -83,8 +83,11 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> Response | N
         except VerificationQueueFull:
             return _text(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts")
         return _text(HTTPStatus(error.status), error.text or "")
-    if not is_login and not _has_token(request):
-        return await _forbidden(request, "This form is too old: load its page again.")
+    if not is_login:
+        sent = request.headers.get(CSRF_HEADER) or request[FORM].get(CSRF_FIELD, "")
+        token = request[SESSION].csrf_token.encode()
+        if not hmac.compare_digest(sent.encode("utf-8", "replace"), token):
+            return await _forbidden(request, "This form is too old: load its page again.")
     return None
 
 
@@ -119,7 +122,7 @@ def _session(request: web.Request) -> Session | None:
     console = console_of(request)
     cookie = session_cookie(request)
     # What a page loads by itself is no sign of a user.
-    is_use = "HX-Request" not in request.headers and not _is_stream(request)
+    is_use = "HX-Request" not in request.headers
     session = console.sessions.find(cookie, is_use=is_use) if cookie else None
     if session is not None and not is_current(session, console.config.settings.console):
         console.sessions.end(cookie)
@@ -132,20 +135,17 @@ async def _login(request: web.Request) -> Response:
         reply = _text(HTTPStatus.UNAUTHORIZED, "log in again")
         reply.headers["HX-Redirect"] = "/login"
         return reply
-    if request.method not in SAFE:
-        return await context_processors_middleware(request, _session_ended)
-    if _is_stream(request):
-        # Without content a browser does not connect again.
-        return web.Response(status=HTTPStatus.NO_CONTENT)
-    return redirect(login_url(request))
+    if request.method in SAFE:
+        return redirect(login_url(request))
 
+    async def form(request: web.Request) -> Response:
+        text = "Your session has ended, and what you sent was not done: log in again."
+        resource = request.match_info.route.resource or ()
+        has_page = any(route.method == hdrs.METH_GET for route in resource)
+        path = request.path if has_page else "/"
+        return login_form(request, text, HTTPStatus.UNAUTHORIZED, path=path)
 
-async def _session_ended(request: web.Request) -> Response:
-    text = "Your session has ended, and what you sent was not done: log in again."
-    resource = request.match_info.route.resource
-    has_page = any(route.method == hdrs.METH_GET for route in resource or ())
-    path = request.path if has_page else "/"
-    return login_form(request, text, HTTPStatus.UNAUTHORIZED, path=path)
+    return await context_processors_middleware(request, form)
 
 
 async def _forbidden(request: web.Request, problem: str) -> Response:
@@ -153,10 +153,6 @@ async def _forbidden(request: web.Request, problem: str) -> Response:
         return render(request, "error.html", HTTPStatus.FORBIDDEN, problem=problem)
 
     return await context_processors_middleware(request, page)
-
-
-def _is_stream(request: web.Request) -> bool:
-    return "text/event-stream" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def _is_own_host(request: web.Request) -> bool:
@@ -167,27 +163,20 @@ def _is_own_host(request: web.Request) -> bool:
     return bool(host) and (is_named or is_own_host(host, table.host))
 
 
-def _is_read(request: web.Request) -> bool:
-    """Return whether a GET request comes from a page of the console, or follows a link."""
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    return site in ("none", "same-origin") or request.headers.get("Sec-Fetch-Mode") == "navigate"
-
-
-def _is_own_origin(request: web.Request) -> bool:
-    """Return whether a POST request comes from a page of the console: browsers name it."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        return False
+def _is_of_own_site(request: web.Request) -> bool:
+    """Return whether a page of the console sends a request, which browsers name; one that only
+    reads may follow a link as well.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if request.method in SAFE:
+        is_link = request.headers.get("Sec-Fetch-Mode") == "navigate"
+        return is_link or site in (None, "none", "same-origin")
     url = console_of(request).config.settings.console.url
     host = request.headers.get(hdrs.HOST, "")
     if url is None or host != urlsplit(url).netloc:
         url = f"{request.scheme}://{host}"
-    return request.headers.getall(hdrs.ORIGIN, ()) == [url]
-
-
-def _has_token(request: web.Request) -> bool:
-    sent = request.headers.get(CSRF_HEADER) or request[FORM].get(CSRF_FIELD, "")
-    token = request[SESSION].csrf_token.encode()
-    return hmac.compare_digest(sent.encode("utf-8", "replace"), token)
+    is_own = request.headers.getall(hdrs.ORIGIN, ()) == [url]
+    return is_own and site in (None, "same-origin")
 
 
 async def add_headers(request: web.Request, response: Response) -> None:

@@ -16,18 +16,8 @@ from importlib.util import find_spec
 from aiohttp import web
 
 from pexpolicy.access.connections import Connections
-from pexpolicy.cli.for_console import (
-    CertificateError,
-    CertificateFiles,
-    Database,
-    Networks,
-    Tenants,
-    console_exposure,
-)
-from pexpolicy.cli.for_console import load_certificate as load
-from pexpolicy.cli.for_console import url_of as url_of_socket
+from pexpolicy.cli import for_console as core
 from pexpolicy.config.problems import SettingsError
-from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
 from pexpolicy_console.children import JOB_TIMEOUT_S, DryRuns, Job
@@ -60,18 +50,18 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
             "in which this user may write, such as /var/lib/pexpolicy-console"
         ) from None
     table = config.settings.console
-    if text := console_exposure(table):
+    if text := core.console_exposure(table):
         raise ConsoleError(f"console.host: {text}")
     if table.oidc is not None and find_spec("joserfc") is None:
         raise ConsoleError("console.oidc: install the extra, pexpolicy-console[oidc]")
     try:
-        tenants = Tenants(config.settings.tenants)
+        tenants = core.Tenants(config.settings.tenants)
     except SettingsError:
-        tenants = Tenants()
+        tenants = core.Tenants()
     database, index = None, "index"
     if config.settings.audit.ship is not None:
         # Its lines have other places than those of the files.
-        database, index = partial(Database, config.settings), "index-of-database"
+        database, index = partial(core.Database, config.settings), "index-of-database"
     actions = ActionLog(config.folder)
     return Console(
         config,
@@ -83,11 +73,6 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),
     )
-
-
-def url_of(table: ConsoleTable, listener: socket.socket) -> str:
-    """Return the URL of the console, for people."""
-    return table.url or url_of_socket(listener, "https" if table.tls else "http")
 
 
 async def serve(
@@ -102,7 +87,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
 
     def is_shared(peer: str) -> bool:
-        return Networks(console.config.settings.console.trusted_proxies).holds(peer)
+        return core.Networks(console.config.settings.console.trusted_proxies).holds(peer)
 
     runner = web.AppRunner(create_app(console), shutdown_timeout=STOP_TIMEOUT_S)
     certificate = _certificate(console.config)
@@ -129,7 +114,7 @@ async def serve(
         await runner.cleanup()
 
 
-def _certificate(config: ConfigFile) -> tuple[CertificateFiles, ssl.SSLContext] | None:
+def _certificate(config: ConfigFile) -> tuple[core.CertificateFiles, ssl.SSLContext] | None:
     """Return the files of ``[tls]`` and their TLS context, if the console serves HTTPS."""
     settings = config.settings
     if not settings.console.tls:
@@ -138,17 +123,19 @@ def _certificate(config: ConfigFile) -> tuple[CertificateFiles, ssl.SSLContext] 
         raise ConsoleError("console.tls: there is no [tls] with a certificate")
     try:
         # Only nodes have client certificates.
-        files = replace(CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None)
-        return files, load(files).context
-    except CertificateError as error:
+        files = replace(
+            core.CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None
+        )
+        return files, core.load_certificate(files).context
+    except core.CertificateError as error:
         raise ConsoleError(f"tls.{error.key}: {error}") from None
 
 
-async def _renew(files: CertificateFiles, context: ssl.SSLContext) -> None:
+async def _renew(files: core.CertificateFiles, context: ssl.SSLContext) -> None:
     password = files.password.get_secret_value() if files.password is not None else ""
     while True:
         await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
         # Files that do not fit each other yet are tried again.
-        with suppress(CertificateError, OSError):
-            load(files)
+        with suppress(core.CertificateError, OSError):
+            core.load_certificate(files)
             context.load_cert_chain(files.certificate, files.key, password)

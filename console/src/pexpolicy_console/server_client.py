@@ -43,7 +43,9 @@ class ServerClient:
         self._config = config
         self._port = port
         self._fetched = self._compared = -math.inf
-        self._known: tuple[Document | None, str] = None, ""
+        self._known: Document | None = None
+        self.problem = ""
+        """Why the server has not answered, as far as that is known."""
         self._lock = asyncio.Lock()
         self._asking: asyncio.Task[Any] | None = None
         self._comparing: asyncio.Task[None] | None = None
@@ -55,30 +57,27 @@ class ServerClient:
         """When the server did not answer for the first time since then."""
         self.odd_servers: list[str] = []
         """Servers of the fleet that are silent or have refused a change."""
+        self.policies: set[str] = set()
+        """The policy hashes of the servers of the fleet."""
 
     @property
     def url(self) -> str:
         """The URL of the admin listener."""
         return admin_url(self._config.settings, self._port)
 
-    async def status(self) -> tuple[Document | None, str]:
-        """Return the status of the server; ``None`` and why if it does not answer."""
+    async def status(self) -> Document | None:
+        """Return the status of the server; ``None`` if it does not answer."""
         async with self._lock:
             if time.monotonic() - self._fetched >= MAX_AGE_S:
-                found, problem = await self.ask("/status")
+                found, self.problem = await self.ask("/status")
                 if found is not None and not {"config", "plugins"} <= found.keys():
-                    found, problem = None, f"{self.url} is not that of a pexpolicy server"
-                self._known, self._fetched = (found, problem), time.monotonic()
+                    found, self.problem = None, f"{self.url} is not that of a pexpolicy server"
+                self._known, self._fetched = found, time.monotonic()
                 if found is not None:
                     self.last, self.answered, self.silent_since = found, time.time(), None
-                elif self._config.settings.admin.enabled:
+                else:
                     self.silent_since = self.silent_since or time.time()
             return self._known
-
-    @property
-    def problem(self) -> str:
-        """Why the server has not answered, as far as that is known."""
-        return self._known[1] if self.silent_since is not None else ""
 
     async def look(self) -> None:
         """Ask for the status, but wait for it for a moment only."""
@@ -95,6 +94,7 @@ class ServerClient:
         if found is not None:
             odd = (one for one in found["servers"] if one.silent or one.refused)
             self.odd_servers = [one.instance or one.url for one in odd]
+            self.policies = {one.policy_hash for one in found["servers"] if one.policy_hash}
 
     def forget(self) -> None:
         """Fetch the status again when it is asked for the next time."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from jinja2.filters import do_filesizeformat
 from markupsafe import Markup, escape
 
 from pexpolicy.text import printable, printable_lines
@@ -71,13 +72,7 @@ def milliseconds(value: float | None) -> str:
 
 def size(value: float | None) -> str:
     """Return a number of bytes, such as ``1.5 GiB``."""
-    if value is None:
-        return "unknown"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:  # noqa: PLR2004 - binary prefixes
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    return "unknown" if value is None else do_filesizeformat(value, binary=True)
 
 
 def number(value: float | None) -> str:
@@ -104,6 +99,21 @@ def shortened(value: str) -> str:
     return f"{local[: room - 1]}…@{host}" if at and len(local) > room else value
 
 
+_CLAUSE = re.compile(r"""'[^']*'|"[^"]*"|\b([a-z_.]+)\.([a-z_]+) = """)
+"""A value, or the subject and the operator of a condition."""
+
+
+def in_words(condition: str, subjects: Mapping[str, str], operators: Mapping[str, str]) -> str:
+    """Return the condition of a rule with words for its subjects and operators."""
+
+    def clause(found: re.Match[str]) -> str:
+        subject, operator = found.groups("")
+        words = subjects.get(subject, subject), operators.get(operator)
+        return f"{words[0]} {words[1]} " if words[1] else found[0]
+
+    return _CLAUSE.sub(clause, condition).strip()
+
+
 def shown(value: object) -> object:
     """Return what a template shows of a value: it cannot change how the text next to it is read."""
     return value if isinstance(value, Markup) else printable_lines(value)
@@ -118,6 +128,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
     "breakable": breakable,
     "entered": entered,
+    "in_words": in_words,
     "json": partial(json.dumps, indent=2, ensure_ascii=False),
     "moment": short_moment,
     "ms": milliseconds,

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, redirect_stderr, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
@@ -23,26 +24,7 @@ import msgspec
 
 from pexpolicy import Alias
 from pexpolicy.audit.reader import raw_lines
-from pexpolicy.cli.for_console import (
-    BuildContext,
-    DryRunClock,
-    Job,
-    Policy,
-    Tally,
-    Verification,
-    as_document,
-    at_time,
-    doubts,
-    faults_in_database,
-    grouped,
-    last_good,
-    parse_at,
-    paths_of,
-    replay_as_json,
-    requested,
-    run_replay,
-    starting_policy,
-)
+from pexpolicy.cli import for_console as core
 from pexpolicy.config.files import reading, stat_files
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
@@ -50,7 +32,6 @@ from pexpolicy.errors import describe_error
 from pexpolicy.explain.explanation import Explanation, explain
 from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
 from pexpolicy.isolation.child import Channel, ChildError, parent_socket
-from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy_console.children import Json
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.listing import Listing
@@ -81,12 +62,10 @@ class DryRunWorker:
     def __init__(self, config: Path, tell: Tell = lambda _: None) -> None:
         self._config = config
         self._tell = tell
-        self._clock = DryRunClock()
-        self._built: tuple[Policy, Listing] | ConfigError | None = None
+        self._clock = core.DryRunClock()
+        self._built: tuple[core.Policy, Listing] | ConfigError | None = None
         self._files: Any = {}
         self._stack: AsyncExitStack | None = None
-        self._active: Policy | None = None
-        """The last policy that the server had, too."""
 
     async def answer(self, question: str, **arguments: Any) -> Json:
         """Return the ``answer``, or the ``failures`` with a line for each reason; ``fallback`` says
@@ -109,13 +88,13 @@ class DryRunWorker:
         old = "" if fallback is None else f"{fallback.kept.moment} ({fallback.kept.policy_hash})"
         return {"answer": answer, "fallback": old}
 
-    async def _policy(self) -> tuple[Policy, Listing]:
+    async def _policy(self) -> tuple[core.Policy, Listing]:
         """Return the policy, not opened, with its rooms and rules; raise ``ConfigError``."""
         if self._built is None or stat_files(self._files) != self._files:
             await self.close()
-            context = BuildContext(wall_clock=self._clock, keeps_static_decisions=True)
+            context = core.BuildContext(wall_clock=self._clock, keeps_static_decisions=True)
             try:
-                policy = starting_policy(self._config, context=context)
+                policy = core.starting_policy(self._config, context=context)
                 self._files = stat_files(policy.files)
                 content = self._config.read_text("utf-8", "replace")
                 self._built = policy, Listing(policy, content)
@@ -126,7 +105,7 @@ class DryRunWorker:
             raise self._built
         return self._built
 
-    async def _opened(self) -> tuple[Policy, Listing]:
+    async def _opened(self) -> tuple[core.Policy, Listing]:
         """Return the same, opened; raise ``ConfigError``."""
         policy, listing = await self._policy()
         if self._stack is None:
@@ -150,20 +129,22 @@ class DryRunWorker:
     ) -> Json:
         """Answer one request, as ``pexpolicy explain`` does."""
         # Before the configuration is built, which takes longer than finding a mistake.
-        found = _command(requested, request, self._config, endpoint, changes or {}, shape or None)
-        remarks = doubts(found, changes or {})
-        return await self._walk(found, parse_at(at or None, found.at), remarks)
+        found = _command(
+            core.requested, request, self._config, endpoint, changes or {}, shape or None
+        )
+        remarks = core.doubts(found, changes or {})
+        return await self._walk(found, core.parse_at(at or None, found.at), remarks)
 
     async def _look_up(self, alias: str, caller: str = "", at: str | None = None) -> Json:
         """Ask each endpoint about one alias, for a caller where it asks about one."""
         known = Alias(alias.strip())
         if not known.user:
             raise InvalidRequestError(f"{alias!r} is not an alias")
-        moment, walks = parse_at(at or None, None), []
+        moment, walks = core.parse_at(at or None, None), []
         for name in LOOKED_UP:
             changes = {"remote_alias": [caller]} if caller and name in CALLERS else {}
             walks.append(
-                await self._walk(requested(known.raw, self._config, name, changes), moment)
+                await self._walk(core.requested(known.raw, self._config, name, changes), moment)
             )
         return {"alias": str(known), "walks": walks}
 
@@ -171,9 +152,9 @@ class DryRunWorker:
         self, request: RecordedRequest, at: datetime | None, remarks: Sequence[str] = ()
     ) -> Json:
         policy, listing = await self._opened()
-        with at_time(self._clock, at):
+        with core.at_time(self._clock, at):
             explained: Explanation = await explain(policy, request, moment=at)
-        shown = as_document(explained, at, [*remarks], self._config, show_secrets=False)
+        shown = core.as_document(explained, at, [*remarks], self._config, show_secrets=False)
         place = listing.place_of(explained.answer.outcome)
         return {**shown, "policy_hash": explained.policy_hash, "place": place}
 
@@ -186,24 +167,16 @@ class DryRunWorker:
         _, listing = await self._policy()
         return listing.rules(hides_personal=hides_personal)
 
-    async def _check(self, active_hash: str = "") -> Json:
-        """Check the files on the disk; compare them with those in force, if they were seen."""
+    async def _check(self) -> Json:
+        """Check the files on the disk."""
         try:
             policy, _ = await self._policy()
             if policy.fallback is not None:
                 raise policy.fallback.error
         except ConfigError as error:
             return {"policy_hash": "", "problems": _failures_of(error), "warnings": []}
-        if policy.policy_hash == active_hash:
-            self._active = policy
-        active = self._active
-        is_known = active is not None and active.policy_hash == active_hash
-        return {
-            "policy_hash": policy.policy_hash,
-            "problems": [],
-            "warnings": [*map(str, grouped(policy.warnings, self._config))],
-            "changes": configuration_changes(policy, active) if is_known else None,
-        }
+        warnings = [*map(str, core.grouped(policy.warnings, self._config))]
+        return {**asdict(policy.inputs), "problems": [], "warnings": warnings}
 
     async def close(self) -> None:
         """Close the policy."""
@@ -211,7 +184,7 @@ class DryRunWorker:
         self._built = self._stack = None
         if stack is not None:
             await stack.aclose()
-        elif isinstance(built, tuple) and built[0] is not self._active:
+        elif isinstance(built, tuple):
             built[0].close()
 
 
@@ -222,7 +195,7 @@ def _failures_of(error: Exception) -> list[str]:
         case click.UsageError():
             return [error.message]
         case ConfigError():
-            return [*map(str, grouped(error.problems, error.path))]
+            return [*map(str, core.grouped(error.problems, error.path))]
         case _:
             return [describe_error(error).summary]
 
@@ -246,17 +219,17 @@ def replay(
     if audit is None:
         raise InvalidRequestError("the audit goes to standard output: there is no file of calls")
 
-    def on_progress(counts: Tally, share: float) -> None:
+    def on_progress(counts: core.Tally, share: float) -> None:
         records = sum(counts.records.values())
         tell({"progress": {"records": records, "share": share, "changed": counts.changed}})
 
-    found = last_good(Path(folder), config, kept) if kept else None
+    found = core.last_good(Path(folder), config, kept) if kept else None
     if kept and found is None:
         raise InvalidRequestError(f"{kept} is not kept any more")
-    job = Job(config.with_name(file or config.name), since=datetime.fromtimestamp(since, UTC))
+    job = core.Job(config.with_name(file or config.name), since=datetime.fromtimestamp(since, UTC))
     with reading(None if found is None else found[1]):
-        done = run_replay([audit], job, on_progress)
-    result = replay_as_json(done)
+        done = core.run_replay([audit], job, on_progress)
+    result = core.replay_as_json(done)
     groups = result["groups"]
     left_out = max(len(groups) - MAX_GROUPS, 0)
     return {**result, "groups": groups[:MAX_GROUPS], "left_out": left_out}
@@ -264,11 +237,11 @@ def replay(
 
 def verify(config: Path) -> Json:
     """Verify the chain of all audit files, or of the database where there is one."""
-    verification, found, faults = Verification(None, set()), list[str](), 0
+    verification, found, faults = core.Verification(None, set()), list[str](), 0
     if ConfigFile(config).settings.audit.ship is not None:
-        results = _command(list, faults_in_database(config, verification))
+        results = _command(list, core.faults_in_database(config, verification))
     else:
-        results = verification.verify(raw_lines(_command(paths_of, config, ())))
+        results = verification.verify(raw_lines(_command(core.paths_of, config, ())))
     for fault in results:
         faults += 1
         if faults <= MAX_FAULTS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -46,29 +46,6 @@ class _Step(msgspec.Struct, gc=False):
     ms: Milliseconds = 0.0
 
 
-class _Request(msgspec.Struct, gc=False):
-    """The parameters that are indexed; each may hold any JSON value."""
-
-    location: Any = None
-    protocol: Any = None
-    service_tag: Any = None
-    local_alias: Any = None
-    remote_alias: Any = None
-    alias: Any = None
-    registration_alias: Any = None
-    remote_display_name: Any = None
-    remote_address: Any = None
-    node_ip: Any = None
-    call_uuid: Any = None
-    request_id: Any = None
-    service_name: Any = None
-
-
-class _Sent(msgspec.Struct, gc=False):
-    name: Any = None
-    service_tag: Any = None
-
-
 class AuditLine(msgspec.Struct, gc=False):
     """The fields of an audit line that the index uses."""
 
@@ -77,7 +54,8 @@ class AuditLine(msgspec.Struct, gc=False):
     decision_id: str = ""
     endpoint: str = ""
     peer: str | None = None
-    request: _Request = msgspec.field(default_factory=_Request)
+    request: dict[str, Any] = {}
+    """The parameters; each may hold any JSON value."""
     steps: list[_Step] = []
     decided_by: str = ""
     reason: str | None = None
@@ -111,7 +89,6 @@ TenantOf = Callable[[str, str | None], str | None]
 """Returns the tenant of a called alias and a service tag."""
 _decode = msgspec.json.Decoder(AuditLine).decode
 _decode_all = msgspec.json.Decoder(Event).decode
-_decode_sent = msgspec.json.Decoder(_Sent).decode
 
 
 def parse(content: bytes) -> AuditLine | None:
@@ -165,21 +142,19 @@ def result_of(line: AuditLine) -> int:
 def facts_of(line: AuditLine, tenant_of: TenantOf | None = None) -> Facts:
     """Return what is counted of a line."""
     request = line.request
-    room, tag = _text(request.service_name), _text(request.service_tag)
+    room, tag = text_of(request, "service_name"), text_of(request, "service_tag")
     if line.endpoint == "service_configuration":
-        try:
-            sent = _decode_sent(line.sent)
-            room, tag = _text(sent.name), _text(sent.service_tag)
-        except msgspec.MsgspecError:
-            room = tag = ""  # no result, or not that of a service
+        # Without a result, or with that of no service, there is no object.
+        sent = decode(bytes(line.sent)) or {}
+        room, tag = text_of(sent, "name"), text_of(sent, "service_tag")
     return Facts(
         room[:MAX_WORD],
-        _text(request.location)[:MAX_WORD],
-        _text(request.protocol)[:MAX_WORD],
+        text_of(request, "location")[:MAX_WORD],
+        text_of(request, "protocol")[:MAX_WORD],
         (tenant_of and tenant_of(called_of(line), tag or None)) or "",
         common_reason(line.reason or "")[:200],
         line.decided_by,
-        _text(request.node_ip) or line.peer or "",
+        text_of(request, "node_ip") or line.peer or "",
         line.instance,
         line.policy_hash,
     )
@@ -194,14 +169,14 @@ def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
     words = [*_words("gxynihz", *where), *_words("vetdwur", *decided), *_words("m", room)]
     if line.seq == 1:
         words.append(f"v:{START}")
-    aliases = request.local_alias, request.alias, request.remote_alias, request.registration_alias
-    for kind, value in zip("llcc", aliases, strict=True):
-        if text := _text(value):
+    aliases = ("local_alias", "alias", "remote_alias", "registration_alias")
+    for kind, name in zip("llcc", aliases, strict=True):
+        if text := text_of(request, name):
             words.append(word(kind, _alias(text)))
-    if name := _text(request.remote_display_name):
-        words += _name_words(name)
-    if address := _text(request.remote_address):
-        words.append(word("c", address))
+    if text := text_of(request, "remote_display_name"):
+        words += _name_words(text)
+    if text := text_of(request, "remote_address"):
+        words.append(word("c", text))
     for step in line.steps:
         if step.outcome in ORDINARY:
             words += _words("p", step.plugin)
@@ -248,25 +223,29 @@ def common_reason(reason: str) -> str:
 def call_keys(line: AuditLine) -> list[str]:
     """Return what the requests of one call have in common: who calls whom, and identifiers."""
     request = line.request
-    found = map(_text, (request.call_uuid, request.request_id))
+    found = (text_of(request, name) for name in ("call_uuid", "request_id"))
     keys = [text[:MAX_WORD] for text in found if text]
-    called = called_of(line)
-    caller = _text(request.remote_alias) or _text(request.remote_display_name)
+    called, caller = called_of(line), text_of(request, "remote_alias", "remote_display_name")
     if called and caller:
-        address = _text(request.remote_address)
+        address = text_of(request, "remote_address")
         keys.append(f"{_alias(called)}\n{_alias(caller)}\n{address}"[: 3 * MAX_WORD])
     return keys
 
 
 def called_of(line: AuditLine) -> str:
     """Return the called alias; empty without one."""
-    return _text(line.request.local_alias) or _text(line.request.alias)
+    return text_of(line.request, "local_alias", "alias")
 
 
-def _text(value: Any) -> str:
-    if type(value) is list and value:
-        value = value[-1]
-    return value if type(value) is str else ""
+def text_of(values: Mapping[str, Any], *names: str) -> str:
+    """Return the first text that has one of these names, the last one of a list; empty without."""
+    for name in names:
+        value = values.get(name)
+        if type(value) is list and value:
+            value = value[-1]
+        if value and type(value) is str:
+            return value
+    return ""
 
 
 def id_tail(decision_id: str) -> int | None:

@@ -59,9 +59,7 @@ class Query(dict[str, str]):
     """
 
     def __missing__(self, name: str) -> str:
-        if name in NAMES:
-            return ""
-        raise KeyError(name)
+        return ""
 
     def __getattr__(self, name: str) -> str:
         if name in NAMES:
@@ -133,7 +131,7 @@ class Query(dict[str, str]):
         ``terms_with`` the words of a kind that have a text in them.
         """
         groups = self._groups(personal or (lambda text: text), terms_with)
-        return " AND ".join(f"({' OR '.join(sorted(set(map(_quoted, one))))})" for one in groups)
+        return " AND ".join(f"({' OR '.join(sorted(set(one)))})" for one in groups)
 
     def _groups(self, personal: Personal, terms_with: TermsWith) -> Iterator[Iterable[str]]:
         """Yield groups of words, of each of which a line has one; * stands for any end."""
@@ -142,7 +140,7 @@ class Query(dict[str, str]):
                 alternatives = [*_spellings(text), personal(Alias(text)) or text]
                 terms = [_term(kind, one) for kind in kinds for one in alternatives]
                 if name == "alias" and not _is_whole(text):
-                    terms += (one for kind in kinds for one in terms_with(kind, text))
+                    terms += (f'"{one}"' for kind in kinds for one in terms_with(kind, text))
                 yield terms
         if self.plugin and self.outcome and self.outcome not in ORDINARY:
             yield [_term("q", f"{self.plugin}/{self.outcome}")]
@@ -174,9 +172,5 @@ def _is_whole(text: str) -> bool:
 
 
 def _term(kind: str, text: str) -> str:
-    return f"{word(kind, text[:-1])}*" if text.endswith("*") else word(kind, text)
-
-
-def _quoted(term: str) -> str:
-    # A word has no quotation marks.
-    return f'"{term[:-1]}"*' if term.endswith("*") else f'"{term}"'
+    """Return a word in quotation marks, of which it has none, with a * after it for any end."""
+    return f'"{word(kind, text[:-1])}"*' if text.endswith("*") else f'"{word(kind, text)}"'

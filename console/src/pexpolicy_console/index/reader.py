@@ -162,7 +162,11 @@ class IndexReader:
                 if before is not None and row[0] >= before:
                     passed.add(key)  # it is on the page before
                 elif key in mine:
-                    mine[key] = max(row, mine[key], key=badness)
+                    # Of those with equal results, the first one counts.
+                    worst = row, mine[key]
+                    mine[key] = max(
+                        worst, key=lambda one: (-1 if one[8] is None else one[8], -one[0])
+                    )
                 elif key not in passed and key not in found:
                     if len(found) + len(mine) < limit:
                         mine[key] = row
@@ -201,10 +205,9 @@ class IndexReader:
 
     def newer(self, query: Query, after: int, limit: int) -> tuple[list[Hit], int]:
         """Return the newest of the lines after a number, and how many there are besides."""
-        found, left_out = self.search(query, None, limit, after), 0
-        if len(found) == limit:
-            left_out, _ = self.totals(query, found[-1].id, after)
-        return found, left_out
+        found = self.search(query, None, limit, after)
+        is_all = len(found) < limit
+        return found, 0 if is_all else self.totals(query, found[-1].id, after)[0]
 
     def counts(
         self, query: Query, limit: int = COUNTED_LINES
@@ -252,49 +255,60 @@ class IndexReader:
         if not _ID.fullmatch(decision_id):
             return None
         began = int(decision_id[:8] + decision_id[9:13], 16)
-        for base in self.bases(began - ID_MS):
-            rows = base.execute(
-                "SELECT * FROM line WHERE at BETWEEN ? AND ? AND tail = ?",
-                (began - ID_MS, began + ID_MS, id_tail(decision_id)),
-            ).fetchall()
-            for hit in self._hits(base, rows):
-                event = hit.event or {}
-                if event.get("decision_id") == decision_id and event.get("event") == "decision":
-                    return hit
+        for hit in self._near(began, ID_MS, "tail = ?", id_tail(decision_id)):
+            event = hit.event or {}
+            if event.get("decision_id") == decision_id and event.get("event") == "decision":
+                return hit
         return None
 
-    def same_call(self, hit: Hit, limit: int = 50) -> list[Hit]:
+    def same_call(self, hit: Hit) -> list[Hit]:
         """Return the lines of the call of a line, the oldest first."""
-        found: list[Hit] = []
-        for base in self.bases(hit.at - 2 * SAME_CALL_MS) if hit.call is not None else ():
-            rows = base.execute(
-                "SELECT * FROM line WHERE at BETWEEN ? AND ? AND call = ? ORDER BY id LIMIT ?",
-                (hit.at - 2 * SAME_CALL_MS, hit.at + 2 * SAME_CALL_MS, hit.call, limit),
-            ).fetchall()
-            found += self._hits(base, rows)
+        found = self._near(hit.at, 2 * SAME_CALL_MS, "call = ?", hit.call)
         return sorted((hit for hit in found if hit.event), key=lambda hit: (hit.at, hit.id))
+
+    def _near(self, at: int, distance: int, where: str, value: int | None) -> Iterator[Hit]:
+        """Yield fifty lines around a moment, in milliseconds, in which a column has a value."""
+        period = at - distance, at + distance
+        # All parts of the statement are literals of this module; values are bound.
+        statement = f"SELECT * FROM line WHERE at BETWEEN ? AND ? AND {where} ORDER BY id LIMIT 50"  # noqa: S608
+        for base in self.bases(*period):
+            yield from self._hits(base, base.execute(statement, (*period, value)).fetchall())
 
     def steps(self, now: float, minutes: int) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
         """Return the calls of each endpoint in the minutes up to ``now``, whole hours if they are
         more than one, and the steps by ``endpoint/plugin``, outcome and bucket; differences of
         shadows have a bucket below 0.
         """
-        last, calls, found = int(now // 60), Counter[str](), Counter[tuple[str, str, int]]()
-        first = last - minutes + 1
-        period = (first, last) if minutes <= MINUTES else (-(last // 60), -(first // 60))
-        for base in self.bases(first * MINUTE_MS):
+        end, calls, found = int(now // 60) + 1, Counter[str](), Counter[tuple[str, str, int]]()
+        for kind, name, outcome, bucket, count in self._minutes(end - minutes, end):
+            if kind == CALL:
+                calls[name] += count
+            else:
+                found[name, outcome, bucket if kind == STEP else -1] += count
+        return calls, found
+
+    def latencies(self, start: int, end: int) -> Counter[int]:
+        """Count the requests between two moments in milliseconds by bucket of their duration."""
+        found = Counter[int]()
+        for kind, *_, bucket, count in self._minutes(start // MINUTE_MS, end // MINUTE_MS):
+            if kind == CALL:
+                found[bucket] += count
+        return found
+
+    def _minutes(self, start: int, end: int) -> Iterator[tuple[str, str, str, int, int]]:
+        """Yield kind, name, outcome, bucket and count in these minutes, the last one not included;
+        in whole hours if they are more than one.
+        """
+        is_short = end - start <= MINUTES
+        period = (start, end - 1) if is_short else (-((end - 1) // 60), -(start // 60))
+        for base in self.bases(start * MINUTE_MS):
             names = Names(base)
-            for *named, bucket, count in base.execute(
+            for kind, name, outcome, bucket, count in base.execute(
                 "SELECT kind, name, outcome, bucket, sum(count) FROM minute "
                 "WHERE at BETWEEN ? AND ? GROUP BY kind, name, outcome, bucket",
                 period,
             ):
-                kind, name, outcome = (names[one] for one in named)
-                if kind == CALL:
-                    calls[name] += count
-                else:
-                    found[name, outcome, bucket if kind == STEP else -1] += count
-        return calls, found
+                yield names[kind], names[name], names[outcome], bucket, count
 
     def since(self) -> int | None:
         """Return the time of the first line that is counted; ``None`` without one."""
@@ -324,19 +338,6 @@ class IndexReader:
         """Count all calls between each two of ``bounds``."""
         return [one.get("", Tally()) for one in self.tallies("all", bounds)]
 
-    def latencies(self, spans: Sequence[tuple[int, int]]) -> list[Counter[int]]:
-        """Count the requests of spans of minutes by bucket of their duration."""
-        found = [Counter[int]() for _ in spans]
-        for base in self.bases():
-            for buckets, (start, end) in zip(found, spans, strict=True):
-                rows = base.execute(
-                    "SELECT bucket, sum(count) FROM minute JOIN name ON name.id = kind "
-                    "WHERE at >= ? AND at < ? AND text = ? GROUP BY bucket",
-                    (start // MINUTE_MS, end // MINUTE_MS, CALL),
-                )
-                buckets.update(dict(rows.fetchall()))
-        return found
-
     def bases(
         self, since: int | None = None, until: int | None = None, after: int | None = None
     ) -> Iterator[sqlite3.Connection]:
@@ -350,9 +351,7 @@ class IndexReader:
                     base.execute("BEGIN")  # all that is read is of one moment
                     (last,) = base.execute("SELECT max(at) FROM line").fetchone()
                     (first,) = base.execute("SELECT min(at) FROM line").fetchone()
-                    is_early = since is not None and (last is None or last < since)
-                    is_late = until is not None and first is not None and first >= until
-                    if not (is_early or is_late):
+                    if (last or 0) >= (since or 0) and (until is None or (first or 0) < until):
                         yield base
                     (first_id,) = base.execute("SELECT id FROM first").fetchone()
                     if after is not None and first_id <= after:
@@ -402,42 +401,36 @@ class IndexReader:
 
     def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Hit]:
         """Return the hits of rows of ``line``, in their order."""
-        if not rows:
-            return []
-        heads = dict(base.execute("SELECT id, head FROM file"))
-        if self._database is not None:
+        heads = dict(base.execute("SELECT id, head FROM file")) if rows else {}
+        if self._database is not None and rows:
             keys = [(heads[row[2]].decode(), row[3]) for row in rows]
             known = self._database.fetch(_FIND, *map(list, zip(*keys, strict=True)))
             lines = {(one["boot_id"], one["seq"]): one["line"].encode() for one in known}
             contents = {row: lines.get(key, b"") for row, key in zip(rows, keys, strict=True)}
         else:
             contents = self._contents(rows, heads)
-        found = []
-        for row in rows:
-            event = decode(contents[row])
-            content = contents[row] if event is not None else b""
-            found.append(Hit(row[0], event, row[1], content, *row[7:9]))
-        return found
+        events = (decode(contents[row]) for row in rows)
+        return [
+            Hit(row[0], event, row[1], contents[row] if event else b"", *row[7:9])
+            for row, event in zip(rows, events, strict=True)
+        ]
 
     def _contents(
         self, rows: list[tuple[Any, ...]], heads: Mapping[int, bytes]
     ) -> dict[tuple[Any, ...], bytes]:
         """Return the lines of rows in the files; empty where they are not there."""
-        paths, contents = {file.head: file.path for file in self._files.scan()}, {}
+        contents = dict.fromkeys(rows, b"")
+        paths = {file.head: file.path for file in self._files.scan()} if rows else {}
         with ExitStack() as stack:
-            opened: dict[int, IO[bytes] | None] = {}
+            opened: dict[int, IO[bytes]] = {}
             # Going back in a compressed file means to decompress it again.
             for row in sorted(rows, key=lambda row: row[2:4]):
                 _, _, file, offset, size = row[:5]
-                if file not in opened:
-                    opened[file] = None
-                    with suppress(OSError, KeyError):
+                with suppress(KeyError, *UNREADABLE):
+                    if file not in opened:
                         opened[file] = stack.enter_context(open_file(paths[heads[file]]))
-                contents[row] = b""
-                if (stream := opened[file]) is not None:
-                    with suppress(*UNREADABLE):
-                        stream.seek(offset)
-                        contents[row] = stream.read(size)
+                    opened[file].seek(offset)
+                    contents[row] = opened[file].read(size)
         return contents
 
 
@@ -455,11 +448,6 @@ def _closed(
     # All parts of the statement are literals of this module; values are bound.
     statement = f"{_SUM} ({' UNION ALL '.join(parts)}) GROUP BY value, result"
     return iter(base.execute(statement, values))
-
-
-def badness(row: Sequence[Any]) -> tuple[int, int]:
-    """Return how bad the result of a row of ``line`` is; of equal ones the first counts."""
-    return -1 if row[8] is None else row[8], -row[0]
 
 
 def terms_with(base: sqlite3.Connection, kind: str, text: str) -> list[str]:

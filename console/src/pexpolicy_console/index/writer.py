@@ -139,10 +139,7 @@ class SegmentWriter:
     """Writes the newest segment. Raises ``sqlite3.Error``."""
 
     def __init__(
-        self,
-        path: Path,
-        former: SegmentWriter | None = None,
-        tenant_of: TenantOf | None = None,
+        self, path: Path, former: SegmentWriter | None = None, tenant_of: TenantOf | None = None
     ) -> None:
         """Open a segment, or create it as the one that follows the ``former``."""
         self.path = path

@@ -6,21 +6,14 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.cli.for_console import (
-    LoginThrottle,
-    PasswordHash,
-    RefusalLog,
-    VerificationPool,
-    VerificationQueueFull,
-    secret_of,
-)
+from pexpolicy.cli import for_console as core
 from pexpolicy.config.schema.console import ConsoleUserTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.login.sessions import Role
@@ -29,6 +22,8 @@ MAX_FAILURES = 20
 """Wrong attempts of one address from which on it is refused, until ten minutes without one."""
 MAX_USER = 250
 """Characters of the name of a user that are kept, whatever an attempt holds."""
+MAX_LINES = 100_000
+"""Lines of the log in which those who logged in before are looked for."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +36,15 @@ class LoginAttempts:
     """
 
     def __init__(self, actions: ActionLog) -> None:
-        self._peers = LoginThrottle()
-        self._users = LoginThrottle()
-        self.pool = VerificationPool()
-        self.pool.remember(actions.recent_logins())
-        self._decoy = PasswordHash.create("")
+        self._peers = core.LoginThrottle()
+        self._users = core.LoginThrottle()
+        self.pool = core.VerificationPool()
+        with suppress(OSError):
+            last = actions.recent(limit=MAX_LINES)
+            self.pool.remember(one["peer"] for one in last if one["event"] == "login")
+        self._decoy = core.PasswordHash.create("")
         self._actions = actions
-        self._refusals = RefusalLog(self._write)
+        self._refusals = core.RefusalLog(self._write)
         self.note = self._refusals.note
         """Records a refused login, together with others where there are many."""
 
@@ -57,9 +54,9 @@ class LoginAttempts:
         with self._peers.attempt(peer) as others:
             try:
                 if others >= MAX_FAILURES:
-                    raise VerificationQueueFull  # noqa: TRY301 - noted like one of the pool
+                    raise core.VerificationQueueFull  # noqa: TRY301 - noted like one of the pool
                 yield
-            except VerificationQueueFull:
+            except core.VerificationQueueFull:
                 self.note("too many attempts", HTTPStatus.TOO_MANY_REQUESTS, peer)
                 raise
 
@@ -77,13 +74,13 @@ class LoginAttempts:
         ``VerificationQueueFull``.
         """
         table = next((one for one in users if one.user == user), None)
-        secret = self._decoy if table is None else secret_of(table, folder)
+        secret = self._decoy if table is None else core.secret_of(table, folder)
         work = partial(self._matches, secret, password.encode())
         is_right = await self.pool.run(work, f"{user}:{password}".encode(), peer)
         return Role[table.role.upper()] if table is not None and is_right else None
 
-    def _matches(self, secret: SecretStr | PasswordHash, password: bytes) -> bool:
-        if isinstance(secret, PasswordHash):
+    def _matches(self, secret: SecretStr | core.PasswordHash, password: bytes) -> bool:
+        if isinstance(secret, core.PasswordHash):
             return secret.matches(password)
         self._decoy.matches(password)  # a quick answer would tell that there is such a user
         return hmac.compare_digest(secret.get_secret_value().encode(), password)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp import web
 from joserfc import jwt
-from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
+from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
 
 from pexpolicy.config.schema.console import ConsoleOidcTable
@@ -26,14 +26,12 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.context import Response, console_of, peer_of, redirect, render
 from pexpolicy_console.login.pages import form, is_secure, path_in, start_session
-from pexpolicy_console.login.sessions import Role, role_of_groups
+from pexpolicy_console.login.sessions import Role
 
 TIMEOUT_S = 10.0
 """For one reply of the provider."""
 KEPT_S = 3600.0
-"""Age from which on metadata and keys are fetched again."""
-RENEWAL_S = 60.0
-"""The same where none of the keys has signed a token: the provider may have new ones."""
+"""Age from which on metadata is fetched again."""
 RETRY_S = 5.0
 """Time after a failure in which logins fail for the same reason, without asking again."""
 CALLBACK = "/login/oidc/callback"
@@ -57,10 +55,6 @@ class OidcError(Exception):
         self.detail = detail
 
 
-class UnknownKeyError(OidcError):
-    """None of the keys of the provider has signed the token."""
-
-
 def fail(reason: str, detail: str = "") -> NoReturn:
     """Raise ``OidcError``."""
     raise OidcError(reason, detail)
@@ -70,58 +64,46 @@ class Provider:
     """The provider with one issuer. ``clock`` counts seconds."""
 
     def __init__(
-        self,
-        issuer: str,
-        clock: Callable[[], float] = time.monotonic,
-        timeout: float = TIMEOUT_S,
+        self, issuer: str, clock: Callable[[], float] = time.monotonic, timeout: float = TIMEOUT_S
     ) -> None:
         self.issuer = issuer
         self._clock = clock
         self._timeout = timeout
         self._lock = asyncio.Lock()
-        self._found: Document | None = None
-        self._fetched = self._failed = -math.inf
-        self._failure = OidcError("")
+        self._until = -math.inf
+        self._known: Document | OidcError = {}
+        """The endpoints, or why they could not be fetched, until then."""
 
-    async def discover(self, max_age: float = KEPT_S) -> Document:
-        """Return endpoints and ``keys``, ``max_age`` seconds old at most; raise ``OidcError``.
-
-        One login fetches them while others wait for it.
-        """
+    async def discover(self) -> Document:
+        """Return the endpoints, which one login fetches for others too; raise ``OidcError``."""
         async with self._lock:
-            now = self._clock()
-            if self._found is not None and now - self._fetched < max_age:
-                return self._found
-            if now - self._failed < RETRY_S:
-                raise OidcError(self._failure.reason, self._failure.detail)
-            try:
-                self._found = await self._fetch()
-            except OidcError as error:
-                self._failed, self._failure = now, error
-                _log.warning("OpenID Connect: %s", error)
-                raise
-            self._fetched = now
-            return self._found
+            if self._clock() >= self._until:
+                try:
+                    self._known, age = await self._fetch(), KEPT_S
+                except OidcError as error:
+                    _log.warning("OpenID Connect: %s", error)
+                    self._known, age = error, RETRY_S
+                self._until = self._clock() + age
+            if isinstance(self._known, OidcError):
+                raise OidcError(self._known.reason, self._known.detail)
+            return self._known
 
     async def _fetch(self) -> Document:
         url = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
-        metadata = await self._document("GET", url)
+        metadata = await self._document(url)
         if metadata.get("issuer") != self.issuer:
             named = repr(metadata.get("issuer"))[:200]
             fail(f"the provider calls itself {named}, not {self.issuer!r}")
         names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-        found: dict[str, Any] = {name: endpoint_of(metadata, name) for name in names}
-        return {**found, "keys": await self._document("GET", found["jwks_uri"])}
+        return {name: endpoint_of(metadata, name) for name in names}
 
-    async def tokens(self, fields: Mapping[str, str]) -> Document:
-        """Return the tokens for the code of a login; raise ``OidcError``."""
-        found = await self.discover()
-        return await self._document("POST", found["token_endpoint"], fields)
+    async def ask(self, name: str, fields: Mapping[str, str] | None = None) -> Document:
+        """Return the document of an endpoint, such as its keys; raise ``OidcError``."""
+        return await self._document((await self.discover())[name], fields)
 
-    async def _document(
-        self, method: str, url: str, fields: Mapping[str, str] | None = None
-    ) -> Document:
+    async def _document(self, url: str, fields: Mapping[str, str] | None = None) -> Document:
         timeout = aiohttp.ClientTimeout(total=self._timeout)
+        method = "GET" if fields is None else "POST"
         try:
             # A redirect could lead to another place or to plain HTTP, so none is followed.
             async with (
@@ -219,20 +201,18 @@ class OidcLogin:
         if not code:
             fail("the provider refused", request.query.get("error", "no code")[:100])
         provider = self._provider_of(table)
-        reply = await provider.tokens(
-            {
-                "grant_type": "authorization_code",
-                "code": code,
-                "redirect_uri": _redirect_uri(request),
-                "client_id": table.client_id,
-                "code_verifier": attempt["verifier"],
-                **_secret(request, table),
-            }
-        )
-        token = reply.get("id_token")
+        fields = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": _redirect_uri(request),
+            "client_id": table.client_id,
+            "code_verifier": attempt["verifier"],
+            **_secret(request, table),
+        }
+        token = (await provider.ask("token_endpoint", fields)).get("id_token")
         if not isinstance(token, str):
             fail("the provider sent no ID token")
-        return await verified(provider, token, table, attempt["nonce"])
+        return identity(token, await provider.ask("jwks_uri"), table, attempt["nonce"])
 
     def _provider_of(self, table: ConsoleOidcTable) -> Provider:
         if self._provider.issuer != table.issuer:
@@ -253,25 +233,8 @@ class OidcLogin:
         return attempt
 
 
-async def verified(
-    provider: Provider, token: str, table: ConsoleOidcTable, nonce: str
-) -> tuple[str, Role]:
-    """Return user and role of an ID token, by the keys of the provider; raise ``OidcError``."""
-    found = await provider.discover()
-    try:
-        return identity(token, found["keys"], table, nonce)
-    except UnknownKeyError:
-        renewed = await provider.discover(RENEWAL_S)
-        if renewed is found:
-            raise
-        return identity(token, renewed["keys"], table, nonce)
-
-
-def identity(
-    token: str, keys: Mapping[str, Any], table: ConsoleOidcTable, nonce: str
-) -> tuple[str, Role]:
-    """Return user and role of an ID token; raise ``OidcError``, ``UnknownKeyError`` where other
-    keys of the provider may fit.
+def identity(token: str, keys: Document, table: ConsoleOidcTable, nonce: str) -> tuple[str, Role]:
+    """Return user and role of an ID token that one of the ``keys`` signed; raise ``OidcError``.
 
     Issuer, audience, nonce and groups are compared exactly.
     """
@@ -285,8 +248,6 @@ def identity(
     try:
         claims = jwt.decode(token, KeySet.import_key_set(dict(keys)), list(ALGORITHMS)).claims  # type: ignore[arg-type]
         registry.validate(claims)
-    except (BadSignatureError, InvalidKeyIdError) as error:
-        raise UnknownKeyError(f"the token is not valid: {type(error).__name__}") from None
     except (JoseError, ValueError, TypeError, KeyError) as error:
         fail(f"the token is not valid: {type(error).__name__}")
     if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and "azp" not in claims:
@@ -296,11 +257,12 @@ def identity(
     user, groups = claims.get(table.user_claim), claims.get(table.groups_claim, [])
     if not isinstance(user, str) or not 0 < len(user) <= MAX_USER:
         fail(f"the token has no text {table.user_claim} of {MAX_USER} characters at most")
-    listed = groups if isinstance(groups, list) else []
-    role = role_of_groups([one for one in listed if isinstance(one, str)], table.roles)
-    if role is None:
+    listed = [one for one in groups if isinstance(one, str)] if isinstance(groups, list) else []
+    known: Mapping[Any, list[str]] = table.roles
+    roles = [one for one in Role if not set(listed).isdisjoint(known.get(one.label, ()))]
+    if not roles:
         fail("the user is in no group that has a role", user[:100])
-    return user, role
+    return user, max(roles)
 
 
 def _secret(request: web.Request, table: ConsoleOidcTable) -> dict[str, str]:

@@ -12,13 +12,12 @@ import os
 import re
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 from pexpolicy.config.files import open_own, read_own
 from pexpolicy.config.schema.console import ConsoleTable
@@ -52,12 +51,6 @@ class Role(IntEnum):
         return self.name.lower()
 
 
-def role_of_groups(groups: list[str], roles: Mapping[Any, list[str]]) -> Role | None:
-    """Return the highest role of the groups of a user, compared exactly; ``None`` without any."""
-    mine = (role for role in Role if not set(groups).isdisjoint(roles.get(role.label, ())))
-    return max(mine, default=None)
-
-
 @dataclass(slots=True)
 class Session:
     """A user who is logged in."""
@@ -70,6 +63,8 @@ class Session:
     used: float
     entry: object = field(repr=False)
     """What the configuration had for this login: ``entry_of``."""
+    views: deque[str] = field(default_factory=lambda: deque(maxlen=50), repr=False)
+    """The last filters whose newer lines were asked for."""
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
 
@@ -105,10 +100,6 @@ class Sessions:
             session.used = now
             self._sessions.move_to_end(key)
         return session
-
-    def is_open(self, session: Session, cookie: str) -> bool:
-        """Return whether a session that a request had has not ended meanwhile."""
-        return self.find(cookie, is_use=False) is session
 
     def end(self, cookie: str) -> None:
         """End a session."""

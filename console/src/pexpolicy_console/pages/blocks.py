@@ -45,24 +45,22 @@ def key_of(form: Mapping[str, str]) -> str:
     return f"{kind}/{alias}" if kind in KINDS and alias.user else ""
 
 
-async def blocks(visit: Visit, problem: str = "") -> Response:
+async def blocks(visit: Visit) -> Response:
     """List what is blocked; of an alias in the query, show what a block would have rejected."""
-    console, key = visit.console, key_of(visit.request.query)
-    rows, last_day, problems = list[tuple[str, Entry]](), None, [problem]
+    key, rows, last_day = key_of(visit.request.query), list[tuple[str, Entry]](), None
     visit.record_view(blocks=key or "all")
     kind, _, alias = key.partition("/")
     try:
         async with _opened(visit) as store:
             rows = await store.items(limit=MAX_BLOCKS)
     except SharedUnavailableError as error:
-        problems.append(str(error))
+        visit.problems.append(str(error))
     else:
         if key:
             query = Query.of({kind: alias, "since": "24h", "event": "decision"})
-            counted, problem = await console.index.ask(IndexReader.counts, query)
+            counted = await visit.search(IndexReader.counts, query)
             last_day = counted and counted[1]["result"]
-            problems.append(problem)
-    status, _ = await console.server.status()
+    status = await visit.status()
     return visit.render(
         "blocks.html",
         is_active=status is not None and any(one.name == PLUGIN for one in status.plugins),
@@ -70,7 +68,6 @@ async def blocks(visit: Visit, problem: str = "") -> Response:
         kinds=KINDS,
         wanted=(kind, alias) if key else None,
         last_day=last_day,
-        problems=[text for text in problems if text],
     )
 
 
@@ -84,12 +81,13 @@ async def change(visit: Visit) -> Response:
     entry = {"since": now, "until": now + HOUR_S, "by": visit.session.user, "why": why}
     try:
         async with _opened(visit) as store:
-            if not lifts and len(await store.items(limit=MAX_BLOCKS)) >= MAX_BLOCKS:
-                return await blocks(visit, f"{MAX_BLOCKS} are blocked: lift one first")
-            await store.put_all({key: None if lifts else entry})
+            if lifts or len(await store.items(limit=MAX_BLOCKS)) < MAX_BLOCKS:
+                await store.put_all({key: None if lifts else entry})
+                raise web.HTTPSeeOther("/blocks")
+            visit.problems.append(f"{MAX_BLOCKS} are blocked: lift one first")
     except SharedUnavailableError as error:
-        return await blocks(visit, f"nothing was changed: {error}")
-    raise web.HTTPSeeOther("/blocks")
+        visit.problems.append(f"nothing was changed: {error}")
+    return await blocks(visit)
 
 
 PAGES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,6 @@ EVENTS = {"reload": 100, "start": 50, "end": 50}
 """How many lines of each kind are looked for."""
 KEPT_WITHIN_S = {"reload": (0.0, 60.0), "start": (-3600.0, 0.0), "end": (1.0, 0.0)}
 """From a line to the copy of the files, at least and at most; the first line comes after it."""
-HAPPENED = {
-    "reload": "reload",
-    "refused": "a change was refused",
-    "end": "the server stopped",
-    "start": "the server started",
-}
 REPLAY_COUNTS_S = 3600.0
 """A replay that is older does not count as one before an action."""
 Results = Sequence[ReloadResult | None]
@@ -59,11 +53,6 @@ class Change:
         """Its name in URLs."""
         return f"{self.at * 1000:.0f}"
 
-    @property
-    def text(self) -> str:
-        """What happened, for people."""
-        return f"{HAPPENED[self.kind]} by {self.by}" if self.by else HAPPENED[self.kind]
-
 
 def changes_of(
     hits: Sequence[Hit], kept: Sequence[Activation] = (), instance: str = ""
@@ -79,15 +68,13 @@ def changes_of(
         first, last = KEPT_WITHIN_S[kind]
         near = (k for k in rest if k.policy_hash == policy and first <= k.time - at <= last)
         mine = next(near, None) if server in ("", instance) and not error else None
-        changes = event.get("changes")
-        texts = [str(one) for one in changes] if isinstance(changes, list) else []
-        kind = "refused" if error else kind
-        change = Change(at, kind, policy, author, texts, error, back_to, server)
         if mine is not None:
             rest.remove(mine)
-            at, author, then = min(at, mine.time), mine.author or author, former.get(mine.time)
-            change = replace(change, at=at, by=author, kept=mine, former=then)
-        found.append(change)
+            at, author = min(at, mine.time), mine.author or author
+        changes = event.get("changes")
+        texts = [str(one) for one in changes] if isinstance(changes, list) else []
+        facts = "refused" if error else kind, policy, author, texts, error, back_to, server
+        found.append(Change(at, *facts, mine, mine and former.get(mine.time)))
     found += [Change(k.time, "start", k.policy_hash, k.author, k.changes, kept=k) for k in rest]
     return sorted(found, key=lambda one: -one.at)
 
@@ -109,7 +96,7 @@ def _around(reader: IndexReader, at: float, now: float) -> dict[str, Any]:
 
 async def _kept(visit: Visit) -> tuple[str, Path, list[Activation]]:
     """Return the policy hash in force, the state folder, and what can be read of it."""
-    config, (status, _) = visit.console.config, await visit.console.server.status()
+    config, status = visit.console.config, await visit.status()
     active = "" if status is None else status.config.policy_hash
     known = "" if status is None else status.config.state_dir
     folder = Path(known) if known else config.settings.state_dir
@@ -121,7 +108,7 @@ def _of(kept: Sequence[Activation], name: str) -> Activation | None:
 
 
 async def _difference(
-    folder: Path, before: Activation | None, after: Activation | None
+    visit: Visit, folder: Path, before: Activation | None, after: Activation | None
 ) -> dict[str, Any] | None:
     """Return what differs, with values; ``None`` where one of both was not kept."""
     if before is None or after is None:
@@ -129,39 +116,36 @@ async def _difference(
     try:
         return await asyncio.to_thread(difference, folder, before, after)
     except OSError as error:
-        problem = f"{error.filename} cannot be read: {error.strerror}"
-        return {"rows": [], "left_out": 0, "problems": [problem]}
+        visit.problems.append(f"{error.filename} cannot be read: {error.strerror}")
+        return None
 
 
 async def reload(visit: Visit) -> Response:
     """Reload every server with this configuration, and show the results."""
     path, results = visit.console.config.path, list[ReloadResult | None]()
-    problem = "no server with this configuration runs on this machine as this user"
     visit.record("reload", path=str(path))
     try:
         results = await asyncio.to_thread(ask_for_reload, path, visit.session.user)
+        if not results:
+            text = "no server with this configuration runs on this machine as this user"
+            visit.problems.append(text)
     except (OSError, ValueError) as error:
-        problem = f"the server cannot be reached: {error}"
+        visit.problems.append(f"the server cannot be reached: {error}")
     visit.console.server.forget()
-    return await changes(visit, results, "" if results else problem)
+    return await changes(visit, results)
 
 
 async def replay(visit: Visit) -> Response:
     """Start a replay of the last day on the file on the disk, on another one, or on kept files."""
     job, config, form = visit.console.replay, visit.console.config, visit.form
     name, kept, since = form.get("file", ""), form.get("kept", ""), time.time() - DAY_S
-    if kept:
-        _, folder, known = await _kept(visit)
-        if _of(known, kept) is None:
-            raise web.HTTPNotFound
-        visit.record("replay", policy_hash=kept)
-        job.start(since=since, kept=kept, folder=str(folder))
-    else:
-        if name and name not in await asyncio.to_thread(config.others):
-            raise web.HTTPNotFound
-        path = config.path.with_name(name or config.path.name)
-        visit.record("replay", path=str(path))
-        job.start(since=since, file=path.name)
+    _, folder, known = await _kept(visit)
+    others = await asyncio.to_thread(config.others)
+    if (kept and _of(known, kept) is None) or (name and name not in others):
+        raise web.HTTPNotFound
+    path = config.path.with_name(name or config.path.name)
+    visit.record("replay", path=str(path), policy_hash=kept)
+    job.start(since=since, file=path.name, kept=kept, folder=str(folder))
     raise web.HTTPSeeOther(f"/changes/back?to={kept}" if "back" in form else "/changes#replay")
 
 
@@ -189,9 +173,8 @@ async def back(visit: Visit) -> Response:
         "back.html",
         target=target,
         active=active,
-        replay=console.replay,
         is_replayed=_is_replayed(visit, to),
-        difference=await _difference(folder, _of(kept, active), target),
+        difference=await _difference(visit, folder, _of(kept, active), target),
     )
 
 
@@ -203,40 +186,40 @@ async def go_back(visit: Visit) -> Response:
     console.replay.started = console.replay.last = None
     visit.record("go_back", policy_hash=to, why=why)
     author = ": ".join(filter(None, (visit.session.user, why)))
-    found, problem = await console.server.ask(f"/activate/{to}", author)
+    found = await visit.ask_server(f"/activate/{to}", author)
     console.server.forget()
     results = msgspec.convert(found["results"], list[ReloadResult | None]) if found else ()
-    return await changes(visit, results, problem)
+    return await changes(visit, results)
 
 
-async def changes(visit: Visit, results: Results = (), problem: str = "") -> Response:
+async def changes(visit: Visit, results: Results = ()) -> Response:
     """Show what changed, and the configuration in force and on the disk."""
-    console, settings = visit.console, visit.console.config.settings
+    settings, status = visit.console.config.settings, await visit.status()
     active_hash, folder, kept = await _kept(visit)
-    status, _ = await console.server.status()
-    disk, failures = await visit.dry_run("check", active_hash=active_hash)
-    hits, unsearched = await console.index.ask(lines)
+    disk = await visit.dry_run("check")
     instance = settings.instance if status is None else status.instance
-    found = changes_of(hits or (), kept, instance)
+    found = changes_of(await visit.search(lines) or (), kept, instance)
     chosen = _chosen(found, whole_number(visit.text("at")), visit.text("policy"))
-    around, back_to, differs = None, None, None
+    around = differs = to_come = back_to = None
     if chosen is not None:
-        around, _ = await console.index.ask(_around, chosen.at, time.time())
-        differs = await _difference(folder, chosen.former, chosen.kept)
+        around = await visit.search(_around, chosen.at, time.time())
+        differs = await _difference(visit, folder, chosen.former, chosen.kept)
         back_to = chosen.former if chosen.policy == active_hash else chosen.kept
-    request = visit.request
+    active = _of(kept, active_hash)
+    if active and disk and disk["policy_hash"] not in ("", active_hash):
+        # A secret that the console may not read counts as the same.
+        secrets = active.secrets | {name: one for name, one in disk["secrets"].items() if one}
+        present = msgspec.structs.replace(active, files=disk["files"], secrets=secrets)
+        to_come = await _difference(visit, folder, active, present)
     return visit.render(
         "changes.html",
         active=None if status is None else status.config,
         disk=disk,
         is_same=bool(active_hash) and disk is not None and disk["policy_hash"] == active_hash,
-        failures=failures,
-        problems=[text for text in (problem, unsearched) if text],
-        asks=request.method in ("GET", "HEAD") and request.path == "/changes/reload",
+        to_come=to_come,
+        asks=visit.request.method in ("GET", "HEAD") and visit.request.path == "/changes/reload",
         results=results,
-        config=console.config.path,
-        others=await asyncio.to_thread(console.config.others),
-        replay=console.replay,
+        others=await asyncio.to_thread(visit.console.config.others),
         changes=found,
         chosen=chosen,
         difference=differs,

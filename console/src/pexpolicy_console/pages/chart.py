@@ -112,8 +112,8 @@ class Chart(NamedTuple):
     tops: tuple[int, int]
     """The ends of both scales."""
     labels: list[tuple[float, float]]
-    marks: list[tuple[float, Change, int]]
-    """With a number where flags would collide."""
+    marks: list[tuple[float, list[Change], int]]
+    """With a number where flags would collide; those that would even so share one."""
     no_data: list[tuple[float, float]]
 
     def path(self, kind: int) -> str:
@@ -147,7 +147,12 @@ def chart(
 
     step = span.label * MINUTE_MS * (1 + place)
     labels = range(_rounded(start, step, zone), moments[-1] - step // 4, step)
-    placed = [(percent(int(one.key)), one) for one in marks]
+    placed: list[tuple[float, list[Change]]] = []
+    for one in marks:
+        at = percent(int(one.key))
+        if not placed or at - placed[-1][0] >= FLAG_PERCENT[place] / 3:
+            placed.append((at, []))
+        placed[-1][1].append(one)
     collide = any(after - at < FLAG_PERCENT[place] for (at, _), (after, _) in pairwise(placed))
     return Chart(
         ("wide", "narrow")[place],
@@ -155,7 +160,7 @@ def chart(
         [*columns(moments[::times], joined, tops)],
         tops,
         [(percent(at), at / 1000) for at in labels],
-        [(at, mark, number * collide) for number, (at, mark) in enumerate(placed, 1)],
+        [(at, group, number * collide) for number, (at, group) in enumerate(placed, 1)],
         [(percent(a), percent(b) - percent(a)) for a, b in unknown if b > start],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -15,54 +16,43 @@ from pexpolicy_console.login.sessions import Role
 from pexpolicy_console.pages.decisions import Row
 from pexpolicy_console.template_filters import size
 
-DISCONNECTED = {
-    "done": "The participant was disconnected.",
-    "gone": "The participant is not there any more.",
-}
-
 
 def steps_of(event: Event) -> list[dict[str, Any]]:
     """Return the steps of a line, one after the other."""
+    steps = (step for step in event.get("steps") or () if isinstance(step, dict))
     return [
         {
-            "plugin": str(step.get("plugin", "")),
-            "outcome": str(step.get("outcome", "")),
+            **{name: str(step.get(name, "")) for name in ("plugin", "outcome")},
             "ms": float(step.get("ms") or 0),
-            "detail": _detail(step),
+            "detail": "; ".join(_details(step)),
         }
-        for step in event.get("steps") or ()
-        if isinstance(step, dict)
+        for step in steps
     ]
 
 
-def _detail(step: Event) -> str:
-    parts = [str(step["hook"])] if step.get("hook") else []
-    if step.get("detail"):
-        parts.append(str(step["detail"]))
-    changes = step.get("changes")
-    if isinstance(changes, dict):
+def _details(step: Event) -> Iterator[str]:
+    yield from (str(step[name]) for name in ("hook", "detail") if step.get(name))
+    if isinstance(changes := step.get("changes"), dict):
         known = all(isinstance(change, dict) for change in changes.values())
-        parts.append(describe_changes(changes) if known else str(changes))
+        yield describe_changes(changes) if known else str(changes)
     if fields := _texts(step.get("fields")):
-        parts.append(f"gave {', '.join(fields)}")
-    return "; ".join(parts)
+        yield f"gave {', '.join(fields)}"
 
 
 def _call_of(reader: IndexReader, decision_id: str) -> tuple[Hit | None, list[Hit]]:
     """Return the line of a decision, and those of the same call."""
     hit = reader.decision(decision_id)
-    return hit, [] if hit is None or hit.event is None else reader.same_call(hit)
+    return hit, [] if hit is None else reader.same_call(hit)
 
 
 async def _found(visit: Visit) -> tuple[Hit, Event, list[Hit]]:
     """Return a line, its JSON, and the lines of the same call; raise ``PageError``."""
-    decision_id, index = visit.request.match_info["decision_id"], visit.console.index
-    found, problem = await index.ask(_call_of, decision_id)
+    found = await visit.search(_call_of, visit.request.match_info["decision_id"])
     if found is None:
-        raise PageError(problem, 503)
+        raise PageError(visit.problems[0], 503)
     hit, same = found
     if hit is None or hit.event is None:
-        behind = index.state.behind_bytes
+        behind = visit.console.index.state.behind_bytes
         yet = f" yet: the index is {size(behind)} behind" if behind else ""
         raise PageError(f"No line of the audit has this decision id{yet}.", 404)
     return hit, hit.event, same
@@ -75,8 +65,8 @@ async def disconnect(visit: Visit) -> Response:
         raise web.HTTPNotFound
     visit.record("disconnect", decision_id=event["decision_id"], participant=participant)
     path, user = f"/disconnect/{quote(participant, safe='')}", visit.session.user
-    found, problem = await visit.console.server.ask(path, author=user)
-    return await decision(visit, problem if found is None else str(found["result"]))
+    found = await visit.ask_server(path, author=user)
+    return await decision(visit, str(found["result"]) if found else "")
 
 
 def _participant(event: Event) -> str | None:
@@ -98,18 +88,16 @@ async def decision(visit: Visit, disconnected: str = "") -> Response:
         "decision.html",
         event=event,
         rule=rule_of(row.reason),
-        parameters=[(name, ", ".join(_texts(value))) for name, value in parameters.items()],
+        parameters={name: ", ".join(_texts(value)) for name, value in parameters.items()},
         steps=steps,
         later=later,
-        warnings=_texts(event.get("warnings")),
+        warnings=_texts(event.get("warnings")) + _texts(event.get("redaction_error")),
         removed=_texts(event.get("removed")),
         annotations=_annotations(event.get("annotations")),
         row=row,
-        facts=_facts(parameters),
-        headline=_headline(row),
         same=[(Row(one), one.at - hit.at) for one in same],
         has_commands=status is not None and status.commands and _participant(event),
-        disconnected=DISCONNECTED.get(disconnected, disconnected),
+        disconnected=disconnected,
     )
 
 
@@ -119,37 +107,7 @@ async def download(visit: Visit) -> Response:
     hit, event, same = await _found(visit)
     lines = {one.id: one.content for one in (*same, hit)}
     content = b"".join(lines[number] + b"\n" for number in sorted(lines))
-    headers = attachment(f"{event['decision_id']}.jsonl", "application/jsonl")
-    return web.Response(body=content, headers=headers)
-
-
-_FACTS = {
-    "Called": ("local_alias", "alias"),
-    "Caller": ("remote_alias", "registration_alias"),
-    "Name": ("remote_display_name",),
-    "From": ("remote_address", "location"),
-    "Protocol": ("protocol", "trigger"),
-    "Device": ("vendor",),
-    "Node": ("node_ip",),
-    "Room": ("service_name", "service_tag"),
-}
-"""What people look for in a request, and the parameters that have it."""
-
-
-def _facts(parameters: Event) -> dict[str, str]:
-    found = {
-        title: ", ".join(text for name in names for text in _texts(parameters.get(name)))
-        for title, names in _FACTS.items()
-    }
-    return {title: text for title, text in found.items() if text}
-
-
-def _headline(row: Row) -> str:
-    """Return what happened, in a sentence."""
-    word = row.outcome.word.capitalize()
-    rule = rule_of(row.reason)
-    why = row.reason.partition(": ")[2] if rule and ": " in row.reason else row.why
-    return f"{word}: {why}" if why else word
+    return attachment(content, f"{event['decision_id']}.jsonl", "application/jsonl")
 
 
 def _texts(value: Any) -> list[str]:

@@ -27,8 +27,6 @@ SHOWN = 100
 """Number of rooms or rules on a page."""
 MAX_TIMES = 3000
 """Hours or days at once."""
-SHOWN_CALLS = 500
-"""Rows on the page; the CSV has all."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
@@ -51,7 +49,7 @@ class Counted(NamedTuple):
     start: int
     end: int
     first: int | None
-    problem: str
+    is_known: bool
 
     def of(self, name: str) -> Hits:
         """Return the hits of a name, or of a rule as reasons have it."""
@@ -62,8 +60,8 @@ async def _counted(visit: Visit, kind: str) -> Counted:
     """Count the hits of the last days, 14 or as many as the URL has."""
     count = min(whole_number(visit.text("days")) or 14, 400)
     moments = days(count, time.time(), zone_of(visit))
-    first, _ = await visit.console.index.ask(IndexReader.since)
-    found, problem = await visit.console.index.ask(IndexReader.tallies, kind, moments)
+    first = await visit.search(IndexReader.since)
+    found = await visit.search(IndexReader.tallies, kind, moments)
     counted = found or []
     most = max((tally.total for day in counted for tally in day.values()), default=1)
     hits: dict[str, Hits] = {}
@@ -73,7 +71,7 @@ async def _counted(visit: Visit, kind: str) -> Counted:
             height = 16 * math.sqrt(tally.total / most)
             path += f"M{place} 16v-{height:.1f}h.8v{height:.1f}z"
             hits[name] = Hits(total + tally.total, max(last, tally.last / 1000), path)
-    return Counted(hits, count, moments[0], moments[-1], first, problem)
+    return Counted(hits, count, moments[0], moments[-1], first, found is not None)
 
 
 def _asked(visit: Visit) -> tuple[dict[str, Any], bool]:
@@ -91,7 +89,7 @@ async def rooms(visit: Visit) -> Response:
     asked, hides = _asked(visit)
     counted, show = await _counted(visit, "room"), asked["show"]
     names = sorted(counted.hits, key=lambda name: -counted.hits[name].total)
-    listed, failures = await visit.dry_run(
+    listed = await visit.dry_run(
         "rooms",
         text=asked["text"],
         skip=asked["skip"],
@@ -100,15 +98,14 @@ async def rooms(visit: Visit) -> Response:
         called=names if show in ("hits", "unhit") else None,
         uncalled=show == "unhit",
     )
-    return visit.render("rooms.html", listed=listed, failures=failures, counted=counted, **asked)
+    return visit.render("rooms.html", listed=listed, counted=counted, **asked)
 
 
 async def rules(visit: Visit) -> Response:
     """List the rules of the configuration on the disk, with their hits."""
     asked, hides = _asked(visit)
-    found, failures = await visit.dry_run("rules", hides_personal=hides)
+    listed: list[Rule] = await visit.dry_run("rules", hides_personal=hides) or []
     counted = await _counted(visit, "rule")
-    listed: list[Rule] = found or []
     kinds = {
         "": listed,
         "refusing": [rule for rule in listed if "reject" in rule["actions"]],
@@ -125,7 +122,6 @@ async def rules(visit: Visit) -> Response:
         rules=matching[skip : skip + SHOWN],
         matching=len(matching),
         total=len(listed),
-        failures=failures,
         **asked,
     )
 
@@ -172,27 +168,31 @@ def _moments(visit: Visit, first: int | None) -> list[int]:
 
 async def calls(visit: Visit) -> Response:
     """Show how many calls there were by what the URL names, or send all of it as CSV."""
-    query = visit.request.query
+    query, rows, moments, found = visit.request.query, list[Calls](), list[int](), None
     by = query.get("by", "room")
     visit.record_view(filters=dict(query))
-    rows = list[Calls]()
-    first, problem = await visit.console.index.ask(IndexReader.since)
-    if not problem:
-        try:
-            rows, problem = await _rows(visit, by, _moments(visit, first))
-        except ValueError as error:
-            problem = str(error)
+    first = await visit.search(IndexReader.since)
+    try:
+        moments = _moments(visit, first)
+        found = await visit.search(IndexReader.tallies, by, moments)
+    except ValueError as error:
+        visit.problems.append(str(error))
+    if found is not None:
+        rows = [
+            Calls(start, end, value, tally)
+            for (start, end), one in zip(pairwise(moments), found, strict=True)
+            for value, tally in sorted(one.items(), key=lambda item: (-item[1].total, item[0]))
+        ]
     if visit.request.path.endswith(".csv"):
-        if problem:
-            return web.Response(status=400, text=f"{problem}\n")
-        headers = attachment(f"calls-by-{by}.csv", "text/csv; charset=utf-8")
-        return web.Response(body=_as_csv(visit, rows, by), headers=headers)
+        if found is None:
+            return web.Response(status=400, text=f"{visit.problems[0]}\n")
+        content = _as_csv(visit, rows, by)
+        return attachment(content, f"calls-by-{by}.csv", "text/csv; charset=utf-8")
     return visit.render(
         "calls.html",
-        problem=problem,
+        is_known=found is not None,
         by=by,
-        rows=rows[:SHOWN_CALLS],
-        left_out=max(len(rows) - SHOWN_CALLS, 0),
+        rows=rows,
         most=max((row.tally.total for row in rows), default=1),
         totals=[sum(row.tally.counts[kind] for row in rows) for kind in range(len(RESULTS))],
         asked=query,
@@ -200,17 +200,6 @@ async def calls(visit: Visit) -> Response:
         kinds=KINDS,
         link=link,
     )
-
-
-async def _rows(visit: Visit, by: str, moments: list[int]) -> tuple[list[Calls], str]:
-    """Return the rows between moments, and why there are none."""
-    found, problem = await visit.console.index.ask(IndexReader.tallies, by, moments)
-    rows = [
-        Calls(start, end, value, tally)
-        for (start, end), one in zip(pairwise(moments), found or (), strict=not problem)
-        for value, tally in sorted(one.items(), key=lambda item: (-item[1].total, item[0]))
-    ]
-    return rows, problem
 
 
 def _as_csv(visit: Visit, rows: list[Calls], by: str) -> bytes:

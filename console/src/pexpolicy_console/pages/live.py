@@ -1,33 +1,33 @@
-"""The pages Servers, Nodes, Live and limits, and Meetings: what the admin listener says now."""
+"""The pages Servers, Nodes, Audit, Live and limits, and Meetings: the platform as it is now."""
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 
 from pexpolicy.cli.for_console import refusals
-from pexpolicy_console.context import Page, Response, Visit
+from pexpolicy_console.context import Page, PageError, Response, Visit, attachment
+from pexpolicy_console.index.query import Query
+from pexpolicy_console.index.reader import Hit, IndexReader
 from pexpolicy_console.login.sessions import Role
+from pexpolicy_console.pages.changes import DAY_S, Change, changes_of, lines
 from pexpolicy_console.server_client import Document
 
 COMPARED = ("version", "plugins", "policy_hash", "bundle")
 DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
-HINTS = {
-    refusals.UNAUTHORISED: "no user and password, or not those of [auth]: see the policy profile",
-    refusals.NOT_ALLOWED: "the address is not in [access] networks",
-    refusals.BUSY: "too many wrong passwords: correct the policy profile, and wait ten minutes",
-    refusals.HANDSHAKE_FAILED: "no HTTPS, or no certificate that [tls] accepts",
-    refusals.UNKNOWN_PATH: "often /policy/v1 too many in the policy profile, or another base_path",
-}
-"""What to look at first, by the reason of a refusal of a node."""
 SILENT_S = 3600.0
 """Time without a call from which on a node is silent, as for ``pexpolicy status``."""
 NODE_STATES = ("refused", "silent", "calls")
+MAX_LINES = 50_000
+"""Lines of a download."""
 
 
 def compared(servers: Sequence[Document]) -> list[Document]:
@@ -42,22 +42,31 @@ def compared(servers: Sequence[Document]) -> list[Document]:
     return sorted(rows, key=lambda one: (not one.is_odd, one.instance or one.url))
 
 
+def policies_over(
+    changes: Sequence[Change], start: float, end: float
+) -> dict[str, list[tuple[float, Change]]]:
+    """Return what decided on each server in a period, from which percent of it on."""
+    found: dict[str, list[tuple[float, Change]]] = {}
+    for one in reversed(changes):
+        at, parts = max(0.0, 100 * (one.at - start) / (end - start)), found.get(one.instance, [])
+        found[one.instance] = [*(part for part in parts if part[0] < at), (at, one)]
+    return found
+
+
 async def servers(visit: Visit) -> Response:
     """Show whether the servers of the policy decide alike, and where they differ."""
-    found, problem = await visit.console.server.ask("/fleet")
-    listed, differences = (found["servers"], found["differences"]) if found else ([], [])
-    return visit.render(
-        "servers.html", problem=problem, servers=compared(listed), differences=differences
-    )
+    found, now = await visit.ask_server("/fleet"), time.time()
+    known = policies_over(changes_of(await visit.search(lines) or ()), now - DAY_S, now)
+    listed = compared(found["servers"]) if found else []
+    return visit.render("servers.html", found=found, servers=listed, timeline=known, seconds=now)
 
 
 async def nodes(visit: Visit) -> Response:
     """Show which Conferencing Nodes call, are silent or are refused."""
-    status, problem = await visit.console.server.status()
+    status = await visit.status()
     found = [] if status is None else [(state_of(node), node) for node in status.nodes]
     found.sort(key=lambda item: NODE_STATES.index(item[0]))
-    refused = {} if status is None else status.refused
-    return visit.render("nodes.html", nodes=found, refused=refused, hints=HINTS, problem=problem)
+    return visit.render("nodes.html", nodes=found, server=status, refusals=refusals)
 
 
 def state_of(node: Document) -> str:
@@ -69,14 +78,13 @@ def state_of(node: Document) -> str:
 
 async def live(visit: Visit) -> Response:
     """Show how many people are in which service, and how full each tenant is."""
-    paths, ask = ("live/", "live/stale", "limits/"), visit.console.server.ask
-    (counts, problem), (stale, _), (limits, _) = [await ask(f"/plugins/{one}") for one in paths]
+    counts, ask = await visit.ask_server("/plugins/live/"), visit.console.server.ask
+    (stale, _), (limits, _) = [await ask(f"/plugins/{one}") for one in ("live/stale", "limits/")]
     now, limited = (one["tenants"] if one else {} for one in (counts, limits))
     rows = [_tenant(name, now.get(name, {}), limited.get(name, {})) for name in now | limited]
     services = counts["services"].items() if counts else ()
     return visit.render(
         "live.html",
-        problem=problem,
         counts=counts,
         causes=stale["stale"] if stale else [],
         has_limits=bool(limits),
@@ -87,21 +95,19 @@ async def live(visit: Visit) -> Response:
 
 def _tenant(name: str, now: Mapping[str, int], limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a tenant; ``fill`` is 1 where its limit is reached."""
-    people = limits.get("participants") or {}
+    people = {"soft": None, "hard": None, "peak": None} | (limits.get("participants") or {})
     count = people.get("now", now.get("participants", 0))
-    soft, hard = people.get("soft"), people.get("hard")
+    soft, hard = people["soft"], people["hard"]
     most, state = hard or soft, "over the soft limit" if soft and count >= soft else "within"
     state = "full" if hard and count >= hard else state
     return {
+        **people,
         "name": name,
         "now": count,
-        "soft": soft,
-        "hard": hard,
         "state": state if most else "",
         "fill": count / most if most else 0.0,
         "meetings": (limits.get("meetings") or {}).get("now"),
         "waiting": now.get("waiting"),
-        "peak": people.get("peak"),
         "refused": sum(int(one.get("refused") or 0) for one in limits.values()),
     }
 
@@ -112,13 +118,18 @@ async def meetings(visit: Visit, pins: Mapping[str, Any] | None = None) -> Respo
     now = datetime.now(UTC)
     start = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(DAYS.get(day, 0))
     period = urlencode({"from": start.isoformat(), "to": (start + timedelta(1)).isoformat()})
-    found, problem = await visit.console.server.ask(f"/plugins/meetings/meetings?{period}")
+    found = await visit.ask_server(f"/plugins/meetings/meetings?{period}")
+    times = (int(one.timestamp() * 1000) for one in (start, start + timedelta(1)))
+    rejected = Query(decided_by="meetings", action="reject").between(*times)
+    counted = await visit.search(IndexReader.counts, rejected)
     visit.record_view(day=day)
     return visit.render(
         "meetings.html",
         day=day,
         days=DAYS,
-        problem=problem,
+        found=found,
+        rejected=rejected,
+        reasons=counted[1]["reason"].most_common(8) if counted else (),
         meetings=[_meeting(one, start) for one in found["items"]] if found else [],
         now_at=100 * (now - start) / timedelta(1),
         pins=pins,
@@ -138,8 +149,47 @@ async def pins(visit: Visit) -> Response:
     tenant, meeting = (visit.form.get(name, "") for name in ("tenant", "id"))
     visit.record("pins_shown", tenant=tenant, meeting=meeting)
     path = f"/plugins/meetings/tenants/{quote(tenant, safe='')}/meetings/{quote(meeting, safe='')}"
-    found, problem = await visit.console.server.ask(f"{path}?pins=true")
-    return await meetings(visit, {"id": meeting, "problem": problem, **(found or {})})
+    found = await visit.ask_server(f"{path}?pins=true")
+    return await meetings(visit, found)
+
+
+async def audit(visit: Visit) -> Response:
+    """Show the state of the audit."""
+    console, user = visit.console, visit.text("user")
+    server, accesses = await visit.status(), None
+    if visit.session.role >= Role.ADMIN:
+        visit.record_view(access_log=user or "all")
+        accesses = await asyncio.to_thread(console.actions.recent, user)
+    health = None if server is None else server.audit
+    return visit.render("audit.html", health=health, accesses=accesses, user=user)
+
+
+async def verify(visit: Visit) -> Response:
+    """Start a verification of the chain."""
+    visit.record("verify audit")
+    visit.console.verification.start()
+    raise web.HTTPSeeOther("/audit")
+
+
+async def download(visit: Visit) -> Response:
+    """Send the lines that match the filters of the URL as they were written, the oldest first."""
+    query = Query.of(visit.request.query)
+    if problems := query.problems():
+        raise PageError("; ".join(problems), 400)
+    visit.record("download audit", filters=query.params())
+    content = await visit.search(_packed, query)
+    if content is None:
+        raise PageError(visit.problems[0], 503)
+    if not content:
+        raise PageError(f"These are more than {MAX_LINES:,} lines: choose a shorter period.", 413)
+    return attachment(content, "audit.jsonl.gz", "application/gzip")
+
+
+def _packed(reader: IndexReader, query: Query) -> bytes:
+    """Return a gzip file of the lines; empty if they are too many."""
+    hits: list[Hit] = reader.search(query, None, MAX_LINES + 1)
+    lines = (hit.content + b"\n" for hit in reversed(hits) if hit.content)
+    return b"" if len(hits) > MAX_LINES else gzip.compress(b"".join(lines))
 
 
 PAGES = (
@@ -148,4 +198,7 @@ PAGES = (
     Page("/live", live, "Live and limits", plugin="live"),
     Page("/meetings", meetings, "Meetings", Role.OPERATOR, plugin="meetings"),
     Page("/meetings", pins, "", Role.ADMIN, hdrs.METH_POST),
+    Page("/audit", audit, "Audit"),
+    Page("/audit/verify", verify, "", Role.OPERATOR, hdrs.METH_POST),
+    Page("/audit/download", download, "", Role.OPERATOR),
 )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pexpolicy_console.context import Page, Response, Visit
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import IndexReader, Tallies, quantile
+from pexpolicy_console.index.reader import IndexReader, quantile
 from pexpolicy_console.index.writer import MINUTE_MS
 from pexpolicy_console.pages.changes import Change, changes_of, lines
 from pexpolicy_console.pages.chart import DAY_MS, SPANS, Chart, bounds, chart, link, zone_of
@@ -24,10 +24,6 @@ NOW_MINUTES = 5
 """Whole minutes that the figures are of."""
 NORMAL_DAYS, MIN_DAYS = 14, 3
 """Days whose same hour is the normal range, and how many of them must be known."""
-SHOWN = 5
-"""Values in a list of the most frequent ones."""
-CHANGES = "/changes"
-"""The page of the reloads."""
 SLOW = 2
 """Times the normal, from which on answers need attention."""
 
@@ -60,14 +56,6 @@ class Figure(NamedTuple):
         return self.value > self.high or (self.unit == "calls" and self.value < self.low)
 
     @property
-    def notice(self) -> Notice | None:
-        """What to say of an answer that is slow."""
-        if self.unit != "ms" or not (self.high and self.value and self.value > SLOW * self.high):
-            return None
-        text = f"p99 {self.value:.0f} ms, {self.value / self.high:.0f} times the normal."
-        return Notice("Answers are slow.", text, self.url, "Slow calls")
-
-    @property
     def end(self) -> float:
         """The end of its scale."""
         return max(self.value or 0, (self.high or 0) * 1.2) * 1.25 or 1
@@ -77,8 +65,10 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
     """Return what the template uses of the index; the chart has columns between ``moments``."""
     first, at, span = reader.since(), int(now * 1000), (moments[0], moments[-1])
     lists = {
-        kind: _most(reader.tallies(kind, span)[0], results)
-        for kind, results in (("reason", (1, 2)), ("location", (0, 1, 2)), ("room", (0, 1, 2)))
+        kind: Counter(
+            {name: sum(one.counts[place:]) for name, one in reader.tallies(kind, span)[0].items()}
+        )
+        for kind, place in (("reason", 1), ("location", 0), ("room", 0))
     }
     marks, unknown = _marks(changes_of(lines(reader)), at)
     if first is None or first > moments[0]:
@@ -93,13 +83,6 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
         "servers": reader.tallies("instance", (at - 60 * MINUTE_MS, at + 1))[0],
         "last": [hit.at / 1000 for hit in reader.search(Query(event="decision"), limit=1)],
     }
-
-
-def _most(found: Tallies, results: Sequence[int]) -> list[tuple[str, int, int]]:
-    """Return the most frequent values, their calls, and percent of the first."""
-    counts = Counter({name: sum(one.counts[at] for at in results) for name, one in found.items()})
-    shown = [one for one in counts.most_common(SHOWN) if one[1]]
-    return [(name, count, round(100 * count / shown[0][1])) for name, count in shown]
 
 
 def _marks(changes: Sequence[Change], now: int) -> tuple[list[Change], list[tuple[int, int]]]:
@@ -128,7 +111,7 @@ def _figures(reader: IndexReader, first: int | None, now: int) -> list[Figure]:
     calls = [reader.all_tallies(one)[0] for one in spans]
     rates = [one.total * MINUTE_MS / (b - a) for one, (a, b) in zip(calls, spans, strict=True)]
     refused = [100 * one.counts[1] / one.total if one.total else None for one in calls]
-    slowest = [quantile(one, 0.99) for one in reader.latencies(spans)]
+    slowest = [quantile(reader.latencies(*one), 0.99) for one in spans]
     slow = link(start, end, slower=str(int((slowest[0] or 0) * 0.8)))
     return [
         Figure("Calls a minute", "A minute", "calls", link(start, end), *_normal(rates)),
@@ -151,11 +134,11 @@ def attention(status: Document, *, hides_names: bool) -> Iterator[Notice]:
     configuration if they must not name people.
     """
     for reason in status.not_ready_reasons:
-        yield Notice("The server is not ready.", reason, CHANGES, "Changes")
+        yield Notice("The server is not ready.", reason, "/changes", "Changes")
     if not status.config.last_reload_successful:
         problems = "" if hides_names else "; ".join(status.config.problems)
         text = f"{problems} Calls are answered by the policy in force."
-        yield Notice("The last change was refused.", text, CHANGES, "Changes")
+        yield Notice("The last change was refused.", text, "/changes", "Changes")
     audit, certificate = status.audit, status.certificate
     if audit.lost or (audit.status and audit.status != "healthy"):
         text = f"{audit.status}, {audit.lost} lines lost: {audit.problem or ''}"
@@ -166,8 +149,12 @@ def attention(status: Document, *, hides_names: bool) -> Iterator[Notice]:
         yield Notice("The new certificate cannot be used.", certificate.problem)
 
 
-def attention_to_parts(status: Document) -> Iterator[Notice]:
-    """Yield what is wrong with its plugins and nodes."""
+def attention_to_parts(status: Document, figures: Sequence[Figure]) -> Iterator[Notice]:
+    """Yield what is wrong with its answers, plugins and nodes."""
+    for one in figures:
+        if one.unit == "ms" and one.high and one.value and one.value > SLOW * one.high:
+            text = f"p99 {one.value:.0f} ms, {one.value / one.high:.0f} times the normal."
+            yield Notice("Answers are slow.", text, one.url, "Slow calls")
     for plugin in status.plugins:
         url = f"/plugins/{quote(plugin.name, safe='')}"
         if plugin.breaker_open:
@@ -189,18 +176,15 @@ def attention_to_parts(status: Document) -> Iterator[Notice]:
 
 async def overview(visit: Visit) -> Response:
     """Show the state of the server, and the calls of the span that was chosen."""
-    console, now, zone = visit.console, time.time(), zone_of(visit)
-    status, problem = await console.server.status()
+    now, zone, status = time.time(), zone_of(visit), await visit.status()
     span = SPANS.get(visit.text("span"), SPANS["24h"])
     moments = bounds(span, now, zone)
-    found, unsearched = await console.index.ask(read, moments, now)
-    numbers = found or {}
+    numbers = await visit.search(read, moments, now) or {}
     columns, notices, charts = numbers.get("columns", []), list[Notice](), list[Chart]()
     if status is not None:
-        slow = (one.notice for one in numbers.get("figures", ()) if one.notice)
-        notices = [*attention(status, hides_names=visit.hides_names), *slow]
-        notices += attention_to_parts(status)
-        if odd := ", ".join(console.server.odd_servers):
+        notices = [*attention(status, hides_names=visit.hides_names)]
+        notices += attention_to_parts(status, numbers.get("figures", ()))
+        if odd := ", ".join(visit.console.server.odd_servers):
             text = "silent, or refused the change that others have"
             notices.append(Notice(f"{odd}:", text, "/servers", "Servers"))
     if columns:
@@ -209,7 +193,6 @@ async def overview(visit: Visit) -> Response:
     return visit.render(
         "overview.html",
         server=status,
-        problems=[text for text in (problem, unsearched) if text],
         attention=notices,
         numbers=numbers,
         charts=charts,
@@ -218,8 +201,6 @@ async def overview(visit: Visit) -> Response:
         spans=SPANS.values(),
         period=partial(link, moments[0], moments[-1]),
         seconds=now,
-        changes_path=CHANGES,
-        index=console.index.state,
     )
 
 

@@ -92,9 +92,7 @@ def tallies(steps: Mapping[tuple[str, str, int], int]) -> dict[tuple[str, str], 
 
 
 def chains(
-    plugins: Sequence[Document],
-    calls: Mapping[str, int],
-    found: Mapping[tuple[str, str], Tally],
+    plugins: Sequence[Document], calls: Mapping[str, int], found: Mapping[tuple[str, str], Tally]
 ) -> Iterator[tuple[str, int, list[Station], float]]:
     """Yield each endpoint, its calls, its plugins in order, and the percent left undecided."""
     slowest = max((one.quantile(0.5) or 0.0 for one in found.values()), default=0.0) or 1.0
@@ -134,19 +132,28 @@ def errors_of(hits: Sequence[Hit], name: str) -> list[dict[str, Any]]:
     return [*found.values()]
 
 
+def by_minute(reader: IndexReader, name: str, now: float) -> list[tuple[int, int, int]]:
+    """Return when each of the last sixty minutes began, and the answers and failures in it."""
+    found, last = list[tuple[int, int, int]](), int(now // 60)
+    for minute in range(last - 59, last + 1):
+        tally = tallies(reader.steps(60.0 * minute, 1)[1]).get(("", name), Tally())
+        found.append((60 * minute, tally.asked - tally.failed, tally.failed))
+    return found
+
+
 async def _steps(visit: Visit) -> tuple[Span, Counter[str], dict[tuple[str, str], Tally]]:
     """Return the period of the URL, the calls of each endpoint, and what the plugins did."""
     span = SPANS.get(visit.text("span"), SPANS["1h"])
-    found, _ = await visit.console.index.ask(IndexReader.steps, time.time(), span.length)
+    found = await visit.search(IndexReader.steps, time.time(), span.length)
     calls, steps = found or (Counter(), {})
     return span, calls, tallies(steps)
 
 
 async def plugins(visit: Visit) -> Response:
     """Show the way of calls through the plugins, and the state of each plugin and source."""
-    status, problem = await visit.console.server.status()
+    status = await visit.status()
     span, calls, found = await _steps(visit)
-    states, sources = ([], []) if status is None else (status.plugins, status.sources)
+    states = [] if status is None else status.plugins
     names = (status and status.names) or {"unknown": (), "kept": {}}
     unknown = [f"{one['problem']}; in {', '.join(one['at'])}" for one in names["unknown"]]
     unknown += [f"{kind}: the last names are kept: {why}" for kind, why in names["kept"].items()]
@@ -156,8 +163,7 @@ async def plugins(visit: Visit) -> Response:
         spans=SPANS,
         chains=[*chains(states, calls, found)],
         rows=[(one, found.get(("", one.name), Tally()), _problems(visit, one)) for one in states],
-        sources=sources,
-        problem=problem,
+        server=status,
         unknown=unknown,
     )
 
@@ -165,14 +171,13 @@ async def plugins(visit: Visit) -> Response:
 async def plugin(visit: Visit) -> Response:
     """Show one plugin."""
     console, name = visit.console, visit.request.match_info["name"]
-    status, problem = await console.server.status()
-    if status is None:
-        raise PageError(problem, 503)
+    if (status := await visit.status()) is None:
+        raise PageError("The server does not answer.", 503)
     state = next((one for one in status.plugins if one.name == name), None)
     if state is None:
         raise web.HTTPNotFound
     span, _, found = await _steps(visit)
-    hits, _ = await console.index.ask(failures, name)
+    now = time.time()
     return visit.render(
         "plugin.html",
         plugin=state,
@@ -182,11 +187,10 @@ async def plugin(visit: Visit) -> Response:
         spans=SPANS,
         outcomes=OUTCOMES,
         endpoints=[*ENDPOINTS],
-        errors=errors_of(hits or (), name),
-        table=console.config.settings.plugins.get(name),
-        now=time.time(),
-        routes=f"{console.server.url}/plugins/{name}/" if "routes" in state.hooks else "",
-        has_token=console.config.settings.admin_token is not None,
+        errors=errors_of(await visit.search(failures, name) or (), name),
+        settings=console.config.settings,
+        minutes=await visit.search(by_minute, name, now) or (),
+        seconds=now,
     )
 
 

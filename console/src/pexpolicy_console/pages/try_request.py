@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from pexpolicy.cli.for_console import parameters_of
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing.requests import shape_names_of
-from pexpolicy_console.children import Json
 from pexpolicy_console.context import Page, Response, Visit
 from pexpolicy_console.index.lines import ACCEPTED, FAILED, REFUSED, Event
 from pexpolicy_console.index.query import Query
@@ -34,11 +33,8 @@ USUAL = {
 }
 """Parameters that people change, and their names on the page."""
 EXAMPLES = (
-    {"endpoint": "service_configuration", "result": REFUSED},
-    {"endpoint": "service_configuration", "result": FAILED},
-    {"endpoint": "service_configuration", "result": ACCEPTED},
-    {"endpoint": "participant_properties"},
-    {"endpoint": "media_location"},
+    *({"endpoint": "service_configuration", "result": one} for one in (REFUSED, FAILED, ACCEPTED)),
+    *({"endpoint": one} for one in ("participant_properties", "media_location")),
     {"endpoint": "registration_alias"},
 )
 """The calls of the last day of which the newest are offered as examples."""
@@ -56,11 +52,6 @@ class Value(NamedTuple):
     now: str
 
 
-async def form(visit: Visit) -> Response:
-    """Show the form, with what another page fills in, and its answer."""
-    return await _answered(visit, visit.request.query)
-
-
 async def answer(visit: Visit) -> Response:
     """Lead to the page with the answer; answer at once what is too long for a URL, or a line or URL
     that was pasted: it may hold a secret, and the browser keeps what it visits.
@@ -71,25 +62,26 @@ async def answer(visit: Visit) -> Response:
     url = "/try?" + urlencode({**found, **{VALUE + one.name: one.now for one in changed}})
     if len(url) <= MAX_QUERY and not _PASTED.search(found.get("request", "")):
         raise web.HTTPSeeOther(url)
-    return await _answered(visit, visit.form)
+    return await form(visit, visit.form)
 
 
-async def _answered(visit: Visit, written: Mapping[str, str]) -> Response:
+async def form(visit: Visit, sent: Mapping[str, str] | None = None) -> Response:
+    """Show the form, with what was sent or is in the URL, and its answer."""
+    written = visit.request.query if sent is None else sent
     given = {name: written.get(name, "").strip() for name in FIELDS}
-    event, values, walk = None, list[Value](), None
-    examples, failures = list[Hit](), list[str]()
+    event = walk = None
+    values, examples = list[Value](), list[Hit]()
     if given["request"]:
         visit.record("try", text=given["request"][:1000], endpoint=given["endpoint"])
         event = await _recorded(visit, given["request"])
         values = _values(event, written)
         try:
-            walk, failures = await visit.dry_run("explain", **_question(given, values))
+            walk = await visit.dry_run("explain", **_question(given, values))
         except ValueError as error:
-            failures = [str(error)]
+            visit.failures.append(str(error))
     else:
         visit.record_view()
-        found, _ = await visit.console.index.ask(_newest)
-        examples = found or []
+        examples = await visit.search(_newest) or []
     endpoint = given["endpoint"] if given["endpoint"] in ENDPOINTS else ""
     return visit.render(
         "try.html",
@@ -99,7 +91,6 @@ async def _answered(visit: Visit, written: Mapping[str, str]) -> Response:
         parameters=sorted(parameters_of(ENDPOINTS[endpoint].request)) if endpoint else (),
         takes_search=endpoint == "directory_information",
         walk=walk,
-        failures=failures,
         event=event,
         usual=[one for one in values if one.name in USUAL],
         others=[one for one in values if one.name not in USUAL],
@@ -110,7 +101,7 @@ async def _answered(visit: Visit, written: Mapping[str, str]) -> Response:
 
 async def _recorded(visit: Visit, text: str) -> Event | None:
     """Return the line of a decision by its identifier; ``None`` for what is none."""
-    hit, _ = await visit.console.index.ask(IndexReader.decision, text.strip())
+    hit = await visit.search(IndexReader.decision, text.strip())
     return None if hit is None else hit.event
 
 
@@ -153,22 +144,22 @@ async def walk(visit: Visit) -> Response:
     """Show why the configuration on the disk answers a recorded call as it does."""
     decision_id = visit.request.match_info["decision_id"]
     visit.record("try", text=decision_id, endpoint="")
-    found, failures = await visit.dry_run("explain", request=decision_id)
-    return visit.render("decision_walk.html", walk=found, failures=failures)
+    found = await visit.dry_run("explain", request=decision_id)
+    return visit.render("decision_walk.html", walk=found)
 
 
 async def who(visit: Visit) -> Response:
     """Look one alias up."""
-    given: Json = {name: visit.text(name) for name in ("alias", "caller", "at", "zone")}
-    alias, caller, found, failures = given["alias"], given["caller"], None, list[str]()
+    given: dict[str, Any] = {name: visit.text(name) for name in ("alias", "caller", "at", "zone")}
+    alias, caller, found = given["alias"], given["caller"], None
     if alias:
         visit.record("look up", alias=alias[:250], caller=caller[:250])
         try:
             at = time_of_question(given["at"], given["zone"])
-            found, failures = await visit.dry_run("look_up", alias=alias, caller=caller, at=at)
+            found = await visit.dry_run("look_up", alias=alias, caller=caller, at=at)
         except ValueError as error:
-            failures = [str(error)]
-    return visit.render("who.html", **given, found=found, failures=failures)
+            visit.failures.append(str(error))
+    return visit.render("who.html", **given, found=found)
 
 
 PAGES = (

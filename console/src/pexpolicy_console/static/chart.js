@@ -64,7 +64,14 @@ function showCharts(root) {
   for (const element of root.querySelectorAll(".time-chart:not(:has(.cursor))")) new TimeChart(element);
 }
 showCharts(document);
-document.addEventListener("htmx:load", (event) => showCharts(event.detail.elt));
+document.addEventListener("htmx:load", () => showCharts(document));
+// A chart of another page is loaded for the span that was chosen.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const link = event.target.closest("[hx-target='#calls']");
+  if (!link) return;
+  for (const one of link.parentElement.children) one.removeAttribute("aria-current");
+  link.setAttribute("aria-current", "true");
+});
 
 // What was opened stays open when the page is loaded again, before the focus returns to it.
 const opened = new Set();

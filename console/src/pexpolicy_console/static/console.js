@@ -111,7 +111,7 @@ document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.el
 const POLL_MS = 5000;
 const refreshes = Number(document.body.dataset.refresh || 0) * 1000 || (document.querySelector("[hx-trigger^=every]") ? POLL_MS : 0);
 const loaded = new Date();
-let isStreaming = false;
+let isLive = false;
 let seen = document.getElementById("status") ? loaded : null;
 function icon(name) {
   return `<svg class="icon" aria-hidden="true"><use href="#i-${name}"/></svg>`;
@@ -124,16 +124,16 @@ function showFresh() {
   const status = document.getElementById("status");
   if (!status || status.dataset.state === "stopped" || status.dataset.state === "ended") return;
   const policy = status.dataset.policy;
-  if (isStreaming || refreshes) {
-    sayFresh(`<span class="dot"></span> <span><b>Live</b> <time>${localTime.format(isStreaming ? new Date() : seen)}</time></span>`);
+  if (isLive || refreshes) {
+    sayFresh(`<span class="dot"></span> <span><b>Live</b> <time>${localTime.format(isLive ? new Date() : seen)}</time></span>`);
   } else if (policy && policyAtLoad && policy !== policyAtLoad) {
     sayFresh(`${icon("failed")} <span>As of <time>${localTime.format(loaded)}</time>, before the policy changed</span> <a href="">Refresh</a>`);
   } else {
     sayFresh(`${icon("waiting")} <span>As of <time>${localTime.format(loaded)}</time></span> <a href="">Refresh</a>`);
   }
 }
-function setStreaming(streaming) {
-  isStreaming = streaming;
+function setLive(live) {
+  isLive = live;
   showFresh();
 }
 const policyAtLoad = seen ? document.getElementById("status").dataset.policy : "";
@@ -228,6 +228,6 @@ if (seen) {
   restoreTyped();
   showFresh();
   setInterval(poll, POLL_MS);
-  setInterval(() => { if (isStreaming) showFresh(); }, 1000);
+  setInterval(() => { if (isLive) showFresh(); }, 1000);
   document.addEventListener("visibilitychange", poll);
 }

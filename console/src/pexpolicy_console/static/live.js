@@ -1,29 +1,27 @@
 "use strict";
 
-// A hidden or paused page has no stream: a browser opens few connections to one server.
 // As many rows as the page has: a frame lays out and paints all rows, not only the new ones.
 const MAX_SHOWN = 100;
-// Messages that wait for a frame. Of a burst after a stall the newest are shown, the others counted.
-const MAX_WAITING = 2;
+// Between two looks for newer calls: people cannot read rows that change faster.
+const PAUSE_MS = 500;
+const BUSY_MS = 1000;
+const FAILED_MS = 5000;
 
 class Live {
   constructor(frame, rows) {
     this.frame = frame;
     this.rows = rows;
-    this.url = `/decisions/stream?${frame.dataset.live}`;
+    this.query = new URLSearchParams(frame.dataset.live);
     this.left = 0;
-    this.arrived = [];
     this.held = [];
     this.isPointed = false;
-    this.source = null;
     this.newer = frame.querySelector(".newer");
     this.count = document.querySelector(".left-out");
-    document.addEventListener("visibilitychange", () => this.update());
-    addEventListener("pagehide", () => this.stop());
     frame.addEventListener("pointerenter", (event) => { this.isPointed = event.pointerType === "mouse"; });
     frame.addEventListener("pointerleave", () => { this.isPointed = false; this.release(); });
     frame.addEventListener("focusout", () => setTimeout(() => this.release()));
-    this.update();
+    document.addEventListener("visibilitychange", () => { if (document.visibilityState !== "visible") setLive(false); });
+    this.look();
   }
 
   // Rows stay where they are while somebody reads or reaches for one.
@@ -42,42 +40,26 @@ class Live {
     if (held.length) this.add(held);
   }
 
-  update() {
-    if (document.visibilityState !== "visible") this.stop();
-    else if (!this.source) this.open();
+  // A hidden page asks for nothing.
+  async look() {
+    const pause = document.visibilityState === "visible" ? await this.ask() : PAUSE_MS;
+    if (pause) setTimeout(() => this.look(), pause);
   }
 
-  stop() {
-    if (this.source) this.source.close();
-    this.source = null;
-    setStreaming(false);
-  }
-
-  open() {
-    const source = new EventSource(this.url);
-    this.source = source;
-    source.addEventListener("rows", (event) => this.receive(JSON.parse(event.data)));
-    source.onopen = () => setStreaming(true);
-    source.onerror = () => {
-      setStreaming(false);
-      if (source.readyState !== EventSource.CLOSED) return;
-      setTimeout(() => { if (this.source === source) this.open(); }, 5000 + 10000 * Math.random());
-    };
-  }
-
-  // Several messages may come in one task; each frame shows the rows of one.
-  receive(message) {
-    if (!this.arrived.length) requestAnimationFrame(() => this.draw());
-    this.arrived.push(message);
-    while (this.arrived.length > MAX_WAITING) {
-      const dropped = this.arrived.shift();
-      this.left += dropped.count + dropped.left_out;
+  async ask() {
+    try {
+      const reply = await fetch(`/decisions/newer?${this.query}`, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout(8000) });
+      if (reply.status === 401) { endSession(); return 0; }
+      if (!reply.ok) throw new Error(String(reply.status));
+      const message = await reply.json();
+      this.query.set("after", message.after);
+      if (message.rows) this.show(message);
+      setLive(true);
+      return message.left_out ? BUSY_MS : PAUSE_MS;
+    } catch {
+      setLive(false);
+      return FAILED_MS;
     }
-  }
-
-  draw() {
-    this.show(this.arrived.shift());
-    if (this.arrived.length) requestAnimationFrame(() => this.draw());
   }
 
   show(message) {
@@ -129,4 +111,27 @@ class Live {
 
 const frame = document.querySelector("[data-live]");
 const rows = document.querySelector("tbody[data-rows]");
-const live = frame && rows && window.EventSource ? new Live(frame, rows) : null;
+const live = frame && rows ? new Live(frame, rows) : null;
+
+// From 2300 pixels on, the selected call stands next to the list.
+const selected = document.getElementById("selected");
+const isWide = matchMedia("(min-width: 2300px)");
+async function select(link) {
+  for (const row of document.querySelectorAll("#decisions [aria-current]")) row.removeAttribute("aria-current");
+  link.closest("tr").setAttribute("aria-current", "true");
+  const reply = await fetch(link.href);
+  const found = new DOMParser().parseFromString(await reply.text(), "text/html").getElementById("main");
+  if (reply.redirected || !found) { location.assign(link.href); return; }
+  showLocalTimes(found);
+  selected.replaceChildren(...document.adoptNode(found).childNodes);
+  selected.scrollTop = 0;
+  const open = selected.querySelector(".back");
+  if (open) Object.assign(open, { href: link.href, textContent: "Open on a page of its own" });
+  htmx.process(selected);
+}
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("#decisions .time a[href^='/decisions/']");
+  if (!link || !isWide.matches || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  select(link);
+});
