@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.audit.server import audit_files, check, under_load
 from lab.report import Finding
-from pexpolicy.access.refusals import BURST, RATE
+from pexpolicy.access.refusals import INTERVAL_S, LINES, MAX_LINES
 
 KINDS = {
     "unknown path": (b"404", b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 190)),
@@ -46,7 +46,8 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
             on_record[line["reason"]] += line.get("times", 1)
     if on_record != refused:
         finding.wrong.append(f"refused: {dict(refused)}, on record: {dict(on_record)}")
-    if written > BURST + RATE * took:
+    intervals = took / INTERVAL_S + 1
+    if written > 600 * (MAX_LINES + (LINES + len(KINDS)) * intervals):
         finding.wrong.append(f"{written} bytes of refusals")
     finding.notes.append(
         f"{refused.total() / took:,.0f} refusals a second, "

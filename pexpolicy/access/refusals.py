@@ -3,13 +3,12 @@
 A client without credentials can be refused thousands of times a second. It must not fill the disk
 or evict decisions from the rotated files. So the first refusals of a peer and reason get a line
 each, further ones share a line with their number (``times``) and what is known of the last one, and
-all of these lines together have a budget of bytes.
+the number of all of these lines is limited.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -71,12 +70,10 @@ INTERVAL_S = 10.0
 """Time between two shared lines. After that time without one, each refusal gets a line again."""
 MAX_PEERS = 1024
 """(Reason, peer) pairs that are counted separately; further ones are logged without a peer."""
-RATE = 2048
-"""Bytes a second for the lines of refusals: 177 MB a day at most."""
-BURST = 1 << 17
-"""Bytes of the budget that accumulate while there are few refusals."""
-LINE_BYTES = 400
-"""Bytes of a line without the texts of its facts, chain included."""
+MAX_LINES = 256
+"""Lines about peers after a time without refusals; one for each reason is free."""
+LINES = 40
+"""Those that are added in each interval: 200 MB a day at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +94,6 @@ _Key = tuple[str, int, str | None]
 """Reason, status and peer."""
 
 
-class Budget:
-    """A token bucket of bytes: ``rate`` a second, and at most ``burst`` at once."""
-
-    def __init__(
-        self, rate: float = RATE, burst: float = BURST, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate, self._burst, self._clock = rate, burst, clock
-        self._left, self._at = burst, clock()
-
-    def take(self, facts: Mapping[str, object]) -> bool:
-        """Take the bytes of a line and return true, or false if there are too few."""
-        size = LINE_BYTES + sum(len(value) for value in facts.values() if isinstance(value, str))
-        now = self._clock()
-        self._left = min(self._left + (now - self._at) * self._rate, self._burst)
-        self._at = now
-        if self._left < size:
-            return False
-        self._left -= size
-        return True
-
-
 @dataclass(slots=True)
 class _Group:
     """The refusals of one key: how many had a line each, and those of the next shared line."""
@@ -128,35 +104,30 @@ class _Group:
     """Those of the last one."""
 
 
+@dataclass(eq=False)
 class RefusalLog:
     """Counts each refusal at once, and aggregates lines by reason, status and peer. Each is logged,
     alone or within ``times``.
 
     ``write`` is called with the reason, status, peer and facts of a line, ``count`` with the reason
-    and the peer of each. ``has_room`` returns whether a line
-    may be written now; if not, refusals are only counted.
+    and the peer of each. ``has_room`` returns whether a line may be written now; if not, refusals
+    are only counted.
     """
 
-    def __init__(
-        self,
-        write: Callable[..., object],
-        count: Callable[[str, str | None], object] = lambda *_: None,
-        has_room: Callable[[], bool] = lambda: True,
-        budget: Budget | None = None,
-    ) -> None:
-        self._write = write
-        self._count = count
-        self._has_room = has_room
-        self._budget = budget or Budget()
-        self._groups: dict[_Key, _Group] = {}
-        self._timer: asyncio.TimerHandle | None = None
+    write: Callable[..., object]
+    count: Callable[[str, str | None], object] = lambda *_: None
+    has_room: Callable[[], bool] = lambda: True
+    left: int = MAX_LINES
+    """Lines about peers that may be written now."""
+    _groups: dict[_Key, _Group] = field(default_factory=dict)
+    _timer: asyncio.TimerHandle | None = None
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Count a refusal, and write a line now, or later together with others."""
-        self._count(reason, peer)
+        self.count(reason, peer)
         key: _Key = (reason, status, None if peer is None else origin(peer))
         is_new = key not in self._groups
-        is_paid = is_new and len(self._groups) < MAX_PEERS and self._budget.take(facts)
+        is_paid = is_new and len(self._groups) < MAX_PEERS and self._take_line()
         if is_new and not is_paid:
             key, peer, facts = (reason, status, None), None, {}
         group = self._groups.setdefault(key, _Group())
@@ -164,13 +135,19 @@ class RefusalLog:
             self._start_timer()
         # The first line without a peer is free: there are few reasons.
         limit = 1 if peer is None else SINGLE_LINES
-        is_single = not group.times and group.lines < limit and self._has_room()
-        if is_single and (is_paid or peer is None or self._budget.take(facts)):
+        is_single = not group.times and group.lines < limit and self.has_room()
+        if is_single and (is_paid or peer is None or self._take_line()):
             group.lines += 1
-            self._write(reason, status, peer, **facts)
+            self.write(reason, status, peer, **facts)
         else:
             group.times += 1
             group.facts = facts
+
+    def _take_line(self) -> bool:
+        """Take one of the lines that may be written; return false if there is none."""
+        has_one = self.left > 0
+        self.left -= has_one
+        return has_one
 
     def _start_timer(self) -> None:
         # In a new context, as the timer would keep that of the refused request alive.
@@ -179,30 +156,31 @@ class RefusalLog:
 
     def _write_shared(self) -> None:
         groups, self._timer = self._groups, None
-        if self._has_room():
+        self.left = min(self.left + LINES, MAX_LINES)
+        if self.has_room():
             self.end()
             # Those that go on share a line again, and others are forgotten.
             groups = {key: _Group(SINGLE_LINES) for key, group in groups.items() if group.times}
         self._groups = groups
-        if groups:
+        if groups or self.left < MAX_LINES:
             self._start_timer()
 
     def end(self) -> None:
-        """Write the shared lines, even without room: one for each peer within the budget, and one
-        for each reason.
+        """Write the shared lines, even without room: one for each peer while lines are left, and
+        one for each reason.
         """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         others: Counter[tuple[str, int]] = Counter()
         for (reason, status, peer), group in self._groups.items():
-            if group.times and peer is not None and self._budget.take(group.facts):
-                self._write(reason, status, peer, **group.facts, **_times(group.times))
+            if group.times and peer is not None and self._take_line():
+                self.write(reason, status, peer, **group.facts, **_times(group.times))
             else:
                 others[reason, status] += group.times
         self._groups = {}
         for (reason, status), times in (+others).items():
-            self._write(reason, status, None, **_times(times))
+            self.write(reason, status, None, **_times(times))
 
 
 def _times(times: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access.refusals import BURST, INTERVAL_S, RATE, SINGLE_LINES, Budget, RefusalLog
+from pexpolicy.access.refusals import INTERVAL_S, LINES, MAX_LINES, SINGLE_LINES, RefusalLog
 from tests.support import live_server, wire
 from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S
@@ -96,18 +96,14 @@ def test_a_flood_of_every_kind_is_counted_and_leaves_the_evidence_on_record(
 ) -> None:
     with served(tmp_path, monkeypatch, "rotate_mb = 1\nkeep = 1") as server:
         first = server.ask(wire.SERVICE, headers=GOOD)
-        began = time.monotonic()
         sent = {
             reason: flood(server.port, request, status, 1.2)
             for reason, (status, request) in FLOODS.items()
         }
-        grown = server.audit.stat().st_size
-        took = time.monotonic() - began
         text = server.operator("/metrics").body.decode()
     lines = server.lines()
     assert first.json["decision_id"] == lines[0]["decision_id"]
     assert recorded(lines) == sent
-    assert grown < BURST + RATE * (took + 1)
     for reason, count in sent.items():
         found = re.search(rf'refused_requests_total{{reason="{reason}"}} (\d+)', text)
         assert found is not None
@@ -166,9 +162,9 @@ async def test_a_flood_that_goes_on_leaves_a_line_now_and_then() -> None:
 
 
 @virtual
-async def test_many_addresses_have_one_budget() -> None:
+async def test_many_addresses_share_a_number_of_lines() -> None:
     lines = Lines()
-    bursts = RefusalLog(lines, budget=Budget(clock=asyncio.get_running_loop().time))
+    bursts = RefusalLog(lines)
     for number in range(60):
         for other in range(1500):
             peer = f"10.{number}.{other // 256}.{other % 256}"
@@ -176,8 +172,21 @@ async def test_many_addresses_have_one_budget() -> None:
         await asyncio.sleep(1)
     bursts.end()
     assert lines.times == 90_000
-    assert 300 * (len(lines.lines) - 2) < BURST + RATE * 61
+    assert MAX_LINES + 5 * LINES <= len(lines.lines) <= MAX_LINES + 6 * LINES + 8
     assert any(peer is None for _, peer, *_ in lines.lines)
+
+
+@virtual
+async def test_after_a_quiet_time_there_are_lines_again() -> None:
+    lines = Lines()
+    refusals = RefusalLog(lines)
+    for _ in range(2):
+        before = len(lines.lines)
+        for number in range(2 * MAX_LINES):
+            refusals.note("unauthorised", 401, f"10.1.{number // 256}.{number % 256}")
+        assert len(lines.lines) - before == MAX_LINES + 1
+        await asyncio.sleep(INTERVAL_S * (MAX_LINES / LINES + 2))
+    assert lines.times == 4 * MAX_LINES
 
 
 async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
@@ -233,16 +242,15 @@ notes = st.lists(
 
 
 @settings(max_examples=30)
-@given(notes)
+@given(notes, st.integers(0, 40))
 def test_each_refusal_is_on_record_once(
-    noted: list[tuple[str, str, dict[str, object], float, bool]],
+    noted: list[tuple[str, str, dict[str, object], float, bool]], most: int
 ) -> None:
     lines = Lines()
 
     @virtual
     async def run() -> None:
-        budget = Budget(100, 2000, asyncio.get_running_loop().time)
-        bursts = RefusalLog(lines, has_room=lambda: lines.has_room, budget=budget)
+        bursts = RefusalLog(lines, has_room=lambda: lines.has_room, left=most)
         for reason, peer, facts, pause, has_room in noted:
             lines.has_room = has_room
             bursts.note(reason, 401, peer, **facts)
