@@ -93,35 +93,32 @@ class LoadedCertificate:
         """The expiry of the certificate."""
         return self.leaf.not_valid_after_utc
 
-    def problem(self, now: datetime) -> str:
-        """Return why nodes refuse the certificate at this time, or nothing."""
-        if self.not_after < now:
-            return f"expired on {self.not_after:%Y-%m-%d}: nodes use their own database"
-        if (since := self.leaf.not_valid_before_utc) > now:
-            return f"is not valid before {since:%Y-%m-%d %H:%M} UTC; is the clock right?"
-        return ""
-
-    def expiry_warning(self, now: datetime) -> str:
-        """Return a warning about the period of validity, or nothing."""
-        days = (self.not_after - now).total_seconds() / 86400
-        soon = f"expires in {days:.0f} days, on {self.not_after:%Y-%m-%d}"
-        return self.problem(now) or (soon if days < WARNING_DAYS else "")
-
-    def list_problem(self, now: datetime) -> str:
-        """Return why clients with a certificate are refused, or nothing."""
-        expired = f"expired on {self.next_update:%Y-%m-%d %H:%M} UTC"
-        text = f"{expired}: clients with a certificate are refused; publish a new list"
-        return text if self.next_update < now else ""
+    def problems(self, now: datetime, days: float = 0.0) -> dict[str, str]:
+        """Return why clients or nodes are refused at this time, by the key of the file, and that
+        the certificate expires within ``days``.
+        """
+        found = {}
+        left = (self.not_after - now).total_seconds() / 86400
+        if left < 0.0:
+            text = f"expired on {self.not_after:%Y-%m-%d}: nodes use their own database"
+            found["certificate"] = text
+        elif (since := self.leaf.not_valid_before_utc) > now:
+            text = f"is not valid before {since:%Y-%m-%d %H:%M} UTC; is the clock right?"
+            found["certificate"] = text
+        elif left < days:
+            found["certificate"] = f"expires in {left:.0f} days, on {self.not_after:%Y-%m-%d}"
+        if self.next_update < now:
+            expired = f"expired on {self.next_update:%Y-%m-%d %H:%M} UTC"
+            text = f"{expired}: clients with a certificate are refused; publish a new list"
+            found["client_crl"] = text
+        return found
 
     def warnings(self, now: datetime) -> Iterator[tuple[str, str]]:
         """Yield the key of each file that clients or nodes refuse, or soon will, and why."""
-        if text := self.expiry_warning(now):
-            yield "certificate", text
+        yield from self.problems(now, WARNING_DAYS).items()
         if all(one.oid.dotted_string != _ALTERNATIVE_NAMES for one in self.leaf.extensions):
             text = "names no host (subjectAltName): nodes that compare the name refuse it"
             yield "certificate", text
-        if text := self.list_problem(now):
-            yield "client_crl", text
 
 
 def load(source: CertificateFiles) -> LoadedCertificate:
@@ -163,14 +160,12 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
     try:
         context.load_cert_chain(source.certificate, source.key, password)
     except ssl.SSLError as error:
-        text = f"{source.key} has another password than the one that is configured"
+        keys = "tls.key_password_file or tls.key_password_env"
+        text = f"{source.key} has another password than the one that is configured in {keys}"
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
             text = f"{source.key} is not the key of the first certificate in {source.certificate}"
         elif b"ENCRYPTED" not in content:
             raise
-        elif source.password is None:
-            places = "tls.key_password_file or tls.key_password_env"
-            text = f"{source.key} has a password: name it in {places}"
         raise CertificateError("key", text) from None
 
 
@@ -186,15 +181,13 @@ def _read_revocation_lists(
     found = [x509.load_pem_x509_crl(text) for text in _LIST.findall(read_file(path))]
     issuers = x509.load_pem_x509_certificates(authorities)
     known = {authority.subject: authority.public_key() for authority in issuers}
-    if not found:
-        msg = f"{path} holds no list in PEM: convert it with openssl crl -inform DER -out crl.pem"
-        raise CertificateError("client_crl", msg)
     for one in found:
         key = known.get(one.issuer)
         if key is None or not one.is_signature_valid(key):  # type: ignore[arg-type]  # CAs sign with such keys
             msg = f"{path}: {one.issuer.rfc4514_string()} is no authority of client_ca"
             raise CertificateError("client_crl", msg)
     revoked = frozenset((one.issuer, entry.serial_number) for one in found for entry in one)
+    # Without a list this is a ValueError.
     return revoked, min(one.next_update_utc or NEVER for one in found)
 
 
@@ -207,24 +200,15 @@ def _reading(key: str, path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
             why = why_unusable(path, error)
         else:
-            expected, reason = _PEM_OF.get(key, "CERTIFICATE"), getattr(error, "reason", None)
-            why = _why_refused(read_file(path), expected, reason or "")
+            expected = _PEM_OF.get(key, "CERTIFICATE")
+            found = dict.fromkeys(one.decode() for one in _PEM.findall(read_file(path)))
+            held = " and ".join(found) or "no PEM (openssl converts other forms)"
+            is_damaged = any(one.endswith(expected) for one in found)
+            why = "it is damaged" if is_damaged else f"it holds {held}: {expected} is needed"
         text = f"{path} cannot be used: {why}"
         if "-----BEGIN" in str(path):
             text = "this is the content of a file: write the path of the file that holds it"
         raise CertificateError(key, text) from None
-
-
-def _why_refused(content: bytes, expected: str, reason: str) -> str:
-    """Return why a file is not the PEM that is ``expected``; ``reason`` is that of OpenSSL."""
-    found = dict.fromkeys(one.decode() for one in _PEM.findall(content))
-    if found and not any(one.endswith(expected) for one in found):
-        return f"it holds {' and '.join(found)}, and not {expected}"
-    if not found and content.startswith(b"0"):
-        forms = "openssl x509, pkey or crl with -inform DER, or openssl pkcs12 -nodes"
-        return f"it is binary, and not PEM: convert it with {forms}"
-    damaged = "it is damaged" if found else "it is not a PEM file"
-    return reason.replace("_", " ").lower() or damaged
 
 
 class Certificates:
@@ -271,11 +255,9 @@ class Certificates:
         """
         before, versions, now = self.loaded, self._source.versions(), datetime.now(UTC)
         if versions == self._tried:
-            if not self._failed and (problem := before.list_problem(now)):
-                text = f"tls.client_crl: {self._source.client_crl} {problem}"
-                self._report(text, "client certificates are refused")
-            else:
-                self._report(self._failed)
+            expired = before.problems(now).get("client_crl")
+            text = f"tls.client_crl: {self._source.client_crl} {expired}" if expired else ""
+            self._report(self._failed or text)
             return set()
         self._tried, self._failed = versions, ""
         try:
@@ -284,25 +266,23 @@ class Certificates:
             self._failed = f"tls.{error.key}: {error}"
             return set()
         # Expired files do not replace valid ones.
-        if problem := loaded.problem(now):
-            self._failed = f"tls.certificate: {self._source.certificate} {problem}"
-        elif (problem := loaded.list_problem(now)) and not before.list_problem(now):
-            self._failed = f"tls.client_crl: {self._source.client_crl} {problem}"
+        problems = loaded.problems(now)
+        for key in problems.keys() - before.problems(now).keys():
+            self._failed = f"tls.{key}: {getattr(self._source, key)} {problems[key]}"
         if self._failed:
             return set()
         self.loaded, self._tried, self.problem = loaded, loaded.versions, ""
         self.renewals += 1
         renewed = {path for path, one in self._tried.items() if one != before.versions[path]}
-        warning = loaded.expiry_warning(now)
-        more: dict[str, object] = {"problem": f"tls.certificate: {warning}"} if warning else {}
-        more |= {"files": sorted(map(str, renewed)), "not_after": loaded.not_after.isoformat()}
-        self._log.warning("certificate renewed", **more)
+        warning = loaded.problems(now, WARNING_DAYS).get("certificate")
+        more = {"problem": f"tls.certificate: {warning}"} if warning else {}
+        files, not_after = sorted(map(str, renewed)), loaded.not_after.isoformat()
+        self._log.warning("certificate renewed", **more, files=files, not_after=not_after)
         return renewed
 
-    def _report(
-        self, problem: str, event: str = "certificate not renewed; the old one is served"
-    ) -> None:
+    def _report(self, problem: str) -> None:
         if problem and problem != self.problem:
+            event = "certificate not renewed; the old one is served"
             not_after = self.loaded.not_after.isoformat()
             self._log.warning(event, problem=problem, not_after=not_after)
         self.problem = problem

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from pexpolicy.access.certificates import CertificateFiles, load
+from pexpolicy.access.certificates import WARNING_DAYS, CertificateFiles, load
 from pexpolicy.access.warnings import core_paths, path_findings, preflight_problems
 from pexpolicy.cli.common import (
     as_option,
@@ -167,7 +167,7 @@ def certificate_rows(files: CertificateFiles, trusted: Path | None) -> Rows:
     Raises ``SecretError``.
     """
     by, loaded = trusted or "the CAs of this system", load(files)
-    expiry = loaded.expiry_warning(datetime.now(UTC))
+    expiry = loaded.problems(datetime.now(UTC), WARNING_DAYS).get("certificate")
     yield "warning" if expiry else "ok", expiry or f"valid until {loaded.not_after:%Y-%m-%d}"
     if problem := verify_chain(files, trusted):
         advice = "append its intermediate certificates, or set SSL_CERT_FILE to its CA"

@@ -69,13 +69,13 @@ def of_another_type(folder: Path) -> None:
 
 
 MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
-    (der, "certificate", "server.pem cannot be used: it is binary, and not PEM"),
-    (swapped, "certificate", "PRIVATE KEY, and not CERTIFICATE"),
-    (der_key, "key", "server.key cannot be used: it is binary"),
+    (der, "certificate", "server.pem cannot be used: it holds no PEM"),
+    (swapped, "certificate", "PRIVATE KEY: CERTIFICATE is needed"),
+    (der_key, "key", "server.key cannot be used: it holds no PEM"),
     (
         changed("server.pem", lambda c: c.replace(b"CERTIFICATE", b"CERTIFICATE REQUEST")),
         "certificate",
-        "it holds CERTIFICATE REQUEST, and not CERTIFICATE",
+        "it holds CERTIFICATE REQUEST: CERTIFICATE is needed",
     ),
     (changed("server.pem", lambda _: b"\n"), "certificate", "server.pem"),
     (changed("server.key", lambda _: b""), "key", "server.key"),

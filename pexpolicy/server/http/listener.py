@@ -31,7 +31,7 @@ from pexpolicy.access.refusals import CLOSED, CROWDED, EVICTED, HANDSHAKE_FAILED
 from pexpolicy.config.settings import Settings
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import PolicyProtocol, ReplyBatcher
-from pexpolicy.tasks import start_background
+from pexpolicy.tasks import end_tasks, start_background
 
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted; ``net.core.somaxconn`` limits them.
@@ -60,8 +60,6 @@ START_DRAIN_S = 1.0
 TLS_SHUTDOWN_S = 1.0
 """Seconds for a client to complete the closing of a TLS connection."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_ABOUT_LISTS = {3, 11, 12, 23}
-"""Verification errors of OpenSSL about revocation lists: their messages are the reason."""
 
 
 def connection_limit(wanted: int) -> int:
@@ -70,15 +68,15 @@ def connection_limit(wanted: int) -> int:
     Raises its limit of open files as far as that needs: with few connections, eviction would cost
     more than what it evicts.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + OTHER_DESCRIPTORS
-    if soft != unlimited and soft < needed:
-        raised = needed if hard == unlimited else min(needed, hard)
+    soft, hard = (needed if one == resource.RLIM_INFINITY else one for one in limits)
+    if soft < needed:
+        raised = min(needed, hard)
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, limits[1]))
             soft = raised
-    return wanted if soft == unlimited else min(wanted, max(soft - OTHER_DESCRIPTORS, soft // 2))
+    return min(wanted, max(soft - OTHER_DESCRIPTORS, soft // 2))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -176,10 +174,7 @@ class Listener:
             listener.close()
             if self._starting:
                 await asyncio.wait(self._starting, timeout=START_DRAIN_S)
-            tasks = (*self._starting, *self._watching)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks((*self._starting, *self._watching), START_DRAIN_S)
             self._access().close()
             self._server.pre_shutdown()
             await self._server.shutdown(drain_s)
@@ -270,10 +265,6 @@ class Listener:
         """Create the transport and the protocol, after the TLS handshake if there is one."""
         loop, certificates = self._batcher.loop, self.certificates
         protocol = self._kind(self._batcher, connection)
-
-        def refuse(detail: str) -> None:
-            self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=detail)
-
         try:
             if certificates is None:
                 await loop.connect_accepted_socket(lambda: protocol, accepted)
@@ -292,12 +283,12 @@ class Listener:
                 protocol.end()
         except OSError as error:
             connection.ended()
-            if (
-                isinstance(error, ssl.SSLCertVerificationError)
-                and error.verify_code in _ABOUT_LISTS
-            ):
-                refuse(error.verify_message)
+            detail = ""
+            if isinstance(error, ssl.SSLCertVerificationError):
+                detail = error.verify_message
             elif isinstance(error, ssl.SSLError):
-                refuse((error.reason or "unknown").replace("_", " ").lower())
+                detail = (error.reason or "unknown").replace("_", " ").lower()
             elif isinstance(error, ConnectionAbortedError):
-                refuse("the handshake took too long")
+                detail = "the handshake took too long"
+            if detail:
+                self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=detail)
