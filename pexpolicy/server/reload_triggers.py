@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,8 @@ OWN_FOLDER = f"pexpolicy-{os.getuid()}"
 
 def folders() -> list[Path]:
     """Return the folders for control sockets of this user, in order of preference."""
-    variables = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")
-    names = [name for v in variables for name in os.environ.get(v, "").split(":") if name]
-    found = [*map(Path, names), SERVICE_FOLDER]
+    names = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
+    found = [*map(Path, filter(None, names)), SERVICE_FOLDER]
     with suppress(OSError):  # without a writable one, as in a container with a read-only root
         found.append(Path(tempfile.gettempdir()) / OWN_FOLDER)
     return list(dict.fromkeys(found))
@@ -176,56 +176,31 @@ POLL_INTERVAL_S = 1.0
 """Seconds between two polls of the files."""
 
 
-class FileWatcher:
-    """Whether files have changed since they had the ``known`` versions.
-
-    A file counts as changed after two polls saw the same new version, so one that is being written
-    is not read.
-    """
-
-    def __init__(self, known: Look) -> None:
-        self.known = known
-        self._latest: Look = {}
-
-    def is_changed(self, versions: Look) -> bool:
-        """Return whether a poll and the one before it saw the same change."""
-        settled = versions == self._latest
-        self._latest = versions
-        if not settled or versions == self.known:
-            return False
-        self.known = versions
-        return True
+def _terminals() -> list[int]:
+    return [*filter(os.isatty, range(3))]
 
 
+@dataclass(eq=False)
 class ReloadTriggers:
-    """Calls ``reload`` at each trigger, one call at a time, and reports the result.
+    """Calls ``work`` at each trigger, one call at a time, and reports the result.
 
     Used by a server of one process and by the supervisor of several, which forks and therefore
     ``uses_threads`` for nothing. ``echo`` prints a line for the operator.
     """
 
-    def __init__(
-        self,
-        config: Path,
-        reload: Reload,
-        stop: ShutdownSignal,
-        log: Log,
-        echo: Callable[[str], None],
-        *,
-        uses_threads: bool = True,
-    ) -> None:
-        self._config = config
-        self._reload = reload
-        self._stop = stop
-        self._log = log
-        self._echo = echo
-        self._uses_threads = uses_threads
-        self._terminal = [*filter(os.isatty, range(3))]
-        self._watcher = FileWatcher({})
-        self._logged: tuple[str, ...] = ()
-        """The errors of the last reload."""
-        self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+    config: Path
+    work: Reload
+    stop: ShutdownSignal
+    log: Log
+    echo: Callable[[str], None]
+    uses_threads: bool = True
+    _known: Look = field(default_factory=dict)
+    """The versions of the watched files at the last reload."""
+    _logged: tuple[str, ...] = ()
+    """The errors of the last reload."""
+    _started_on: list[int] = field(default_factory=_terminals)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @asynccontextmanager
     async def active(self, files: Iterable[Path], read_at: float) -> AsyncIterator[None]:
@@ -236,11 +211,11 @@ class ReloadTriggers:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        await self._start_watching(files, read_at)
+        self._known = known_at(await self._poll(files), read_at)
         _ = start_background(self._watch(), self._tasks)
-        async with control_socket(self._config, self.reload) as is_open:
+        async with control_socket(self.config, self.reload) as is_open:
             if not is_open:
-                self._log.warning(
+                self.log.warning(
                     "no folder for the control socket: pexpolicy reload is unavailable, use SIGHUP"
                 )
             try:
@@ -257,30 +232,29 @@ class ReloadTriggers:
 
     def _on_hangup(self) -> None:
         """Reload, or stop if the terminal of the server was closed."""
-        if all(map(os.isatty, self._terminal)):
+        if self._started_on == _terminals():
             _ = self.reload()
         else:
-            self._stop.request_immediate()
+            self.stop.request_immediate()
 
     async def _watch(self) -> None:
-        """Reload after a change of the files."""
+        """Reload after a change of the files.
+
+        Two polls have to see the same new versions: a file that is being written is not read.
+        """
+        latest: Look = {}
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             # A change during a reload is detected by a later poll.
-            versions = await self._poll(self._watcher.known)
-            if not self._lock.locked() and self._watcher.is_changed(versions):
+            before, latest = latest, await self._poll(self._known)
+            if not self._lock.locked() and before == latest != self._known:
+                self._known = latest
                 _ = self.reload()
-
-    async def _start_watching(self, files: Iterable[Path], read_at: float) -> None:
-        """Watch these files. A version that is newer than ``read_at`` may not be the one that was
-        read, so it counts as a change.
-        """
-        self._watcher = FileWatcher(known_at(await self._poll(files), read_at))
 
     async def _poll(self, files: Iterable[Path]) -> Look:
         """Return the present versions; a file server may hang."""
         found = tuple(files)
-        if not self._uses_threads:
+        if not self.uses_threads:
             return stat_files(found)
         return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
 
@@ -288,17 +262,18 @@ class ReloadTriggers:
         async with self._lock:
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             read_at = time.time()
-            result = await self._reload(author, kept)
-            await self._start_watching(map(Path, result.files), read_at)
+            result = await self.work(author, kept)
+            # A newer version may not be the one that was read, so it counts as a change.
+            self._known = known_at(await self._poll(map(Path, result.files)), read_at)
             notify(READY)
         if result.done:
             notes = (f"warning: {note}" for note in result.notes)
             for line in (str(result), *result.changes, *notes):
-                self._echo(line)
+                self.echo(line)
         elif result.problems == self._logged:
-            self._log.warning("the configuration was not reloaded: it has the same errors")
+            self.log.warning("the configuration was not reloaded: it has the same errors")
         else:
             for problem in result.problems:
-                self._log.warning("the configuration was not reloaded", error=problem)
+                self.log.warning("the configuration was not reloaded", error=problem)
         self._logged = result.problems
         return result

@@ -1,45 +1,65 @@
 """Which looks at a file count as a change."""
 
+import asyncio
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
 from pexpolicy.config.files import FileVersion, Look, known_at, stat_files
-from pexpolicy.server.reload_triggers import FileWatcher
+from pexpolicy.server import reload_triggers
+from pexpolicy.server.process import ShutdownSignal
+from pexpolicy.server.reload_triggers import POLL_INTERVAL_S, ReloadResult, ReloadTriggers
+from tests.support.fake_plugins import Log
+from tests.support.virtual_time import virtual
 
 FILE = Path("rules.csv")
 
 
-def seen_as(version: int | None) -> Look:
-    """A look at the file; ``None`` where it is not there."""
-    return {FILE: None if version is None else FileVersion(1, version, 0, 0, 0)}
+@pytest.mark.parametrize(
+    ("versions", "read"),
+    [
+        ([0, 0, 0], []),
+        ([1, 1, 1, 1], [1]),
+        ([1, 2, 3, 3, 3], [3]),
+        ([None, None, None], [None]),
+        ([None, 1, 1, 1], [1]),
+        ([1, 0, 0], []),
+        ([1, 1, 1, 2, 2, 2], [1, 2]),
+        ([1, 1, 1, 0, 0, 0], [1, 0]),
+    ],
+)
+def test_a_change_that_settles_is_read_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    versions: list[int | None],
+    read: list[int | None],
+) -> None:
+    present: int | None = 0
+    found: list[int | None] = []
 
+    def seen(_: object) -> Look:
+        return {FILE: None if present is None else FileVersion(1, present, 0, 0, 0)}
 
-VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
+    async def reload(*_: str) -> ReloadResult:
+        found.append(present)
+        return ReloadResult("hash", files=(str(FILE),))
 
+    @virtual
+    async def run() -> None:
+        nonlocal present
+        triggers = ReloadTriggers(
+            tmp_path, reload, ShutdownSignal(), Log(), lambda _: None, uses_threads=False
+        )
+        async with triggers.active([FILE], 0.0):
+            await asyncio.sleep(POLL_INTERVAL_S / 2)
+            for version in versions:
+                present = version
+                await asyncio.sleep(POLL_INTERVAL_S)
 
-@given(st.integers(0, 3), VERSIONS)
-def test_a_change_that_settles_is_reported_once(first: int, versions: list[int | None]) -> None:
-    changes = FileWatcher(seen_as(first))
-    told: list[int | None] = [first]
-    for before, version in zip([object(), *versions], versions, strict=False):
-        if changes.is_changed(seen_as(version)):
-            assert version == before, "it was still being written"
-            assert version != told[-1], "it was told before"
-            told.append(version)
-    last = versions[-1] if versions else first
-    changes.is_changed(seen_as(last))
-    changes.is_changed(seen_as(last))
-    assert not changes.is_changed(seen_as(last))
-
-
-@given(VERSIONS, st.integers(4, 6))
-def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last: int) -> None:
-    changes = FileWatcher(seen_as(0))
-    for version in versions:
-        changes.is_changed(seen_as(version))
-    assert [changes.is_changed(seen_as(last)) for _ in range(3)] == [False, True, False]
+    monkeypatch.setattr(reload_triggers, "stat_files", seen)
+    monkeypatch.setattr(reload_triggers, "known_at", lambda look, _: look)
+    run()
+    assert found == read
 
 
 def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path: Path) -> None:
@@ -47,5 +67,5 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
     path.write_text("a")
     changed = path.stat().st_ctime
     for read_at, expected in ((changed - 1, True), (changed + 1, False)):
-        changes = FileWatcher(known_at(stat_files([path]), read_at))
-        assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected
+        look = stat_files([path])
+        assert (known_at(look, read_at) != look) is expected
