@@ -33,6 +33,6 @@ from pexpolicy.models.request import parameters_of
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.report import as_json as replay_as_json
 from pexpolicy.replay.run import Job, Tally, run_replay
-from pexpolicy.server.admin import is_own_host
 from pexpolicy.server.http.listener import bind, url_of
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
+from pexpolicy.server.route_listeners import is_own_host

@@ -34,11 +34,11 @@ from pexpolicy.errors import describe_network_error
 from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.api import bind as bind_others
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.lifecycle import serve as run_server
 from pexpolicy.server.process import install_startup_signals, run
+from pexpolicy.server.route_listeners import bind as bind_others
 
 
 @click.command(

@@ -31,8 +31,6 @@ from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin import admin_listener
-from pexpolicy.server.api import api_listener
 from pexpolicy.server.generations import (
     Build,
     Generation,
@@ -51,6 +49,7 @@ from pexpolicy.server.process import (
     notify,
 )
 from pexpolicy.server.reload_triggers import ReloadTriggers
+from pexpolicy.server.route_listeners import admin_listener, api_listener
 from pexpolicy.tasks import end_tasks, start_background
 
 STOP_FETCHING_S = 1.0

@@ -35,12 +35,11 @@ from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin import admin_listener
-from pexpolicy.server.api import api_listener
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
 from pexpolicy.server.http.listener import url_of as url_of_socket
+from pexpolicy.server.route_listeners import admin_listener, api_listener
 from pexpolicy.testing.build import (
     Config,
     Log,

@@ -17,7 +17,7 @@ from pexpolicy.audit.journal import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.observability.telemetry import ReadinessState, StateSources
-from pexpolicy.server.api import bind
+from pexpolicy.server.route_listeners import bind
 from tests.observability.test_metrics import ROOM
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
@@ -156,7 +156,8 @@ def test_other_addresses_than_loopback_need_a_token(
     [
         ({"port": 9107}, {}, (None, None), True),
         ({"port": 9107, "host": "0.0.0.0"}, {}, (None, None), True),  # noqa: S104 - not bound
-        ({"port": 9107, "host": "localhost"}, {"host": "[::1]"}, (None, None), True),
+        ({"port": 9107, "host": "localhost"}, {}, (None, None), True),
+        ({"port": 9107, "host": "localhost"}, {"host": "[::1]"}, (None, None), False),
         ({"port": 9107, "host": "::"}, {}, (None, None), False),
         ({"port": 9107, "host": "127.0.0.2"}, {}, (None, None), False),
         ({"port": 9107}, {"enabled": False}, (None, None), False),

@@ -127,7 +127,7 @@ async def test_wrong_tokens_are_slowed_and_recorded_and_right_ones_are_not() -> 
 
 
 async def test_an_address_that_guesses_on_is_asked_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pexpolicy.server.api.MAX_FAILURES", 1)
+    monkeypatch.setattr("pexpolicy.server.route_listeners.MAX_FAILURES", 1)
     async with serving() as api:
         for token, expected in (("a", 401), ("b", 429), ("right", 201)):
             sent = {"Authorization": f"Bearer {token}"}

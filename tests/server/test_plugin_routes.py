@@ -18,7 +18,7 @@ from pexpolicy import get_logger, hookimpl, metrics
 from pexpolicy.builder import config_warnings
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.log import ServerLog, capturing
-from pexpolicy.server import admin, api
+from pexpolicy.server import route_listeners
 from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
@@ -185,8 +185,8 @@ async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path, s
 async def test_a_body_that_does_not_arrive_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = replace(admin.LIMITS, request_seconds=0.2)
-    monkeypatch.setattr(admin, "LIMITS", limits)
+    limits = replace(route_listeners.AdminApp.limits, request_seconds=0.2)
+    monkeypatch.setattr(route_listeners.AdminApp, "limits", limits)
     async with serving(tmp_path) as server:
         head = b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
@@ -270,7 +270,7 @@ async def test_a_route_logs_and_counts_as_its_plugin(
 async def test_a_route_that_is_late_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(api, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(route_listeners, "TIMEOUT_S", 0.1)
     async with serving(tmp_path) as server:
         for _ in range(3):
             reply = await server.operator(f"/plugins/desk/{path}")

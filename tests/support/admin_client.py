@@ -13,11 +13,10 @@ from pexpolicy.observability.metrics import Snapshot, expose
 from pexpolicy.observability.telemetry import StateSources, Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin import admin_listener
-from pexpolicy.server.api import bind
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http import listener as listen
 from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.route_listeners import admin_listener, bind
 from tests.support import fake_plugins, wire
 
 Labels = frozenset[tuple[str, str]]
