@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from hmac import compare_digest
-from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
@@ -30,6 +29,7 @@ from pexpolicy.access.refusals import (
     Refusal,
 )
 from pexpolicy.config.credentials import Credential
+from pexpolicy.config.schema.server import AccessTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.config.tenants import Environments
 from pexpolicy.models.subnets import Subnets, read_subnet
@@ -74,17 +74,6 @@ class TrustedProxies(Networks):
             client = address
         return client
 
-    def describe_problem(self, peer: str, client: str | None, header: str | None) -> str:
-        """Describe why a trusted proxy named no client; empty if it did. The header itself is
-        untrusted and not repeated.
-        """
-        if header is None or (client is not None and not self.holds(client)):
-            return ""
-        if not header:
-            return f"no {hdrs.X_FORWARDED_FOR} from the proxy {peer}"
-        what = "no address" if client is None else "proxies only"
-        return f"the {hdrs.X_FORWARDED_FOR} from the proxy {peer} holds {what}"
-
 
 def _address(entry: str) -> str | None:
     """Return an address as proxies write it, with or without port, brackets and quotes."""
@@ -103,34 +92,29 @@ class AccessControl:
 
     def __init__(
         self,
-        networks: Iterable[str] = (),
-        proxies: Iterable[str] = (),
+        table: AccessTable,
         credentials: Iterable[Credential] = (),
         environments: Environments | None = None,
         previous: AccessControl | None = None,
     ) -> None:
-        self._networks, self._proxies = Networks(networks), TrustedProxies(proxies)
+        self._networks = Networks(table.networks)
+        self._proxies = TrustedProxies(table.trusted_proxies)
         self._environments = environments or Environments({})
-        self.pool: VerificationPool = VerificationPool() if previous is None else previous.pool
-        self.throttle: LoginThrottle = LoginThrottle() if previous is None else previous.throttle
+        self.pool: VerificationPool = previous.pool if previous else VerificationPool()
+        self.throttle: LoginThrottle = previous.throttle if previous else LoginThrottle()
         configured = tuple(credentials)
         self._credentials = Credentials(configured, self.pool) if configured else None
         self.events: AccessControl | None = None
         """The access control of event sinks, if there are any."""
 
-    def for_settings(self, settings: Settings) -> AccessControl:
-        """Return the access control of another configuration, with the state of this one."""
-
-        def made(credentials: Iterable[Credential], old: AccessControl | None) -> AccessControl:
-            table = settings.access
-            return AccessControl(
-                table.networks, table.trusted_proxies, credentials, settings.nodes, old
-            )
-
-        new = made(settings.credentials, self)
-        if settings.event_credentials:
+    @classmethod
+    def of(cls, settings: Settings, previous: AccessControl | None = None) -> AccessControl:
+        """Return the access control of a configuration, with the state of the ``previous`` one."""
+        table, nodes, sources = settings.access, settings.nodes, settings.event_credentials
+        new = cls(table, settings.credentials, nodes, previous)
+        if sources:
             # Guesses of the password of a sink must not slow down calls, so it shares nothing.
-            new.events = made(settings.event_credentials.values(), self.events)
+            new.events = cls(table, sources.values(), nodes, previous and previous.events)
         return new
 
     def may_connect(self, peer: str) -> bool:
@@ -167,26 +151,26 @@ class AccessControl:
         peer = client or connection.peer
         if connection.has_expired():
             reason = CERTIFICATE_REVOKED if connection.is_revoked else CERTIFICATE_EXPIRED
-            return Refusal(reason, HTTPStatus.FORBIDDEN, peer, closes=True)
+            return Refusal(reason, 403, peer, closes=True)
         if self._networks and (client is None or not self._networks.holds(client)):
-            detail = self._proxies.describe_problem(connection.peer, client, forwarded)
-            return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, peer, detail)
-        credential, pair = 0, pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
+            detail = ""
+            if forwarded is not None and (client is None or self._proxies.holds(client)):
+                # The header is untrusted and not repeated.
+                detail = f"the proxy {connection.peer} names no client in {hdrs.X_FORWARDED_FOR}"
+            return Refusal(NOT_ALLOWED, 403, peer, detail)
+        authorization, credential, user = _authorization(request), 0, None
         if self._credentials is not None:
+            pair = pair_of(authorization)
             refusal = await self._verify_credentials(self._credentials, pair, request, peer)
             if refusal is not None:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
             self.pool.remember((peer,))
             credential = self._credentials.number(pair)
-        user = pair.partition(b":")[0].decode(errors="replace") if self._credentials else None
+            user = pair.partition(b":")[0].decode(errors="replace")
+        environment = self._environments.of(user, peer)
         admission = AuthenticatedRequest(
-            self,
-            _authorization(request),
-            forwarded,
-            peer,
-            credential,
-            self._environments.of(user, peer),
+            self, authorization, forwarded, peer, credential, environment
         )
         connection.admit(admission)
         return admission
@@ -207,16 +191,16 @@ class AccessControl:
     ) -> Refusal | None:
         if not pair:
             # A request without user and password is no guess, so it is not delayed.
-            return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
+            return Refusal(UNAUTHORISED, 401, peer)
         connection = connection_of(request)
         connection.hold()
         try:
             if await credentials.verify(pair, peer):
                 return None
-            refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
+            refusal = Refusal(UNAUTHORISED, 401, peer)
             delay = self.throttle.record_failure(peer)
         except VerificationQueueFull:
-            refusal, delay = Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, peer), BUSY_DELAY_S
+            refusal, delay = Refusal(BUSY, 429, peer), BUSY_DELAY_S
         # The connection may be evicted meanwhile.
         connection.wait()
         await self.throttle.delay(delay)

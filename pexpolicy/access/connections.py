@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 MAX_BUFFERED = 32 << 20
 """Bytes of incomplete requests together; the oldest of them is evicted above it."""
@@ -72,20 +72,19 @@ class Connection:
 
     peer: str = ""
     close: Callable[[], object] = _nothing
-    expire: Callable[[bool], object] = field(default=_nothing, init=False)
+    expire: Callable[[bool], object] = _nothing
     """Called when a deadline has passed, with whether it is that of a reply."""
-    admission: AuthenticatedRequest | None = field(default=None, init=False)
+    admission: AuthenticatedRequest | None = None
     """The last request on it that was admitted."""
-    not_after: float | None = field(default=None, init=False)
+    not_after: float | None = None
     """When the certificate of the client expires, in seconds since the epoch."""
-    is_revoked: bool = field(default=False, init=False)
-    _owner: Connections | None = field(default=None, init=False)
-    _buffered: int = field(default=0, init=False)
+    is_revoked: bool = False
+    _owner: Connections | None = None
+    _buffered: int = 0
 
     def admit(self, admission: AuthenticatedRequest) -> None:
         """Store an admitted request; from now on the connection is not evicted."""
-        if self.admission is None:
-            self.hold()
+        self.hold()
         self.admission = admission
 
     def hold(self) -> None:
@@ -128,10 +127,10 @@ class Connection:
         """Stop counting the connection: it was closed. A second time does nothing."""
         owner = self._owner
         if owner is not None:
+            self.hold()
             self.received(0)
+            self.sent()
             self._owner = None
-            owner.waiting.pop(self, None)
-            owner.unread.pop(self, None)
             owner.leave(self)
         # They refer to the protocol, which refers to this.
         self.close = self.expire = _nothing

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -108,10 +107,9 @@ def origin(peer: str) -> str:
     if ":" not in peer:
         return peer
     try:
-        packed = ipaddress.IPv6Address(peer.partition("%")[0]).packed
+        return str(ipaddress.IPv6Network((peer.partition("%")[0], 64), strict=False))
     except ValueError:
         return peer
-    return f"{ipaddress.IPv6Address(packed[:8] + bytes(8))}/64"
 
 
 class VerificationQueueFull(Exception):
@@ -139,7 +137,7 @@ class VerificationPool:
         self._queued = [0] * MAX_RUNNING
         self._is_closed = False
         self.digests: dict[Credential, bytes] = {}
-        """Those of verified credentials, which need no second slow hash."""
+        """Those of passwords that are not hashed, and of verified ones."""
 
     def remember(self, peers: Iterable[str]) -> None:
         """Prefer these peers: right credentials came from them."""
@@ -190,13 +188,12 @@ class Credentials:
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._configured = tuple(configured)
         self._hashed: dict[Credential, PasswordHash] = {}
-        self._digests: dict[Credential, bytes] = {}
         for credential in self._configured:
             if isinstance(credential.secret, PasswordHash):
                 self._hashed[credential] = credential.secret
             else:
                 pair = f"{credential.user}:{credential.secret.get_secret_value()}".encode()
-                self._digests[credential] = self._pool.digest(pair)
+                self._pool.digests[credential] = self._pool.digest(pair)
 
     def is_verified(self, pair: bytes) -> bool:
         """Return whether a user and password are right, without a slow hash."""
@@ -207,10 +204,9 @@ class Credentials:
         return self._place_of(pair) if len(self._configured) > 1 else 0
 
     def _place_of(self, pair: bytes) -> int:
-        digest, verified, found = self._pool.digest(pair), self._pool.digests, 0
+        digest, known, found = self._pool.digest(pair), self._pool.digests, 0
         for number, one in enumerate(self._configured, 1):
-            known = self._digests.get(one) or verified.get(one, b"")
-            found = found or number * hmac.compare_digest(digest, known)
+            found = found or number * hmac.compare_digest(digest, known.get(one, b""))
         return found
 
     async def verify(self, pair: bytes, peer: str = "") -> bool:
@@ -247,13 +243,13 @@ class Credentials:
         return False
 
 
-def pair_of(header: str) -> bytes:
+def pair_of(header: bytes) -> bytes:
     """Return the user and password of an ``Authorization`` header, or nothing (RFC 7617)."""
-    scheme, _, encoded = header.encode("utf-8", "surrogateescape").strip().partition(b" ")
+    scheme, _, encoded = header.strip().partition(b" ")
     if scheme.lower() != b"basic":
         return b""
     try:
         pair = base64.b64decode(encoded.strip(), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return b""
     return pair if b":" in pair else b""

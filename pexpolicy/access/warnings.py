@@ -9,8 +9,9 @@ import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.util import find_spec
+from importlib import import_module
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,14 @@ MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
 MIN_PASSWORD_LENGTH = 8
 """Recommended length of passwords, whose guessing is throttled."""
-TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+TRACING = "opentelemetry.exporter.otlp.proto.http"
 """What the extra `tracing` installs."""
 _ODD_PASSWORDS = {
-    r"""(["']).+\1""": "is in quotes, and they are part of it: an env_file of Docker keeps them",
-    r"\s.*|.*\s": "has a blank at its start or end, which is part of it: remove it",
-    r"[A-Z][A-Z0-9_]+=.*": "begins like a line of an env_file, NAME=: write the value alone",
+    r"""(["']).+\1|\s.*|.*\s|[A-Z][A-Z0-9_]+=.*""": "has quotes or blanks around it, or NAME= "
+    "before it, and they are part of it: write the value alone",
     f".{{0,{MIN_PASSWORD_LENGTH - 1}}}": f"is shorter than {MIN_PASSWORD_LENGTH} characters",
 }
-_STANDS_FOR = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}  # noqa: S104 - nothing listens
-_WITH_FILES = ("privacy", "admin", "audit", "tls", "console", "fleet")
+_WITH_FILES = ("privacy", "admin", "audit", "tls", "console", "fleet", "bundle")
 _OF_TLS = ("certificate", "key", "client_ca", "client_crl")
 _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key|hash)_file|client_key|^key$")
 _NAME = r"(?:\w+[_ ])?(?:pin|password|passcode|secret|token|api_?key)"
@@ -59,47 +58,43 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """Yield a warning for each setting that opens a door or loses the audit, and for a certificate
     that expires.
     """
-    for findings in (_network_findings, _environment_findings, _secret_findings):
+    for findings in (_network_findings, _environment_findings, _secret_findings, _other_findings):
         yield from (ConfigWarning(key, text) for key, text in findings(settings))
+
+
+def _other_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """Yield what is wrong with the listener of the console, and with the certificate."""
     console = settings.console
     others = settings.server.port, settings.admin.port
     if console.port in others and "port" in console.model_fields_set:
-        yield ConfigWarning(("console", "port"), "is server.port or admin.port; choose another")
+        yield ("console", "port"), "is server.port or admin.port; choose another"
     if text := console_exposure(console):
-        yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
-    try:
+        yield ("console", "host"), f"{text}; the console does not start without"
+    with suppress(ConfigError):  # a problem of preflight_problems
         loaded = configured(settings, load)
-    except ConfigError:
-        return  # a problem of preflight_problems
-    for name, text in loaded.warnings(datetime.now(UTC)) if loaded is not None else ():
-        yield ConfigWarning(("tls", name), text)
+        for name, text in loaded.warnings(datetime.now(UTC)) if loaded is not None else ():
+            yield ("tls", name), text
 
 
 def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
     access, auth, tls = settings.access, settings.credentials, settings.tls
     mutual = tls is not None and tls.client_ca is not None
     is_exposed = auth and not mutual and not is_loopback(settings.server.host)
-    key, text = "networks", ""
     if access.networks and not auth and not mutual:
         text = "clients in these networks need no password; add [auth] unless that is intended"
+        yield ("access", "networks"), text
     elif not access.networks and (access.model_fields_set or is_exposed):
-        key = "trusted_proxies" if access.trusted_proxies else key
         text = 'every address may connect; list those of nodes, as in networks = ["10.44.0.0/16"]'
-    if text:
-        yield ("access", key), text
-    named: list[tuple[Key, list[str]]]
-    named = [(("access", key), getattr(access, key)) for key in ("networks", "trusted_proxies")]
-    if settings.api is not None:
-        named.append((("api", "networks"), settings.api.networks))
-    environments = settings.environments.items()
-    named += [(("environments", name, "networks"), table.networks) for name, table in environments]
-    for place, networks in named:
-        for number, network in enumerate(networks):
+        yield ("access", "trusted_proxies" if access.trusted_proxies else "networks"), text
+    tables: dict[Key, object] = {("access",): access, ("api",): settings.api}
+    tables |= {("environments", name): table for name, table in settings.environments.items()}
+    for place, key in product(tables, ("networks", "trusted_proxies")):
+        for number, network in enumerate(getattr(tables[place], key, ())):
             text = lone_network(network)
             if network in ("0.0.0.0/0", "::/0"):
                 text = f"{network} is every address: list those that are meant, or leave it out"
             if text:
-                yield (*place, number), text
+                yield (*place, key, number), text
 
 
 def _environment_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
@@ -121,10 +116,6 @@ def _environment_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
         if table.events is not None and table.events not in sources:
             text = f"[events] has no source {table.events!r}{suggest(table.events, sources)}"
             yield ("environments", name, "events"), text
-    for inner, outer in settings.nodes.networks.overlaps():
-        if inner.value != outer.value:
-            text = f"{inner.subnet} is inside of {outer.subnet} of environment {outer.value}"
-            yield ("environments", inner.value, "networks"), f"{text}: its calls are of this one"
 
 
 def console_exposure(console: ConsoleTable) -> str:
@@ -174,10 +165,10 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
         for name, value in enumerate(table) if isinstance(table, list) else table or ():
             if isinstance(value, BaseModel | list):
                 tables.append(((*place, name), value))
-            elif value is not None and (str(name).endswith("_file") or name in _OF_TLS):
+            elif value is not None and (
+                str(name).endswith("_file") or name in _OF_TLS or place[-1] == "public_keys"
+            ):
                 yield NamedPath(settings.resolve(value), (*place, name))
-    for number, name in enumerate(settings.bundle.public_keys if settings.bundle else ()):
-        yield NamedPath(settings.resolve(name), ("bundle", "public_keys", number))
     yield from (NamedPath(file, ("auth",), "secret") for file in settings.secret_files)
     if settings.audit.path is not None:
         yield NamedPath(settings.resolve(settings.audit.path), ("audit", "path"), "file")
@@ -196,11 +187,10 @@ def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Proble
         if use in ("file", "folder", "made"):
             yield from _why_not_written(path, key, use, user)
         elif use == "kept":
-            # Without a key it is what systemd makes for a service.
-            missing = (
-                () if user.state_folder and not key else _why_not_written(path, key, "made", user)
-            )
-            yield from (ConfigWarning(key, f"nothing is kept: {one.text}") for one in missing)
+            # Without a key it may be what systemd makes for a service.
+            if key or not user.state_folder:
+                for found in _why_not_written(path, key, "made", user):
+                    yield ConfigWarning(key, f"nothing is kept: {found.text}")
         elif not _mode(path) and use == "read" and path not in seen:
             yield ConfigWarning(key, f"there is no file {path}{missing_hint(path)}")
         elif path not in seen and use != "other" and _mode(path) and not user.may_read(path):
@@ -304,9 +294,12 @@ def preflight_problems(
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
         yield Problem(("audit", "path"), text)
-    if settings.tracing is not None and not _are_installed(TRACING):
-        text = "needs the extra: install pexpolicy[tracing], or leave the table out"
-        yield Problem(("tracing",), text)
+    if settings.tracing is not None:
+        try:
+            import_module(TRACING)
+        except ImportError:
+            text = "needs the extra: install pexpolicy[tracing], or leave the table out"
+            yield Problem(("tracing",), text)
     try:
         configured(settings, load)
         if settings.fleet.ca_file is not None:
@@ -336,18 +329,8 @@ def _listener_problems(
             yield Problem((second, "port"), f"{number} is already {first}.port; choose another")
 
 
-def _overlap(one: str, other: str) -> bool:
+def _overlap(*hosts: str) -> bool:
     """Return whether two hosts to listen on cannot use the same port."""
-    hosts = [host.lower().strip("[]") for host in (one, other)]
-    return any(
-        (":" in mine) == (":" in theirs)
-        and (mine == theirs or not {mine, theirs}.isdisjoint(_STANDS_FOR[""]))
-        for mine, theirs in product(*(_STANDS_FOR.get(host, (host,)) for host in hosts))
-    )
-
-
-def _are_installed(modules: Iterable[str]) -> bool:
-    try:
-        return all(map(find_spec, modules))
-    except ModuleNotFoundError:
-        return False
+    plain = {host.lower().strip("[]").replace("localhost", "127.0.0.1") for host in hosts}
+    is_any = not plain.isdisjoint(("", "0.0.0.0", "::"))  # noqa: S104 - nothing listens
+    return len(plain) == 1 or (is_any and len({":" in host for host in plain}) == 1)

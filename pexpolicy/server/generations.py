@@ -85,7 +85,7 @@ def generation_of(
     The access control keeps the verified credentials of the ``previous`` one.
     """
     settings = policy.settings
-    access = (previous or AccessControl()).for_settings(settings)
+    access = AccessControl.of(settings, previous)
     return Generation(policy, access, audit.with_redaction(redaction_of(settings)))
 
 
@@ -113,6 +113,13 @@ class Reloader:
     generation that answers no calls yet, ``commit`` calls ``activate`` with it.
     """
 
+    _changes: tuple[str, ...] = ()
+    """What changed with the configuration that was built last."""
+    _kept: last_good.Activation | None = None
+    """The earlier configuration that it is."""
+    _warnings: tuple[str, ...] = ()
+    """Those of it that the one before did not have."""
+
     def __init__(
         self, first: Generation, build: Build, activate: Callable[[Generation], None]
     ) -> None:
@@ -127,16 +134,9 @@ class Reloader:
         """The latest is kept last."""
         self._started_with = first.policy.settings
         self.is_of_first_worker = first.policy.context.shared.history.is_first_worker
-        self._changes: tuple[str, ...] = ()
-        """What changed with the configuration that was built last."""
-        self._kept: last_good.Activation | None = None
-        """The earlier configuration that it is."""
-        self._warnings: list[str] = []
-        """Those of it that the one before did not have."""
         if (fallback := first.policy.fallback) is not None:
             self.state.started_from = str(fallback)
-            error = fallback.error
-            self._refused(tuple(map(str, grouped(error.problems, error.path))), "")
+            _ = self.refuse(fallback.error)
 
     async def reload(self, author: str = "", kept: str = "") -> ReloadResult:
         """Activate the configuration of the present file, or the ``kept`` one with this policy
@@ -179,12 +179,12 @@ class Reloader:
         self._changes = tuple(configuration_changes(policy, old))
         known = set(old.warnings)
         added = (warning for warning in policy.warnings if warning not in known)
-        self._warnings = [*map(str, grouped(added, policy.settings.path))]
+        self._warnings = tuple(map(str, grouped(added, policy.settings.path)))
         if self._kept is not None:
             # A change of what was active before ends it as well.
             policy.files = tuple(dict.fromkeys((*policy.files, *old.files)))
             others = last_good.changed_secrets(self._kept, policy.settings)
-            self._warnings += [f"{name} is another secret now than then" for name in others]
+            self._warnings += tuple(f"{name} is another secret now than then" for name in others)
         return policy
 
     def commit(self, prepared: Generation, author: str = "") -> ReloadResult:
@@ -237,16 +237,13 @@ class Reloader:
 
     async def _keep(self, policy: Policy, author: str, changes: tuple[str, ...]) -> None:
         settings, self.state.not_kept = policy.settings, ""
-        given = settings, policy.inputs, __version__, author, changes
+        given = policy.inputs, __version__, author, changes
         async with self._keeping:
             try:
-                work = partial(last_good.keep, settings.state_dir, *given)
+                work = partial(last_good.keep, settings.state_dir, settings, *given)
                 await run_in_thread(work, "pexpolicy-keep")
             except Exception as error:  # noqa: BLE001 - the server runs as well without
                 self.state.not_kept = describe_error(error).summary
-                if policy.context.log is not None:
-                    text = "the configuration is not kept for a start with broken files"
-                    policy.context.log.warning(text, error=self.state.not_kept)
 
     async def abandon(self, prepared: Generation, author: str = "") -> None:
         """Close a prepared generation that another worker could not prepare."""

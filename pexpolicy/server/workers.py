@@ -14,9 +14,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -101,6 +101,14 @@ class Worker(Channel[Message]):
     process: ForkProcess
     is_first: bool
     """Whether it runs the jobs of the server."""
+    policy_hash = ""
+    """That of its active configuration; empty before it answers calls."""
+    refusal: Message | None = None
+    """Why it could not start."""
+    missed = 0
+    """The heartbeats that it has missed."""
+    is_fresh = False
+    """Whether the snapshot is as new as the last scrape."""
 
     def __init__(self, end: socket.socket, handle: Callable[[Worker, Message], None]) -> None:
         super().__init__("a worker", end, _decode)
@@ -109,15 +117,7 @@ class Worker(Channel[Message]):
         self.ended = asyncio.Event()
         self.on_end = self.ended.set
         self.started = time.monotonic()
-        self.policy_hash = ""
-        """That of its active configuration; empty before it answers calls."""
-        self.refusal: Message | None = None
-        """Why it could not start."""
-        self.missed = 0
-        """The heartbeats that it has missed."""
         self.snapshot = Snapshot()
-        self.is_fresh = False
-        """Whether the snapshot is as new as the last scrape."""
 
     def on_message(self, message: Message) -> None:
         """Note a report; it may be the answer to an order."""
@@ -152,24 +152,20 @@ async def merged(scraped: Worker, workers: Collection[Worker], ended: Snapshot) 
     return result
 
 
+@dataclass
 class ReloadCoordinator:
     """Reloads all workers or none; ``workers`` returns those that answer calls.
 
     ``content`` is that of the configuration file when the active configuration was read: a worker
-    that replaces another one starts with it. Set ``active_hash`` and ``files`` when the first
-    worker answers calls.
+    that replaces another one starts with it. Set ``active`` when the first worker answers calls.
     """
 
-    def __init__(
-        self, config: Path, content: bytes | None, workers: Callable[[], Collection[Worker]]
-    ) -> None:
-        self._config = config
-        self._workers = workers
-        self.content = content
-        self.kept = ""
-        """The policy hash of the earlier configuration that is active."""
-        self.active_hash = ""
-        self.files: tuple[str, ...] = ()
+    config: Path
+    content: bytes | None
+    workers: Callable[[], Collection[Worker]]
+    active: ReloadResult
+    kept: str = ""
+    """The policy hash of the earlier configuration that is active."""
 
     async def reload(self, author: str = "", kept: str = "") -> ReloadResult:
         """Reload all workers from the present file, or from what is ``kept`` by a policy hash.
@@ -177,18 +173,17 @@ class ReloadCoordinator:
         Reload again for a worker that has started meanwhile with the previous configuration.
         """
         while True:
-            content = content_of(self._config)
+            content = content_of(self.config)
             result = await self._reload(Message("prepare", content, author, kept))
             if not result.done:
                 return result
-            self.content, self.files, self.kept = content, result.files, kept
-            self.active_hash = result.policy_hash
-            if all(worker.policy_hash == self.active_hash for worker in self._workers()):
+            self.content, self.active, self.kept = content, result, kept
+            if all(worker.policy_hash == result.policy_hash for worker in self.workers()):
                 return result
 
     async def _reload(self, order: Message) -> ReloadResult:
         """Reload the workers that answer calls now; one that ends meanwhile is ignored."""
-        author, reports = order.author, await _ask_all(self._workers(), order)
+        author, reports = order.author, await _ask_all(self.workers(), order)
         prepared = [worker for worker, report in reports if report.kind == "prepared"]
         refusals = [report.result for _, report in reports if report.kind == "refused"]
         if not refusals and len({report.result.policy_hash for _, report in reports}) == 1:
@@ -197,12 +192,11 @@ class ReloadCoordinator:
             reports = []
         for worker in prepared:
             worker.send(Message("abandon", author=author))
-        texts = [text for refusal in refusals for text in refusal.problems]
-        if not refusals:
-            texts = ["a file changed while the workers read it" if reports else "no worker is left"]
-        files = (*self.files, *(file for refusal in refusals for file in refusal.files))
+        why = "a file changed while the workers read it" if reports else "no worker is left"
+        texts = [text for refusal in refusals for text in refusal.problems] or [why]
+        files = [file for one in (self.active, *refusals) for file in one.files]
         problems, watched = (tuple(dict.fromkeys(one)) for one in (texts, files))
-        return ReloadResult(self.active_hash, problems=problems, files=watched)
+        return ReloadResult(self.active.policy_hash, problems=problems, files=watched)
 
 
 def content_of(config: Path) -> bytes | None:
@@ -217,9 +211,8 @@ def content_of(config: Path) -> bytes | None:
 
 async def _ask_all(workers: Collection[Worker], order: Message) -> list[tuple[Worker, Message]]:
     """Send an order to all workers and return the reports of those that have not ended."""
-    asked = [*workers]
-    reports = await asyncio.gather(*(worker.ask(order) for worker in asked), return_exceptions=True)
-    pairs = zip(asked, reports, strict=True)
+    asked = (worker.ask(order) for worker in workers)
+    pairs = zip(workers, await asyncio.gather(*asked, return_exceptions=True), strict=True)
     return [(worker, report) for worker, report in pairs if isinstance(report, Message)]
 
 
@@ -232,14 +225,15 @@ class SupervisorChannel(Channel[Message]):
         self.reloads: asyncio.Queue[Message] = asyncio.Queue()
         self._telemetry: Telemetry | None = None
         self._scrape = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Those that end with it."""
 
     def on_message(self, message: Message) -> None:
         """Queue what concerns a reload, which takes time; metrics do not wait for it."""
         if message.kind == "merged":
             self.answer(message)
         elif message.kind == "refresh":
-            _ = start_background(self.report("fresh"), self._tasks)
+            _ = start_background(self.report("fresh"), self.tasks)
         elif message.kind == "silent":
             if self._telemetry is not None:
                 self._telemetry.sources.silent_workers = message.silent
@@ -297,7 +291,7 @@ class SupervisorChannel(Channel[Message]):
 
     def end(self) -> None:
         """Send what was counted last, and close the socket."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
         if self._telemetry is not None:
             self.send(Message("alive", snapshot=self._telemetry.snapshot()))
@@ -317,8 +311,7 @@ async def _serve(
     # A worker without a supervisor must stop: nothing else would reload or stop it.
     supervisor.on_end = stop.request
     await supervisor.attach()
-    tasks: set[asyncio.Task[None]] = set()
-    _ = start_background(supervisor.beat(), tasks)
+    _ = start_background(supervisor.beat(), supervisor.tasks)
     try:
         start = context.start or context.build
         policy = await run_in_build_thread(lambda: start(content))
@@ -329,7 +322,7 @@ async def _serve(
             serving = ReloadResult(policy.policy_hash, files=tuple(map(str, policy.files)))
             supervisor.send(Message("serving", result=serving, announcement=server.announcement))
             del policy
-            reloads = start_background(supervisor.execute(server.reloader), tasks)
+            reloads = start_background(supervisor.execute(server.reloader), supervisor.tasks)
             await stop.requested.wait()
             reloads.cancel()
     except ConfigError as error:
@@ -337,8 +330,6 @@ async def _serve(
         is_temporary = isinstance(error, PluginStartupError)
         supervisor.send(Message("refused", result=result, temporary=is_temporary))
     finally:
-        for task in tasks:
-            task.cancel()
         supervisor.end()
 
 
@@ -347,6 +338,11 @@ class Supervisor:
 
     ``content`` is that of the configuration file at ``read_at``, in seconds since the epoch.
     """
+
+    _announced = False
+    _start_at = 0.0
+    """When the next worker may be started."""
+    _startup_error: ConfigError | None = None
 
     def __init__(
         self,
@@ -366,11 +362,10 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._ended = Snapshot()
         """What the workers that have ended had counted."""
-        self._startup_error: ConfigError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._announced = False
-        self._start_at = 0.0
-        self._coordinator = ReloadCoordinator(context.config, content, self._serving)
+        self._coordinator = ReloadCoordinator(
+            context.config, content, self._serving, ReloadResult("")
+        )
         self._triggers = ReloadTriggers(
             context.config,
             self._coordinator.reload,
@@ -389,12 +384,13 @@ class Supervisor:
         # Forked processes share frozen memory as long as no collection touches it.
         gc.freeze()
         gc.enable()
-        self._start_task(self._shut_down())
+        self._tasks.add(loop.create_task(self._shut_down()))
         self._kill_hung()
         try:
             while self._workers or not self._stop.requested.is_set():
                 # Fork while the event loop is not running: the new process runs a loop of its own.
-                self._start_missing()
+                while len(self._workers) < self._count and self._may_start():
+                    self._start()
                 loop.run_until_complete(self._collect_ended())
             for task in self._tasks:
                 task.cancel()
@@ -406,11 +402,6 @@ class Supervisor:
         if self._startup_error is not None:
             raise self._startup_error
 
-    def _start_task(self, work: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _serving(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.policy_hash and not worker.has_ended]
 
@@ -420,11 +411,8 @@ class Supervisor:
             if worker.missed * HEARTBEAT_S >= silent_s:
                 worker.signal(number)
 
-    def _start_missing(self) -> None:
-        while len(self._workers) < self._count and time.monotonic() >= self._start_at:
-            if self._stop.requested.is_set():
-                return
-            self._start()
+    def _may_start(self) -> bool:
+        return time.monotonic() >= self._start_at and not self._stop.requested.is_set()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -467,24 +455,25 @@ class Supervisor:
     def _on_report(self, worker: Worker, report: Message) -> None:
         coordinator = self._coordinator
         if report.kind == "scrape":
-            self._start_task(self._answer_scrape(worker))
+            _ = start_background(self._answer_scrape(worker), self._tasks)
         elif report.kind == "refused" and not worker.policy_hash:
             worker.refusal = report
         elif report.kind == "serving" and self._announced:
-            if worker.policy_hash != coordinator.active_hash:
+            if worker.policy_hash != coordinator.active.policy_hash:
                 # It started with the previous configuration, or read a file that has changed.
                 _ = self._triggers.reload(kept=coordinator.kept)
         elif report.kind == "serving":
-            coordinator.active_hash, coordinator.files = worker.policy_hash, report.result.files
+            coordinator.active = report.result
             if len(self._serving()) == self._count:
                 self._announced = True
-                self._start_task(self._reload_until_stopped(report.announcement))
+                serving = self._reload_until_stopped(report.announcement)
+                _ = start_background(serving, self._tasks)
 
     async def _answer_scrape(self, worker: Worker) -> None:
         worker.send(Message("merged", snapshot=await merged(worker, self._workers, self._ended)))
 
     async def _reload_until_stopped(self, announcement: str) -> None:
-        files = map(Path, self._coordinator.files)
+        files = map(Path, self._coordinator.active.files)
         async with self._triggers.active(files, self._read_at):
             self._context.echo(f"{announcement}; {self._count} workers")
             notify(READY)

@@ -26,14 +26,14 @@ PAIR = encoded("pexip:s3cret")
 
 @pytest.mark.parametrize("header", [f"Basic {PAIR}", f"basic {PAIR}", f"BASIC   {PAIR} "])
 def test_the_right_pair_is_accepted_however_its_scheme_is_written(header: str) -> None:
-    assert plain("pexip", "s3cret").is_verified(pair_of(header))
+    assert plain("pexip", "s3cret").is_verified(pair_of(header.encode()))
 
 
 @pytest.mark.parametrize("password", ["a:b", ":", "pässwörd", "日本", " blank ", "x" * 100])
 def test_a_password_may_hold_colons_blanks_and_any_letter(password: str) -> None:
     known = plain("pexip", password)
-    assert known.is_verified(pair_of("Basic " + encoded(f"pexip:{password}")))
-    assert not known.is_verified(pair_of("Basic " + encoded(f"pexip:{password}x")))
+    assert known.is_verified(pair_of(b"Basic " + encoded(f"pexip:{password}").encode()))
+    assert not known.is_verified(pair_of(b"Basic " + encoded(f"pexip:{password}x").encode()))
 
 
 @pytest.fixture

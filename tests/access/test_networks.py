@@ -104,6 +104,7 @@ async def test_an_address_outside_the_networks_is_closed_without_a_byte(serving:
         assert reply.status == 200
 
 
+NO_CLIENT = "the proxy 127.0.0.1 names no client in X-Forwarded-For"
 PROXIED = {"networks": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"]}
 
 
@@ -113,10 +114,10 @@ PROXIED = {"networks": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"]}
         ({XFF: "192.0.2.7"}, 200, "192.0.2.7", None),
         ({XFF: "203.0.113.1, 192.0.2.7"}, 200, "192.0.2.7", None),
         ({XFF: "192.0.2.7, 203.0.113.1"}, 403, "203.0.113.1", None),
-        ({XFF: "nonsense"}, 403, "127.0.0.1", "the X-Forwarded-For {} holds no address"),
-        ({XFF: "127.0.0.1"}, 403, "127.0.0.1", "the X-Forwarded-For {} holds proxies only"),
-        ({}, 403, "127.0.0.1", "no X-Forwarded-For {}"),
-        ({"Forwarded": "for=192.0.2.7"}, 403, "127.0.0.1", "no X-Forwarded-For {}"),
+        ({XFF: "nonsense"}, 403, "127.0.0.1", NO_CLIENT),
+        ({XFF: "127.0.0.1"}, 403, "127.0.0.1", NO_CLIENT),
+        ({}, 403, "127.0.0.1", NO_CLIENT),
+        ({"Forwarded": "for=192.0.2.7"}, 403, "127.0.0.1", NO_CLIENT),
     ],
 )
 async def test_behind_a_named_proxy_the_client_counts(
@@ -128,8 +129,7 @@ async def test_behind_a_named_proxy_the_client_counts(
         assert line["peer"] == peer
         if status == 403:
             assert line["reason"] == "network not allowed"
-        told = detail.format("from the proxy 127.0.0.1") if detail else None
-        assert line.get("detail") == told
+        assert line.get("detail") == detail
 
 
 async def test_who_is_no_named_proxy_is_not_believed(serving: Serve) -> None:

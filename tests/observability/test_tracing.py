@@ -178,8 +178,6 @@ def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
 def test_the_table_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = fake_plugins.settings(tracing={})
     assert not [*preflight_problems(settings)]
-    monkeypatch.setattr(
-        "pexpolicy.access.warnings.TRACING", ("opentelemetry_that_is_not_there.sdk",)
-    )
+    monkeypatch.setattr("pexpolicy.access.warnings.TRACING", "opentelemetry_that_is_not_there.sdk")
     (problem,) = preflight_problems(settings)
     assert str(problem).startswith("tracing: needs the extra: install pexpolicy[tracing]")

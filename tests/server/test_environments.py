@@ -207,7 +207,6 @@ MISTAKES = [
     ('when.environment = ["emea"', 'when.environment = ["emae"', "environment.equals = 'emae'"),
     ("[audit]", "[environments.none]\n[audit]", "no call is of it"),
     ("[audit]", '[access]\nnetworks = ["127.1.0.0/16"]\n[audit]', "is not in access.networks"),
-    ("[audit]", "[audit]", "127.1.2.0/24 is inside of 127.1.0.0/16 of environment emea"),
 ]
 
 

@@ -84,10 +84,10 @@ async def test_a_body_of_no_bytes_is_none(serving: Serve, length: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip", "chunked, gzip"])
-async def test_a_coding_that_has_no_end_is_malformed(serving: Serve, coding: str) -> None:
+async def test_a_coding_that_has_no_end_is_a_body(serving: Serve, coding: str) -> None:
     async with serving(policy()) as server:
         reply = await server.ask(wire.SERVICE, headers={"Transfer-Encoding": coding})
-        assert (reply.status, reasons(server)) == (400, ["malformed"])
+        assert (reply.status, reasons(server)) == (400, ["request body"])
 
 
 class Noting(BoundedHandler):
@@ -144,7 +144,13 @@ async def test_a_request_has_a_hundred_headers_at_most(
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x16\x03\x01\x02\x00\x01", b"\r\n\r\n" * 3, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    "content",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"\r\n\r\n" * 3,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT policy.example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
 )
 async def test_what_is_no_http_is_refused_before_it_ends(serving: Serve, content: bytes) -> None:
     async with serving(policy(), limits={"request_seconds": 5.0}) as server:

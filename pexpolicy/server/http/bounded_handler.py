@@ -39,6 +39,8 @@ _BEGINNING = re.compile(rb"[A-Z-]+( .*)?", re.DOTALL)
 """What the first bytes of a request are; those of TLS are refused at once."""
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ +([^ ]+)(?: +[A-Z]+/(\d\.\d))?")
 _ABOUT_BODY = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_NOT_OURS = (b"PRI ", b"CONNECT ")
+"""Methods whose targets are no URLs: that of HTTP/2, and that for a proxy."""
 _MALFORMED = b"\0" + _END
 """What makes aiohttp answer with an error, after the requests before it."""
 _logger = logging.getLogger("pexpolicy.http")
@@ -63,10 +65,21 @@ class BoundedHandler(web.RequestHandler):
     status.
     """
 
-    __slots__ = (
-        *("_expected", "_is_paused", "_limit", "_limits", "_refusal", "_takes_body", "answered"),
-        *("body_left", "connection", "is_deaf", "parsed", "reading", "received"),
-    )
+    parsed = 0
+    """Requests that were given to aiohttp, or refused."""
+    answered = 0
+    """Replies to them."""
+    is_deaf = False
+    """Whether further data is ignored."""
+    reading: asyncio.Task[None] | None = None
+    """The task that answers the requests of the connection."""
+    body_left = 0
+    """Bytes of the streamed body that aiohttp was not given; ``UNKNOWN`` for a chunked one."""
+    _takes_body = False
+    _is_paused = False
+    _expected = 0
+    """The size of the next request, once its head is complete."""
+    _refusal: tuple[str, int] | None = None
 
     def __init__(
         self,
@@ -89,24 +102,10 @@ class BoundedHandler(web.RequestHandler):
             logger=_logger,
         )
         self.connection = connection
-        self.parsed = 0
-        """Requests that were given to aiohttp, or refused."""
-        self.answered = 0
-        """Replies to them."""
         self.received = bytearray()
         """What was received of requests that aiohttp has not been given."""
-        self.is_deaf = False
-        """Whether further data is ignored."""
-        self.reading: asyncio.Task[None] | None = None
-        """The task that answers the requests of the connection."""
         self._limits = limits
         self._limit = header_bytes
-        self._expected = 0
-        self._is_paused = False
-        self._takes_body = False
-        self.body_left = 0
-        """Bytes of the streamed body that aiohttp was not given; ``UNKNOWN`` for a chunked one."""
-        self._refusal: tuple[str, int] | None = None
 
     async def start(self) -> None:
         """Answer requests, in a task that is hidden from plugins."""
@@ -186,13 +185,13 @@ class BoundedHandler(web.RequestHandler):
             super().data_received(data)  # aiohttp resumes reading a body
 
     def _feed_received(self, searched: int = 0) -> None:
-        """Give aiohttp the whole requests of what was received, until too many are unanswered.
+        """Give aiohttp the whole requests of what was received; read on if few are unanswered.
 
         The end of a head is not in the first ``searched`` bytes.
         """
         received = self.received
         try:
-            while received and not self.is_deaf:
+            while received and not self.is_deaf and self.parsed - self.answered < MAX_UNANSWERED:
                 if self.body_left:
                     if not self._takes_body:
                         self._pause(paused=len(received) < self.body_left)
@@ -202,13 +201,10 @@ class BoundedHandler(web.RequestHandler):
                     self.body_left -= len(piece) if self.body_left < UNKNOWN else 0
                     super().data_received(piece)
                     continue
-                if self.parsed - self.answered >= MAX_UNANSWERED:
-                    self._pause(paused=True)
-                    return
                 size = self._expected or self._find_end(received, searched)
                 if not size or len(received) < size:
                     self._expected = size
-                    return
+                    break
                 request = bytes(received[:size])
                 del received[:size]
                 self._expected = searched = 0
@@ -218,11 +214,12 @@ class BoundedHandler(web.RequestHandler):
             self.received = bytearray()
             self.is_deaf = True
             self.refuse(*refused.args)
+        else:
+            self._pause(paused=self.parsed - self.answered >= MAX_UNANSWERED)
 
     def accept_body(self) -> None:
         """Give aiohttp the streamed body, as it arrives."""
         self._takes_body = True
-        self._pause(paused=False)
         self._feed_received()
         self.connection.received(len(self.received))
 
@@ -242,21 +239,19 @@ class BoundedHandler(web.RequestHandler):
         end = received.find(_END, max(start, searched)) + len(_END)
         if end < len(_END):
             if len(received) > self._limit:
-                raise _Refused(TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                raise _Refused(TOO_LARGE, 431)
             first = received[start : start + BEGINNING_BYTES]
             if first and received != b"\r" and not _BEGINNING.fullmatch(first):
-                raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
+                raise _Refused(MALFORMED, 400)
             return 0
         head = bytes(received[:end])
-        line = _REQUEST_LINE.fullmatch(head, start, head.find(b"\r", start))
-        if line is None or head.startswith(b"PRI ", start):
-            raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
-        if line[2] in OTHER_VERSIONS:
-            raise _Refused(MALFORMED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         if end > self._limit or head.count(b"\n") > MAX_LINES:
-            raise _Refused(TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        if not line[1].startswith(b"/") and not _has_host(head, line[1]):
-            raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
+            raise _Refused(TOO_LARGE, 431)
+        line = _REQUEST_LINE.fullmatch(head, start, head.find(b"\r", start))
+        if line is None or head.startswith(_NOT_OURS, start) or not _is_usable(line[1]):
+            raise _Refused(MALFORMED, 400)
+        if line[2] in OTHER_VERSIONS:
+            raise _Refused(MALFORMED, 505)
         return end + self._body_size(head, line[1])
 
     def _body_size(self, head: bytes, target: bytes) -> int:
@@ -267,26 +262,21 @@ class BoundedHandler(web.RequestHandler):
         (name, value), *others = headers
         value = value.strip(b" \t").lower()
         is_chunked = name.lower() == b"transfer-encoding"
-        if others or not (
-            value.endswith(b"chunked") or not value if is_chunked else value.isdigit()
-        ):
-            raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
-        limits = self._limits
-        is_streamed = target.partition(b"?")[0] == limits.streamed
-        if is_chunked and not (is_streamed and value == b"chunked"):
-            raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
+        if others or not (is_chunked or value.isdigit()):
+            raise _Refused(MALFORMED, 400)
         # More digits would be too large as well.
         size = UNKNOWN if is_chunked else int(value.lstrip(b"0")[:18] or b"0")
         if not size:
             return 0
-        if is_streamed:
+        limits, is_plain = self._limits, not is_chunked
+        if target.partition(b"?")[0] == limits.streamed and (is_plain or value == b"chunked"):
             self.body_left, self._takes_body = size, False
             return 0
-        may_have_one = limits.body_bytes and target.startswith(limits.body_prefix)
-        if not may_have_one or head[:8] == b"CONNECT ":
-            raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
+        may_have_one = limits.body_bytes and is_plain and target.startswith(limits.body_prefix)
+        if not may_have_one:
+            raise _Refused(BODY, 400)
         if size > limits.body_bytes:
-            raise _Refused(BODY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise _Refused(BODY, 413)
         return size
 
     def refuse(self, reason: str, status: int) -> None:
@@ -315,10 +305,8 @@ class BoundedHandler(web.RequestHandler):
         if connection.admission is None:
             # A client that gets refusals only may not keep its connection by repeating requests.
             connection.wait()
-        if self.received and self._is_paused and not self.is_deaf:
+        if self._is_paused and not self.is_deaf:
             self._feed_received()
-        if self._is_paused and not self.is_deaf and self.parsed - self.answered < MAX_UNANSWERED:
-            self._pause(paused=False)
         if self.received:
             connection.received(len(self.received))
 
@@ -332,24 +320,27 @@ class BoundedHandler(web.RequestHandler):
         super().resume_writing()
         self.connection.sent()
 
+    def flush(self) -> None:
+        """Send the replies that a subclass has queued."""
+
     def close(self) -> None:
         """Close the connection after the reply that is being made."""
+        self.flush()
         self.is_deaf = True
         super().close()
 
     def force_close(self) -> None:
-        """Close the connection now."""
+        """Send the queued replies and close the connection now."""
+        self.flush()
         self.is_deaf = True
         super().force_close()
 
 
-def _has_host(head: bytes, target: bytes) -> bool:
-    """Return whether aiohttp can make a request of a target that is not a path."""
+def _is_usable(target: bytes) -> bool:
+    """Return whether aiohttp can make a request of a target."""
     try:
-        text = target.decode("ascii")
-        is_authority = head.startswith(b"CONNECT ")
-        url = URL.build(authority=text, encoded=True) if is_authority else URL(text, encoded=True)
-        url.host  # noqa: B018 - decodes the host name, which may fail
+        if not target.startswith(b"/"):
+            URL(target.decode("ascii"), encoded=True).host  # noqa: B018 - decoding it may fail
     except ValueError:
         return False
     return True

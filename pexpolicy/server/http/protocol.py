@@ -223,14 +223,13 @@ class PolicyProtocol(BoundedHandler):
     replies nor logs repeat what a client sent.
     """
 
-    __slots__ = ("_batch", "_batcher", "_flushes", "_has_eof")
+    _batch = -1
+    """The number of the batch with its last reply."""
+    _has_eof = False
 
     def __init__(self, batcher: ReplyBatcher, connection: Connection) -> None:
         super().__init__(batcher.server, batcher.loop, batcher.limits, connection)
         self._batcher = batcher
-        self._batch = -1
-        self._flushes = False
-        self._has_eof = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start reading requests."""
@@ -259,7 +258,7 @@ class PolicyProtocol(BoundedHandler):
         is_cut_off = 0 < self.body_left < UNKNOWN
         if self.is_all_answered or is_cut_off or self.ssl_context is not None:
             return False
-        self._has_eof = self._flushes = True
+        self._has_eof = True
         return True
 
     def expired(self, *, is_reply: bool) -> None:
@@ -267,16 +266,20 @@ class PolicyProtocol(BoundedHandler):
         if is_reply:
             self.note_refusal(WRITE_TIMEOUT, CLOSED)
         elif self.received:
-            self.note_refusal(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT)
+            self.note_refusal(TIMED_OUT, 408)
 
     def refuse(self, reason: str, status: int) -> None:
-        """Answer a request that is not read, and close the connection."""
+        """Answer a request that is not read, after the replies to those before it."""
         transport = self.transport
         if transport is None or not self.is_all_answered:
             super().refuse(reason, status)
             return
         self.flush()
         self.note_refusal(reason, status)
+        self.send_refusal(transport, status)
+
+    def send_refusal(self, transport: asyncio.Transport, status: int) -> None:
+        """Answer a request that is not read, and close the connection."""
         with suppress(OSError):
             os.read(transport.get_extra_info("socket").fileno(), DRAIN_BYTES)
         transport.write(last_reply(status))
@@ -294,13 +297,13 @@ class PolicyProtocol(BoundedHandler):
         """
         batcher = self._batcher
         batch = batcher.put(transport, content, closes=closes)
-        if closes:
-            self.is_deaf = True
-            self.transport = None  # aiohttp would close it before the reply is sent
-        if self._flushes or self._batch == batch:
+        if self.is_deaf or self._has_eof or self._batch == batch:
             batcher.flush()
         else:
             self._batch = batch
+        if closes:
+            self.is_deaf = True
+            self.transport = None  # aiohttp would close it before the reply is sent
 
     def log_access(self, *_: Any, **__: Any) -> None:
         """Count a reply; close the connection after the last one if the client has done so."""
@@ -312,18 +315,6 @@ class PolicyProtocol(BoundedHandler):
         """Send the queued replies now."""
         if self._batch == self._batcher.batch:
             self._batcher.flush()
-
-    def close(self) -> None:
-        """Close the connection after the reply that is being made, or now if there is none."""
-        self._flushes = True
-        self._batcher.flush()
-        super().close()
-
-    def force_close(self) -> None:
-        """Send the queued replies and close the connection now."""
-        self._flushes = True
-        self._batcher.flush()
-        super().force_close()
 
     def end(self) -> None:
         """Close the connection after the call in flight, also while it is idle."""

@@ -50,10 +50,10 @@ class Worker:
 
 
 def reloaded(*workers: Any) -> ReloadResult:
-    coordinator = ReloadCoordinator(
-        Path(__file__), b"", lambda: [worker for worker in workers if worker.alive]
-    )
-    coordinator.active_hash = OLD
+    def living() -> list[Any]:
+        return [worker for worker in workers if worker.alive]
+
+    coordinator = ReloadCoordinator(Path(__file__), b"", living, ReloadResult(OLD))
     return asyncio.run(coordinator.reload())
 
 
@@ -115,9 +115,8 @@ def workers() -> list[ObedientWorker]:
 def coordinator(tmp_path: Path, workers: list[ObedientWorker]) -> ReloadCoordinator:
     config = tmp_path / "config.toml"
     config.write_text("# new")
-    coordinator = ReloadCoordinator(config, b"", lambda: cast("Any", list(workers)))
-    coordinator.active_hash, coordinator.files = OLD, ("config.toml",)
-    return coordinator
+    active = ReloadResult(OLD, files=("config.toml",))
+    return ReloadCoordinator(config, b"", lambda: cast("Any", list(workers)), active)
 
 
 async def begun(coordinator: ReloadCoordinator) -> asyncio.Task[ReloadResult]:
@@ -143,7 +142,7 @@ async def test_a_worker_that_joins_during_a_reload_is_reloaded_after_it(
         await worker.obey()
     assert (await reload).done
     assert coordinator.content == b"# new"
-    assert {worker.policy_hash for worker in workers} == {coordinator.active_hash} == {NEW}
+    assert {worker.policy_hash for worker in workers} == {coordinator.active.policy_hash} == {NEW}
 
 
 async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(
@@ -156,7 +155,7 @@ async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(
     assert not result.done
     assert result.files == ("config.toml", "rules.csv")
     assert not any(worker.asked for worker in workers)
-    assert (coordinator.content, coordinator.active_hash) == (b"", OLD)
+    assert (coordinator.content, coordinator.active.policy_hash) == (b"", OLD)
 
 
 async def test_a_file_that_is_gone_is_read_and_refused_by_the_workers(
