@@ -1,14 +1,15 @@
 """Child processes with framed messages: both ends, and a pool of children.
 
-A frame is a message with its length in four bytes before it. The user of a channel encodes and
-decodes the messages. A child that crashes, uses too much memory or sends nonsense fails its call
-with ``ChildError`` and is killed; nothing that it sends is trusted.
+A frame is a message with its length in four bytes before it, as ``multiprocessing.Connection``
+reads and writes it: a child without an event loop uses that for its end. The user of a channel
+encodes and decodes the messages. A child that crashes, uses too much memory or sends nonsense fails
+its call with ``ChildError`` and is killed; nothing that it sends is trusted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import ctypes
 import logging
 import os
 import resource
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,15 +28,13 @@ import msgspec
 
 from pexpolicy.chain.hook_tasks import MAX_WAITING, CallQueue, PluginBusyError
 from pexpolicy.errors import ErrorReport
-from pexpolicy.tasks import run_in_thread, start_background
+from pexpolicy.tasks import end_tasks, run_in_thread, start_background
 from pexpolicy.text import readable
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of a message, unless its channel has another limit."""
-UNLIMITED = 2**32 - 1
+UNLIMITED = 2**31 - 1
 LENGTH = 4
-PIECE = 65536
-"""Bytes that are read at once."""
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
 EXIT_TIMEOUT_S = 1.0
@@ -44,7 +43,7 @@ WAIT_INTERVAL_S = 0.002
 """Interval between two looks whether it has."""
 RESERVED = 1024 * MIB
 """What a process may reserve without using it: stacks of threads, buffers of libraries."""
-_PIPE = "PEXPOLICY_CHILD_PIPE"
+PR_SET_PDEATHSIG = 1
 _RUN = (
     "import runpy, sys; sys.path[:] = {path}; "
     "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
@@ -71,10 +70,14 @@ def encode(message: Any) -> bytes:
 
 
 class Channel(asyncio.Protocol, Generic[T]):
-    """Messages over a socket; blocking, or on an event loop from ``attach`` on.
+    """Messages over a socket on an event loop; a subclass can override ``on_message``."""
 
-    On an event loop, a subclass can override ``on_message``.
-    """
+    _transport: asyncio.WriteTransport | None = None
+    _answer: asyncio.Future[T] | None = None
+    limit = MAX_FRAME
+    """Bytes of a message that is received."""
+    has_ended = False
+    """True once the other end has closed the socket."""
 
     def __init__(
         self,
@@ -85,68 +88,17 @@ class Channel(asyncio.Protocol, Generic[T]):
     ) -> None:
         self.name = name
         """What is at the other end, as the subject of a sentence."""
-        self.limit = MAX_FRAME
-        """Bytes of a message in either direction."""
-        self.has_ended = False
-        """True once the other end has closed the socket."""
         self.on_end: Callable[[], None] = lambda: None
-        """Called on the event loop when that happens."""
+        """Called when the other end has closed the socket."""
         self._socket = end
         self._decode, self._encode = decode, encode
         self._received = bytearray()
-        self._answer: asyncio.Future[T] | None = None
-        self._transport: asyncio.WriteTransport | None = None
 
     def send(self, message: object) -> None:
-        """Send a message; raises ``ChildError`` for one that is too long."""
+        """Send a message, unless the other end has closed the socket."""
         content = self._encode(message)
-        if len(content) > self.limit:
-            raise ChildError(f"{len(content)} bytes exceed the limit of a message ({self.limit})")
-        frame = len(content).to_bytes(LENGTH, "big") + content
-        if self._transport is None:
-            with suppress(ConnectionError):  # the next receive tells why
-                self._socket.sendall(frame)
-        elif not self.has_ended:
-            self._transport.write(frame)
-
-    def receive(self) -> T:
-        """Wait for a message, without an event loop.
-
-        Raises ``ChildError``, and ``EOFError`` where the other end has closed the socket.
-        """
-        while True:
-            for message in self._complete():
-                return message
-            received = b""
-            with suppress(ConnectionError):
-                received = self._socket.recv(PIECE)
-            if not received:
-                raise EOFError
-            self._received += received
-
-    def __iter__(self) -> Iterator[T]:
-        """Wait for message after message, until the other end has closed the socket."""
-        with suppress(EOFError):
-            while True:
-                yield self.receive()
-
-    def _complete(self) -> Iterator[T]:
-        """Decode the complete messages of what was received."""
-        received = self._received
-        while True:
-            end = LENGTH + int.from_bytes(received[:LENGTH], "big")
-            if end > LENGTH + self.limit:
-                raise ChildError(f"{self.name} sent a message that is too long")
-            if len(received) < end:
-                return
-            content = bytes(received[LENGTH:end])
-            del received[:end]
-            try:
-                message = self._decode(content)
-            except Exception as error:  # noqa: BLE001 - each decoder raises its own
-                msg = f"{self.name} sent something that cannot be read: {error}"
-                raise ChildError(msg) from None
-            yield message
+        if self._transport is not None and not self.has_ended:
+            self._transport.write(len(content).to_bytes(LENGTH, "big") + content)
 
     async def attach(self) -> None:
         """Exchange messages on the running event loop from now on."""
@@ -160,13 +112,28 @@ class Channel(asyncio.Protocol, Generic[T]):
 
     def data_received(self, data: bytes) -> None:
         """Pass on each complete message; close the socket after one that makes no sense."""
-        self._received += data
+        received = self._received
+        received += data
         try:
-            for message in self._complete():
-                self.on_message(message)
+            while len(received) >= LENGTH:
+                end = LENGTH + int.from_bytes(received[:LENGTH], "big")
+                if end > LENGTH + self.limit:
+                    raise ChildError(f"{self.name} sent a message that is too long")  # noqa: TRY301
+                if len(received) < end:
+                    break
+                content = bytes(received[LENGTH:end])
+                del received[:end]
+                self.on_message(self._decoded(content))
         except ChildError as error:
             self.fail(error)
             self.close()
+
+    def _decoded(self, content: bytes) -> T:
+        try:
+            return self._decode(content)
+        except Exception as error:  # noqa: BLE001 - each decoder raises its own
+            text = f"{self.name} sent something that cannot be read: {error}"
+            raise ChildError(text) from None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the pending question."""
@@ -197,16 +164,12 @@ class Channel(asyncio.Protocol, Generic[T]):
         Raises ``TimeoutError``, ``ChildError``, and ``ConnectionResetError`` where the other end
         has closed the socket. The answer to the next question could be that to this one after that.
         """
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._answer = answer
-        try:
-            if self.has_ended:
-                raise ConnectionResetError
-            self.send(message)
-            async with asyncio.timeout(seconds):
-                return await answer
-        finally:
-            self._answer = None
+        if self.has_ended:
+            raise ConnectionResetError
+        self.send(message)
+        self._answer = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(seconds):
+            return await self._answer
 
     def close_copy(self) -> None:
         """Close the socket in a forked process, which must leave the event loop alone."""
@@ -239,16 +202,13 @@ class Child(Channel[T]):
         ours, theirs = socket.socketpair()
         super().__init__(name, ours, decode, encode)
         self._memory_mb = memory_mb
-        # Nothing is written to this pipe: it closes when this process ends.
-        read_end, self._pipe = os.pipe()
         program = _RUN.format(path=[*map(os.path.abspath, sys.path)], module=module)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 (sys.executable, "-P", "-u", *flags, "-c", program, *arguments),
                 stdin=theirs.fileno(),
                 stdout=2,
-                pass_fds=(read_end,),
-                env={**(os.environ if environment is None else environment), _PIPE: str(read_end)},
+                env=environment,
                 process_group=0,
             )
         except BaseException:
@@ -256,14 +216,13 @@ class Child(Channel[T]):
             raise
         finally:
             theirs.close()
-            os.close(read_end)
         self.pid = self._process.pid
         if memory_mb is not None and hasattr(resource, "prlimit"):
             most = 2 * memory_mb * MIB + RESERVED
             with suppress(OSError):  # it has ended
                 resource.prlimit(self.pid, resource.RLIMIT_DATA, (most, most))
 
-    async def ready(self) -> None:
+    async def ready(self) -> Any:
         """Attach the child; a subclass can do more until the first call of a pool."""
         await self.attach()
 
@@ -337,36 +296,30 @@ class Child(Channel[T]):
             await self._wait(EXIT_TIMEOUT_S)
 
     def close(self) -> None:
-        """Close the socket and the pipe; the child ends."""
+        """Close the socket; the child ends."""
         if self._transport is not None:
             with suppress(RuntimeError):  # its loop may be closed when the program ends
                 self._transport.abort()
         self._socket.close()
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
 
 
 def parent_socket() -> socket.socket:
     """Return the socket to the parent, in a process that was started as a ``Child``.
 
-    What the process prints goes to its standard error. The kernel kills the process when
-    its parent ends, even inside code that blocks. Where it cannot, as on macOS, the end of the
-    socket is noticed once that code returns.
+    What the process prints goes to its standard error. The kernel kills the process when the
+    thread that started it ends, even inside code that blocks. Where it cannot, as on macOS, the end
+    of the socket is noticed once that code returns.
     """
     # Signals that a terminal or a service sends to the whole group are for the parent.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     # A core dump would hold PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection, pipe = os.dup(0), int(os.environ.pop(_PIPE))
+    connection = os.dup(0)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
-        fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     return socket.socket(fileno=connection)
 
 
@@ -388,12 +341,20 @@ class ChildPool(Generic[C]):
     ``make`` starts a process. Further calls wait, ``max_waiting`` of them at most.
     """
 
+    restarts = 0
+    """The number of children that were replaced."""
+    _failures = 0
+    """Children that ended or did not start since the last call."""
+    _pausing = 0
+    """Children whose next start is delayed."""
+    _error = ""
+    """Why all calls fail while that is true of each child."""
+    _is_closed = True
+
     def __init__(
         self, name: str, size: int, make: Callable[[], C], max_waiting: int = MAX_WAITING
     ) -> None:
         self.children: set[C] = set()
-        self.restarts = 0
-        """The number of children that were replaced."""
         self._name = name
         self._size = size
         self._make = make
@@ -401,13 +362,6 @@ class ChildPool(Generic[C]):
         self._queue = CallQueue(0, max_waiting)
         """A place for each idle child; a call whose turn comes without one waits for the next."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures = 0
-        """Children that ended or did not start since the last call."""
-        self._pausing = 0
-        """Children whose next start is delayed."""
-        self._error = ""
-        """Why all calls fail while that is true of each child."""
-        self._is_closed = True
 
     async def open(self) -> None:
         """Start all children; raises what the first one raises that does not get ready."""
@@ -429,10 +383,7 @@ class ChildPool(Generic[C]):
         self._is_closed = True
         self._idle.clear()
         self._fail(f"the processes of {self._name} have ended")
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._tasks, EXIT_TIMEOUT_S)
         await asyncio.gather(*(child.end(grace) for child in self.children))
         self.children.clear()
 
@@ -501,10 +452,8 @@ class ChildPool(Generic[C]):
                 delay = MIN_RESTART_DELAY_S * 2 ** min(self._failures - 2, 20)
                 self._pausing += 1
                 self._fail(error or child.exit_reason)
-                try:
-                    await asyncio.sleep(min(delay, MAX_RESTART_DELAY_S))
-                finally:
-                    self._pausing -= 1
+                await asyncio.sleep(min(delay, MAX_RESTART_DELAY_S))
+                self._pausing -= 1
             try:
                 child = self._add()
                 async with asyncio.timeout(START_TIMEOUT_S):

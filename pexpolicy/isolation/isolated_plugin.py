@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -31,9 +30,7 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.child import (
     EXIT_TIMEOUT_S,
-    MAX_FRAME,
     START_TIMEOUT_S,
-    UNLIMITED,
     Child,
     ChildError,
     ChildPool,
@@ -42,10 +39,9 @@ from pexpolicy.models.contract import NO_EXTRAS
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.metrics import PLUGIN_METRICS, Operation
 from pexpolicy.plugins.plugin import BuiltPlugin, without_settings
+from pexpolicy.tasks import start_thread
 
-OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 OBSERVING = ("on_decision", "on_decisions", "on_event", "on_events")
 PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"),
@@ -53,6 +49,8 @@ PASSED = (
 )
 """Variables that each worker gets."""
 PASSED_PREFIXES = ("LC_", "PYTHON")
+
+R = TypeVar("R", bound=messages.Report)
 
 
 class WorkerProcess(Child[messages.Report]):
@@ -73,38 +71,16 @@ class WorkerProcess(Child[messages.Report]):
             environment=environment,
             memory_mb=memory_mb,
         )
-        self.limit = UNLIMITED
         self.order = order
         self.plugin = available
 
-    async def build(self, *, serves: bool) -> messages.Ready:
+    async def ready(self, *, serves: bool = True) -> messages.Ready:
         """Build the plugin, and enter its lifespan if the process ``serves`` calls.
 
         Raises ``ChildError`` and ``PluginBuildError``.
         """
         await self.attach()
-        report = await self.ask((self.order, serves))
-        if not isinstance(report, messages.Ready):
-            raise _failure(report)
-        self.limit = MAX_FRAME
-        return report
-
-    async def ready(self) -> None:
-        """Build the plugin and enter its lifespan; raises the same."""
-        await self.build(serves=True)
-
-    def on_message(self, message: messages.Report) -> None:
-        """Count metrics, and answer the pending call with anything else.
-
-        The gauge of a plugin with several workers has the value that was set last.
-        """
-        if not isinstance(message, messages.MetricsUpdate):
-            super().on_message(message)
-            return
-        for definition, labels, values in message.changes:
-            operation = OPERATIONS[definition.kind]
-            for value in values:
-                PLUGIN_METRICS.record(self.plugin.name, definition, labels, operation, value)
+        return checked(await self.ask((self.order, serves)), messages.Ready)
 
 
 class IsolatedPlugin:
@@ -127,20 +103,25 @@ class IsolatedPlugin:
             raise PluginBuildError(text) from None
         make = partial(WorkerProcess, available, order, environment_of(table), table.memory_mb)
         self.available = available
-        with ThreadPoolExecutor(1) as threads:  # this one may have an event loop
-            self.ready = ready = threads.submit(asyncio.run, _built(make)).result()
+        # This thread may have an event loop.
+        building = start_thread(lambda: asyncio.run(_built(make)), "pexpolicy-isolation")
+        self.ready = ready = building.result()
         self._extras = table.known.get("extras", NO_EXTRAS)
         self._pool = ChildPool(str(available), table.processes, make)
         for place, is_file in ready.secrets:
             track_secret(Path(place) if is_file else place)
-        hooks: dict[str, Callable[..., Awaitable[Any]]] = {
+        hooks: dict[str, Callable[..., Any]] = {
             **{name: partial(self._observe, name) for name in OBSERVING},
             "status": self._status,
         }
         for name, endpoint in ENDPOINTS.items():
             for hook in hooks_of(name):
                 hooks[hook] = partial(self._ask, endpoint, hook)
-        self.hooks = {name: hooks[name] for name in ready.hooks if name in hooks}
+        self.hooks = {name: hooks[name] for name in ready.hooks if name in hooks} | {
+            "lifespan": self.lifespan,
+            "config_warnings": lambda: [ConfigWarning(tuple(key), t) for key, t in ready.warnings],
+            "tracked_files": lambda: ready.tracked_files,
+        }
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -166,7 +147,7 @@ class IsolatedPlugin:
         decision: Decision | None = None,
     ) -> Decision | None:
         """Ask the plugin for its decision, or for its adjustment of one."""
-        reply = await self._call("decide", endpoint.name, hook, request, decision)
+        reply = await self._call("decide", hook, request, decision)
         if isinstance(reply, messages.Reply):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})
@@ -175,15 +156,15 @@ class IsolatedPlugin:
                 annotations.left_out.add(self.available.name)
             if reply.issue is not None and reply.fault is not None:
                 raise messages.RemoteDecisionError(reply.issue, reply.fault)
-        reply = succeeded(reply)
+        reply = checked(reply, messages.Reply)
         return messages.decision_of(endpoint, reply, self._extras) if reply.decision else None
 
     async def _observe(self, hook: str, observed: Any) -> None:
         batch = [*observed] if hook.endswith("s") else [observed]
-        succeeded(await self._call("observe", hook, batch))
+        checked(await self._call("observe", hook, batch), messages.Reply)
 
     async def _status(self, _: object) -> Mapping[str, object]:
-        reply = succeeded(await self._call("status"))
+        reply = checked(await self._call("status"), messages.Reply)
         status: dict[str, object] = orjson.loads(reply.content)
         return status
 
@@ -193,7 +174,7 @@ async def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
     worker = make()
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            return await worker.build(serves=False)
+            return await worker.ready(serves=False)
     except (ChildError, TimeoutError) as error:
         text = f"{worker.plugin} cannot be built: {str(error) or 'it was not ready in time'}"
         raise PluginBuildError(text) from None
@@ -205,19 +186,11 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
     """Return a plugin whose hooks call worker processes."""
     isolated = IsolatedPlugin(available, table, root)
     ready = isolated.ready
-    hooks: dict[str, Callable[..., Any]] = {
-        **isolated.hooks,
-        "lifespan": isolated.lifespan,
-        "config_warnings": lambda: [
-            ConfigWarning(tuple(key), text) for key, text in ready.warnings
-        ],
-        "tracked_files": lambda: ready.tracked_files,
-    }
     return BuiltPlugin(
         available,
         without_settings(table),
         isolated,
-        hooks,
+        isolated.hooks,
         ready.hooks,
         ready.can_reject,
         PluginThreadPool(available.name, 1),
@@ -226,19 +199,16 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
     )
 
 
-def succeeded(reply: messages.Report) -> messages.Reply:
-    """Return a reply without a fault; raises ``ChildError`` and ``PluginBuildError``."""
-    if not isinstance(reply, messages.Reply) or reply.fault is not None:
-        raise _failure(reply)
-    return reply
-
-
-def _failure(reply: messages.Report) -> Exception:
-    if isinstance(reply, messages.BuildFailed):
-        return PluginBuildError(problems=(Problem(tuple(k), text) for k, text in reply.problems))
-    if isinstance(reply, messages.Reply) and reply.fault is not None:
-        return ChildError(reply.fault.summary, reply.fault)
-    return ChildError("its worker sent a reply of another type")
+def checked(report: messages.Report, kind: type[R]) -> R:
+    """Return a report of this kind without a fault; raise ``ChildError``, ``PluginBuildError``."""
+    if isinstance(report, messages.Reply):
+        if problems := report.problems:
+            raise PluginBuildError(problems=(Problem(tuple(key), text) for key, text in problems))
+        if report.fault is not None:
+            raise ChildError(report.fault.summary, report.fault)
+    if not isinstance(report, kind):
+        raise ChildError("its worker sent a reply of another type")
+    return report
 
 
 def environment_of(table: PluginTable) -> dict[str, str]:
@@ -256,11 +226,9 @@ def environment_of(table: PluginTable) -> dict[str, str]:
 
 def _named(settings: object) -> Iterator[str]:
     """Yield the names of variables in the settings of a plugin."""
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            if isinstance(value, str) and str(key).endswith("_env"):
-                yield value
-            yield from _named(value)
-    elif isinstance(settings, list):
-        for item in settings:
-            yield from _named(item)
+    if isinstance(settings, list):
+        settings = dict(enumerate(settings))
+    for key, value in settings.items() if isinstance(settings, Mapping) else ():
+        if isinstance(value, str) and str(key).endswith("_env"):
+            yield value
+        yield from _named(value)

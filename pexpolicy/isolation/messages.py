@@ -19,7 +19,7 @@ from multidict import MultiDict, MultiDictProxy
 from pexpolicy.config.permissions import Use
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
+from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error, describe_error
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
@@ -32,7 +32,6 @@ from pexpolicy.models.request import (
     set_origin,
 )
 from pexpolicy.models.rules import Privacy
-from pexpolicy.plugins.metrics import Definition
 
 Place = list[str | int]
 
@@ -51,7 +50,7 @@ class _OrderPickler(pickle.Pickler):
             return _request, (*made, value.decision_id, value.dry_run)
         if isinstance(value, Decision):
             extras = state_of(value).extras
-            return _decision, (type(value), _content(value), value.reason, extras)
+            return _decision, (type(value), content_of(value), value.reason, extras)
         if isinstance(value, AdjustedStep):
             # The names of the fields only, as their values may be secret.
             changed = tuple(value.changes)
@@ -73,7 +72,7 @@ def _request(
     return request
 
 
-def _content(decision: Decision) -> bytes:
+def content_of(decision: Decision) -> bytes:
     """Return what a decision is made of again: its fields as JSON, or a picture."""
     return decision.image if isinstance(decision, Avatar) else decision.result
 
@@ -107,12 +106,6 @@ class Ready(Message, frozen=True):
     paths: list[tuple[str, Place, Use]] = []
 
 
-class BuildFailed(Message, frozen=True):
-    """The plugin cannot be built."""
-
-    problems: list[tuple[Place, str]]
-
-
 class Reply(Message, frozen=True):
     """The end of an order; without a decision, a hook has abstained."""
 
@@ -129,15 +122,11 @@ class Reply(Message, frozen=True):
     """What the hook added to the audit line: name, value and privacy."""
     is_complete: bool = True
     """False where some annotations did not fit."""
+    problems: list[tuple[Place, str]] = []
+    """Why the plugin cannot be built."""
 
 
-class MetricsUpdate(Message, frozen=True):
-    """Without a request: what it did to metrics, with label values and amounts."""
-
-    changes: list[tuple[Definition, tuple[str, ...], list[float]]]
-
-
-Report = Ready | BuildFailed | Reply | MetricsUpdate
+Report = Ready | Reply
 _report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 decode_report = _report.decode
 
@@ -152,11 +141,6 @@ class RemoteDecisionError(DecisionError):
         self.fault = replace(fault, summary=text)
 
 
-def decided(decision: Decision) -> Reply:
-    """Return the reply with a decision."""
-    return Reply(type(decision).__name__, _content(decision), decision.reason)
-
-
 def decision_of(endpoint: Endpoint[Any], reply: Reply, extras: Extras) -> Decision:
     """Return the decision in a reply, validated again; raises ``DecisionError``."""
     made = next((d for d in endpoint.decisions if d.__name__ == reply.decision), None)
@@ -165,8 +149,10 @@ def decision_of(endpoint: Endpoint[Any], reply: Reply, extras: Extras) -> Decisi
     return _decision(made, reply.content, reply.reason, extras)
 
 
-def invalid(error: DecisionError, secrets: Sequence[str]) -> Reply:
-    """Return the reply with an invalid answer."""
+def failed(error: BaseException, secrets: Sequence[str]) -> Reply:
+    """Return the reply with a failure, or with an invalid answer."""
+    if not isinstance(error, DecisionError):
+        return Reply(fault=describe_error(error, secrets))
     issue = replace(error.refusal, value=None, shown=False)
     fault = describe_decision_error(error, secrets)
     return Reply(fault=replace(fault, summary=redact(str(error), secrets)), issue=issue)

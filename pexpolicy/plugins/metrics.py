@@ -22,10 +22,6 @@ Combine = Literal["sum", "max", "min"]
 Operation = Literal["inc", "set", "observe"]
 Labels = tuple[str, ...]
 """Names of labels, or their values."""
-Changes = dict[tuple["Definition", Labels], list[float]]
-"""By definition and label values: the sum of a counter, the last value of a gauge, and all
-observations of a histogram.
-"""
 MAX_SERIES = 100
 """Combinations of label values of one metric; further ones are counted as ``other``."""
 MAX_VALUE = 100
@@ -97,7 +93,6 @@ class PluginMetrics:
         self._lock = threading.RLock()
         self._metrics: dict[tuple[str, str, Kind], Series] = {}
         self._made: dict[str, tuple[object, Definition]] = {}
-        self._changes: Changes | None = None
 
     def clear(self) -> None:
         """Forget all values, as a forked process does with those of its parent."""
@@ -131,24 +126,6 @@ class PluginMetrics:
             if labels not in metric and len(metric) >= MAX_SERIES:
                 labels = (OTHER,) * len(labels)
             getattr(metric[labels], operation)(value)
-            if self._changes is not None:
-                values = self._changes.setdefault((definition, labels), [])
-                if definition.kind == "histogram":
-                    values.append(value)
-                elif definition.kind == "counter":
-                    values[:] = [sum(values, value)]
-                else:
-                    values[:] = [self.value(plugin, definition, labels)]
-
-    def keep_changes(self) -> None:
-        """Keep all changes from now on until they are taken."""
-        self._changes = {}
-
-    def take_changes(self) -> Changes:
-        """Return the changes since the last call."""
-        with self._lock:
-            changes, self._changes = self._changes, {}
-        return changes or {}
 
     def value(self, plugin: str, definition: Definition, labels: Labels) -> float:
         """Return the value of a series, or the number of observations of a histogram."""

@@ -98,6 +98,7 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 class Worker(Channel[Message]):
     """A worker process, as the supervisor sees it; ``handle`` is called with each report."""
 
+    limit = UNLIMITED
     process: ForkProcess
     is_first: bool
     """Whether it runs the jobs of the server."""
@@ -112,7 +113,6 @@ class Worker(Channel[Message]):
 
     def __init__(self, end: socket.socket, handle: Callable[[Worker, Message], None]) -> None:
         super().__init__("a worker", end, _decode)
-        self.limit = UNLIMITED
         self._handle = handle
         self.ended = asyncio.Event()
         self.on_end = self.ended.set
@@ -219,9 +219,10 @@ async def _ask_all(workers: Collection[Worker], order: Message) -> list[tuple[Wo
 class SupervisorChannel(Channel[Message]):
     """A worker's end of the socket to the supervisor: it reports, and executes orders."""
 
+    limit = UNLIMITED
+
     def __init__(self, end: socket.socket) -> None:
         super().__init__("the supervisor", end, _decode)
-        self.limit = UNLIMITED
         self.reloads: asyncio.Queue[Message] = asyncio.Queue()
         self._telemetry: Telemetry | None = None
         self._scrape = asyncio.Lock()

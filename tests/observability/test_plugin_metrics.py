@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
-from pexpolicy.isolation.child import ChildError
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.metrics import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.plugins.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
+from pexpolicy.plugins.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS
 from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import always, policy
-from tests.support.isolated import PluginFolder, service
 from tests.support.processes import children
-from tests.support.waiting import until, wait_until
+from tests.support.waiting import wait_until
 
 NUMBERS = itertools.count()
 
@@ -186,47 +184,6 @@ def test_any_label_value_and_help_can_be_scraped(values: list[str], text: str) -
     board = counted(plugin)
     PLUGIN_METRICS.clear()
     assert sum(exposed(board, plugin).values()) == len(values)
-
-
-ISOLATED = """
-HITS = metrics.counter("hits", "Hits.", ["pid"])
-TOOK = metrics.histogram("took", "Took.", bounds=[1])
-AGE = metrics.gauge("age", "Age.")
-
-class Toy:
-    def __init__(self, settings):
-        AGE.set(4)
-
-    @hookimpl
-    async def service_configuration(self, request):
-        HITS.inc(pid="a")
-        TOOK.observe(0.5)
-        if request.params["do"] == "die":
-            os._exit(1)
-"""
-
-
-async def test_worker_processes_are_counted(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    folder = PluginFolder(tmp_path)
-    source = folder.write("from pexpolicy import metrics\n" + ISOLATED)
-    isolated = folder.start(source, processes=2)
-    hits = Definition("counter", "hits", "Hits.", ("pid",))
-    before = PLUGIN_METRICS.value("toy", hits, ("a",))
-    async with isolated.lifespan():
-        for _ in range(10):
-            await service(isolated)
-        await until(lambda: PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 10)
-        with pytest.raises(ChildError):
-            await service(isolated, "die")
-        await service(isolated)
-    assert PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 11, "sent when it ends"
-    took = Definition("histogram", "took", "Took.", (), (1.0,))
-    assert PLUGIN_METRICS.value("toy", took, ()) >= 11
-    age = Definition("gauge", "age", "Age.", ())
-    assert PLUGIN_METRICS.value("toy", age, ()) == 4
 
 
 DROP_IN = """

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.explain.explanation import Explanation, explain
 from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
-from pexpolicy.isolation.child import Channel, ChildError, parent_socket
+from pexpolicy.isolation.child import MAX_FRAME, parent_socket
 from pexpolicy_console.children import Json
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.listing import Listing
@@ -249,27 +250,29 @@ def verify(config: Path) -> Json:
     return {**verification.as_json(faults), "found": found}
 
 
-async def _serve(config: Path, channel: Channel[Json]) -> None:
-    worker = DryRunWorker(config, channel.send)
-    receive = partial(asyncio.get_running_loop().run_in_executor, None, channel.receive)
-    with suppress(EOFError):
+async def _serve(config: Path, console: Connection) -> None:
+    def send(message: Json) -> None:
+        content = msgspec.json.encode(message)
+        if len(content) > MAX_FRAME:
+            content = msgspec.json.encode({"failures": ["the answer is too long to show"]})
+        console.send_bytes(content)
+
+    worker = DryRunWorker(config, send)
+    receive = partial(asyncio.get_running_loop().run_in_executor, None, console.recv_bytes)
+    with suppress(EOFError, ConnectionError):
         while True:
             signal.alarm(IDLE_S)
-            question = await receive()
+            question = msgspec.json.decode(await receive())
             signal.alarm(0)
-            answer = await worker.answer(**question)
-            try:
-                channel.send(answer)
-            except ChildError:
-                channel.send({"failures": ["the answer is too long to show"]})
+            send(await worker.answer(**question))
     await worker.close()
 
 
 def main() -> None:
     """Answer the console."""
-    channel = Channel("the console", parent_socket(), msgspec.json.decode, msgspec.json.encode)
+    console = Connection(parent_socket().detach())
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(_serve(Path(sys.argv[1]), channel))
+    asyncio.run(_serve(Path(sys.argv[1]), console))
 
 
 if __name__ == "__main__":

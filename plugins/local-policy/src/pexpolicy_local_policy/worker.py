@@ -14,13 +14,14 @@ import resource
 import signal
 from collections.abc import Mapping
 from functools import lru_cache
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
 from jinja2 import TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from pexpolicy.isolation.child import Channel, parent_socket
+from pexpolicy.isolation.child import parent_socket
 from pexpolicy_local_policy.language import (
     Functions,
     PolicyNotAppliedError,
@@ -141,13 +142,17 @@ def _limit() -> None:
 
 def main() -> None:
     """Run jobs until the other end closes its socket."""
-    jobs = Channel[dict[str, Any]]("the server", parent_socket(), json.loads, encoded)
+    server = Connection(parent_socket().detach())
     nothing = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nothing, descriptor)
     signal.signal(signal.SIGALRM, _ring)
     _limit()
-    for job in jobs:
+    while True:
+        try:
+            job = json.loads(server.recv_bytes())
+        except (EOFError, ConnectionError):
+            return
         try:
             signal.setitimer(signal.ITIMER_REAL, max(job["seconds"], 0.001))
             try:
@@ -156,7 +161,7 @@ def main() -> None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
         except (TimeLimitError, MemoryError) as error:
             result = {"text": "", "debug": [], "failure": _failure(error)}
-        jobs.send(result)
+        server.send_bytes(encoded(result))
 
 
 def _ring(_number: int, _frame: FrameType | None) -> None:
