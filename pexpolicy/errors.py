@@ -57,12 +57,6 @@ class RateLimit:
         self._admitted[kind] = now, 0
         return left_out + 1
 
-    def take_left_out(self) -> dict[Any, int]:
-        """Return how many of each kind were left out, and count from zero."""
-        left_out = {kind: count for kind, (_, count) in self._admitted.items() if count}
-        self._admitted |= {kind: (self._admitted[kind][0], 0) for kind in left_out}
-        return left_out
-
 
 class Log(Protocol):
     """The log of plugin and server failures, in addition to the audit line."""

@@ -18,7 +18,7 @@ from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed, looking_after
 from pexpolicy.background.shared_state import SetupError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease
-from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
+from pexpolicy.chain.background import BackgroundTasks, Observed, Shadowed, ignore
 from pexpolicy.chain.chain import BoundHook, Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
@@ -144,7 +144,7 @@ class Policy:
             one for some in chains.values() for c in some.values() for one in (c, *c.shadows)
         ]
         found = (bind_observer(plugin) for plugin in plugins)
-        background = BackgroundTasks(filter(None, found), context.log, self.policy_hash)
+        background = BackgroundTasks(filter(None, found), context.log)
         self._background = background
         self.has_background_work = bool(background.observers) or any(
             c.shadows for c in self._all_chains
@@ -218,8 +218,6 @@ class Policy:
             await self._open_plugins(stack, in_server=in_server)
             if self._log is not None and self.context.time_limits:
                 stack.enter_context(Watchdog(tasks, self._log, self.log_levels.modules))
-            for chain in self._all_chains:
-                stack.callback(chain.failure_log.close)
             stack.push_async_callback(self._background.finish)
             self._background.open()
             self._tasks = tasks
@@ -347,15 +345,12 @@ class Policy:
         return Answer(outcome, reply)
 
     def run_background(
-        self,
-        outcome: Outcome,
-        audit: ShadowLog | None = None,
-        counts: BackgroundCounts | None = None,
+        self, outcome: Outcome, observed: Observed = ignore, shadowed: Iterable[Shadowed] = ()
     ) -> None:
         """Ask the shadow plugins and notify the observers, after the reply has left."""
         if self.has_background_work and self._tasks is not None:
             shadows = self._chain_of(outcome.request).shadows
-            self._background.start(outcome, shadows, self._tasks, audit, counts)
+            self._background.start(outcome, shadows, self._tasks, observed, shadowed)
 
     async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
         """Run work of a plugin in a task of its own; false if it was abandoned as late."""

@@ -105,7 +105,11 @@ class AuditLog:
         )
 
     def shadow(
-        self, actual: Outcome, shadow: Outcome, policy_hash: str, *, differs: bool | None
+        self,
+        policy_hash: str,
+        actual: Outcome,
+        shadow: Outcome,
+        differs: bool | None,  # noqa: FBT001 - a callback
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         error = None

@@ -10,18 +10,18 @@ logged.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any
 
 import msgspec
 
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
+from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
     ADJUSTED,
@@ -61,14 +61,14 @@ DEFECTS = (
 _DEFECT_NAMES = {found.__name__ for base in DEFECTS for found in (base, *base.__subclasses__())}
 
 
-class BackgroundCounts(Protocol):
-    """Counters of what became of background work."""
+Observed = Callable[[str, str, int], None]
+"""Counts for a plugin what became of decisions, or of an attempt; the last one is their number."""
+Shadowed = Callable[[Outcome, Outcome, bool | None], None]
+"""Records a call, the outcome of its shadow, and whether that differs; ``None`` if it failed."""
 
-    def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
-        """Count decisions that were delivered or dropped, or attempts that failed."""
 
-    def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
-        """Count the decision of a shadow plugin."""
+def ignore(*_: object) -> None:
+    """Record nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,12 @@ class Observer:
 class Attempts:
     """The attempts to notify an observer, one at a time."""
 
+    _attempted: Sequence[Any] = ()
+    _task: asyncio.Task[BaseException | None] | None = None
+    """The last attempt, of ``_attempted``. It may still run after its time."""
+
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._attempted: Sequence[Any] = ()
-        self._task: asyncio.Task[BaseException | None] | None = None
-        """The last attempt, of ``_attempted``. It may still run after its time."""
 
     @property
     def is_stuck(self) -> bool:
@@ -118,63 +119,55 @@ class Attempts:
             await asyncio.wait((last,), timeout=limit)
             if not last.done():
                 return TIMED_OUT, TimeoutError("its last call still runs")
-            if self._attempted is batch and not last.cancelled() and last.result() is None:
+            if self._attempted is batch and last.result() is None:
                 return None
         self._attempted = batch
         task = self._task = asyncio.create_task(_notify(self._observer, batch))
+        # Nothing else may cancel it. On closing, the event loop would wait for one without an end.
+        hide(task)
         await asyncio.wait((task,), timeout=limit)
         if not task.done():
             if not self._observer.blocks:
-                self.cancel()
+                task.cancel()
             return TIMED_OUT, TimeoutError(f"no answer within {limit:.3g} s")
         self._task = None
-        if task.cancelled():
-            return FAILED, asyncio.CancelledError("something in this process cancelled it")
         error = task.result()
         return None if error is None else (FAILED, error)
 
     def cancel(self) -> None:
         """Cancel the attempt that runs."""
-        task = self._task
-        if task is not None and not task.done():
-            task.cancel()
-            # On closing, the event loop would wait for it, and it may never end.
-            hide(task)
+        if self._task is not None:
+            self._task.cancel()
 
 
 class ObserverQueue:
     """The decisions that wait for one observer, and the task that delivers them."""
 
+    successor: ObserverQueue | None = None
+    """The queue of the same plugin in the next generation."""
+    is_open = False
+    _bytes = 0
+    _task: asyncio.Task[None] | None = None
+    """Delivers until nothing waits."""
+
     def __init__(self, observer: Observer, log: Log | None) -> None:
         self.plugin = observer.plugin
-        self.successor: ObserverQueue | None = None
-        """The queue of the same plugin in the next generation."""
-        self.is_open = False
         self.attempts = Attempts(observer)
         self._observer = observer
-        self._log = log
+        self._observed: Observed = ignore
         self._failure_log = PluginFailureLog(log, observer.hook)
         self._waiting: deque[Outcome] = deque()
-        self._bytes = 0
-        self._current: list[Outcome] = []
-        self._task: asyncio.Task[None] | None = None
-        """Delivers until nothing waits."""
-        self._counts: BackgroundCounts | None = None
-        self._dropped = 0
-        self._logged_at = -math.inf
 
     @property
     def pending(self) -> int:
         """The number of decisions that are not delivered yet."""
-        return len(self._waiting) + len(self._current)
+        return len(self._waiting)
 
-    def put(self, outcome: Outcome, counts: BackgroundCounts | None) -> None:
+    def put(self, outcome: Outcome, observed: Observed) -> None:
         """Deliver a decision of its environments soon, or drop it where too many wait."""
         if not self._observer.observes(outcome.request.environment):
             return
-        if counts is not None:
-            self._counts = counts
-        size = _size(outcome)
+        self._observed, size = observed, _size(outcome)
         is_full = self._bytes + size > MAX_WAITING_BYTES and self._waiting
         if len(self._waiting) >= MAX_WAITING or is_full:
             self._drop([outcome], "its queue is full")
@@ -190,22 +183,22 @@ class ObserverQueue:
             while self._waiting:
                 # The reply leaves at the start of the next turn of the event loop.
                 await asyncio.sleep(0)
-                self._current = self._take()
-                await self._deliver(self._current)
-                self._current = []
+                batch = self._next_batch()
+                await self._deliver(batch)
+                for outcome in batch:
+                    self._waiting.popleft()
+                    self._bytes -= _size(outcome)
         finally:
             self._task = None
 
-    def _take(self) -> list[Outcome]:
+    def _next_batch(self) -> list[Outcome]:
         batch: list[Outcome] = []
-        taken = 0
-        while self._waiting and len(batch) < self._observer.batch:
-            size = _size(self._waiting[0])
-            if batch and taken + size > MAX_BATCH_BYTES:
+        size = 0
+        for outcome in islice(self._waiting, self._observer.batch):
+            size += _size(outcome)
+            if batch and size > MAX_BATCH_BYTES:
                 break
-            taken += size
-            batch.append(self._waiting.popleft())
-        self._bytes -= taken
+            batch.append(outcome)
         return batch
 
     async def _deliver(self, batch: list[Outcome]) -> None:
@@ -214,7 +207,7 @@ class ObserverQueue:
         began, pause = loop.time(), MIN_RETRY_S
         while (failed := await self.attempts.make(batch)) is not None:
             result, error = failed
-            self._count(result, 1)
+            self._observed(self.plugin, result, 1)
             secrets = {secret for one in batch for secret in withheld_values(one.request)}
             self._failure_log.failed(
                 "plugin failed",
@@ -223,15 +216,12 @@ class ObserverQueue:
                 loop.time(),
                 decision_id=batch[0].decision_id,
             )
-            if is_defect(error):
+            if is_defect(error) or loop.time() - began >= GIVE_UP_S:
                 self._drop(batch, "the observer failed")
-                return
-            if loop.time() - began >= GIVE_UP_S:
-                self._drop(batch, f"the observer has failed for {GIVE_UP_S:.0f} s")
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_RETRY_S if self.is_open else MIN_RETRY_S)
-        self._count(DELIVERED, len(batch))
+        self._observed(self.plugin, DELIVERED, len(batch))
 
     async def drain(self) -> None:
         """Deliver what waits within ``DRAIN_TIMEOUT_S``; pass the rest to the queue that is open.
@@ -243,38 +233,27 @@ class ObserverQueue:
             await asyncio.wait((task,), timeout=DRAIN_TIMEOUT_S)
             task.cancel()
         self.attempts.cancel()
-        left = [*self._current, *self._waiting]
-        self._waiting.clear()
-        self._current = []
+        left, self._waiting = self._waiting, deque()
         heir = self.successor
         while heir is not None and not heir.is_open:
             heir = heir.successor
         if left and heir is not None:
             for outcome in left:
-                heir.put(outcome, self._counts)
+                heir.put(outcome, self._observed)
         elif left:
             self._drop(left, f"not delivered within {DRAIN_TIMEOUT_S:.3g} s of the end")
-        self._log_dropped()
-        self._failure_log.close()
 
     def _drop(self, outcomes: Sequence[Outcome], why: str) -> None:
-        """Count decisions that are lost, and log it once an interval."""
-        self._count(DROPPED, len(outcomes))
-        self._dropped += len(outcomes)
-        now = asyncio.get_running_loop().time()
-        if now - self._logged_at >= LOG_INTERVAL_S:
-            self._logged_at = now
-            self._log_dropped(why=why, decision_id=outcomes[0].decision_id)
-
-    def _log_dropped(self, **more: str) -> None:
-        if self._dropped and self._log is not None:
-            event = "decisions were not delivered to an observer"
-            self._log.warning(event, plugin=self.plugin, dropped=self._dropped, **more)
-        self._dropped = 0
-
-    def _count(self, outcome: str, count: int) -> None:
-        if self._counts is not None:
-            self._counts.observed(self.plugin, outcome, count)
+        """Count decisions that are lost, and log it once an interval for each reason."""
+        self._observed(self.plugin, DROPPED, len(outcomes))
+        self._failure_log.failed(
+            "decisions were not delivered to an observer",
+            self.plugin,
+            ErrorReport(why, []),
+            asyncio.get_running_loop().time(),
+            dropped=len(outcomes),
+            decision_id=outcomes[0].decision_id,
+        )
 
 
 async def _notify(observer: Observer, batch: Sequence[Any]) -> BaseException | None:
@@ -303,24 +282,12 @@ MAX_PENDING = 256
 """Calls whose background work may be pending at once."""
 
 
-class ShadowLog(Protocol):
-    """The log of what shadow plugins would have decided."""
-
-    def shadow(
-        self, actual: Outcome, shadow: Outcome, policy_hash: str, *, differs: bool | None
-    ) -> None:
-        """Write one line; ``differs`` is ``None`` for a shadow that failed."""
-
-
 class BackgroundTasks:
     """Shadow plugins that are asked, and the observers."""
 
-    def __init__(
-        self, observers: Iterable[Observer], log: Log | None, policy_hash: str = ""
-    ) -> None:
+    def __init__(self, observers: Iterable[Observer], log: Log | None) -> None:
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
         self._log = log
-        self._policy_hash = policy_hash
         self._pending: set[asyncio.Task[None]] = set()
         self._has_skipped = False
 
@@ -329,43 +296,35 @@ class BackgroundTasks:
         outcome: Outcome,
         shadows: Sequence[Chain],
         tasks: HookTasks,
-        audit: ShadowLog | None,
-        counts: BackgroundCounts | None = None,
+        observed: Observed,
+        shadowed: Iterable[Shadowed],
     ) -> None:
         """Start the background work of a call; it runs after the reply has left."""
         for observer in self.observers:
-            observer.put(outcome, counts)
+            observer.put(outcome, observed)
+
+        async def ask_shadows() -> None:
+            # The reply leaves at the start of the next turn of the event loop.
+            await asyncio.sleep(0)
+            # Observers have the other one.
+            own = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
+            for chain in shadows:
+                if chain.deciding:
+                    shadow = await chain.ask(own.request, tasks, own.decision_id)
+                elif chain.restricting == 0 or was_decided(own):
+                    shadow = await chain.adjust(own, tasks)
+                else:
+                    continue
+                differs = _differ(own, shadow, merges=chain.merges and chain.deciding > 0)
+                for record in shadowed:
+                    record(own, shadow, differs)
+
         if shadows and len(self._pending) < MAX_PENDING:
-            _ = start_background(self._run(outcome, shadows, tasks, audit, counts), self._pending)
+            _ = start_background(ask_shadows(), self._pending)
         elif shadows and not self._has_skipped and self._log is not None:
             self._has_skipped = True
             event = "shadow plugins do not keep up: calls are left out"
             self._log.warning(event, decision_id=outcome.decision_id)
-
-    async def _run(
-        self,
-        outcome: Outcome,
-        shadows: Sequence[Chain],
-        tasks: HookTasks,
-        audit: ShadowLog | None,
-        counts: BackgroundCounts | None,
-    ) -> None:
-        # The reply leaves at the start of the next turn of the event loop.
-        await asyncio.sleep(0)
-        # Observers have the other one.
-        outcome = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
-        for chain in shadows:
-            if chain.deciding:
-                shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
-            elif chain.restricting == 0 or was_decided(outcome):
-                shadow = await chain.adjust(outcome, tasks)
-            else:
-                continue
-            differs = _differ(outcome, shadow, merges=chain.merges and chain.deciding > 0)
-            if counts is not None:
-                counts.shadowed(shadow, differs=differs)
-            if audit is not None:
-                audit.shadow(outcome, shadow, self._policy_hash, differs=differs)
 
     def open(self) -> None:
         """Accept what the observers of an earlier generation could not deliver."""

@@ -6,7 +6,7 @@ The first decision ends a chain, unless all decisions are merged, or other plugi
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from traceback import StackSummary
 from types import FrameType
@@ -64,8 +64,6 @@ QUICK = 100
 class StepCounter:
     """The quick answers of one kind from one plugin, counted by their microseconds."""
 
-    __slots__ = ("cells", "hook", "outcome", "plugin")
-
     def __init__(self, plugin: str, outcome: str, hook: str = "") -> None:
         self.plugin, self.outcome, self.hook = plugin, outcome, hook
         self.cells = [0] * QUICK
@@ -100,17 +98,6 @@ class BoundHook:
         self.hook, answered = (self.names[1], ADJUSTED) if self.adjusts else ("", DECIDED)
         self.abstained_steps = StepCounter(self.plugin, ABSTAINED, self.hook)
         self.decided_steps = StepCounter(self.plugin, answered, self.hook)
-
-
-def group_ends(links: tuple[BoundHook, ...], borders: Collection[int]) -> tuple[int, ...]:
-    """Return for each hook the index of the first one after it that runs in another task, or the
-    border before it: one of the indexes at which hooks of another kind begin.
-    """
-    ends = list(range(1, len(links) + 1))
-    for at in reversed(range(len(links) - 1)):
-        if at + 1 not in borders and not links[at].may_wait and not links[at + 1].may_wait:
-            ends[at] = ends[at + 1]
-    return tuple(ends)
 
 
 @dataclass(slots=True, eq=False)
@@ -148,8 +135,10 @@ class Chain:
     run_type: type[ChainRun] = field(init=False)
     """The class of the state of a call."""
     failure_log: PluginFailureLog = field(init=False)
-    group_ends: tuple[int, ...] = field(init=False)
-    """For each plugin, the index of the first one after it that runs in another task."""
+    group_ends: list[int] = field(init=False)
+    """For each plugin, the index of the first one after it that runs in another task, or is asked
+    another question.
+    """
 
     def __post_init__(self) -> None:
         if self.deciding < 0:
@@ -160,7 +149,12 @@ class Chain:
         folds = self.merges or self.deciding < len(self.links)
         self.run_type = FoldRun if folds else ChainRun
         self.failure_log = PluginFailureLog(self.log, self.endpoint.name)
-        self.group_ends = group_ends(self.links, (self.deciding, self.restricting))
+        borders = (len(self.links), self.deciding, self.restricting)
+        waits = [link.may_wait for link in self.links]
+        self.group_ends = ends = list(range(1, len(waits) + 1))
+        for at in reversed(range(len(waits))):
+            if at + 1 not in borders and not (waits[at] or waits[at + 1]):
+                ends[at] = ends[at + 1]
 
     async def ask(
         self, request: Request, tasks: HookTasks, decision_id: str = "", run: ChainRun | None = None
@@ -207,13 +201,11 @@ class Chain:
 class ChainRun:
     """The state of one call, which the first decision ends; ``at`` is the next plugin."""
 
-    __slots__ = (
-        *("abandoned", "asked", "at", "began", "chain", "check", "deadline", "decided_by"),
-        *("decision", "eventful", "last", "request", "steps"),
-    )
-
-    decision: Decision | None
-    decided_by: str
+    at = 0
+    decision: Decision | None = None
+    decided_by = DEFAULT
+    abandoned = 0
+    eventful = False
     adjusted = False
 
     def __init__(self, chain: Chain, request: Request) -> None:
@@ -222,16 +214,11 @@ class ChainRun:
         self.asked: Any = request
         """What the plugins get."""
         self.check = chain.check
-        self.at = 0
         self.last = chain.deciding
         """Where those that are asked now end."""
         self.steps: list[Step] = []
-        self.decision = None
-        self.decided_by = DEFAULT
         self.began = began = chain.clock()
         self.deadline = began + chain.budget
-        self.abandoned = 0
-        self.eventful = False
 
     @property
     def names(self) -> tuple[str, str]:
@@ -405,13 +392,13 @@ class FoldRun(ChainRun):
     reject, of a plugin or for a failure, ends either part early. Then plugins may narrow it.
     """
 
-    __slots__ = ("adjusted", "by", "draft", "is_adjusting", "was_refused")
+    by = DEFAULT
+    """The plugin that is named as the one that decided."""
+    is_adjusting = False
+    was_refused = False
 
     def __init__(self, chain: Chain, request: Request) -> None:
         super().__init__(chain, request)
-        self.adjusted = self.was_refused = self.is_adjusting = False
-        self.by = DEFAULT
-        """The plugin that is named as the one that decided."""
         self.draft = Draft(request)
         if chain.restricting < len(chain.links):
             self.deadline -= chain.budget / 4

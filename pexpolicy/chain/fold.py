@@ -76,10 +76,10 @@ def check_merged(endpoint: Endpoint[Any], answer: object, draft: Draft) -> Decis
     new = {name: value for name, value in decision.set_fields().items() if name not in known}
     if not new:
         return before
-    reasons = [reason for reason in (before.reason, decision.reason) if reason]
+    reasons = dict.fromkeys(filter(None, (before.reason, decision.reason)))
     merged = type(before).from_result(
         {**known, **new},
-        reason="; ".join(dict.fromkeys(reasons)) or None,
+        reason="; ".join(reasons) or None,
         extras=state_of(before).extras or state_of(decision).extras,
     )
     about_new = (w for w in decision.warnings if w.partition(":")[0] not in known)
@@ -141,7 +141,7 @@ def _changed_otherwise(before: Decision, after: Decision, request: Request) -> s
     old, new = _sent(before), _sent(after)
     if _is_refusal(old, new):
         return None
-    for name in (*new, *(old.keys() - new.keys())):
+    for name in {**new, **old}:
         was, now = old.get(name, getattr(request, name, UNSET)), new.get(name, UNSET)
         if now != old.get(name, UNSET) and not _is_narrower(name, was, now, old, new):
             return name

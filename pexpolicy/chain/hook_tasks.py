@@ -13,8 +13,7 @@ from traceback import walk_stack
 from types import FrameType
 from typing import Any, Literal, Protocol
 
-from pexpolicy.errors import place_of
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import end_tasks, hide
 
 MAX_WAITING = 32
 """Calls of one plugin that wait for a thread or a process."""
@@ -114,11 +113,7 @@ class HookTasks:
 
     async def close(self) -> None:
         """Cancel the abandoned tasks again, and wait up to 0.2 s for them."""
-        tasks = tuple(self._abandoned)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=0.2)
+        await end_tasks(self._abandoned, 0.2)
 
 
 class PluginBusyError(Exception):
@@ -166,10 +161,8 @@ class PluginThreadPool:
         A call that is abandoned keeps its thread until it returns.
         """
         if self._queue.is_full:
-            places = {place_of(thread_frames(one)) for one in list(self.running.values())}
-            at = ", ".join(f"{place} in {name}" for place, name in sorted(places)[:3] if place)
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
-            raise PluginBusyError(f"{msg} ({at})" if at else msg)
+            raise PluginBusyError(msg)
         await self._queue.acquire()
         thread: list[int] = []
         try:

@@ -27,8 +27,7 @@ name under `[infinity]`.
 """
 BUSY = "busy"
 """All its threads, or its workers with `isolation = "process"`, are in calls that have not
-returned, and 32 calls wait. `detail` has lines where the threads are. Raise `threads`, or
-`processes`.
+returned, and 32 calls wait. Raise `threads`, or `processes`.
 """
 SKIPPED = "skipped"
 """Not asked: no budget was left, or its circuit breaker is open, as `detail` says. See the steps

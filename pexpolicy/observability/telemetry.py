@@ -246,7 +246,7 @@ class Telemetry:
         """Count what became of notifying an observer."""
         self._of(metrics.OBSERVER_CALLS)[plugin, outcome].inc(count)
 
-    def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
+    def shadowed(self, _: Outcome, shadow: Outcome, differs: bool | None) -> None:  # noqa: FBT001
         """Count the decision of a shadow plugin."""
         self._count_steps(shadow)
         self._records.inc()

@@ -152,9 +152,8 @@ class RoutesApp:
                 self.close()
 
     def close(self) -> None:
-        """Release delayed replies, and log the failures that were left out."""
+        """Release delayed replies."""
         self._throttle.cancel()
-        self._failure_log.close()
 
     async def _note_wrong_token(self, request: web.Request) -> int:
         """Delay the reply to a wrong token, each time longer; none is no guess.

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -111,7 +112,8 @@ async def decide(
         outcome = await asked(policy, request, audit)
         if errors:
             raise errors[0]
-        policy.run_background(outcome, audit)
+
+        policy.run_background(outcome, shadowed=[partial(audit.shadow, policy.policy_hash)])
     return outcome
 
 

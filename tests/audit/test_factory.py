@@ -162,7 +162,7 @@ async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: P
         params: MultiDict[str] = MultiDict(local_alias="alice")
         answer = await policy.answer(ServiceConfigurationRequest(params), "an id")
         assert audit.write(audit.record(CallFacts(), answer)) is None
-        audit.shadow(answer.outcome, answer.outcome, "", differs=False)
+        audit.shadow("", answer.outcome, answer.outcome, False)
     audit.close()
     line, shadow = lines(tmp_path / "audit.jsonl")
     assert (shadow["would_send"], shadow["redaction_error"]) == (None, "KeyError")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -205,7 +206,9 @@ class PolicyApp:
                 if generation.policy.observers:
                     line = call.line or generation.audit.record(call, answer)
                     outcome = with_audit_line(outcome, line)
-                generation.policy.run_background(outcome, generation.audit, self.telemetry)
+                policy, telemetry = generation.policy, self.telemetry
+                audited = partial(generation.audit.shadow, policy.policy_hash)
+                policy.run_background(outcome, telemetry.observed, (telemetry.shadowed, audited))
         except Exception as error:  # noqa: BLE001 - nor must one after the decision
             log_fault(self.log, error, call.endpoint)
 
