@@ -16,7 +16,7 @@ from pexpolicy.background.shared_state import SharedState
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import end_tasks, hide
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
@@ -46,7 +46,7 @@ class TaskSupervisor:
 
     def check_later(self, task: asyncio.Task[Any]) -> None:
         """Record a task that has ended by an exception, if no code retrieves that."""
-        if not task.cancelled() and getattr(task, _UNRETRIEVED):
+        if getattr(task, _UNRETRIEVED):
             task.get_loop().call_later(RETRIEVAL_S, self._check, task)
 
     def _check(self, task: asyncio.Task[Any]) -> None:
@@ -82,6 +82,11 @@ class Lifespan:
     written.
     """
 
+    has_ended = False
+    """True once the context could not be opened, or has ended by a failure."""
+    _loop: asyncio.AbstractEventLoop | None = None
+    _task: asyncio.Task[None] | None = None
+
     def __init__(  # noqa: PLR0913 - they have defaults and names
         self,
         name: str,
@@ -98,8 +103,6 @@ class Lifespan:
         self.refreshed = tuple(refreshed)
         self.jobs: list[ScheduledJob] = []
         """The jobs that run in this process."""
-        self.has_ended = False
-        """True once the context could not be opened, or has ended by a failure."""
         self._context = context
         self._supervisor = TaskSupervisor(name, log)
         self.failures = self._supervisor.failures
@@ -107,8 +110,6 @@ class Lifespan:
         # The time of an answer is longer only while a plugin is debugged without time limits.
         start = max(START_TIMEOUT_S, timeout)
         self._start_timeout = start + max((d.timeout for d in refreshed), default=0.0)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         for data in refreshed:
             data.bind(name, log)
@@ -143,8 +144,7 @@ class Lifespan:
         try:
             await asyncio.wait((opened,), timeout=limit)
         except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait((self._task,), timeout=STOP_TIMEOUT_S)
+            await end_tasks((self._task,), STOP_TIMEOUT_S)
             raise
         if not opened.done():
             self._closing.set()

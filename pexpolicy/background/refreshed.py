@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
-from pexpolicy.background.shared import Store, storable
+from pexpolicy.background.shared import Store
 from pexpolicy.background.shared_state import SWEEP_S, SharedState, SharedUnavailableError
 from pexpolicy.config.files import read_own, write_own
 from pexpolicy.config.permissions import NamedPath
@@ -61,6 +61,17 @@ class Refreshed(Periodic[T]):
 
     kind = "data"
     hook = "refresh"
+    failures = 0
+    """Attempts that failed since the last success."""
+    keeps_file = True
+    """False where the file is only read."""
+    signal: Callable[[], Awaitable[None]] | None = None
+    """Makes other processes fetch."""
+    _fetched_at = -math.inf
+    _ended = 0
+    """The number of attempts that have ended."""
+    _error: BaseException | None = None
+    """Why the last one failed."""
 
     def __init__(  # noqa: PLR0913 - they have defaults and names
         self,
@@ -76,7 +87,8 @@ class Refreshed(Periodic[T]):
         jitter: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        check_seconds(every=every, timeout=timeout, max_backoff=max_backoff)
+        super().__init__(fetch, name, every, timeout)
+        check_seconds(max_backoff=max_backoff)
         if not 0 <= jitter < 1:
             raise ValueError("jitter must be from 0 to below 1")
         if first not in ("required", "stale", "later"):
@@ -85,29 +97,18 @@ class Refreshed(Periodic[T]):
             raise TypeError("file is a CacheFile(path, type)")
         if file is not None and key is None:
             raise ValueError("file needs a key: write key=, the setting that the data depends on")
-        self.failures = 0
-        """Attempts that failed since the last success."""
         self._is_required = first == "required"
         self._is_awaited = first != "later"
         self._key = key
         self.cache_key = f"{name}\n{key}"
         """What ``file`` is loaded with."""
         self.file = file
-        self.keeps_file = True
-        """False where the file is only read."""
         self._max_backoff = min(max_backoff, every)
         self._jitter = jitter
         self._clock = clock
         self._values: list[T] = []
-        self._fetched_at = -math.inf
         self._waiting_since = clock()
         self._lock = asyncio.Lock()
-        self._begun = self._ended = 0
-        """Numbers of the last attempts."""
-        self._error: BaseException | None = None
-        self.signal: Callable[[], Awaitable[None]] | None = None
-        """Makes other processes fetch."""
-        super().__init__(fetch, name, every, timeout)
 
     @property
     def value(self) -> T:
@@ -120,21 +121,21 @@ class Refreshed(Periodic[T]):
     @property
     def age(self) -> float:
         """Seconds since the value was fetched; infinite if there is none."""
-        return max(self._clock() - self._fetched_at, 0.0)
+        return self._clock() - self._fetched_at
 
     @property
     def waiting_for(self) -> float:
         """Seconds since the value was fetched, or since data without a value was opened."""
-        return max(self._clock() - max(self._fetched_at, self._waiting_since), 0.0)
+        return min(self.age, self._clock() - self._waiting_since)
 
     def report(self) -> dict[str, object]:
         """Return the state for the status, without the value."""
-        age = None if math.isinf(self.age) else self.age
+        age = self.age if self._values else None
         return {"age": age, "every": self.every, "problem": self.problem or None}
 
     def take_over(self, previous: Refreshed[Any]) -> None:
         """Start with the value of the same data of another generation."""
-        if self._key is not None and (self.name, self._key) == (previous.name, previous._key):
+        if self._key is not None and self.cache_key == previous.cache_key:
             # The creator of the data gives it a clock; seconds of different clocks do not compare.
             self._values = list(previous._values)
             self._fetched_at = self._clock() - previous.age
@@ -170,12 +171,11 @@ class Refreshed(Periodic[T]):
 
     async def attempt(self) -> BaseException | None:
         """Fetch, and return why it failed; an attempt that began before the call does not count."""
-        wanted = self._begun + 1
+        wanted = self._ended + 1 + self._lock.locked()
         async with self._lock:
             if self._ended < wanted:
-                self._begun += 1
                 self._error = await self._fetch()
-                self._ended = self._begun
+                self._ended += 1
             return self._error
 
     async def _fetch(self) -> BaseException | None:
@@ -185,7 +185,7 @@ class Refreshed(Periodic[T]):
             return None
         self.failures += 1
         self.problem = describe_error(result.error).summary
-        age = None if math.isinf(self.age) else round(self.age, 1)
+        age = round(self.age, 1) if self._values else None
         self._warn("data was not refreshed", result.error, age=age)
         return result.error
 
@@ -196,16 +196,16 @@ class Refreshed(Periodic[T]):
             self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
         self.failures, self.problem = 0, ""
         if self.file is not None and self.keeps_file:
-            file, key, now = self.file, self.cache_key, time.time()
+            save = partial(self.file.save, value, self.cache_key, time.time())
             try:
-                await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")
+                await run_in_thread(save, "pexpolicy-cache")
             except (OSError, CacheFileError, RuntimeError) as error:
                 # RuntimeError: the process cannot start another thread.
                 self._warn("data was not kept in its file", error)
 
     async def _load(self, file: CacheFile[T]) -> None:
         try:
-            loaded = await run_in_thread(lambda: file.load(self.cache_key), "pexpolicy-cache")
+            loaded = await run_in_thread(partial(file.load, self.cache_key), "pexpolicy-cache")
         except (CacheFileError, RuntimeError) as error:
             self._warn("the file of data is ignored", error)
             return
@@ -263,7 +263,7 @@ async def looking_after(
         await signals.put(name, f"{state.process} {uuid.uuid4()}")
 
     for name, one in data.items():
-        one.signal = partial(signal, storable(name))
+        one.signal = partial(signal, name)
     with suppress(SharedUnavailableError):
         seen = dict(await signals.items(limit=10_000)) if state.exists else {}
     _ = start_background(look_always(), tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,16 +33,13 @@ class Declared(ABC):
     """What a plugin declares in its constructor: background work, or shared state."""
 
     name: str
+    is_open = False
+    """True while the server runs it, or keeps it."""
 
     @property
     def declared_as(self) -> str:
         """How a plugin makes it, such as ``schedule(...)``."""
         return f"{type(self).__name__}(...)"
-
-    @property
-    @abstractmethod
-    def is_open(self) -> bool:
-        """True once the server runs it, or keeps it."""
 
 
 _DECLARED: ContextVar[list[Declared] | None] = ContextVar("declared", default=None)
@@ -63,6 +61,10 @@ class Periodic(Declared, Generic[T]):
     """The field of its name in log lines."""
     hook: ClassVar[str]
     """What stands for a hook in them."""
+    problem = ""
+    """Why the last run failed; empty after a success."""
+    _task: asyncio.Task[None] | None = None
+    _running: asyncio.Task[T | Failure] | None = None
 
     def __init__(
         self, function: Callable[[], Awaitable[T]], name: str, every: float, timeout: float
@@ -70,7 +72,7 @@ class Periodic(Declared, Generic[T]):
         if inspect.iscoroutine(function):
             function.close()
         if not callable(function):
-            given, what = type(function).__name__, self.declared_as.removesuffix("(...)")
+            what, given = self.declared_as, type(function).__name__
             raise TypeError(f"{what} takes a coroutine function, without (), and not a {given}")
         if inspect.isroutine(function) and _returns_nothing(inspect.unwrap(function)):
             what, blocks = function.__name__, "await asyncio.to_thread(...) for code that blocks"
@@ -79,27 +81,19 @@ class Periodic(Declared, Generic[T]):
         self.name = name
         self.every = every
         self.timeout = timeout
-        self.problem = ""
-        """Why the last run failed; empty after a success."""
         self._function = function
         self.bind("", None)
-        self._task: asyncio.Task[None] | None = None
-        self._running: asyncio.Task[T | Failure] | None = None
         declare(self)
-
-    @property
-    def is_open(self) -> bool:
-        """True until ``close``."""
-        return self._task is not None
 
     async def open(self) -> None:
         """Run it at its interval until ``close``."""
+        self.is_open = True
         self._task = asyncio.get_running_loop().create_task(self._run_until_closed())
         hide(self._task)
 
     async def close(self) -> None:
         """End the present run, and start no other one."""
-        tasks, self._task = (self._task, self._running), None
+        tasks, self._task, self.is_open = (self._task, self._running), None, False
         if not await end_tasks(tasks, STOP_TIMEOUT_S):
             self._warn("a run did not end", TimeoutError("it suppresses its cancellation"))
 
@@ -183,7 +177,7 @@ def declared_by(instance: object, declared: list[Declared], kind: type[D]) -> tu
     Raises ``PluginBuildError`` for two of one name.
     """
     items = [*declared, *getattr(instance, "__dict__", {}).values()]
-    found = tuple({id(item): item for item in items if isinstance(item, kind)}.values())
+    found = tuple(dict.fromkeys(item for item in items if isinstance(item, kind)))
     for (_, name), count in Counter((type(item), item.name) for item in found).items():
         if count > 1:
             text = f"two {found[0].declared_as} have the name {name!r}: give each its own name="
@@ -278,18 +272,18 @@ class ScheduledJob(Periodic[object]):
         return {
             "every": self.every,
             "once_per": self.once_per,
-            "last_run_age": self._age,
+            "last_run_age": None if math.isinf(self._age) else self._age,
             "problem": self.problem or None,
         }
 
     @property
-    def _age(self) -> float | None:
-        started = self.history.started.get((self._plugin, self.name))
-        return None if started is None else asyncio.get_running_loop().time() - started
+    def _age(self) -> float:
+        started = self.history.started.get((self._plugin, self.name), -math.inf)
+        return asyncio.get_running_loop().time() - started
 
     async def _run_until_closed(self) -> None:
         while True:
-            pause = 0.0 if (age := self._age) is None else self.every - age
+            pause = self.every - self._age
             try:
                 if pause <= 0 and (self.is_turn is None or await self.is_turn()):
                     await self._run()
@@ -308,7 +302,7 @@ class ScheduledJob(Periodic[object]):
             self.history.started.pop(key, None)
             raise
         if isinstance(result, Failure):
-            is_late = self._running is not None and not self._running.done()
+            is_late = isinstance(result.error, TimeoutError)
             self._failed(result.error, TIMED_OUT if is_late else FAILED)
         else:
             self.problem = ""

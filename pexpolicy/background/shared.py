@@ -67,21 +67,16 @@ class SharedItem(Declared):
         self._state: SharedState | None = None
         declare(self)
 
-    @property
-    def is_open(self) -> bool:
-        """True once it belongs to the state of a server or of a command."""
-        return self._state is not None
-
     def bind(self, plugin: str, state: SharedState) -> None:
         """Keep it in a state, under the name of the plugin."""
         self.prefixed = f"{plugin}/{type(self).__name__}/{self.name}"
-        self._state = state
+        self._state, self.is_open = state, True
 
     @property
     def state(self) -> SharedState:
         """The state that it is kept in."""
         if self._state is None:
-            self._state = SqliteState()
+            self._state, self.is_open = SqliteState(), True
         return self._state
 
     @property

@@ -125,8 +125,8 @@ class SharedResources:
     thread.
     """
 
-    def __init__(self, history: JobHistory | None = None) -> None:
-        self.history = history or JobHistory()
+    def __init__(self) -> None:
+        self.history = JobHistory()
         self._lock = threading.Lock()
         self._shared: dict[str, SharedSource] = {}
         self.state: SharedState | None = None
@@ -313,7 +313,7 @@ class SourceLease:
         """Forget sources; return the lifespans to close, the one opened last first."""
         taken = [self._used.pop(name) for name in reversed(list(names))]
         last = [shared.lifespan for shared in taken if self._resources.release(shared)]
-        return [lifespan for lifespan in last if lifespan is not None]
+        return [*filter(None, last)]
 
 
 def _driver_class(name: str, driver: str) -> type:

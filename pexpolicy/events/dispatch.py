@@ -25,7 +25,7 @@ from pexpolicy.events.receiver import INBOX, TIMEOUT_S, EventReceiver, Inbox
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event
 from pexpolicy.observability import metrics
 from pexpolicy.observability.telemetry import CountKey, Gauge
-from pexpolicy.tasks import end_tasks, start_background
+from pexpolicy.tasks import end_tasks, hide
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ _READ = f"SELECT id, source, received, content FROM {INBOX} ORDER BY id LIMIT $1
 _DELETE = f"DELETE FROM {INBOX} WHERE id = $1"
 
 
-class _NotOwnerError(Exception):
+class _NotOwnerError(SharedUnavailableError):
     """Another process dispatches, or another configuration."""
 
 
@@ -86,8 +86,8 @@ class EventDispatcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Dispatch until exit, and let another process take over."""
-        tasks: set[asyncio.Task[None]] = set()
-        task = start_background(self._run(), tasks)
+        task = asyncio.create_task(self._run())
+        hide(task)
         try:
             yield
         finally:
@@ -103,7 +103,7 @@ class EventDispatcher:
             except Exception as error:  # noqa: BLE001 - it must go on
                 # What was read is read again, and is not known then.
                 self.nodes, is_idle = None, False
-                if not isinstance(error, (_NotOwnerError, SharedUnavailableError)):
+                if not isinstance(error, SharedUnavailableError):
                     summary = describe_error(error).summary
                     self._log.warning("events cannot be dispatched", error=summary)
                 await asyncio.sleep(PAUSE_S)
@@ -234,9 +234,9 @@ class EventDispatcher:
         try:
             _ = self._bind()
             await self._receiver.count(0.0)
-            states = dict(await self._states.items(limit=2 * MAX_NODES))
+            states = await self._states.items(limit=2 * MAX_NODES)
         except SharedUnavailableError as error:
             return {"problem": str(error), "waiting": None, "nodes": []}
         now, told = time.time(), msgspec.to_builtins
-        nodes = [{**told(one), "age": now - one.received} for one in states.values()]
+        nodes = [{**told(one), "age": now - one.received} for _, one in states]
         return {"problem": None, "waiting": self._receiver.waiting, "nodes": nodes}

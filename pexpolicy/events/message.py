@@ -192,6 +192,9 @@ def _encoded(envelope: _Envelope) -> bytes:
 
 def _shortened(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields without lists and tables, with the beginnings of texts."""
-    texts = {name: one[:MAX_TEXT] for name, one in data.items() if isinstance(one, str)}
-    kept = texts | {n: one for n, one in data.items() if isinstance(one, int | float | None)}
+    kept = {
+        name: one[:MAX_TEXT] if isinstance(one, str) else one
+        for name, one in data.items()
+        if isinstance(one, str | int | float | None)
+    }
     return kept if len(kept) < MAX_NAME else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 
@@ -59,7 +58,7 @@ class Nodes:
         Nothing is held back for an event that is out of order.
         """
         if isinstance(event, SourceStale) and not event.is_stale:
-            yield from self._end(event.received, event.time, event.source)
+            yield from self.expire(event.received, event.time, event.source)
             return
         if not event.node and not isinstance(event, SourceStale):  # of a repair
             yield event
@@ -115,18 +114,16 @@ class Nodes:
 
     def _stale(self, state: NodeState, event: Event, why: str) -> Iterator[Event]:
         """Mark a node for 12 hours from now; a gap does not hide another reason."""
-        is_weaker = why.startswith(GAP) and not state.why.startswith(GAP)
-        if state.stale_since is None or not is_weaker:
+        if why.startswith(GAP) and state.why and not state.why.startswith(GAP):
+            why = state.why
+        if (why, event.received) != (state.why, state.stale_since):
             yield self._told(state, event.received, why, is_stale=True)
-        elif event.received > state.stale_since:
-            yield self._told(state, event.received, state.why, is_stale=True)
 
-    def expire(self, now: float) -> Iterator[Event]:
-        """Yield the end of what has been stale for too long."""
-        yield from self._end(now, now - STALE_S)
-
-    def _end(self, now: float, until: float, source: str | None = None) -> Iterator[Event]:
-        """Yield the end of what has been stale since then, of one source or of all."""
+    def expire(
+        self, now: float, until: float | None = None, source: str | None = None
+    ) -> Iterator[Event]:
+        """Yield the end of what has been stale for 12 hours, or of one source since ``until``."""
+        until = now - STALE_S if until is None else until
         for key, state in self.states.items():
             is_meant = source in (None, state.source)
             if is_meant and state.stale_since is not None and state.stale_since <= until:
@@ -136,5 +133,13 @@ class Nodes:
 
     def _told(self, state: NodeState, now: float, why: str, *, is_stale: bool) -> SourceStale:
         state.stale_since, state.why = now if is_stale else None, why
-        place: dict[str, Any] = {"source": state.source, "node": state.node, "seq": state.top}
-        return SourceStale(**place, event=STALE, time=now, received=now, why=why, is_stale=is_stale)
+        return SourceStale(
+            source=state.source,
+            node=state.node,
+            seq=state.top,
+            event=STALE,
+            time=now,
+            received=now,
+            why=why,
+            is_stale=is_stale,
+        )
