@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -116,8 +117,8 @@ def sign(archive: Path, key: Path) -> None:
 @click.argument("keys", type=FILE, nargs=-1, required=True)
 def verify(archive: Path, keys: tuple[Path, ...]) -> None:
     """Verify ARCHIVE: exit code 0 if it is whole and signed with one of the public KEYS."""
-    with _refusing(archive):
-        _show(archive, bundles.unpack(archive, map(read_file, keys)))
+    with _refusing(archive), TemporaryDirectory() as folder:
+        _show(archive, bundles.unpack(archive, map(read_file, keys), Path(folder)))
 
 
 @contextmanager

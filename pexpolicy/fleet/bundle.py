@@ -65,16 +65,11 @@ class _Member(tarfile.TarInfo):
         return found
 
 
-def unpack(
-    archive: Path,
-    keys: Iterable[bytes],
-    folder: Path | None = None,
-    accept: Callable[[Manifest], None] = lambda _: None,
-) -> Manifest:
-    """Verify an archive, and write its files into an empty folder if one is given.
+def unpack(archive: Path, keys: Iterable[bytes], folder: Path) -> Manifest:
+    """Verify an archive, and write its files into an empty folder.
 
-    ``keys`` are public keys in PEM, one of which must have signed it; ``accept`` may refuse the
-    manifest. Raises ``BundleError``, ``InvalidKeyError``, and ``OSError`` for a file.
+    ``keys`` are public keys in PEM, one of which must have signed it. Raises ``BundleError``,
+    ``InvalidKeyError``, and ``OSError`` for a file.
     """
     try:
         with (
@@ -85,9 +80,7 @@ def unpack(
             if not any(is_signed(public_key(pem), signed, signature) for pem in keys):
                 raise BundleError("is signed with none of the public keys, or forged")
             manifest = msgspec.json.decode(signed, type=Manifest)
-            accept(manifest)
-            if folder is not None:
-                (folder / MANIFEST).write_bytes(signed)
+            (folder / MANIFEST).write_bytes(signed)
             _write_files(members, manifest.files, folder)
             _ = stream.read(_CHUNK)  # to its end
     except (*_DAMAGED, msgspec.MsgspecError) as error:
@@ -104,8 +97,8 @@ def _content(members: tarfile.TarFile, name: str) -> bytes:
     return cast("IO[bytes]", members.extractfile(member)).read()
 
 
-def _write_files(members: tarfile.TarFile, listed: Mapping[str, str], folder: Path | None) -> None:
-    """Read the files of a manifest, and write them into a folder if one is given."""
+def _write_files(members: tarfile.TarFile, listed: Mapping[str, str], folder: Path) -> None:
+    """Write the files of a manifest into a folder."""
     missing, size = dict(listed), 0
     while (member := members.next()) is not None:
         name, size, digest = member.name, size + member.size, hashlib.sha256()
@@ -115,7 +108,7 @@ def _write_files(members: tarfile.TarFile, listed: Mapping[str, str], folder: Pa
             raise BundleError(f"holds {name!r}, a path that leads out of it")
         if name not in missing:
             raise BundleError(f"holds {name!r}, which is not in its manifest")
-        target = folder / name if folder is not None else Path(os.devnull)
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             data = cast("IO[bytes]", members.extractfile(member))
@@ -123,7 +116,7 @@ def _write_files(members: tarfile.TarFile, listed: Mapping[str, str], folder: Pa
                 digest.update(chunk)
                 file.write(chunk)
             file.flush()
-            os.fsync(file.fileno()) if folder is not None else None
+            os.fsync(file.fileno())
         if digest.hexdigest() != missing.pop(name):
             raise BundleError(f"holds {name!r}, which differs from its manifest")
     if missing:
@@ -164,15 +157,16 @@ def sign(archive: Path, key: str) -> None:
 
     Raises ``BundleError``, ``InvalidKeyError`` and ``OSError``.
     """
-    signer = private_key(key)
     try:
         with tarfile.open(archive, "r:gz", tarinfo=_Member) as old:
-            signed = _content(old, MANIFEST)
-            members = [one for one in old.getmembers()[1:] if one.name != SIGNATURE]
-            files = [(one.name, cast("IO[bytes]", old.extractfile(one)).read()) for one in members]
-    except _DAMAGED as error:
+            files = {one.name: cast("IO[bytes]", old.extractfile(one)).read() for one in old}
+        signed = files.pop(MANIFEST)
+    except (*_DAMAGED, KeyError) as error:
         raise BundleError(f"is no bundle: {error}") from None
-    _write(archive, [(MANIFEST, signed), (SIGNATURE, signer.sign(signed)), *files])
+    files.pop(SIGNATURE, None)
+    _write(
+        archive, [(MANIFEST, signed), (SIGNATURE, private_key(key).sign(signed)), *files.items()]
+    )
 
 
 def _write(archive: Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -223,7 +217,7 @@ class BundleSource:
         if (bundle := settings.bundle) is None:
             return ""
         seconds = START_TIMEOUT_S if starting and settings.present else TIMEOUT_S
-        new, problem, found, asked = settings.bundles / NEW, "", dict[str, str](), None
+        new, found, asked = settings.bundles / NEW, dict[str, str](), None
         try:
             names = bundle.public_keys
             keys = await run_in_thread(lambda: _prepared(settings, names), "pexpolicy-bundle")
@@ -370,13 +364,11 @@ def _accept(new: Path, settings: Settings, keys: Sequence[bytes]) -> None:
     if present is not None and present.folder.name == digest:
         return
 
-    def accept(manifest: Manifest) -> None:
-        if present is not None and manifest.sequence < present.manifest.sequence:
-            raise BundleError(f"is older than the present one: its sequence is {manifest.sequence}")
-        if missing := [*unmet(manifest.requires)]:
-            raise BundleError(f"needs {'; '.join(missing)}")
-
-    unpack(archive, keys, new / "files", accept)
+    manifest = unpack(archive, keys, new / "files")
+    if present is not None and manifest.sequence < present.manifest.sequence:
+        raise BundleError(f"is older than the present one: its sequence is {manifest.sequence}")
+    if missing := [*unmet(manifest.requires)]:
+        raise BundleError(f"needs {'; '.join(missing)}")
     if not (bundles / digest).exists():
         (new / "files").rename(bundles / digest)
     archive.replace(bundles / f"{digest}.tar.gz")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import hmac
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,18 +125,17 @@ def last_good(folder: Path, config: Path, policy_hash: str = "") -> tuple[Activa
 
 def changed_secrets(kept: Activation, settings: Settings) -> list[str]:
     """Return the secret files that are others than those that were used."""
-    places = [(Path(name), before) for name, before in kept.secrets.items()]
     return [
-        str(path)
-        for path, before in places
-        if path.is_absolute() and not hmac.compare_digest(secret_digest(settings, path), before)
+        name
+        for name, before in kept.secrets.items()
+        if name.startswith(os.sep) and secret_digest(settings, Path(name)) != before
     ]
 
 
 def changed_files(kept: Activation) -> list[Path]:
     """Return the files that are not there now as they were."""
-    files = [(Path(name), digest) for name, digest in kept.files.items() if digest]
-    return [path for path, digest in files if digest_of(path) != digest]
+    files = kept.files.items()
+    return [Path(name) for name, one in files if one and digest_of(Path(name)) != one]
 
 
 def keep(
@@ -188,16 +187,14 @@ def keep(
 
 def _remove_others(folder: Path) -> None:
     """Remove all but the last ten of each configuration, and copies that none of them needs."""
-    objects, counts = folder / "objects", dict[str, int]()
-    used: dict[str, int] = {}
+    objects, counts, used = folder / "objects", Counter[str](), dict[str, int]()
     for path, one in _manifests(folder):
-        counts[one.config] = number = counts.get(one.config, 0) + 1
+        counts[one.config] += 1
         wanted = {digest for digest in one.files.values() if digest} - used.keys()
         with suppress(OSError):
             sizes = {digest: (objects / digest).stat().st_size for digest in wanted}
-            if number == 1 or (
-                number <= KEPT_NUMBER and sum(used.values()) + sum(sizes.values()) <= MAX_BYTES
-            ):
+            fits = sum(used.values()) + sum(sizes.values()) <= MAX_BYTES
+            if counts[one.config] == 1 or (fits and counts[one.config] <= KEPT_NUMBER):
                 used |= sizes
                 continue
         path.unlink(missing_ok=True)
@@ -208,21 +205,13 @@ def _remove_others(folder: Path) -> None:
 
 
 def _commit_of(config: Path) -> str:
-    """Return the Git commit of the folder of a configuration.
+    """Return the Git commit of the folder of a configuration, the last one in the log of ``HEAD``.
 
     Git itself would run programs that the repository names.
     """
     for folder in config.absolute().parents:
-        git = folder / ".git"
         with suppress(OSError, ValueError):
-            found = read_file(git / "HEAD").decode()
-            if found.startswith("ref: "):
-                name = found.removeprefix("ref: ").strip()
-                try:
-                    found = read_file(git / name).decode()
-                except FileNotFoundError:
-                    packed = read_file(git / "packed-refs").decode().splitlines()
-                    found = next((line for line in packed if line.endswith(f" {name}")), "")
-            commit = re.match("[0-9a-f]{12}", found)
-            return f"commit {commit[0]}" if commit else ""
+            log = read_file(folder / ".git" / "logs" / "HEAD").decode("ascii", "replace")
+            *_, last = re.findall("^[0-9a-f]+ ([0-9a-f]{12})", log, re.MULTILINE)
+            return f"commit {last}"
     return ""

@@ -340,10 +340,11 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 def test_history_difference_and_restoration(tmp_path: Path) -> None:
     config = written(tmp_path)
-    git = tmp_path / ".git/refs/heads"
-    git.mkdir(parents=True)
-    (git.parents[1] / "HEAD").write_text("ref: refs/heads/main\n")
-    (git / "main").write_text("0123456789abcdef" + "0" * 24 + "\n")
+    log = tmp_path / ".git/logs/HEAD"
+    log.parent.mkdir(parents=True)
+    commits = ("0" * 40, "f" * 40, "0123456789abcdef" + "0" * 24)
+    entry = "{} {} Ann <ann@example.com> 1764650000 +0000\tpull\n"
+    log.write_text(entry.format(*commits[:2]) + entry.format(*commits[1:]))
     first = keep(config, author="ann", changes=("rooms: added Board",))
     (tmp_path / "rooms.csv").write_text("aliases,name\nboard@example.com,Boardroom\n")
     (tmp_path / "rooms.csv").chmod(0o640)
