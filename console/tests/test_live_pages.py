@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,19 @@ def test_odd_servers_are_named_first_and_in_the_navigation(console: LiveConsole)
     )
 
 
+def test_what_decided_on_each_server_is_shown_over_time(console: LiveConsole) -> None:
+    now = datetime.now(UTC)
+    with console.config.with_name("audit.jsonl").open("a") as audit:
+        for ago, name, policy, error in ((3, "oslo", "a", ""), (2, "oslo", "b", "no PIN")):
+            at = (now - timedelta(hours=ago)).isoformat(timespec="microseconds")
+            fields = {"policy_hash": policy * 16, "instance": name, "error": error}
+            line = {"timestamp": at.replace("+00:00", "Z"), "event": "reload", **fields}
+            audit.write(json.dumps(line, separators=(",", ":")) + "\n")
+    text = console.log_in("viewer").eventually("/servers", "Policy in force <small>")
+    assert 'aria-label="aaaaaa, bbbbbb"' in text
+    assert "refuses a change" in text
+
+
 def test_the_policies_of_each_server_follow_one_another() -> None:
     def change(at: float, policy: str, instance: str, kind: str = "reload") -> Change:
         return Change(at, kind, policy, instance=instance)
@@ -131,7 +144,7 @@ def test_the_policies_of_each_server_follow_one_another() -> None:
 def test_flags_that_would_cover_each_other_become_numbers_or_share_one() -> None:
     span, hour = SPANS["24h"], 3_600_000
     moments = bounds(span, 1_795_000_000, UTC)
-    times = [moments[0] + minutes * 60_000 for minutes in (60, 65, 120, 900)]
+    times = [moments[0] + minutes * 60_000 for minutes in (60, 65, 150, 900)]
     marks = [Change(at / 1000, "reload", "a") for at in times]
     drawn = chart(span, moments, [Tally([n, 0, 0]) for n in range(96)], marks, (), UTC, 0)
     groups = [(len(group), number) for _, group, number in drawn.marks]

@@ -150,7 +150,7 @@ def chart(
     placed: list[tuple[float, list[Change]]] = []
     for one in marks:
         at = percent(int(one.key))
-        if not placed or at - placed[-1][0] >= FLAG_PERCENT[place] / 3:
+        if not placed or at - placed[-1][0] >= FLAG_PERCENT[place] / 2:
             placed.append((at, []))
         placed[-1][1].append(one)
     collide = any(after - at < FLAG_PERCENT[place] for (at, _), (after, _) in pairwise(placed))
