@@ -379,6 +379,8 @@ class BuiltPlugin:
             return None
         if isinstance(returned, AbstractAsyncContextManager):
             return returned
+        if inspect.iscoroutine(returned):
+            returned.close()
         raise PluginBuildError(
             f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
             "context manager: write async def, and @asynccontextmanager above it"
