@@ -28,6 +28,7 @@ from pexpolicy_console.index.index import Index
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter, bucket_bounds, bucket_of, segments
+from pexpolicy_console.pages.plugins import by_minute
 from tests.support import audit_lines
 from tests.support.audit_lines import EPOCH, append, line
 from tests.support.waiting import wait_until
@@ -282,6 +283,10 @@ def test_calls_steps_and_differences_of_a_minute_are_counted(indexed: Indexed) -
     assert calls == {"service_configuration": 120}
     assert sum(count for (*_, bucket), count in steps.items() if bucket >= 0) == 123
     assert sum(count for (*_, bucket), count in steps.items() if bucket < 0) == 2
+    plugin = line(0)["steps"][0]["plugin"]
+    minutes = by_minute(indexed.reader, plugin, EPOCH / 1000 + 1000)
+    assert (sum(good for _, good, _ in minutes), len(minutes)) == (123, 60)
+    assert sum(at <= EPOCH / 1000 + 120 for at, good, _ in minutes if good) == 3
 
 
 @given(st.integers(0, 10**9))

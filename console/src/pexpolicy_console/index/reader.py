@@ -280,7 +280,7 @@ class IndexReader:
         shadows have a bucket below 0.
         """
         end, calls, found = int(now // 60) + 1, Counter[str](), Counter[tuple[str, str, int]]()
-        for kind, name, outcome, bucket, count in self._minutes(end - minutes, end):
+        for _, kind, name, outcome, bucket, count in self.minutes(end - minutes, end):
             if kind == CALL:
                 calls[name] += count
             else:
@@ -290,25 +290,27 @@ class IndexReader:
     def latencies(self, start: int, end: int) -> Counter[int]:
         """Count the requests between two moments in milliseconds by bucket of their duration."""
         found = Counter[int]()
-        for kind, *_, bucket, count in self._minutes(start // MINUTE_MS, end // MINUTE_MS):
+        for _, kind, *_, bucket, count in self.minutes(start // MINUTE_MS, end // MINUTE_MS):
             if kind == CALL:
                 found[bucket] += count
         return found
 
-    def _minutes(self, start: int, end: int) -> Iterator[tuple[str, str, str, int, int]]:
-        """Yield kind, name, outcome, bucket and count in these minutes, the last one not included;
-        in whole hours if they are more than one.
+    def minutes(
+        self, start: int, end: int, *, each: bool = False
+    ) -> Iterator[tuple[int, str, str, str, int, int]]:
+        """Yield minute, kind, name, outcome, bucket and count in these minutes, the last one not
+        included, or of all as those of minute 0; in whole hours if they are more than one.
         """
         is_short = end - start <= MINUTES
         period = (start, end - 1) if is_short else (-((end - 1) // 60), -(start // 60))
         for base in self.bases(start * MINUTE_MS):
             names = Names(base)
-            for kind, name, outcome, bucket, count in base.execute(
-                "SELECT kind, name, outcome, bucket, sum(count) FROM minute "
-                "WHERE at BETWEEN ? AND ? GROUP BY kind, name, outcome, bucket",
-                period,
+            for at, kind, name, outcome, bucket, count in base.execute(
+                "SELECT at * ? AS slot, kind, name, outcome, bucket, sum(count) FROM minute "
+                "WHERE at BETWEEN ? AND ? GROUP BY slot, kind, name, outcome, bucket",
+                (each, *period),
             ):
-                yield names[kind], names[name], names[outcome], bucket, count
+                yield at, names[kind], names[name], names[outcome], bucket, count
 
     def since(self) -> int | None:
         """Return the time of the first line that is counted; ``None`` without one."""

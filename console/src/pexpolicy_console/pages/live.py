@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from pexpolicy.cli.for_console import refusals
 from pexpolicy_console.context import Page, PageError, Response, Visit, attachment
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import Hit, IndexReader
+from pexpolicy_console.index.reader import IndexReader
 from pexpolicy_console.login.sessions import Role
 from pexpolicy_console.pages.changes import DAY_S, Change, changes_of, lines
 from pexpolicy_console.server_client import Document
@@ -28,6 +28,8 @@ SILENT_S = 3600.0
 NODE_STATES = ("refused", "silent", "calls")
 MAX_LINES = 50_000
 """Lines of a download."""
+PART = 1000
+"""Lines that are read at once."""
 
 
 def compared(servers: Sequence[Document]) -> list[Document]:
@@ -187,9 +189,14 @@ async def download(visit: Visit) -> Response:
 
 def _packed(reader: IndexReader, query: Query) -> bytes:
     """Return a gzip file of the lines; empty if they are too many."""
-    hits: list[Hit] = reader.search(query, None, MAX_LINES + 1)
-    lines = (hit.content + b"\n" for hit in reversed(hits) if hit.content)
-    return b"" if len(hits) > MAX_LINES else gzip.compress(b"".join(lines))
+    lines, before = list[bytes](), None
+    while len(lines) <= MAX_LINES:
+        hits = reader.search(query, before, PART)
+        lines += (hit.content + b"\n" for hit in hits if hit.content)
+        if len(hits) < PART:
+            return gzip.compress(b"".join(reversed(lines)))
+        before = hits[-1].id
+    return b""
 
 
 PAGES = (

@@ -15,6 +15,7 @@ from pexpolicy.models.outcome import ABSTAINED, ADJUSTED, DECIDED, NOT_ANSWERED,
 from pexpolicy_console.context import Page, PageError, Response, Visit
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import Hit, IndexReader, quantile
+from pexpolicy_console.index.writer import STEP
 from pexpolicy_console.pages.chart import SPANS, Span
 from pexpolicy_console.server_client import Document
 
@@ -134,11 +135,11 @@ def errors_of(hits: Sequence[Hit], name: str) -> list[dict[str, Any]]:
 
 def by_minute(reader: IndexReader, name: str, now: float) -> list[tuple[int, int, int]]:
     """Return when each of the last sixty minutes began, and the answers and failures in it."""
-    found, last = list[tuple[int, int, int]](), int(now // 60)
-    for minute in range(last - 59, last + 1):
-        tally = tallies(reader.steps(60.0 * minute, 1)[1]).get(("", name), Tally())
-        found.append((60 * minute, tally.asked - tally.failed, tally.failed))
-    return found
+    found, end = Counter[tuple[int, bool]](), int(now // 60) + 1
+    for at, kind, step, outcome, _, count in reader.minutes(end - 60, end, each=True):
+        if kind == STEP and step.partition("/")[2] == name and outcome != SKIPPED:
+            found[at, outcome in FAULTS] += count
+    return [(60 * at, found[at, False], found[at, True]) for at in range(end - 60, end)]
 
 
 async def _steps(visit: Visit) -> tuple[Span, Counter[str], dict[tuple[str, str], Tally]]:
