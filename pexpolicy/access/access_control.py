@@ -90,6 +90,9 @@ def _address(entry: str) -> str | None:
 class AccessControl:
     """Admits or refuses requests. It starts with what the ``previous`` one has learned."""
 
+    events: AccessControl | None = None
+    """The access control of event sinks, if there are any."""
+
     def __init__(
         self,
         table: AccessTable,
@@ -104,8 +107,6 @@ class AccessControl:
         self.throttle: LoginThrottle = previous.throttle if previous else LoginThrottle()
         configured = tuple(credentials)
         self._credentials = Credentials(configured, self.pool) if configured else None
-        self.events: AccessControl | None = None
-        """The access control of event sinks, if there are any."""
 
     @classmethod
     def of(cls, settings: Settings, previous: AccessControl | None = None) -> AccessControl:

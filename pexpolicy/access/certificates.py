@@ -11,10 +11,9 @@ import re
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
@@ -46,8 +45,7 @@ class CertificateError(SecretError):
     """A certificate cannot be used; ``key`` is the key of ``[tls]`` that names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
+class CertificateFiles(NamedTuple):
     """Paths of the files, and the settings of a handshake."""
 
     certificate: Path
@@ -76,8 +74,7 @@ class CertificateFiles:
         return stat_files(filter(None, files))
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedCertificate:
+class LoadedCertificate(NamedTuple):
     """A usable certificate, and the versions of its files when they were read."""
 
     context: ssl.SSLContext
@@ -217,6 +214,10 @@ class Certificates:
     ``problem`` says why the present files are not used; it is empty if they are.
     """
 
+    problem = ""
+    renewals = 0
+    _failed = ""
+
     def __init__(self, source: CertificateFiles, log: Log) -> None:
         """Load the files; raises ``CertificateError``."""
         self._source = source
@@ -224,9 +225,6 @@ class Certificates:
         self.loaded = load(source)
         """The certificate in use."""
         self._tried = self.loaded.versions
-        self._failed = ""
-        self.problem = ""
-        self.renewals = 0
 
     def is_revoked(self, certificate: bytes | None) -> bool:
         """Return whether the certificate of a client (DER) is revoked."""

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_BUFFERED = 32 << 20
 """Bytes of incomplete requests together; the oldest of them is evicted above it."""
@@ -18,8 +19,7 @@ Deadlines = dict["Connection", float]
 """When each connection is late, in order: all of them have the same time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
+class ConnectionLimits(NamedTuple):
     """The limits of a listener. All times are in seconds."""
 
     total: int = 10_000
@@ -45,7 +45,7 @@ class ConnectionLimitError(Exception):
     """The limit is reached, and no connection can be evicted."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class AuthenticatedRequest:
     """An admitted request: the access control that admitted it, its headers and its client.
 
@@ -143,24 +143,25 @@ class Connection:
 class Connections:
     """Counts connections within limits. ``on_eviction`` is called with each that is evicted."""
 
+    buffered = 0
+    """Bytes of incomplete requests."""
+    _count = 0
+
     def __init__(
         self,
         limits: ConnectionLimits,
-        on_eviction: Callable[[Connection], object] = lambda _: None,
+        on_eviction: Callable[[Connection], object] = _nothing,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._limits = limits
         self._on_eviction = on_eviction
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
-        self._count = 0
         self._peers: dict[str, dict[Connection, None]] = {}
         self.waiting: Deadlines = {}
         self.incomplete: Deadlines = {}
         """Connections from which a part of a request was received."""
         self.unread: Deadlines = {}
         """Connections whose client has not read a reply yet."""
-        self.buffered = 0
-        """Bytes of incomplete requests."""
 
     def __len__(self) -> int:
         return self._count

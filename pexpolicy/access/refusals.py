@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pexpolicy.access.credentials import origin
 
@@ -76,8 +77,7 @@ LINES = 40
 """Those that are added in each interval: 200 MB a day at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The reason and HTTP status of a refused request; ``detail`` is for the audit only.
 
     ``closes``: the connection is closed after the reply.

@@ -15,9 +15,9 @@ from contextlib import (
     redirect_stdout,
     suppress,
 )
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog, audit_of
@@ -57,8 +57,7 @@ YOUNG_THRESHOLD = 20_000
 """Number of young objects that starts a collection: twice those of a hundred calls in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerContext:
+class ServerContext(NamedTuple):
     """The facts of a server that do not change while it runs. ``echo`` prints a line for the
     operator.
     """
@@ -82,8 +81,7 @@ class ServerContext:
     """Builds what a worker starts with, which may be the last good files; default: ``build``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """A running server; ``announcement`` is the line for the operator with its address."""
 
     reloader: Reloader

@@ -109,8 +109,8 @@ class RoutesApp:
     Plugins of the active generation answer, which stays open meanwhile.
     """
 
-    hook = ""
-    limits = ConnectionLimits()
+    hook: str
+    limits: ConnectionLimits
     protocol: type[PolicyProtocol] = PolicyProtocol
 
     def __init__(self, app: PolicyApp) -> None:

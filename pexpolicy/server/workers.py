@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -220,11 +220,11 @@ class SupervisorChannel(Channel[Message]):
     """A worker's end of the socket to the supervisor: it reports, and executes orders."""
 
     limit = UNLIMITED
+    _telemetry: Telemetry | None = None
 
     def __init__(self, end: socket.socket) -> None:
         super().__init__("the supervisor", end, _decode)
         self.reloads: asyncio.Queue[Message] = asyncio.Queue()
-        self._telemetry: Telemetry | None = None
         self._scrape = asyncio.Lock()
         self.tasks: set[asyncio.Task[None]] = set()
         """Those that end with it."""
@@ -356,7 +356,7 @@ class Supervisor:
         self._count = count
         self._read_at = read_at
         self._listener = listener
-        self._context = replace(context, processes=count)
+        self._context = context._replace(processes=count)
         self._loop = asyncio.new_event_loop()
         self._stop = ShutdownSignal()
         self._wake = asyncio.Event()
@@ -390,7 +390,11 @@ class Supervisor:
         try:
             while self._workers or not self._stop.requested.is_set():
                 # Fork while the event loop is not running: the new process runs a loop of its own.
-                while len(self._workers) < self._count and self._may_start():
+                while (
+                    len(self._workers) < self._count
+                    and time.monotonic() >= self._start_at
+                    and not self._stop.requested.is_set()
+                ):
                     self._start()
                 loop.run_until_complete(self._collect_ended())
             for task in self._tasks:
@@ -411,9 +415,6 @@ class Supervisor:
         for worker in self._workers:
             if worker.missed * HEARTBEAT_S >= silent_s:
                 worker.signal(number)
-
-    def _may_start(self) -> bool:
-        return time.monotonic() >= self._start_at and not self._stop.requested.is_set()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -138,9 +137,9 @@ def test_a_certificate_without_the_name_of_a_host_has_a_warning(tmp_path: Path) 
 
 def test_what_is_no_path_of_a_file_is_reported(tmp_path: Path) -> None:
     certificates.write_pair(tmp_path)
-    other = replace(files(tmp_path), certificate=tmp_path)
+    other = files(tmp_path)._replace(certificate=tmp_path)
     with pytest.raises(CertificateError, match="name the file in it"):
         load(other)
     content = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
     with pytest.raises(CertificateError, match="write the path of the file that holds it"):
-        load(replace(files(tmp_path), certificate=tmp_path / content))
+        load(files(tmp_path)._replace(certificate=tmp_path / content))

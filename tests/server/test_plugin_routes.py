@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -185,7 +184,7 @@ async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path, s
 async def test_a_body_that_does_not_arrive_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = replace(route_listeners.AdminApp.limits, request_seconds=0.2)
+    limits = route_listeners.AdminApp.limits._replace(request_seconds=0.2)
     monkeypatch.setattr(route_listeners.AdminApp, "limits", limits)
     async with serving(tmp_path) as server:
         head = b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"

@@ -9,7 +9,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -123,9 +122,8 @@ def _certificate(config: ConfigFile) -> tuple[core.CertificateFiles, ssl.SSLCont
         raise ConsoleError("console.tls: there is no [tls] with a certificate")
     try:
         # Only nodes have client certificates.
-        files = replace(
-            core.CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None
-        )
+        found = core.CertificateFiles.of(settings.tls, settings.path.parent)
+        files = found._replace(client_ca=None)
         return files, core.load_certificate(files).context
     except core.CertificateError as error:
         raise ConsoleError(f"tls.{error.key}: {error}") from None

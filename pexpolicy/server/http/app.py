@@ -233,7 +233,7 @@ class PolicyApp:
         else:
             source = [*settings.event_credentials][max(admitted.credential - 1, 0)]
             status = await self._events.receive(request, source, settings.events)
-            if status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+            if status not in (200, 503):
                 self.refusals.note(BODY, status, admitted.peer, path=self.events_path)
             response = PrerenderedResponse(status)
         if not await discard(request):

@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 from aiohttp import web
@@ -127,7 +126,7 @@ class Listener:
         total = connection_limit(min(settings.limits.connections or limits.total, limits.total))
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
         streamed = app.events_path.encode() if server is None else None
-        limits = replace(limits, total=total, waiting=waiting, streamed=streamed)
+        limits = limits._replace(total=total, waiting=waiting, streamed=streamed)
         self.connections = Connections(
             limits, lambda evicted: self._refusals.note(EVICTED, CLOSED, evicted.peer)
         )
