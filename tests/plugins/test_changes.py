@@ -90,7 +90,7 @@ def changes(tmp_path: Path, before: str, after: str) -> list[str]:
         (
             '[plugins.domains.settings]\nallowed = ["example.com"]\n',
             "[limits]\nconnections = 77\n",
-            ["configuration: removed plugins.domains", "configuration: added limits.connections"],
+            ["configuration: added limits.connections", "configuration: removed plugins.domains"],
         ),
         (
             'allowed = ["example.com"]',
