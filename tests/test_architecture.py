@@ -75,7 +75,6 @@ INTERNAL = (
     "cli.doctor",
     "cli.http_client",
     "cli.status",
-    "conformance.check_reply",
     "config.files",
     "config.plugin_settings",
     "config.problems",

@@ -9,9 +9,8 @@ from lab.batches import BATCH, Tally
 from lab.foreign_replies.contract import expected
 from lab.foreign_replies.samples import Sample, sample
 from pexpolicy import Continue, ParticipantProperties, Redirect, Reject
-from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
-from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, judge, read
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -13,9 +12,9 @@ import click
 
 from pexpolicy.cli.common import count, examples, json_option, print_json, refuse
 from pexpolicy.cli.http_client import profile
-from pexpolicy.conformance.check_reply import UNREADABLE
 from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.http_client import connected
+from pexpolicy.conformance.replies import UNREADABLE
 from pexpolicy.conformance.runner import (
     HTTP_FLOW,
     ConformanceTest,
@@ -45,12 +44,10 @@ def counts(results: Results) -> dict[Level, int]:
 
 def document(url: str, results: Results) -> dict[str, Any]:
     """Return the report for programs."""
-    names = ("flow", "step", "endpoint", "target", "status")
-    steps = [
-        {name: getattr(result, name) for name in names}
-        | {"ms": round(result.seconds * 1000, 1), "findings": [*map(asdict, result.findings)]}
-        for result in results
-    ]
+    steps = [result._asdict() for result in results]
+    for step in steps:
+        step["ms"] = round(step.pop("seconds") * 1000, 1)
+        step["findings"] = [finding._asdict() for finding in step["findings"]]
     return {
         "url": url,
         "passes": passes(results),

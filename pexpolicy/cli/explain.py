@@ -308,7 +308,7 @@ def _other_configuration(explained: Explanation, redaction: Redaction) -> Iterat
     old, new = of_record(line), of_answer(explained.answer, redaction)
     before, after = (f"{one.word(endpoint)} by {one.decided_by}" for one in (old, new))
     told = f"recorded: {before} ({line.policy_hash})", f"this configuration ({now}): {after}"
-    changes = compare(endpoint, old, new, redaction) if before == after else {}
+    changes = compare(old, new) if before == after else {}
     yield "; ".join(filter(None, (*told, describe_changes(changes))))
 
 

@@ -28,12 +28,10 @@ from pexpolicy.policy import BuildContext
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report import parts, rows, title
-from pexpolicy.replay.run import Job, Tally, run_replay
-from pexpolicy.replay.sides import ServerAddress, ServerFailedError
+from pexpolicy.replay.run import Job, ServerAddress, ServerFailedError, Tally, run_replay
 from pexpolicy.testing import report as tests
-from pexpolicy.testing.cases import chosen_or_exit, load_cases
+from pexpolicy.testing.cases import chosen_or_exit, load_cases, run_cases
 from pexpolicy.testing.report import print_parts, report_option, write_reports
-from pexpolicy.testing.runner import run_cases
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2

@@ -10,11 +10,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from msgspec import UnsetType
+from msgspec import Struct, UnsetType, structs
 
 from pexpolicy.conformance.findings import (
     DISPUTED,
@@ -75,8 +74,8 @@ def _fields(model: Contract, fields: Any, repairs: list[str], place: str = "") -
                 made[name] = kept
             repairs.append(_unset(at, value, kept))
         elif (meant := _meant(model, name, value)) is not None:
-            made[name], text = meant
-            repairs.append(f"{at}: {text} [{REPORTED}]")
+            made[name] = meant
+            repairs.append(f"{at}: write {str(meant).lower()} for {value!r} [{REPORTED}]")
         else:
             inner = model.nested_models.get(name)
             made[name] = value if inner is None else _fields(inner, value, repairs, at)
@@ -94,20 +93,18 @@ def _is_unset(model: Contract, name: str, value: object) -> bool:
     return name in model.constants or (is_optional and name not in PROTECTIONS)
 
 
-def _meant(model: Contract, name: str, value: object) -> tuple[bool | int, str] | None:
-    """Return the boolean or number that is meant in a field of that type, and why."""
+def _meant(model: Contract, name: str, value: object) -> bool | int | None:
+    """Return the boolean or number that is meant in a field of that type."""
     kinds = alternatives(model.hints.get(name))
     types = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
     if isinstance(value, float) and value.is_integer() and int in types:
-        return int(value), f"{value} has a decimal point; write {int(value)}"
+        return int(value)
     if not isinstance(value, str):
         return None
-    if bool in types and value.lower() in BOOLEANS:
-        text = f"the text {value!r} means {value.lower()}; write it without quotes"
-        return BOOLEANS[value.lower()], text
-    if int in types and str not in types and _WHOLE_NUMBER.fullmatch(value):
-        return int(value), f"the text {value!r} means {value}; write it without quotes"
-    return None
+    if bool in types:
+        return BOOLEANS.get(value.lower())
+    is_number = int in types and str not in types and _WHOLE_NUMBER.fullmatch(value)
+    return int(value) if is_number else None
 
 
 def _unset(place: str, value: object = None, kept: object = None) -> str:
@@ -156,12 +153,11 @@ class Disposition(enum.StrEnum):
     """The reply is contradictory, or its result is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A disposition and its findings; the result has text booleans repaired."""
 
     disposition: Disposition
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = []
     result: Any = None
     """The fields of the decision, those of a phone book included."""
     repairs: tuple[str, ...] = ()
@@ -194,15 +190,13 @@ def _failed(endpoint: str, body: Mapping[str, Any], *, rejects: bool) -> Reading
         text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
         return _dropped(violation(Topic.ENVELOPE, text, DOCUMENTED))
     text = f"status = {brief(status)}" if "status" in body else "there is no status"
-    if other := next((name for name in body if name != "status" and name.lower() == "status"), ""):
-        text += f" (names of keys are in lower case, and not {brief(other)})"
     text += "; only the exact text 'success' counts, "
     if not rejects:
         text += "so Infinity uses its own database. If that is meant, a 404 is clearer"
         return Reading(Disposition.ABSTAIN, [fallback(Topic.ENVELOPE, text, DOCUMENTED)])
     text += "and action = 'reject' still counts: Infinity refuses the call"
     finding = (warning if status in FAILED else violation)(Topic.ENVELOPE, text, DOCUMENTED)
-    return replace(_rejected(endpoint, result), findings=[finding])
+    return structs.replace(_rejected(endpoint, result), findings=[finding])
 
 
 def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, rejects: bool) -> Reading:
@@ -260,8 +254,9 @@ def _result(endpoint: str, body: Mapping[str, Any], extras: Extras) -> Reading:
         return _without_result(endpoint, body)
     fields, topic = result, Topic.RESULT
     if listed:
-        keys = {name: body[name] for name in ("ignore_local",) if name in body}
-        fields, topic = {"entries": result or [], **keys}, Topic.DIRECTORY
+        fields, topic = {"entries": result or []}, Topic.DIRECTORY
+        if "ignore_local" in body:
+            fields["ignore_local"] = body["ignore_local"]
     model: type[Decision] = ENDPOINTS[endpoint].decisions[0]
     if endpoint == "service_configuration":
         try:
@@ -317,11 +312,10 @@ def _without_result(endpoint: str, body: Mapping[str, Any]) -> Reading:
         text = f"action = {brief(action)} is not one of {', '.join(actions)}"
         return Reading(Disposition.DROPPED, text=text)
     text, mark, topic = "", REPORTED, Topic.RESULT
+    usual: Any = [] if endpoint == "directory_information" else {}
     if endpoint == "participant_avatar":
         text, mark, topic = "if there is no picture, answer 404", DOCUMENTED, Topic.AVATAR
-    elif "result" in body and result is None:
-        text = "result is null; leave it out"
-    elif result is not None and isinstance(result, list) != (endpoint == "directory_information"):
+    elif "result" in body and not result and result != usual:
         text = f"the empty result is {brief(result)}, which is of another type; leave it out"
     elif endpoint == "media_location":
         text, mark = "a success without a location may count as invalid; a 404 is safer", DISPUTED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.contract import NO_EXTRAS, Extras
@@ -97,8 +97,7 @@ class Topic(enum.StrEnum):
     """A warning: the server also answers without credentials."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A fault or doubt about one reply."""
 
     level: Level
@@ -132,16 +131,7 @@ MAX_NAMES = 4
 """Maximum number of fields that a finding lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingMarker:
-    """A text that is in a reply only if the server decoded the request wrongly."""
-
-    text: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class SentRequest:
+class SentRequest(NamedTuple):
     """A request as it was sent."""
 
     endpoint: str
@@ -149,7 +139,8 @@ class SentRequest:
     """The parameters, each with its first value."""
     strain: bool = False
     """True for a request that a server may refuse because of its size."""
-    traces: tuple[DecodingMarker, ...] = ()
+    traces: tuple[tuple[str, str], ...] = ()
+    """Texts that are in a reply only if the server decoded the request wrongly, and how."""
     extras: Extras = NO_EXTRAS
 
     def get(self, name: str) -> str:

@@ -7,9 +7,8 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from http.client import responses
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -28,13 +27,12 @@ BARE = ("Accept-Encoding", "User-Agent")
 """Headers of the library that a request to a policy server does not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A reply, or the reason why there is none."""
 
     seconds: float
     status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
     failure: str = ""
     """Why there is no whole reply, or an empty text."""
@@ -63,8 +61,7 @@ class Reply:
         return frozenset(coding.strip().lower() for coding in written.split(","))
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(NamedTuple):
     """Requests to one policy server over the keep-alive connections of a session."""
 
     session: aiohttp.ClientSession
@@ -82,8 +79,8 @@ class Wire:
         """
         headers = {} if self.authorization is None else {"Authorization": self.authorization}
         url = URL(self.base.rstrip("/") + target, encoded=True)
-        limit, most = self.limit if limit is None else limit, self.max_body
-        return await fetch(self.session, "GET", url, limit, most, headers=headers)
+        most = limit or self.limit
+        return await fetch(self.session, "GET", url, most, self.max_body, headers=headers)
 
 
 async def fetch(
@@ -121,9 +118,8 @@ def _failed(error: Exception, seconds: float) -> Reply:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Reply(seconds, failure="the connection is not accepted", refused=True)
     if isinstance(error, aiohttp.ClientConnectorError):
-        is_tls = isinstance(error, aiohttp.ClientConnectorCertificateError)
-        cause = error.certificate_error if is_tls else error.os_error  # type: ignore[attr-defined]
-        reason = f"no connection to {error.host}:{error.port}: {describe_network_error(cause)}"
+        cause = describe_network_error(error.__cause__ or error)
+        reason = f"no connection to {error.host}:{error.port}: {cause}"
         return Reply(seconds, failure=reason[:200], refused=True)
     if isinstance(error, TimeoutError):
         return Reply(seconds, failure="no whole reply in time", late=True)

@@ -5,19 +5,18 @@ A flow has the requests of a node in their order.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, urlencode
 
-from pexpolicy.conformance.check_reply import CheckResult, judge
+import msgspec
+from msgspec import Struct
+
 from pexpolicy.conformance.findings import (
     REPORTED,
     TRANSCRIBED,
-    DecodingMarker,
     Finding,
     SentRequest,
     Topic,
@@ -27,28 +26,14 @@ from pexpolicy.conformance.findings import (
     violation,
     warning,
 )
-from pexpolicy.conformance.http_client import Wire, connected
+from pexpolicy.conformance.http_client import Wire
+from pexpolicy.conformance.replies import CheckResult, judge
 from pexpolicy.endpoints import ENDPOINTS
 
-Query = Mapping[str, str | list[str]]
-"""Parameters, some with several values; a value may be a placeholder, such as ``<caller>``."""
 AGAIN = "the same request must get the same decision"
-NEWEST = "v39"
-_ENDPOINTS = {
-    "service": "service_configuration",
-    "participant": "participant_properties",
-    "location": "media_location",
-    "avatar": "participant_avatar",
-    "directory_avatar": "participant_avatar",
-    "search": "directory_information",
-    "registration": "registration_alias",
-}
-"""The endpoint of each template."""
-_NEVER_EMPTY = ("call_direction", "node_ip", "version_id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One request of a flow.
 
     ``same_as`` names an earlier step of the flow that must get the same decision; ``because`` says
@@ -56,37 +41,80 @@ class Step:
     refuse to read.
     """
 
-    name: str
     endpoint: str
-    query: Query
+    name: str
+    query: dict[str, str | list[str]] = {}
+    """Values of parameters, some with several; a value may be a placeholder, such as ``<caller>``.
+    """
+    only: str = ""
+    """Parts of which the request consists, instead of those of its template."""
+    without: tuple[str, ...] = ()
+    """Parameters that are not sent."""
+    caller: str = ""
+    """By default the caller of the flow."""
     alias: str = ""
-    """The alias in the path: raw text as it is sent, or a placeholder."""
+    """The alias in the path as it is sent; by default that of the caller."""
     blank: str = "+"
     """How a blank is sent: as a plus, or as %20."""
     same_as: str = ""
     because: str = AGAIN
     certain: bool = True
     strain: bool = False
-    traces: tuple[DecodingMarker, ...] = ()
+    traces: str = ""
+    """The name of texts that show a wrong decoding."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """The requests of one call, search or registration, in their order."""
 
     name: str
     steps: tuple[Step, ...]
+    version: str = "v39"
+    caller: str = ""
 
 
-class CallState:
+class _File(Struct):
+    parts: dict[str, str]
+    templates: dict[str, dict[str, str]]
+    callers: dict[str, dict[str, str]]
+    traces: dict[str, tuple[tuple[str, str], ...]]
+    flows: tuple[Flow, ...]
+
+
+_FILE = msgspec.toml.decode(
+    (resources.files("pexpolicy.conformance") / "flows.toml").read_bytes(), type=_File
+)
+FLOWS = _FILE.flows
+"""All flows, in the order in which they are sent."""
+TRACES = _FILE.traces
+"""What shows that a request was decoded wrongly, by the name of the text that is sent."""
+
+
+def parameters_of(flow: Flow, step: Step) -> dict[str, str | list[str]]:
+    """Return the parameters of a step: its parts, the values of the caller, and its own."""
+    query: dict[str, str | list[str]] = {}
+    for part in (step.only or _FILE.templates[step.endpoint][flow.version]).split():
+        if part.startswith("-"):
+            query.pop(part[1:], None)
+        else:
+            query |= dict(pair.split("=", 1) for pair in _FILE.parts[part].split())
+    caller = _FILE.callers.get(step.caller or flow.caller, {})
+    query |= {name: value for name, value in caller.items() if name in query}
+    query |= step.query
+    for name in step.without:
+        del query[name]
+    return query
+
+
+class CallState(Struct):
     """The state of a node during one flow."""
 
-    def __init__(self, alias: str, caller: str) -> None:
-        self.alias = alias
-        self.caller = caller
-        self.service: Mapping[str, Any] = {}
-        self._name = alias
-        self._previous = ""
+    alias: str
+    caller: str
+    service: Mapping[str, Any] = {}
+    name: str = ""
+    """That of the service; empty before the first answer."""
+    previous: str = ""
 
     def value(self, text: str) -> str:
         """Return a text, or the value of a placeholder at this point of the flow."""
@@ -94,9 +122,10 @@ class CallState:
             "<alias>": self.alias,
             "<sip_alias>": sip_uri(self.alias),
             "<caller>": self.caller,
-            "<service_name>": self._name,
+            "<service_name>": self.name or self.alias,
             "<service_tag>": str(self.service.get("service_tag", "")),
-            "<previous_name>": self._previous,
+            "<previous_name>": self.previous,
+            "<20 KB>": "x" * 20_000,
         }
         return known.get(text, text)
 
@@ -106,22 +135,23 @@ class CallState:
         Without one the node uses its own service of that alias.
         """
         if asked.get("previous_service_name"):
-            self._previous = self._name
+            self.previous = self.name or self.alias
         self.service = service
-        self._name = str(service.get("name") or asked.get("local_alias") or self.alias)
+        self.name = str(service.get("name") or asked.get("local_alias") or self.alias)
 
-    def request(self, step: Step) -> tuple[str, SentRequest]:
+    def request(self, flow: Flow, step: Step) -> tuple[str, SentRequest]:
         """Return the path and query of a step, exactly as they are sent, and what they ask."""
         pairs = [
             (name, self.value(one))
-            for name, value in step.query.items()
+            for name, value in parameters_of(flow, step).items()
             for one in ([value] if isinstance(value, str) else value)
         ]
-        known = self.value(step.alias)
-        alias = step.alias if known == step.alias else quote(known, safe="")
-        escape = quote_plus if step.blank == "+" else quote
-        target = f"{ENDPOINTS[step.endpoint].path}{alias}?{urlencode(pairs, quote_via=escape)}"
-        return target, SentRequest(step.endpoint, dict(reversed(pairs)), step.strain, step.traces)
+        path = ENDPOINTS[step.endpoint].path
+        if path.endswith("/"):
+            path += step.alias or quote(self.caller, safe="")
+        target = f"{path}?{urlencode(pairs, quote_via=quote_plus if step.blank == '+' else quote)}"
+        traces = TRACES.get(step.traces, ())
+        return target, SentRequest(step.endpoint, dict(reversed(pairs)), step.strain, traces)
 
 
 def sip_uri(alias: str) -> str:
@@ -131,61 +161,18 @@ def sip_uri(alias: str) -> str:
     return f"sip:{alias}" if "@" in alias else f"sip:{alias}@example.com"
 
 
-_FILE = tomllib.loads(
-    (resources.files("pexpolicy.conformance") / "flows.toml").read_text(encoding="utf-8")
-)
-TRACES: Mapping[str, tuple[DecodingMarker, ...]] = {
-    name: tuple(DecodingMarker(*marker) for marker in markers)
-    for name, markers in _FILE["traces"].items()
-}
-"""What shows that a request was decoded wrongly, by the name of the text that is sent."""
-
-
-def _parameters(parts: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part in parts.split():
-        if part.startswith("-"):
-            found.pop(part[1:], None)
-        else:
-            found |= dict(pair.split("=", 1) for pair in _FILE["parts"][part].split())
-    return found
-
-
-def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
-    """Return a step: a template, the values of the caller, and those of the step itself."""
-    table = {"version": NEWEST, "caller": "", **flow, **table}
-    kind, endpoint = table["ask"], _ENDPOINTS[table["ask"]]
-    query = _parameters(table.get("only") or _FILE["templates"][kind][table["version"]])
-    known = _FILE["callers"].get(table["caller"], {})
-    query |= {name: value for name, value in known.items() if name in query}
-    for name, value in table.get("query", {}).items():
-        is_many = isinstance(value, dict)
-        query[name] = [value["text"].format(n) for n in range(value["times"])] if is_many else value
-    if table.get("empty"):
-        query = {name: query[name] if name in _NEVER_EMPTY else "" for name in query}
-    for name in table.get("without", ()):
-        del query[name]
-    table["traces"] = TRACES.get(table.get("traces", ""), ())
-    table.setdefault("alias", "<caller>" * ENDPOINTS[endpoint].path.endswith("/"))
-    table |= {"endpoint": endpoint, "query": query}
-    return Step(**{name: table[name] for name in Step.__dataclass_fields__ if name in table})
-
-
-FLOWS = tuple(
-    Flow(flow["name"], tuple(_step(flow, table) for table in flow["steps"]))
-    for flow in _FILE["flows"]
-)
-"""All flows, in the order in which they are sent."""
-
 PER_PARTICIPANT = {
-    *("pin", "guest_pin", "host_identity_provider_group", "guest_identity_provider_group"),
-    *("max_callrate_in", "max_callrate_out"),
+    "pin",
+    "guest_pin",
+    "host_identity_provider_group",
+    "guest_identity_provider_group",
+    "max_callrate_in",
+    "max_callrate_out",
 }
 """Fields of a service that may differ from one participant to the next."""
 MAX_FAILURES = 5
 """Requests in a row without a reply after which the rest is not sent."""
 HTTP_FLOW = "HTTP itself"
-ANONYMOUS = "no credentials"
 
 
 class UnreachableError(Exception):
@@ -196,8 +183,7 @@ class UnauthorizedError(Exception):
     """The first request was answered with 401."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """One step that was sent, with its findings."""
 
     flow: str
@@ -214,62 +200,52 @@ class StepResult:
         return any(finding.level.fails for finding in self.findings)
 
 
-class ConformanceTest:
+class ConformanceTest(Struct):
     """Sends the requests of flows: ``alias`` is dialed; ``caller`` calls and registers."""
 
-    def __init__(
-        self,
-        wire: Wire,
-        *,
-        alias: str = "meet.bob",
-        caller: str = "alice@example.com",
-        flows: Sequence[Flow] = FLOWS,
-    ) -> None:
-        self.flows = flows
-        self._wire = wire
-        self._aliases = (alias, caller)
-        self._services: dict[str, tuple[Mapping[str, Any], str]] = {}
-        self._failures = 0
-        self._answered = False
+    wire: Wire
+    alias: str = "meet.bob"
+    caller: str = "alice@example.com"
+    flows: Sequence[Flow] = FLOWS
+    services: dict[str, tuple[Mapping[str, Any], str]] = {}
+    """By name, each service as it was first answered, and where."""
+    failures: int = 0
+    """Requests in a row without a reply."""
+    answered: bool = False
 
     async def run(self) -> AsyncIterator[StepResult]:
         """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
         for flow in self.flows:
-            state = CallState(*self._aliases)
+            state = CallState(self.alias, self.caller)
             judged: dict[str, CheckResult] = {}
             for step in flow.steps:
                 result, judged[step.name] = await self._step(flow, step, state, judged)
                 yield result
-                if self._failures >= MAX_FAILURES:
+                if self.failures >= MAX_FAILURES:
                     text = f"no reply to {MAX_FAILURES} requests in a row: the rest was not sent"
                     finding = operation(Topic.CONNECTION, text)
                     yield StepResult(flow.name, "gave up", findings=(finding,))
                     return
-        if self._wire.authorization is not None:
-            yield await self._anonymous()
-
-    async def _anonymous(self) -> StepResult:
-        """Send the first request without credentials."""
-        step = self.flows[0].steps[0]
-        target, _ = CallState(*self._aliases).request(step)
-        async with connected(self._wire.base, limit=self._wire.limit) as wire:
-            reply = await wire.get(target)
-        doubt = warning(Topic.AUTHENTICATION, "the server also answers without credentials")
-        findings = (doubt,) if reply.status == HTTPStatus.OK else ()
-        return StepResult(HTTP_FLOW, ANONYMOUS, step.endpoint, target, findings=findings)
+        if self.wire.authorization is not None:  # at last the first request without credentials
+            flow, step = self.flows[0], self.flows[0].steps[0]
+            target, _ = CallState(self.alias, self.caller).request(flow, step)
+            reply = await self.wire._replace(authorization=None).get(target)
+            doubt = warning(Topic.AUTHENTICATION, "the server also answers without credentials")
+            findings = (doubt,) if reply.status == HTTPStatus.OK else ()
+            yield StepResult(HTTP_FLOW, "no credentials", step.endpoint, target, findings=findings)
 
     async def _step(
         self, flow: Flow, step: Step, state: CallState, earlier: dict[str, CheckResult]
     ) -> tuple[StepResult, CheckResult]:
-        target, asked = state.request(step)
-        reply = await self._wire.get(target)
-        if not self._answered and reply.refused:
+        target, asked = state.request(flow, step)
+        reply = await self.wire.get(target)
+        if not self.answered and reply.refused:
             raise UnreachableError(reply.failure)
-        if not self._answered and reply.status == HTTPStatus.UNAUTHORIZED:
+        if not self.answered and reply.status == HTTPStatus.UNAUTHORIZED:
             raise UnauthorizedError
-        self._answered = True
-        self._failures = self._failures + 1 if reply.failure else 0
-        judged = judge(asked, reply, self._wire.limit)
+        self.answered = True
+        self.failures = self.failures + 1 if reply.failure else 0
+        judged = judge(asked, reply, self.wire.limit)
         compared = compare(step, judged, earlier.get(step.same_as))
         if any(finding.topic is Topic.REPEATABLE for finding in compared):
             del earlier[step.same_as]  # further comparisons with it would tell the same
@@ -284,13 +260,12 @@ class ConformanceTest:
     def _consistent(self, asked: SentRequest, judged: CheckResult, where: str) -> list[Finding]:
         """Return a finding if a service differs from an earlier one of the same name (rule 14)."""
         service = judged.service
-        if not service or service.get("breakout") is True or asked.get("breakout_uuid"):
-            return []
+        is_breakout = service.get("breakout") is True or asked.get("breakout_uuid")
         # Before dialing out only the name counts, and prefer_ipv6.
-        if asked.get("call_direction") == "dial_out":
+        if not service or is_breakout or asked.get("call_direction") == "dial_out":
             return []
         stable = {n: v for n, v in service.items() if n not in PER_PARTICIPANT}
-        before, first = self._services.setdefault(str(service["name"]), (stable, where))
+        before, first = self.services.setdefault(str(service["name"]), (stable, where))
         if before == stable:
             return []
         what = f"{differing_fields(before, stable)}, first in {first}"

@@ -42,20 +42,18 @@ and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCond
 
 from __future__ import annotations
 
-from pexpolicy.matching.clauses import (
-    Clause,
-    Comparison,
-    Condition,
-    InSource,
-    OtherValue,
-    ValueList,
-)
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
+    Clause,
+    Comparison,
+    Condition,
     Index,
+    InSource,
     NoneOf,
+    OtherValue,
     TimeCondition,
+    ValueList,
     captures,
     flattened,
     group_names,

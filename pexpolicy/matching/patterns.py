@@ -39,7 +39,10 @@ more than 50 ms.
 _REFERENCE = re.compile(rb"\\\\|\\(\d)|\\")
 _INSIDE_CHARACTER = frozenset(bytes((byte,)) for byte in range(0x80, 0xC0))
 """The bytes of UTF-8 that begin no character."""
-_PYTHON_ONLY = re.compile(r"\(\?(?:[=!]|<[=!])|\(\?\(|\(\?>|\(\?P=|\\[1-9]|[*+?}]\+")
+_NOT_IN_RE2 = (
+    "it has no look-around, back-references, conditions or possessive quantifiers: use a second "
+    "condition, such as not_regex"
+)
 
 _log = logging.getLogger("pexpolicy.matching")
 
@@ -129,13 +132,7 @@ def _compiled(source: str, *, case_sensitive: bool, never_capture: bool) -> Any:
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
         if "repetition size" in text or "too large" in text:
             raise PatternError(_TOO_LARGE) from None
-        hint = ""
-        if _PYTHON_ONLY.search(source):
-            hint = (
-                "; RE2 has no look-around, back-references, conditions or possessive quantifiers: "
-                "use a second condition, such as not_regex"
-            )
-        raise PatternError(f"is not a regular expression of RE2: {text}{hint}") from None
+        raise PatternError(f"is not a regular expression of RE2: {text}; {_NOT_IN_RE2}") from None
 
 
 class Replacement:

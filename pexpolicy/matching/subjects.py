@@ -52,9 +52,7 @@ LIVE_KINDS: Mapping[str, Kind] = {
 """What conditions that begin with ``live.`` test."""
 
 
-Form = Literal["text", "alias", "number", "flag", "several", "named"]
-_NO_PARAMETERS: dict[str, Form] = {"alias": "alias", **dict.fromkeys(ORIGIN, "text")}
-"""The alias of a path, and who sends the request."""
+Form = Kind | Literal["several", "named"]
 _FORMS: dict[object, Form] = {
     request.alias: "alias",
     request.integer: "number",
@@ -88,13 +86,17 @@ def subject(key: str) -> Subject:
     """
     name, _, part = key.partition(".")
     if name == "params" and part:
-        shown = part in _SHOWN_NAMES or part.startswith(_PREFIXES)
-        secret = part in _SECRET_NAMES
+        declared = [
+            one
+            for one in _KNOWN.values()
+            if one.wire == part or (form_of(one) == "named" and part.startswith(one.wire))
+        ]
+        secret = any(one.secret for one in declared)
 
         def read_wire(request: Request) -> Values:
             return tuple(filter(None, request.params.getall(part, ())))
 
-        return Subject(key, "text", read_wire, name, secret, shown, several=True)
+        return Subject(key, "text", read_wire, name, secret, shown=bool(declared), several=True)
     if name == LIVE:
         if part not in LIVE_KINDS:
             raise UnknownSubjectError(f"there is no {key!r}; {LIVE} has {', '.join(LIVE_KINDS)}")
@@ -106,28 +108,22 @@ def subject(key: str) -> Subject:
             return () if value is None else (value,)
 
         return Subject(key, LIVE_KINDS[part], read_live, LIVE)
-    parameter = _KNOWN.get(name)
-    if parameter is None and name not in _NO_PARAMETERS:
-        raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
-    form = _NO_PARAMETERS[name] if parameter is None else form_of(parameter)
-    if form == "named" and not part:
-        raise UnknownSubjectError(f"{key!r} has many attributes; name one, as in {name}.department")
+    if (parameter := _KNOWN.get(name)) is None:
+        raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, _KNOWN)}")
+    form = form_of(parameter)
     if form == "named":
+        if not part:
+            text = f"{key!r} has many attributes; name one, as in {name}.department"
+            raise UnknownSubjectError(text)
         return Subject(key, "text", _of_named(name, part), name, several=True)
     if part and (form != "alias" or part not in ALIAS_PARTS):
         known = f"; an alias has {', '.join(ALIAS_PARTS)}" if form == "alias" else ""
         raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
-    several, secret = form == "several", parameter is not None and parameter.secret
+    several = form == "several"
     read = _of_attribute(name, part, several=several)
     kind: Kind = "text" if part or form == "several" else form
-    values = _values_of(name, parameter)
-    return Subject(key, kind, read, name, secret, several=several, values=values)
-
-
-def _values_of(name: str, parameter: request.Parameter[Any] | None) -> tuple[str, ...]:
-    if name == "environment":
-        return tuple(live_values().event_sources)
-    return parameter.values if parameter is not None else ()
+    values = parameter.values if name != "environment" else tuple(live_values().event_sources)
+    return Subject(key, kind, read, name, parameter.secret, several=several, values=values)
 
 
 _WITH_PART = {"user": ("{}", "{}@x"), "host": ("x@{}",), "scheme": ()}
@@ -153,7 +149,7 @@ def why_never_equal(subject: Subject, text: str) -> str:
             why = f"is not known to be sent{suggest(text, subject.values)}"
     elif name == "environment":
         why = "needs a table of [environments], and there is none"
-    elif parameter is not None and parameter.read is request.text and text != text.strip():
+    elif parameter and parameter.read is request.text and text != text.strip():
         why = f"has a blank at its end; write {text.strip()!r}"
     return why
 
@@ -204,7 +200,9 @@ def _of_named(name: str, attribute: str) -> Callable[[Request], Values]:
     return read
 
 
-_KNOWN = known_parameters()
-_SECRET_NAMES = frozenset(parameter.wire for parameter in _KNOWN.values() if parameter.secret)
-_SHOWN_NAMES = frozenset(p.wire for p in _KNOWN.values()) - _SECRET_NAMES
-_PREFIXES = tuple(p.wire for p in _KNOWN.values() if form_of(p) == "named")
+_KNOWN: dict[str, request.Parameter[Any]] = {
+    "alias": request.Parameter(request.alias),
+    **dict.fromkeys(ORIGIN, request.Parameter(request.text)),
+    **known_parameters(),
+}
+"""The alias of a path, who sends the request, and its parameters."""

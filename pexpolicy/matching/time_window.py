@@ -46,7 +46,7 @@ class TimeOperators(PluginSettings):
     def _is_not_empty(self) -> Self:
         if not self.model_fields_set - {"zone"}:
             raise ValueError("is empty; add between, weekdays, dates, since or until")
-        if self.since is not None and self.until is not None and self.until < self.since:
+        if self.since and self.until and self.until < self.since:
             raise ValueError("until is before since, so no day matches")
         return self
 
@@ -69,14 +69,10 @@ class TimeOperators(PluginSettings):
         """Return whether a time, in seconds since 1970, is in the window."""
         local = self.local(now)
         day, hour = local.date(), local.time()
-        if not (
+        start, end = self.between or (time.min, time.min)
+        return (
             (self.weekdays is None or WEEKDAYS[day.weekday()] in self.weekdays)
             and (self.dates is None or day in self.dates)
-            and (self.since is None or day >= self.since)
-            and (self.until is None or day <= self.until)
-        ):
-            return False
-        if self.between is None:
-            return True
-        start, end = self.between
-        return start <= hour < end if start < end else hour >= start or hour < end
+            and (self.since or day) <= day <= (self.until or day)
+            and (start <= hour < end if start < end else not end <= hour < start)
+        )

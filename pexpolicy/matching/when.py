@@ -18,10 +18,22 @@ from pydantic import (
 )
 
 from pexpolicy.config.plugin_settings import PluginSettings
-from pexpolicy.matching.clauses import Comparison, Condition, FindList, InSource, OtherValue, clause
-from pexpolicy.matching.conditions import All, AnyOf, NoneOf, TimeCondition, flattened, group_names
+from pexpolicy.matching.conditions import (
+    All,
+    AnyOf,
+    Comparison,
+    Condition,
+    FindList,
+    InSource,
+    NoneOf,
+    OtherValue,
+    TimeCondition,
+    clause,
+    flattened,
+    group_names,
+)
 from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
-from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, form_of, known_parameters, subject
+from pexpolicy.matching.subjects import ALIAS_PARTS, form_of, known_parameters, subject
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.context import WallClock, wall_clock
 from pexpolicy.models.subnets import read_subnet
@@ -86,7 +98,6 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "glob": partial(_checked, glob),
     "in_subnet": read_subnet,
 }
-_CHECKED_KEYS = [f"{negation}{key}" for negation in ("", NEGATION) for key in _CHECKS]
 WordOrValue = Annotated[Word, OR_VALUE_OF]
 NumberOrValue = Annotated[Number, OR_VALUE_OF]
 
@@ -166,7 +177,7 @@ class TextOperators(_Ordering):
     not_in_source: Words | None = None
     case_sensitive: bool = False
 
-    @field_validator(*_CHECKED_KEYS)
+    @field_validator("glob", "not_glob", "regex", "not_regex", "in_subnet", "not_in_subnet")
     @classmethod
     def _operands_are_valid(cls, operands: Words | None, info: ValidationInfo) -> Words | None:
         check = _CHECKS[str(info.field_name).removeprefix(NEGATION)]
@@ -177,15 +188,12 @@ class TextOperators(_Ordering):
     @field_validator("in_source", "not_in_source")
     @classmethod
     def _lists_are_known(cls, names: Words | None, info: ValidationInfo) -> Words | None:
-        known = (info.context or {}).get(VALUE_LISTS)
+        known: Any = (info.context or {}).get(VALUE_LISTS)
         if names and known is None:
             raise ValueError("works in rules only: this plugin has no lists of sources")
         for name in names or ():
-            if known is not None and name not in known:
-                there = (
-                    suggest(name, known) or "; write a table [plugins.rules.settings.sources.NAME]"
-                )
-                raise ValueError(f"there is no list {name!r}{there}")
+            if name not in known:
+                raise ValueError(f"there is no list {name!r} in sources{suggest(name, known)}")
         return names
 
 
@@ -297,7 +305,6 @@ _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
     "any": AnyOf,
     "none": NoneOf,
 }
-Operators = TextOperators | NumberOperators | FlagOperators
 
 
 def compile_when(
@@ -319,12 +326,8 @@ def compile_when(
             parts.append(_GROUPS[key](tuple(inner)))
         elif key == "time":
             parts.append(TimeCondition(table, clock))
-        elif isinstance(table, dict | LiveOperators):
-            for name, operators in dict(table).items():
-                if operators is not None:
-                    parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)
         else:
-            parts += _on_subject(subject(key), table, find_list)
+            parts += _of_key(key, table, find_list)
     # A request waits for a source only where the other parts do not settle the result.
     parts.sort(key=lambda part: _asks(part) and not group_names(part))
     return parts[0] if len(parts) == 1 else All(tuple(parts))
@@ -341,27 +344,33 @@ def _set_keys(tables: Any) -> list[str]:
     return [key for key in type(tables).model_fields if getattr(tables, key) is not None]
 
 
-def _on_subject(
-    tested: Subject, table: Operators, find_list: FindList | None
-) -> Iterator[Condition]:
-    """Yield the conditions of the operators on one subject, and on the parts of an alias."""
+def _of_key(key: str, table: Any, find_list: FindList | None) -> Iterator[Condition]:
+    """Yield the conditions of the operators on one subject, on the parts of an alias, or on each
+    name in a table of names.
+    """
+    if isinstance(table, dict | LiveOperators):
+        for name, operators in dict(table).items():
+            if operators is not None:
+                yield from _of_key(f"{key}.{name}", operators, find_list)
+        return
+    tested = subject(key)
     every = getattr(table, "values", "any") == "all"
     case_sensitive = getattr(table, "case_sensitive", False)
-    for key in _set_keys(table):
-        operands = getattr(table, key)
-        operator = key.removeprefix(NEGATION)
-        how = {"negated": key.startswith(NEGATION), "every": every}
-        if key in ALIAS_PARTS:
-            yield from _on_subject(subject(f"{tested.key}.{key}"), operands, find_list)
-        elif key in _OPTIONS:
+    for name in _set_keys(table):
+        operands = getattr(table, name)
+        operator = name.removeprefix(NEGATION)
+        how = {"negated": name.startswith(NEGATION), "every": every}
+        if name in ALIAS_PARTS:
+            yield from _of_key(f"{key}.{name}", operands, find_list)
+        elif name in _OPTIONS:
             continue
         elif isinstance(operands, ValueOf):
             other = compile_value_of(operands)
             yield Comparison(tested, operator, other, case_sensitive, **how)
         elif operator == "in_source":
             assert find_list is not None, "the validation refuses in_source without lists"
-            lists = tuple(find_list(name, tested.kind) for name in operands)
-            yield InSource(tested, tuple(operands), lists, **how)
+            lists = tuple(find_list(one, tested.kind) for one in operands)
+            yield InSource(tested, operator, tuple(operands), lists, **how)
         else:
             operator = "equals" if operator == "one_of" else operator
             operands = tuple(operands) if isinstance(operands, list) else (operands,)

@@ -30,8 +30,8 @@ class Side(NamedTuple):
 
     action: str
     status: int
-    shown: Any = UNSET
-    """The result without its secrets; unset for another server, whose results are all secret."""
+    shown: Any
+    """The result without its secrets."""
     removed: Collection[str] = ()
     """Names of fields that ``shown`` may have, but does not show."""
     whole: Any = UNSET
@@ -55,7 +55,7 @@ def of_answer(answer: Answer, redaction: Redaction) -> Side:
     outcome, reply = answer.outcome, answer.reply
     decision = outcome.decision
     result, removed = redaction.result(outcome.endpoint, decision)
-    shown, ignore_local = msgspec.json.decode(_encoded(result)), None
+    shown, ignore_local = _plain(result), None
     if reply.content_type == JSON:
         body = msgspec.json.decode(reply.body)
         whole, ignore_local = body.get("result"), body.get("ignore_local")
@@ -73,9 +73,9 @@ def of_record(line: AuditLine) -> Side:
     return Side(line.action, line.status, shown, line.removed, UNSET, *by)
 
 
-def of_reply(endpoint: str, status: int, body: Any) -> Side:
+def of_reply(endpoint: str, status: int, body: Any, redaction: Redaction) -> Side:
     """Return the side of any policy server, as Infinity reads its reply."""
-    action, result = "continue", None
+    action, result, shown = "continue", None, None
     ours: Mapping[str, Any] = {}
     if isinstance(body, Mapping) and status == _HTTP_OK:
         reading = read_envelope(endpoint, body)
@@ -83,9 +83,11 @@ def of_reply(endpoint: str, status: int, body: Any) -> Side:
             action = str(reading.disposition)
         if reading.disposition not in (Disposition.DROPPED, Disposition.REJECT):
             result = body.get("result")
+        if reading.decision is not None:
+            shown = _plain(redaction.result(endpoint, reading.decision)[0])
         ours = body if "decided_by" in body else {}
     by, reason, ignore_local = map(ours.get, ("decided_by", "reason", "ignore_local"))
-    return Side(action, status, UNSET, (), result, by, reason, bool(ours), ignore_local)
+    return Side(action, status, shown, (), result, by, reason, bool(ours), ignore_local)
 
 
 def without_ids(reason: str | None) -> str:
@@ -93,7 +95,7 @@ def without_ids(reason: str | None) -> str:
     return _UUID.sub("{id}", reason or "")
 
 
-def compare(endpoint: str, old: Side, new: Side, redaction: Redaction) -> Changes:
+def compare(old: Side, new: Side) -> Changes:
     """Return what differs between two sides: each field, ``from`` what ``to`` what."""
     changes: Changes = {}
     is_known = UNSET not in (old.whole, new.whole)
@@ -105,7 +107,7 @@ def compare(endpoint: str, old: Side, new: Side, redaction: Redaction) -> Change
             add_change(changes, "reason", old.reason or UNSET, new.reason or UNSET)
         if is_known:
             add_change(changes, "ignore_local", old.ignore_local, new.ignore_local)
-    shown = tuple(_shown(endpoint, side, redaction) or {} for side in (old, new))
+    shown = old.shown or {}, new.shown or {}
     before, after = (old.whole or {}, new.whole or {}) if is_known else shown
     removed = () if is_known else (old.removed, new.removed)
     if not isinstance(before, dict) or not isinstance(after, dict):
@@ -115,7 +117,7 @@ def compare(endpoint: str, old: Side, new: Side, redaction: Redaction) -> Change
     for name, pair in changed_fields(before, after).items():
         if not _may_be_same(name, *pair, removed):
             changes[name] = {
-                side: values.get(name, REMOVED) if isinstance(values, dict) else REMOVED
+                side: values.get(name, REMOVED)
                 for side, value, values in zip(("from", "to"), pair, shown, strict=True)
                 if value is not UNSET
             }
@@ -141,19 +143,8 @@ def _may_be_same(name: str, old: Any, new: Any, removed: tuple[Collection[str], 
     return is_masked or is_same(old, new)
 
 
-def _shown(endpoint: str, side: Side, redaction: Redaction) -> Any:
-    """Return the result of a side without secrets; of another server's, what is no secret."""
-    if side.shown is not UNSET:
-        return side.shown
-    body = {"status": "success", "action": side.action, "result": side.whole}
-    decision = read_envelope(endpoint, body).decision
-    if decision is None:
-        return None
-    return msgspec.json.decode(_encoded(redaction.result(endpoint, decision)[0]))
-
-
-def _encoded(result: object) -> bytes:
-    return bytes(result) if isinstance(result, msgspec.Raw) else msgspec.json.encode(result)
+def _plain(result: object) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(result))
 
 
 def _summary(result: Any) -> str:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar, cast
+from typing import IO, Any, NamedTuple
+
+from multidict import MultiDict
 
 from pexpolicy.audit.reader import Fault, RawLine, file_and_rotated, read
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.audit.targets import LINE_START
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     HASH,
     NO_REQUEST,
@@ -27,8 +29,7 @@ from pexpolicy.explain.request_forms import (
     of_audit_line,
     read_request,
 )
-from pexpolicy.models.request import POLICY_PREFIX, by_prefix, header_name, parameters_of
-from pexpolicy.models.rules import Privacy
+from pexpolicy.models.request import POLICY_PREFIX
 from pexpolicy.replay.comparison import Side, of_record
 
 MAX_LINE = 1 << 18
@@ -105,10 +106,7 @@ def of_audit(place: str, content: bytes) -> Iterator[Call | Unusable]:
             yield _call(place, of_audit_line, found.event)
 
 
-T = TypeVar("T")
-
-
-def _call(place: str, read: Callable[[T], RecordedRequest], record: T) -> Call | Unusable:
+def _call(place: str, read: Callable[[Any], RecordedRequest], record: object) -> Call | Unusable:
     """Return the call in a record, or why there is none."""
     try:
         request = read(record)
@@ -120,20 +118,11 @@ def _call(place: str, read: Callable[[T], RecordedRequest], record: T) -> Call |
         return Unusable(place, Exactness.NOT_REPLAYABLE, _CUT)
     values = (*request.params.items(), ("alias", request.alias)) if request.altered else ()
     hashed = {name for name, value in values if value.startswith(HASH)}
-    hashed.update(name for name in request.missing if _is_personal(request.endpoint, name))
+    # A line without hashes has all parameters but secrets and unknown ones.
+    missing = MultiDict(dict.fromkeys(request.missing, "left out"))
+    hashed.update(Redaction().request(request.endpoint, missing, "")[0])
     reply = None if request.line is None else of_record(request.line)
     return Call(place, request, reply, {*request.missing, *request.altered} - hashed, hashed)
-
-
-def _is_personal(endpoint: str, name: str) -> bool:
-    """Return whether a parameter is one that ``[privacy] personal`` hashes or leaves out."""
-    return any(
-        name.startswith(parameter.wire)
-        if parameter.read is by_prefix
-        else header_name(name) == header_name(parameter.wire)
-        for parameter in parameters_of(ENDPOINTS[endpoint].request).values()
-        if parameter.privacy is Privacy.PERSONAL
-    )
 
 
 def of_line(place: str, text: bytes, form: Form) -> Call | Unusable | None:
@@ -158,40 +147,37 @@ class RecordFiles:
         found = (one for path in paths for one in _files_of(path, since))
         # A server may append to its audit log meanwhile, also because of this replay.
         self._sizes = {path: path.stat().st_size for path in dict.fromkeys(found)}
-        self.forms: list[tuple[str, str]] = []
+        self.forms: list[dict[str, str]] = []
         """Each file that was begun, and its form."""
         self._done = 0
-        self._file: IO[bytes] | None = None
 
     @property
     def share(self) -> float:
         """Return the part of the stored bytes that has been read, 0 to 1."""
-        file = self._file
-        position = self._done + (file.tell() if file is not None and file.seekable() else 0)
-        return min(position / (sum(self._sizes.values()) or 1), 1.0)
+        return min(self._done / (sum(self._sizes.values()) or 1), 1.0)
 
     def records(self) -> Iterator[Call | Unusable]:
         """Yield the records of all files, and the damage to files."""
         for path, size in self._sizes.items():
-            last = str(path)
+            last, before = str(path), self._done
             try:
-                with path.open("rb") as self._file:
-                    for record in self._records(path, self._file, size):
+                with path.open("rb") as stored:
+                    for record in self._records(path, stored, size):
                         last = record.place
+                        if stored.seekable():
+                            self._done = before + stored.tell()
                         yield record
             except (OSError, EOFError, zlib.error) as error:
                 why = f"the file cannot be read, is damaged, or ends early: {error}"
                 yield Unusable(last, Exactness.UNREADABLE, why)
-            finally:
-                self._file = None
-            self._done += size
+            self._done = before + size
 
     def _records(self, path: Path, stored: IO[bytes], size: int) -> Iterator[Call | Unusable]:
-        content = stored
+        content: Any = stored
         if _peek(stored).startswith(_GZIP):
-            content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
+            content = gzip.GzipFile(fileobj=stored)
         form = form_of(_peek(content))
-        self.forms.append((str(path), form))
+        self.forms.append({"file": str(path), "form": form})
         is_plain = content is stored and path.is_file()
         for place, line in _lines(path, content, size if is_plain else sys.maxsize):
             if form is Form.AUDIT:
@@ -244,6 +230,6 @@ def _files_of(path: Path, since: datetime | None) -> list[Path]:
     return [one for one in file_and_rotated(path) if one == path or one.stat().st_mtime >= begin]
 
 
-def _peek(file: IO[bytes]) -> bytes:
-    beginning: bytes = file.peek(SNIFFED)[:SNIFFED]  # type: ignore[attr-defined]
+def _peek(file: Any) -> bytes:
+    beginning: bytes = file.peek(SNIFFED)[:SNIFFED]
     return beginning

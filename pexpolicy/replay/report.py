@@ -8,8 +8,7 @@ from typing import Any
 
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.run import Group, Period, Tally
-from pexpolicy.replay.sides import ServerAddress
+from pexpolicy.replay.run import Group, Period, ServerAddress, Tally
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import (
     BAD,
@@ -45,8 +44,7 @@ def parts(tally: Tally) -> Iterator[Part]:
     for number, group in enumerate(groups[:SHOWN_GROUPS], 1):
         yield from _group(number, group, tally)
     if others := groups[SHOWN_GROUPS:]:
-        calls = sum(group.count for group in others)
-        yield Line(f"and {len(others):,} more groups with {calls:,} calls; --json has all", TITLE)
+        yield Line(f"and {len(others):,} more groups; --json has all", TITLE)
     if tally.coverage is not None:
         yield Line("Coverage", TITLE)
         yield from coverage_parts(tally.coverage)
@@ -60,8 +58,8 @@ def _records(tally: Tally) -> Iterator[Part]:
         yield Line(f"{tally.records[kind]:,} {_name(kind)}")
     for (kind, why), count in tally.reasons.most_common(SHOWN):
         yield Line(f"{_name(kind)}: {why} ({count:,})", WARNING, 2)
-    for place, why in tally.places[:SHOWN]:
-        yield Line(f"{place}: {why}", BAD, 2)
+    for damaged in tally.places[:SHOWN]:
+        yield Line(": ".join(damaged.values()), BAD, 2)
     if tally.outside:
         yield Line(f"{tally.outside:,} more are outside the period", QUIET)
     yield from (Line(f"note: {remark}", WARNING) for remark in _remarks(tally))
@@ -149,13 +147,13 @@ def as_json(tally: Tally) -> dict[str, Any]:
     return {
         "config": str(tally.job.config),
         "against": str(tally.job.against) if tally.job.against else None,
-        "files": [{"file": name, "form": str(form)} for name, form in tally.files],
+        "files": tally.files,
         "records": {str(kind): tally.records[kind] for kind in Exactness},
         "reasons": [
             {"class": str(kind), "reason": why, "count": count}
             for (kind, why), count in tally.reasons.most_common()
         ],
-        "unreadable": [{"place": place, "reason": why} for place, why in tally.places],
+        "unreadable": tally.places,
         "outside_period": tally.outside,
         **_period(tally),
         "same": tally.same,
@@ -185,25 +183,17 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
 
 def _group_object(number: int, group: Group, tally: Tally) -> dict[str, Any]:
     key, example = group.key, group.example
-    before, after = (
-        {name: value or None for name, value in side._asdict().items()}
-        for side in (key.old, key.new)
-    )
     return {
         "number": number,
         "endpoint": key.endpoint,
-        "from": before,
-        "to": after,
+        "from": key.old._asdict(),
+        "to": key.new._asdict(),
         "fields": list(key.fields),
         "count": group.count,
         "partial": group.partial,
         "share": round(group.count / tally.compared, 6),
         **_period(group),
-        "example": {
-            **example._asdict(),
-            "at": _utc(example.at),
-            "decision_id": example.decision_id or None,
-        },
+        "example": {**example._asdict(), "at": _utc(example.at)},
     }
 
 

@@ -1,33 +1,234 @@
-"""A replay from files to its result: what stays the same, and the groups of changes."""
+"""A replay from files to its result: the sides that answer, what stays the same, what changes."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pexpolicy.audit.redaction import Redaction
-from pexpolicy.conformance.http_client import connected
+import msgspec
+from msgspec import Struct, field
+from multidict import MultiDict, MultiMapping
+
+from pexpolicy.audit.redaction import Redaction, redaction_of
+from pexpolicy.builder import policy_from
+from pexpolicy.conformance.http_client import Wire, connected
+from pexpolicy.endpoints.base import JPEG
+from pexpolicy.explain.explanation import request_of
 from pexpolicy.explain.request_forms import RecordedRequest, target_of
+from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
 from pexpolicy.models.difference import Changes
-from pexpolicy.replay.comparison import Side, compare, without_ids
+from pexpolicy.models.outcome import ANSWERED
+from pexpolicy.models.request import Request, by_prefix, header_values, parameters_of
+from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.replay.comparison import PICTURE, Side, compare, of_answer, of_reply, without_ids
 from pexpolicy.replay.records import Call, Exactness, RecordFiles, Unusable
-from pexpolicy.replay.sides import (
-    NetworkBlock,
-    NotReplayableError,
-    PolicyServer,
-    ReplayPolicy,
-    ServerAddress,
-    opened,
-)
 from pexpolicy.testing.coverage import Coverage
+
+NO_ID = "00000000-0000-7000-8000-000000000000"
+"""The decision ID of a call whose record has none; equal replays have equal replies."""
+MAX_ANSWER_S = 10.0
+"""Seconds for one answer of a configuration, whose plugins have no limits of their own here."""
+MAX_FAILURES = 5
+"""Calls in a row without a reply after which the replay ends."""
+_EVENTS = frozenset(("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"))
+_UNAUTHORIZED = 401
+
+
+class NotReplayableError(Exception):
+    """The answer to a call says nothing about the one at the time; the text says why."""
+
+
+class ServerFailedError(Exception):
+    """The server cannot be reached, or refuses access."""
+
+
+class NetworkBlock:
+    """Refuses connections of this process while it is active, and remembers who tried one.
+
+    Python cannot remove an audit hook, so an inactive one stays in the process.
+    """
+
+    def __init__(self) -> None:
+        self.plugins: set[str] = set()
+        """The plugins that tried to connect; an empty name for what no plugin did."""
+        self.is_active = False
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, _: object) -> None:
+        if self.is_active and event in _EVENTS:
+            (plugin, _hook), _request = HOOK_CONTEXT.get()
+            self.plugins.add(plugin)
+            raise ConnectionRefusedError("a replay asks no network")
+
+
+class _ReadParameters:
+    """Parameters that remember which of ``watched`` were read; a walk through all reads each."""
+
+    def __init__(self, params: MultiMapping[str], watched: Iterable[str]) -> None:
+        self._params = params
+        self._watched = frozenset(watched)
+        self.read: set[str] = set()
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def noted(*names: str) -> Any:
+            self.read |= self._watched.intersection(names[:1]) if names else self._watched
+            return getattr(self._params, method)(*names)
+
+        return noted
+
+    def __getitem__(self, name: str) -> Any:
+        return self.getone(name)
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.getall(name, ()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+
+def _watch(request: Request, watched: Iterable[str]) -> set[str]:
+    """Make a request remember which of these parameters are read of it; return them."""
+    params = request.params
+    reads = _ReadParameters(params, watched)
+    request.__dict__["params"] = reads
+    missing = MultiDict(dict.fromkeys(watched, "x"))
+    for attribute, parameter in parameters_of(type(request)).items():
+        # These parsers go through all parameters in search of some.
+        is_search = parameter.read in (header_values, by_prefix)
+        if is_search and not parameter.read(missing, parameter.wire):
+            request.__dict__[attribute] = parameter.read(params, parameter.wire)
+    return reads.read
+
+
+class ReplayClock(DryRunClock):
+    """A wall clock at the time of a record, which remembers whether it was read."""
+
+    was_read = False
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        self.was_read = True
+        return super().__call__()
+
+
+Answered = tuple[Side, set[str]]
+"""The answer of one side to a recorded call; the missing parameters that were read, and the time
+where that is missing and was read.
+"""
+
+
+@dataclass
+class ReplayPolicy:
+    """A policy that answers recorded calls."""
+
+    policy: Policy
+    clock: ReplayClock
+    block: NetworkBlock
+    redaction: Redaction
+    coverage: Coverage | None = None
+    """Counts what decides, if that is asked for."""
+
+    async def answer(self, call: Call) -> Answered:
+        """Return the answer that takes effect; raise ``NotReplayableError``."""
+        recorded = call.request
+        request, at, line = request_of(self.policy.settings, recorded), recorded.at, recorded.line
+        watched = (*call.missing, *call.hashed)
+        read = _watch(request, watched) if watched else set()
+        self.clock.at = None if at is None else at.timestamp()
+        self.clock.was_read = False
+        try:
+            async with asyncio.timeout(MAX_ANSWER_S):
+                answer = await self.policy.answer(request, (line and line.decision_id) or NO_ID)
+        except TimeoutError:
+            raise NotReplayableError(f"no answer within {MAX_ANSWER_S:g} s") from None
+        for step in answer.outcome.steps:
+            if step.outcome not in ANSWERED and step.plugin in self.block.plugins:
+                raise NotReplayableError(f"the plugin {step.plugin} asks the network")
+        if at is None and self.clock.was_read:
+            read.add("its time")
+        # The alias in the path is always read.
+        if hashed := {*read, "alias"}.intersection(call.hashed):
+            names = ", ".join(sorted(hashed))
+            raise NotReplayableError(f"{names} is hashed or left out, and a plugin reads it")
+        if self.coverage is not None:
+            self.coverage.add(answer.outcome)
+        return of_answer(answer, self.redaction), read
+
+
+@asynccontextmanager
+async def opened(path: Path, block: NetworkBlock) -> AsyncIterator[ReplayPolicy]:
+    """Build a configuration and open it for a replay; raise ``ConfigError``.
+
+    Its plugins cannot connect to anything, and none is late on a busy machine.
+    """
+    clock = ReplayClock()
+    context = BuildContext(is_repeatable=True, wall_clock=clock, time_limits=False)
+    block.is_active = True
+    try:
+        policy = policy_from(path, context=context)
+        async with policy.serving():
+            yield ReplayPolicy(policy, clock, block, redaction_of(policy.settings))
+    finally:
+        block.is_active = False
+
+
+class ServerAddress(NamedTuple):
+    """The URL of a policy profile, the part before ``/policy/v1``, and how to reach it."""
+
+    url: str
+    authorization: str | None = None
+    """The ``Authorization`` header."""
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass
+class PolicyServer:
+    """Asks a policy server at the present time."""
+
+    wire: Wire
+    block: NetworkBlock
+    redaction: Redaction
+    failures: int = 0
+    """Calls in a row without a reply."""
+
+    async def answer(self, call: Call) -> Answered:
+        """Return the reply that takes effect; raise ``NotReplayableError``, and
+        ``ServerFailedError`` where the server answers nothing any more.
+        """
+        self.block.is_active = False
+        reply = await self.wire.get(call.request.target())
+        self.block.is_active = True
+        if reply.status == _UNAUTHORIZED:
+            msg = f"{self.wire.base} refuses access (401): user or password is wrong or missing"
+            raise ServerFailedError(msg)
+        if reply.failure:
+            self.failures += 1
+            if self.failures >= MAX_FAILURES:
+                raise ServerFailedError(f"{self.wire.base} does not answer: {reply.failure}")
+            raise NotReplayableError(f"the server gave no reply: {reply.failure}")
+        self.failures = 0
+        if reply.media_type == JPEG:
+            return Side("continue", reply.status, PICTURE, is_ours=False), set()
+        try:
+            body = msgspec.json.decode(reply.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            body = None
+        return of_reply(call.request.endpoint, reply.status, body, self.redaction), set()
+
 
 PROGRESS_S = 0.5
 """Time after which the counts so far are told."""
@@ -45,8 +246,7 @@ _LENGTH = re.compile(r" \(\d+ bytes\)|^\d+ bytes of ")
 """What differs in the reasons of damaged lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """What is replayed and compared: the new configuration, and the other side."""
 
     config: Path
@@ -63,11 +263,11 @@ class Job:
 
 
 class GroupSide(NamedTuple):
-    """What the answers of one side have in common; empty where it is not known."""
+    """What the answers of one side have in common, as far as it is known."""
 
     action: str
-    decided_by: str
-    reason: str
+    decided_by: str | None
+    reason: str | None
 
 
 class GroupKey(NamedTuple):
@@ -85,7 +285,7 @@ class Example(NamedTuple):
 
     place: str
     at: datetime | None
-    decision_id: str
+    decision_id: str | None
     url: str
     changes: Changes
     missing: tuple[str, ...] = ()
@@ -93,8 +293,7 @@ class Example(NamedTuple):
     peer: str | None = None
 
 
-@dataclass(slots=True)
-class Period:
+class Period(Struct):
     """The time from the first call to the last."""
 
     first: datetime | None = None
@@ -102,33 +301,30 @@ class Period:
 
     def extend(self, at: datetime | None) -> None:
         """Include a time, if it is known."""
-        if at is not None:
-            self.first = at if self.first is None else min(self.first, at)
-            self.last = at if self.last is None else max(self.last, at)
+        self.first = min(filter(None, (self.first, at)), default=None)
+        self.last = max(filter(None, (self.last, at)), default=None)
 
 
-@dataclass(slots=True)
-class Group(Period):
+class Group(Period, kw_only=True):
     """Calls whose answers change in the same way."""
 
-    key: GroupKey = field(kw_only=True)
-    example: Example = field(kw_only=True)
+    key: GroupKey
+    example: Example
     count: int = 0
     partial: int = 0
     """Those whose records are not exact."""
 
 
-@dataclass(slots=True)
-class Tally(Period):
+class Tally(Period, kw_only=True):
     """The result of a replay so far."""
 
-    job: Job = field(kw_only=True)
-    files: list[tuple[str, str]] = field(default_factory=list)
+    job: Job
+    files: list[dict[str, str]] = []
     """Each file with the form of its records."""
     records: Counter[Exactness] = field(default_factory=Counter)
     reasons: Counter[tuple[Exactness, str]] = field(default_factory=Counter)
     """Why records are partial, not replayable or unreadable."""
-    places: list[tuple[str, str]] = field(default_factory=list)
+    places: list[dict[str, str]] = []
     """The first unreadable places, each with what is wrong."""
     outside: int = 0
     """Records before the requested period."""
@@ -138,7 +334,7 @@ class Tally(Period):
     """Calls that are compared with nothing, as their record has no reply."""
     matrix: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Calls by endpoint, old action and new action; the old one is empty if it is not known."""
-    groups: dict[GroupKey, Group] = field(default_factory=dict)
+    groups: dict[GroupKey, Group] = {}
     coverage: Coverage | None = None
     """What decided in the new configuration, if that is asked for."""
     seconds: float = 0.0
@@ -153,7 +349,7 @@ class Tally(Period):
         """Return the groups with all of the requested words, the largest first."""
         words = self.job.only
         chosen = [one for one in self.groups.values() if all(_has(one.key, w) for w in words)]
-        return sorted(chosen, key=lambda group: (-group.count, group.key))
+        return sorted(chosen, key=lambda group: -group.count)
 
     @property
     def share(self) -> float:
@@ -166,7 +362,7 @@ class Tally(Period):
         self.records[kind] += 1
         self.reasons[kind, _LENGTH.sub("", record.why)] += 1
         if kind is Exactness.UNREADABLE and len(self.places) < MAX_PLACES:
-            self.places.append((record.place, record.why))
+            self.places.append({"place": record.place, "reason": record.why})
 
     def change(self, key: GroupKey, example: Example, *, partial: bool) -> None:
         """Count a call whose answer changes."""
@@ -213,9 +409,9 @@ async def _replay(files: RecordFiles, tally: Tally, progress: Progress) -> None:
             old = await stack.enter_async_context(opened(job.against, block))
         elif job.against is not None:
             wire = connected(job.against.url, authorization=job.against.authorization)
-            old = PolicyServer(await stack.enter_async_context(wire), block)
+            old = PolicyServer(await stack.enter_async_context(wire), block, new.redaction)
         if job.coverage:
-            tally.coverage = Coverage(new.policy)
+            tally.coverage = new.coverage = Coverage(new.policy)
         for record in files.records():
             if isinstance(record, Unusable):
                 tally.unusable(record)
@@ -238,9 +434,9 @@ async def _ask(
     """Ask both sides about a recorded call, and count what differs."""
     old, request = call.reply, call.request
     endpoint = request.endpoint
-    new, read, outcome = await policy.answer(call)
+    new, read = await policy.answer(call)
     if other is not None:
-        old, missed, _ = await other.answer(call)
+        old, missed = await other.answer(call)
         read |= missed
     exactness = Exactness.PARTIAL if read else Exactness.EXACT
     if read:
@@ -248,20 +444,19 @@ async def _ask(
         tally.reasons[exactness, text] += 1
     tally.records[exactness] += 1
     tally.extend(request.at)
-    if tally.coverage is not None and outcome is not None:
-        tally.coverage.add(outcome)
     before, after = old.word(endpoint) if old is not None else "", new.word(endpoint)
     tally.matrix[endpoint, before, after] += 1
     if old is None:
         tally.uncompared += 1
         return
-    changes = compare(endpoint, old, new, policy.redaction)
-    changes = {name: one for name, one in changes.items() if name not in tally.job.ignore}
+    changes = {
+        name: change for name, change in compare(old, new).items() if name not in tally.job.ignore
+    }
     if not changes:
         tally.same += 1
         return
     sides = _general(before, old, request), _general(after, new, request)
-    key = GroupKey(endpoint, sides[0], sides[1], tuple(sorted(changes)))
+    key = GroupKey(endpoint, *sides, tuple(sorted(changes)))
     tally.change(key, _example(call, changes, policy.redaction), partial=bool(read))
 
 
@@ -271,14 +466,14 @@ def _general(action: str, side: Side, request: RecordedRequest) -> GroupSide:
     for name, value in (*request.params.items(), ("alias", request.alias)) if reason else ():
         if name.endswith(_IN_REASONS) and value in reason and _DISTINCT.search(value):
             reason = reason.replace(value, f"{{{name}}}")
-    return GroupSide(action, side.decided_by or "", without_ids(reason))
+    return GroupSide(action, side.decided_by, without_ids(reason) or None)
 
 
 def _example(call: Call, changes: Changes, redaction: Redaction) -> Example:
     request = call.request
     facts, withheld = redaction.request(request.endpoint, request.params, request.alias)
-    alias = str(facts.pop("alias", "")) if request.alias else ""
+    alias = str(facts.pop("alias", ""))
     missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
     url = target_of(request.endpoint, alias, facts)
-    decision_id = request.line.decision_id if request.line else ""
+    decision_id = request.line.decision_id or None if request.line else None
     return Example(call.place, request.at, decision_id, url, changes, missing, request.peer)

@@ -51,10 +51,9 @@ from pexpolicy.testing.build import (
     make_policy,
     opened,
 )
-from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.cases import Case, CasesError, judge, load_cases
 from pexpolicy.testing.management_api import ManagementApi
 from pexpolicy.testing.requests import ABSENT, RequestError, make_request, url_of
-from pexpolicy.testing.runner import judge
 from pexpolicy.testing.simulator import Simulator
 
 __all__ = [
@@ -117,16 +116,8 @@ async def decide(
     return outcome
 
 
-def decide_sync(
-    plugins: Subject,
-    request: Request,
-    *,
-    config: Config | None = None,
-    raise_exceptions: bool = False,
-    timeouts: bool = True,
-    at: datetime | None = None,
-) -> Outcome:
-    """Decide a request in a test that is a plain function; otherwise like ``decide``.
+def decide_sync(plugins: Subject, request: Request, **options: Any) -> Outcome:
+    """Decide a request in a test that is a plain function; ``options`` are those of ``decide``.
 
     Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a serving policy,
     which belongs to an event loop of its own::
@@ -134,9 +125,7 @@ def decide_sync(
         assert decide_sync(Doors, make_request("media_location")).decided_by == "default"
     """
     _require_no_event_loop("decide_sync", plugins)
-    options: dict[str, Any]
-    options = {"raise_exceptions": raise_exceptions, "timeouts": timeouts, "at": at}
-    return asyncio.run(decide(plugins, request, config=config, **options))
+    return asyncio.run(decide(plugins, request, **options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,19 +180,17 @@ async def server(
 
 
 @asynccontextmanager
-async def client(
-    plugins: Subject, *, config: Config | None = None, at: datetime | None = None
-) -> AsyncIterator[aiohttp.ClientSession]:
+async def client(plugins: Subject, **options: Any) -> AsyncIterator[aiohttp.ClientSession]:
     """Yield a client session of aiohttp for such a server, for the requests of nodes.
 
-    The path of a request begins with the base path::
+    ``options`` are those of ``server``. The path of a request begins with the base path::
 
         async with client(Doors) as http:
             reply = await http.get(url_of(make_request("service_configuration")))
             assert (await reply.json())["action"] == "reject"
     """
     async with (
-        server(plugins, config=config, at=at) as running,
+        server(plugins, **options) as running,
         aiohttp.ClientSession(URL(running.url).origin()) as http,
     ):
         yield http
@@ -223,7 +210,7 @@ def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -
 
     async def difference() -> str:
         async with opened(plugins, config) as policy:
-            row, _ = await judge(policy, case)
+            row = await judge(policy, case)
             return "" if row.ok else str(row)
 
     if text := asyncio.run(difference()):

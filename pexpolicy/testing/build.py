@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
@@ -79,10 +78,8 @@ async def opened(
 ) -> AsyncIterator[Policy]:
     """Yield a policy that serves, at a time; one that was built here is closed at the end."""
     if isinstance(subject, Policy):
-        _no_config(config, "a policy")
-        if not timeouts:
-            msg = "timeouts=False goes with plugins, or with make_policy(…, timeouts=False)"
-            raise TypeError(msg)
+        if config is not None or not timeouts:
+            raise TypeError("a policy has its own config and timeouts: hand them to make_policy")
         with at_time(subject.context.wall_clock, at):
             yield subject
     else:
@@ -114,7 +111,8 @@ def make_policy(
     clock = EnvironmentClock(seconds_of(at))
     context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=clock, state_in_memory=True)
     if isinstance(plugins, Path):
-        _no_config(config, "a configuration file")
+        if config is not None:
+            raise TypeError("config goes with plugins; a configuration file has its own")
         return build_policy(load(plugins), context=context)
     under_test = _named(plugins)
     available = {name: _available(name, made) for name, (made, _) in under_test.items()}
@@ -127,11 +125,6 @@ def make_policy(
     return build_policy(settings, available=available, context=context)
 
 
-def _no_config(config: Config | None, what: str) -> None:
-    if config is not None:
-        raise TypeError(f"config goes with plugins; {what} has its own")
-
-
 def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
     tables: dict[str, dict[str, Any]] = {
         name: {} if given is None else {"settings": dict(given)}
@@ -139,7 +132,7 @@ def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Set
     }
     for name, table in config.get("plugins", {}).items():
         before = tables.setdefault(name, {})
-        if "settings" in before and "settings" in table:
+        if before.keys() & table.keys():
             msg = f"the settings of {name} are given twice: with the class, and in config"
             raise TypeError(msg)
         before.update(table)
@@ -207,7 +200,7 @@ def _itself(plugin_class: type) -> type:
 Line = dict[str, Any]
 
 # Not a context variable: the tasks of a server that is already open would not see the change.
-_listeners: list[list[Line]] = []
+_listeners: dict[int, list[Line]] = {}
 
 
 class _CapturingSink(JournalSink):
@@ -218,10 +211,8 @@ class _CapturingSink(JournalSink):
 
     def record(self, line: bytes) -> None:
         """Hand one line to every listener."""
-        if _listeners:
-            event = json.loads(line)
-            for lines in _listeners:
-                lines.append(copy.deepcopy(event))
+        for lines in _listeners.values():
+            lines.append(json.loads(line))
 
 
 @contextmanager
@@ -235,11 +226,11 @@ def capture_audit() -> Iterator[list[Line]]:
         assert lines[0]["decided_by"] == "doors"
     """
     lines: list[Line] = []
-    _listeners.append(lines)
+    _listeners[id(lines)] = lines
     try:
         yield lines
     finally:
-        _listeners[:] = [others for others in _listeners if others is not lines]
+        del _listeners[id(lines)]
 
 
 def capturing_audit_log(settings: Settings) -> AuditLog:

@@ -16,8 +16,6 @@ from pexpolicy.policy import Policy
 
 WHAT = "tuples of a kind, a name, and a decision or its reason, and at most a test of requests"
 Test = Callable[[Request], bool]
-Key = int | tuple[str, str]
-"""The identity of a decision, or a plugin and a reason."""
 
 
 class CoverageItem(NamedTuple):
@@ -38,21 +36,21 @@ class Coverage:
     def __init__(self, policy: Policy) -> None:
         self.used: Counter[CoverageItem] = Counter()
         problems: list[Problem] = []
-        items: dict[CoverageItem, None] = {}
-        self._deciding: dict[Key, list[tuple[CoverageItem, Test | None, object]]] = {}
-        """With the decision, so that no other object gets its identity."""
+        self._deciding: dict[object, list[tuple[CoverageItem, list[Test], object]]] = {}
+        """By a plugin and a reason, or by the identity of a decision; with the decision, so that
+        no other object gets its identity.
+        """
         for plugin in policy.plugins:
             found, more = collect(plugin, "coverage_items", _is_item, WHAT)
             problems += more
             for kind, name, decided, *test in found:
                 item = CoverageItem(plugin.name, kind, name)
-                items[item] = None
+                self.used[item] = 0
                 key = (plugin.name, decided) if isinstance(decided, str) else id(decided)
-                entry = (item, test[0] if test else None, decided)
-                self._deciding.setdefault(key, []).append(entry)
+                self._deciding.setdefault(key, []).append((item, test, decided))
         if problems:
             raise ConfigError(policy.settings.path, problems)
-        self.items = tuple(items)
+        self.items = tuple(self.used)
         """All items, in the order of the plugins."""
         self.steps: dict[tuple[str, str], Counter[str]] = {
             (link.plugin, link.hook or name): Counter()
@@ -65,7 +63,13 @@ class Coverage:
 
     def add(self, outcome: Outcome) -> None:
         """Count the steps of a decision and the items that made it, right after the decision."""
-        self.used.update(self._used_by(outcome))
+        adjusted = (step.before for step in outcome.steps if isinstance(step, AdjustedStep))
+        decision = next(adjusted, outcome.decision)
+        for item, tests, _ in (
+            *self._deciding.get(id(decision), ()),
+            *self._deciding.get((outcome.decided_by, decision.reason or ""), ()),
+        ):
+            self.used[item] += all(_passes(test, outcome.request) for test in tests)
         reason = outcome.decision.reason
         for step in outcome.steps:
             key = (step.plugin, step.hook or outcome.endpoint)
@@ -91,16 +95,6 @@ class Coverage:
         """Return each item as JSON, with the number of its decisions."""
         return [{**item._asdict(), "decided": self.used[item]} for item in self.items]
 
-    def _used_by(self, outcome: Outcome) -> list[CoverageItem]:
-        adjusted = (step.before for step in outcome.steps if isinstance(step, AdjustedStep))
-        decision = next(adjusted, outcome.decision)
-        entries = (
-            *self._deciding.get(id(decision), ()),
-            *self._deciding.get((outcome.decided_by, decision.reason or ""), ()),
-        )
-        request = outcome.request
-        return [item for item, test, _ in entries if test is None or _passes(test, request)]
-
 
 def _passes(test: Test, request: Request) -> bool:
     try:
@@ -110,6 +104,8 @@ def _passes(test: Test, request: Request) -> bool:
 
 
 def _is_item(item: object) -> bool:
-    if not isinstance(item, tuple) or len(item) not in (3, 4) or not all(map(callable, item[3:])):
-        return False
-    return all(map(isinstance, item[:3], (str, str, str | Decision)))
+    match item:
+        case (str(), str(), str() | Decision(), *tests):
+            return not tests[1:] and all(map(callable, tests))
+        case _:
+            return False

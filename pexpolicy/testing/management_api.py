@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from aiohttp import web
@@ -16,22 +16,6 @@ from aiohttp.test_utils import TestServer
 from pexpolicy.config.outgoing import basic
 from pexpolicy.testing.simulator import Person, Simulator
 
-Fault = Literal[
-    "unauthorized",
-    "forbidden",
-    "busy",
-    "slow",
-    "html",
-    "redirect",
-    "broken",
-    "totals",
-    "twice",
-    "cut",
-]
-"""What goes wrong with the requests for a resource: HTTP 401, 403, 429 and 500, no answer for
-``slow_s``, a page of HTML, a redirect to the login page, a total that differs on each page,
-pages that begin with the last object of the page before, and pages without every other object.
-"""
 Object = dict[str, Any]
 _ROOT = "/api/admin"
 _STATUS = {"unauthorized": 401, "forbidden": 403, "busy": 429, "broken": 500, "redirect": 302}
@@ -42,7 +26,11 @@ class ManagementApi:
 
     ``objects`` has the lists of ``configuration`` by resource, and those of ``status`` that are not
     of people, such as ``status/alarm``. ``faults`` names what goes wrong by resource, ``*`` for all
-    of them; ``retry_after`` is sent with 429. ``paths`` are the requests::
+    of them: HTTP 401, 403, 429 and 500 (``unauthorized``, ``forbidden``, ``busy``, ``broken``), no
+    answer for ``slow_s`` (``slow``), a page of HTML (``html``), a ``redirect`` to the login page,
+    another total on each page (``totals``), pages that begin with the last object of the page
+    before (``twice``), pages without every other object (``cut``). ``retry_after`` is sent with
+    429. ``paths`` are the requests::
 
         api = ManagementApi(platform)
         api.add("ivr_theme", {"name": "Acme"}, {"name": "Board"})
@@ -60,7 +48,7 @@ class ManagementApi:
     def __init__(self, platform: Simulator | None = None) -> None:
         self.platform = platform or Simulator()
         self.objects: dict[str, list[Object]] = {}
-        self.faults: dict[str, Fault] = {}
+        self.faults: dict[str, str] = {}
         self.retry_after: str | None = "1"
         self.slow_s = 10.0
         self.paths: list[str] = []
@@ -98,8 +86,7 @@ class ManagementApi:
             return [*self._conferences()]
         return self.objects.get(resource if api == "configuration" else f"{api}/{resource}")
 
-    def _participants(self) -> list[Object]:
-        found: list[Object] = []
+    def _participants(self) -> Iterator[Object]:
         for person in self.platform.people:
             for leg in person.legs if person.service else ():
                 since = leg["connect_time"]
@@ -107,16 +94,13 @@ class ManagementApi:
                 # In UTC without a zone.
                 row["connect_time"] = since and datetime.fromtimestamp(since, UTC).isoformat()[:-6]
                 del row["uuid"], row["call_id"]
-                found.append({**row, "resource_uri": f"{_ROOT}/status/v1/participant/{row['id']}/"})
-        return found
+                yield {**row, "resource_uri": f"{_ROOT}/status/v1/participant/{row['id']}/"}
 
-    def _conferences(self) -> list[Object]:
+    def _conferences(self) -> Iterator[Object]:
         names = {person.service: person for person in self.platform.people if person.service}
-        return [
-            {"id": _ids("conference", person)[0], "name": name, "is_started": True}
-            | {"service_type": person.stage, "tag": person.legs[0]["service_tag"]}
-            for name, person in names.items()
-        ]
+        for name, person in names.items():
+            row = {"id": _ids("conference", person)[0], "name": name, "is_started": True}
+            yield {**row, "service_type": person.stage, "tag": person.legs[0]["service_tag"]}
 
     async def _command(self, request: web.Request) -> web.StreamResponse:
         """Answer for the schema of a command, or run it."""

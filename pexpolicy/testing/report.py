@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +42,7 @@ SHOWN_NAMES = 100
 """Names that a line of the coverage has of those that were never used; JSON has all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One result: a case, a step, or a group of changes."""
 
     suite: str
@@ -58,7 +56,7 @@ class Row:
     seconds: float = 0.0
     kind: str = ""
     """The class of the case in JUnit; empty for ``suite``."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = {}
     """What JSON has of the row in addition."""
 
     def __str__(self) -> str:
@@ -155,13 +153,22 @@ def as_junit(rows: Sequence[Row], command: str) -> str:
     """Return the rows as JUnit XML, for continuous integration."""
     root = ET.Element("testsuites", {"name": command, **_counts(rows)})
     for name, found in _by_suite(rows):
-        suite = ET.SubElement(root, "testsuite", {"name": printable(name), **_counts(found)})
-        suite.set("errors", "0")
-        suite.set("time", f"{sum(row.seconds for row in found):.3f}")
+        suite = ET.SubElement(
+            root,
+            "testsuite",
+            _counts(found),
+            name=printable(name),
+            errors="0",
+            time=f"{sum(row.seconds for row in found):.3f}",
+        )
         for row in found:
-            case = ET.SubElement(suite, "testcase", name=printable(row.name))
-            case.set("classname", printable(row.kind or name))
-            case.set("time", f"{row.seconds:.3f}")
+            case = ET.SubElement(
+                suite,
+                "testcase",
+                name=printable(row.name),
+                classname=printable(row.kind or name),
+                time=f"{row.seconds:.3f}",
+            )
             details = "\n".join(map(printable, row.lines))
             if not row.ok:
                 failure = ET.SubElement(case, "failure", message=printable(row.text))
@@ -189,13 +196,9 @@ def as_html(title: str, parts: Iterable[Part]) -> str:
 
 def hook_parts(coverage: Coverage) -> Iterator[Part]:
     """Yield how often each hook was asked, and decided."""
-    hooks = coverage.hooks()
-    if not hooks:
-        yield Line("no plugin answers anything in this configuration")
-        return
     columns = ("plugin", "hook", "asked", "decided", "failed")
     rows = []
-    for hook in hooks:
+    for hook in coverage.hooks():
         never = "never asked" if not hook["asked"] else "never decided" * (not hook["decided"])
         rows.append((*(str(hook[name]) for name in columns), never))
     yield Table((*columns, ""), rows, columns[2:])
@@ -208,9 +211,8 @@ def coverage_parts(coverage: Coverage) -> Iterator[Line]:
     for (plugin, kind), found in groupby(sorted(coverage.items), lambda item: item[:2]):
         of_kind = list(found)
         never = [item.name for item in of_kind if not coverage.used[item]]
-        count, deciding = len(of_kind), len(of_kind) - len(never)
-        noun = kind if count == 1 else f"{kind}{'es' if kind.endswith('ch') else 's'}"
-        yield Line(f"{plugin}: {deciding:,} of {count:,} {noun} used ({deciding / count:.0%})")
+        used = len(of_kind) - len(never)
+        yield Line(f"{plugin}: {used:,} of {len(of_kind):,} used ({kind})")
         if never:
             more = len(never) - SHOWN_NAMES
             names = ", ".join(never[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")

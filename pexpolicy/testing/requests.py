@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.directory_information import DirectoryInformationRequest
-from pexpolicy.endpoints.media_location import MediaLocationRequest
-from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
-from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
-from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
-from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.explain.request_forms import RecordedRequest, read_request, target_of
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import Request, alias_of, by_prefix, parameters_of, set_origin
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import did_you_mean, suggest
 
 _FILE = Path(__file__).with_name("request_templates.toml")
 
@@ -30,15 +24,10 @@ _FILE = Path(__file__).with_name("request_templates.toml")
 class RequestError(ValueError):
     """A request that cannot be made; ``key`` is the faulty endpoint, shape or field."""
 
-    def __init__(self, key: tuple[str, ...], text: str) -> None:
-        super().__init__(f"{key[-1]}: {text}")
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(f"{key}: {text}")
         self.key = key
         self.text = text
-
-
-def _unknown(key: str, text: str, name: str, known: Collection[str]) -> RequestError:
-    guess = did_you_mean(name, known) or f"; write one of {', '.join(known)}"
-    return RequestError((key,), text + guess)
 
 
 def shape_names_of(endpoint: str) -> tuple[str, ...]:
@@ -60,49 +49,26 @@ class Absent(Enum):
 
     ABSENT = "absent"
 
-    def __repr__(self) -> str:
-        return self.name
-
 
 ABSENT = Absent.ABSENT
 """Value of a parameter that is not sent at all; ``None`` is sent as an empty text."""
 
-Single = str | int | None
-Several = Single | Sequence[Single]
-Value = Several | Mapping[str, Several] | Mapping[str, str] | Absent
-Extra = Mapping[str, Several]
-NOTHING: Extra = {}
 Texts = tuple[str, ...]
 
 
-# fmt: off
-# ruff: noqa: E501 - a table: the class of the request by the name of the endpoint
-@overload
-def make_request(endpoint: Literal["service_configuration"], /, **options: Any) -> ServiceConfigurationRequest: ...
-@overload
-def make_request(endpoint: Literal["participant_properties"], /, **options: Any) -> ParticipantPropertiesRequest: ...
-@overload
-def make_request(endpoint: Literal["media_location"], /, **options: Any) -> MediaLocationRequest: ...
-@overload
-def make_request(endpoint: Literal["participant_avatar"], /, **options: Any) -> ParticipantAvatarRequest: ...
-@overload
-def make_request(endpoint: Literal["directory_information"], /, **options: Any) -> DirectoryInformationRequest: ...
-@overload
-def make_request(endpoint: Literal["registration_alias"], /, **options: Any) -> RegistrationAliasRequest: ...
-@overload
-def make_request(endpoint: str, /, **options: Any) -> Request: ...
-# fmt: on
 def make_request(
     endpoint: str,
     /,
     *,
     shape: str | None = None,
-    extra: Extra = NOTHING,
+    extra: Mapping[str, object] = {},
     peer: str | None = None,
     environment: str | None = None,
-    **fields: Value,
-) -> Request:
+    **fields: object,
+) -> Any:
     """Make a request as a node sends it, with these fields instead of the default values.
+
+    It is of the type of the endpoint, such as ``MediaLocationRequest``.
 
     ``shape`` is the kind of call, such as ``web`` or ``sip``. Fields have the names of the
     request's attributes or those on the wire. ``None`` is sent as an empty text, which is how
@@ -122,24 +88,26 @@ def make_request(
 def composed(
     endpoint: str,
     shape: str | None,
-    fields: Mapping[str, Value],
-    extra: Extra = NOTHING,
+    fields: Mapping[str, object],
+    extra: Mapping[str, object] = {},
     origin: tuple[str | None, ...] = (),
 ) -> Request:
     """Make a request from a mapping of fields; otherwise like ``make_request``. ``origin`` has its
     peer and environment.
     """
     if endpoint not in ENDPOINTS:
-        raise _unknown("endpoint", f"there is no endpoint {endpoint!r}", endpoint, ENDPOINTS)
+        text = f"there is no endpoint {endpoint!r}{suggest(endpoint, ENDPOINTS)}"
+        raise RequestError("endpoint", text)
     shapes = _shapes()[endpoint]
     if shape is not None and shape not in shapes:
-        raise _unknown("shape", f"{endpoint} has no shape {shape!r}", shape, shapes)
+        text = f"{endpoint} has no shape {shape!r}{suggest(shape, shapes)}"
+        raise RequestError("shape", text)
     usual = shapes[next(iter(shapes)) if shape is None else shape]
     alias, params = usual.alias, {name: tuple(usual.params.getall(name)) for name in usual.params}
     for name, value in fields.items():
         if name == "alias" and _has_alias(endpoint):
             if not isinstance(value, str) or not value:
-                raise RequestError(("alias",), "the alias in the path is a text, and never empty")
+                raise RequestError("alias", "the alias in the path is a text, and never empty")
             alias = _text(name, value)
         else:
             _replace(params, endpoint, name, value)
@@ -173,32 +141,27 @@ def _has_alias(endpoint: str) -> bool:
     return ENDPOINTS[endpoint].path.endswith("/")
 
 
-def _replace(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
-    wire, is_prefix = _on_the_wire(endpoint, name)
-    if not is_prefix:
-        params[wire] = _texts(name, value)
-        return
-    for known in [known for known in params if known.startswith(wire)]:
-        del params[known]
-    if isinstance(value, Mapping):
-        params.update({wire + str(key): _texts(name, item) for key, item in value.items()})
-    elif value is not ABSENT:
-        raise RequestError((name,), "write a table: its keys are the names, its values the values")
-
-
-def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
-    """Return the name on the wire, and whether it is the prefix of several names."""
+def _replace(params: dict[str, Texts], endpoint: str, name: str, value: object) -> None:
+    """Set a parameter, or all whose names begin with a prefix; raise ``RequestError``."""
     known = parameters_of(ENDPOINTS[endpoint].request)
-    if (parameter := known.get(name)) is not None:
-        return parameter.wire, parameter.read is by_prefix
-    wires = {parameter.wire for parameter in known.values()}
-    wires.update(*(one.params for one in _shapes()[endpoint].values()))
+    wire = known[name].wire if name in known else name
     prefixes = tuple(one.wire for one in known.values() if one.read is by_prefix)
-    if name in wires or name.startswith(prefixes):
-        return name, False
-    names = [*known, *(["alias"] if _has_alias(endpoint) else [])]
-    text = f"{endpoint} has no such parameter{did_you_mean(name, names)}"
-    raise RequestError((name,), text)
+    if wire in prefixes:
+        for key in [key for key in params if key.startswith(wire)]:
+            del params[key]
+        if isinstance(value, Mapping):
+            params.update({wire + str(key): _texts(name, item) for key, item in value.items()})
+        elif value is not ABSENT:
+            text = "write a table: its keys are the names, its values the values"
+            raise RequestError(name, text)
+        return
+    wires = {one.wire for one in known.values()}
+    wires.update(*(one.params for one in _shapes()[endpoint].values()))
+    if wire not in wires and not wire.startswith(prefixes):
+        names = [*known, *(["alias"] if _has_alias(endpoint) else [])]
+        text = f"{endpoint} has no such parameter{did_you_mean(name, names)}"
+        raise RequestError(name, text)
+    params[wire] = _texts(name, value)
 
 
 def _texts(name: str, value: object) -> Texts:
@@ -216,4 +179,4 @@ def _text(name: str, value: object) -> str:
         return "" if value is None else str(value)
     kind = type(value).__name__
     text = f"Infinity sends no {kind}; write a text, a whole number, True, False or None"
-    raise RequestError((name,), text)
+    raise RequestError(name, text)

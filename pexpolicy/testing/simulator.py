@@ -148,9 +148,32 @@ class Simulator:
         kind = "gateway" if protocol == "teams" else "conference"
         self.people.append(person := Person(service, "connecting", role, node))
         caller = caller or f"caller{len(self.people)}@example.com"
-        self._connect(person, protocol, alias or service, caller, tag)
+        uuid, other_uuid = self._uuid(), self._uuid()
+        call_id = other_uuid if protocol == "h323" else uuid
+        own: Event = {
+            "uuid": uuid,
+            "call_id": call_id,
+            "conversation_id": call_id,
+            "conference": service,
+            "service_type": "connecting",
+            "service_tag": tag,
+            "call_direction": "in",
+            "source_alias": caller,
+            "destination_alias": alias or service,
+            "display_name": caller,
+            "role": "unknown",
+            "protocol": {"webrtc": "WebRTC", "h323": "H323"}.get(protocol, "SIP"),
+            "has_media": True,
+            "is_streaming": False,
+            "connect_time": None,
+            "media_node": node,
+            "remote_address": ADDRESS,
+        }
+        person.legs = [own]
+        if (second := _SECOND_LEG.get(protocol)) is not None:
+            person.legs.append({**own, **second, "uuid": other_uuid, "related_uuids": [uuid]})
         self._ask(person, protocol)
-        self._host(service, node, kind, tag, +1)
+        self._host(service, node, +1, kind, tag)
         for leg in person.legs:
             self._report(node, "participant_connected", leg)
         for stage in (*through, *([] if "waiting_room" in through else [kind])):
@@ -167,9 +190,9 @@ class Simulator:
         The nodes report ``participant_connected`` there and, as has been seen, no end of the stay
         before; ``connect_time`` may be null.
         """
-        self._host(person.service, person.node, "conference", "", -1)
+        self._host(person.service, person.node, -1)
         person.service, person.node = service, node or person.node
-        self._host(service, person.node, "conference", "", +1)
+        self._host(service, person.node, +1)
         for leg in person.legs:
             leg["conference"], leg["destination_alias"] = service, service
             moved = {**leg, "connect_time": self._rng.choice((None, leg["connect_time"]))}
@@ -180,7 +203,7 @@ class Simulator:
         for leg in reversed(person.legs):
             end = {"disconnect_reason": "Call disconnected", "end_time": self.now}
             self._report(person.node, "participant_disconnected", {**leg, **end})
-        self._host(person.service, person.node, "conference", "", -1)
+        self._host(person.service, person.node, -1)
         person.service = ""
 
     def restart_sink(self, node: str) -> None:
@@ -229,35 +252,6 @@ class Simulator:
 
     # ---- what nodes send
 
-    def _connect(
-        self, person: Person, protocol: Protocol, alias: str, caller: str, tag: str
-    ) -> None:
-        """Give a person the legs of a call, each as it is while it connects."""
-        uuid, other_uuid = self._uuid(), self._uuid()
-        call_id = other_uuid if protocol == "h323" else uuid
-        own: Event = {
-            "uuid": uuid,
-            "call_id": call_id,
-            "conversation_id": call_id,
-            "conference": person.service,
-            "service_type": "connecting",
-            "service_tag": tag,
-            "call_direction": "in",
-            "source_alias": caller,
-            "destination_alias": alias,
-            "display_name": caller,
-            "role": "unknown",
-            "protocol": {"webrtc": "WebRTC", "h323": "H323"}.get(protocol, "SIP"),
-            "has_media": True,
-            "is_streaming": False,
-            "connect_time": None,
-            "media_node": person.node,
-            "remote_address": ADDRESS,
-        }
-        person.legs = [own]
-        if (second := _SECOND_LEG.get(protocol)) is not None:
-            person.legs.append({**own, **second, "uuid": other_uuid, "related_uuids": [uuid]})
-
     def _ask(self, person: Person, protocol: Protocol) -> None:
         """Add the policy requests of a call; a web app asks twice for the service."""
         is_web, own = protocol == "webrtc", person.legs[0]
@@ -296,7 +290,9 @@ class Simulator:
             data = {"uuid": leg["uuid"], **changed} if self._partial else leg
             self._report(person.node, "participant_updated", data)
 
-    def _host(self, service: str, node: str, kind: str, tag: str, change: int) -> None:
+    def _host(
+        self, service: str, node: str, change: int, kind: str = "conference", tag: str = ""
+    ) -> None:
         """Report the start and the end of a conference on a node."""
         before = self._hosted.get((service, node), 0)
         after = self._hosted[service, node] = before + change

@@ -25,7 +25,7 @@ from pexpolicy.testing import (
     make_policy,
     make_request,
 )
-from pexpolicy.testing.runner import run_cases
+from pexpolicy.testing.cases import run_cases
 from tests.cli.test_main import invoked
 from tests.observability.test_tracing import in_memory
 from tests.support import wire

@@ -168,7 +168,7 @@ def asked(before: Decision, answer: Any, role: str = "") -> str:
         async def narrow(self) -> Any:
             return answer
 
-    parameters = {"preauthenticated_role": role} if participant else {}
+    parameters: dict[str, Any] = {"preauthenticated_role": role} if participant else {}
     outcome = decide_sync([Rooms, Limits], make_request(endpoint, **parameters))
     if not isinstance(answer, Decision):
         answer = Conference(**answer)

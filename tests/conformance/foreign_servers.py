@@ -162,7 +162,7 @@ SERVERS = (
         },
         (
             (CONTRACT, "Conference.name = ''"),
-            (WARNING, "enable_active_speaker_indication: the text 'true' means true"),
+            (WARNING, "enable_active_speaker_indication: write true for 'true'"),
             (WARNING, "there is no field 'aliases'"),
             (WARNING, "'media_encryption' in Conference; there are "),
             (WARNING, "'service_theme' in Conference; there are "),
@@ -191,7 +191,7 @@ SERVERS = (
         (
             (CONTRACT, "Conference.pin: must be 4 to 20 characters"),
             (CONTRACT, "Conference.guest_pin: must be 4 to 20 characters"),
-            (CONTRACT, "the body is JSON, but not an object"),
+            (CONTRACT, "it is not an object"),
             (CONTRACT, "the body is not JSON"),
             (CONTRACT, "the content type is 'text/html'"),
             (OPERATION, "400: the server refuses to read"),

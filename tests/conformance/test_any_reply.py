@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Finding, SentRequest
 from pexpolicy.conformance.http_client import Reply
+from pexpolicy.conformance.replies import judge
 from pexpolicy.conformance.runner import TRACES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES

@@ -3,9 +3,9 @@
 import pytest
 
 from pexpolicy.cli.conformance import parts
-from pexpolicy.conformance.check_reply import NotJSONError, judge, strict_json
 from pexpolicy.conformance.findings import Level, SentRequest, Topic, violation, warning
 from pexpolicy.conformance.http_client import Reply
+from pexpolicy.conformance.replies import NotJSONError, judge, strict_json
 from pexpolicy.conformance.runner import StepResult
 from pexpolicy.models.rules import Confidence
 from pexpolicy.testing.report import print_parts

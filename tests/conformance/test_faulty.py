@@ -161,7 +161,7 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("is off by one", AVATAR, T.AVATAR, "is 101x101", jpeg(size=(101, 101))),
     ("prints CMYK", AVATAR, T.AVATAR, "CMYK, not RGB", jpeg(mode="CMYK")),
     ("paints grey", AVATAR, T.AVATAR, "L, not RGB", jpeg(mode="L")),
-    ("has PostScript run", AVATAR, T.AVATAR, "cannot be identified", jpeg(lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")),
+    ("has PostScript run", AVATAR, T.AVATAR, "cannot be read", jpeg(lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")),
     ("tears pictures", AVATAR, T.AVATAR, "cannot be read", jpeg(lambda image: image[: len(image) // 2])),
     ("shows nothing", AVATAR, T.AVATAR, "cannot be read", body(b"", "image/jpeg")),
     ("shows a page", AVATAR, T.AVATAR, "cannot be read", body(b"<html>", "image/jpeg")),

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
-from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, judge, read
 from pexpolicy.models.decision import Reject
 from pexpolicy.testing import make_request
 from pexpolicy_importers.policy_router import convert_reply

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Level, SentRequest
-from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, read
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, judge, read
 from pexpolicy.models.decision import Continue, Redirect, Reject
 from pexpolicy.testing import make_request
 from pexpolicy_importers.policy_router import convert_reply
@@ -44,13 +43,13 @@ def levels(endpoint: str, body: dict[str, Any]) -> set[Level]:
 @pytest.mark.parametrize(
     ("endpoint", "written", "meant", "told"),
     [
-        (SERVICE, {"participant_limit": "10"}, {"participant_limit": 10}, "the text '10' means 10"),
-        (SERVICE, {"max_callrate_in": "128000"}, {"max_callrate_in": 128000}, "means 128000"),
+        (SERVICE, {"participant_limit": "10"}, {"participant_limit": 10}, "write 10 for '10'"),
+        (SERVICE, {"max_callrate_in": "128000"}, {"max_callrate_in": 128000}, "write 128000 for"),
         (
             SERVICE,
             {"participant_limit": 10.0},
             {"participant_limit": 10},
-            "10.0 has a decimal point",
+            "write 10 for 10.0",
         ),
         (SERVICE, TYPED, {"crypto_mode": None}, "view: null is no value of this field"),
         (SERVICE, {"new_alias": None}, {}, "new_alias: null"),
@@ -62,7 +61,7 @@ def levels(endpoint: str, body: dict[str, Any]) -> set[Level]:
             "automatic_participants[0].description: null",
         ),
         (PARTICIPANT, {"reject_reason": None, "call_tag": None}, {}, "reject_reason: null"),
-        (PARTICIPANT, {"display_count": "2"}, {"display_count": 2}, "display_count: the text '2'"),
+        (PARTICIPANT, {"display_count": "2"}, {"display_count": 2}, "display_count: write 2"),
         (LOCATION, {"overflow_locations": None}, {}, "overflow_locations: null"),
         (SERVICE, {"ivr_theme_name": ""}, {}, "ivr_theme_name: an empty text is no value"),
         (LOCATION, {"primary_overflow_location": ""}, {}, "primary_overflow_location: an empty"),
@@ -191,12 +190,6 @@ def test_fields_next_to_the_result_are_reported(endpoint: str, field: dict[str, 
     assert [f.level for f in checked.findings if "is not in the result" in f.text] == [
         Level.WARNING
     ]
-
-
-def test_keys_in_capital_letters_are_named() -> None:
-    body = {"Status": "success", "Action": "reject"}
-    (finding,) = judge(SentRequest(SERVICE, QUERY), reply(body), 5.0).findings
-    assert "there is no status (names of keys are in lower case, and not 'Status')" in finding.text
 
 
 @pytest.mark.parametrize("more", [b'"x":NaN', b'"action":"reject"', b'"x":1e999'])

@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pexpolicy import Continue, Credentials, Reject
-from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Level, SentRequest, Topic
 from pexpolicy.conformance.http_client import Reply
 from pexpolicy.conformance.replies import (
@@ -18,6 +17,7 @@ from pexpolicy.conformance.replies import (
     Disposition,
     InvalidReplyError,
     UpstreamDecision,
+    judge,
     read,
 )
 from pexpolicy.endpoints import ENDPOINTS
@@ -142,10 +142,9 @@ def test_a_text_boolean_is_repaired_and_the_decision_warns_of_it() -> None:
         "locked": True,
         "automatic_participants": [{**guest, "streaming": False}],
     }
-    hint = "write it without quotes [reported]"
     told = (
-        f"locked: the text 'True' means true; {hint}",
-        f"automatic_participants[0].streaming: the text 'false' means false; {hint}",
+        "locked: write true for 'True' [reported]",
+        "automatic_participants[0].streaming: write false for 'false' [reported]",
     )
     assert found.repairs == told
     assert found.decision.warnings == told

@@ -102,8 +102,8 @@ def test_what_records_used_and_what_they_never_used(folder: Path) -> None:
     steps = {(row["plugin"], row["hook"]): row["steps"] for row in coverage["hooks"]}
     assert steps["rooms", "service_configuration"] == {"decided": 1}
     shown = invoked(*command, "--report", str(folder / "page.html")).stdout
-    assert "rules: 3 of 4 rules used (75%)\n  never used: Never" in shown
-    assert "locations: 1 of 2 subnets used (50%)\n  never used: 10.0.0.0/8" in shown
+    assert "rules: 3 of 4 used (rule)\n  never used: Never" in shown
+    assert "locations: 1 of 2 used (subnet)\n  never used: 10.0.0.0/8" in shown
     page = (folder / "page.html").read_text()
     assert "never used" in page
     assert "10.0.0.0/8" in page
@@ -113,7 +113,7 @@ def test_what_cases_used_and_what_they_never_used(folder: Path) -> None:
     command = ["test", str(folder / "cases.toml"), "--config", str(folder / "config.toml")]
     assert counted(json.loads(invoked(*command, "--json").stdout)["coverage_items"]) == USED
     done = invoked(*command, "--report", str(folder / "page.html"))
-    assert "rooms: 1 of 2 rooms used (50%)\n  never used: office" in done.stdout
+    assert "rooms: 1 of 2 used (room)\n  never used: office" in done.stdout
     assert "Coverage of the cases" in (folder / "page.html").read_text()
 
 

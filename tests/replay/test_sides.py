@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pexpolicy.config.credentials import PasswordHash
-from pexpolicy.replay import sides
+from pexpolicy.replay import run
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.replay.audits import replayed
@@ -240,7 +240,7 @@ class Hanging(Plugin):
 def test_a_plugin_that_never_answers_holds_no_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sides, "MAX_ANSWER_S", 0.05)
+    monkeypatch.setattr(run, "MAX_ANSWER_S", 0.05)
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/hanging.py").write_text(HANGING)
     config = tmp_path / "config.toml"

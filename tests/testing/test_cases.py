@@ -126,7 +126,7 @@ def test_these_cases_pass(write: Write, alias: str, expect: str) -> None:
 @pytest.mark.parametrize(
     ("alias", "expect", "said"),
     [
-        ("room", "", ["decided_by  expected default", "got      toy (a room)"]),
+        ("room", "", ["decided_by  expected default", "got      toy"]),
         ("room", "{}", ["decided_by"]),
         ("room", '{ action = "continue" }', ["decided_by  expected default"]),
         ("yours", '{ action = "continue" }', ["decided_by  expected default"]),
@@ -135,7 +135,7 @@ def test_these_cases_pass(write: Write, alias: str, expect: str) -> None:
         ("no", '{ decided_by = "toy" }', ["action  expected continue"]),
         ("away", '{ result = { new_alias = "sip:other@example.com" } }', ["got      redirect"]),
         ("nobody", '{ decided_by = "toy" }', ["got      default", "toy abstained after"]),
-        ("nobody", '{ decided_by = "toyy" }', ["no plugin of that name; did you mean 'toy'"]),
+        ("nobody", '{ decided_by = "toyy" }', ["expected toyy", "got      default"]),
         ("nobody", '{ result = { name = "Room" } }', ['result  expected {"name": "Room"}']),
         ("room", '{ result = { name = "Rom" } }', ['expected "Rom"', 'got      "Room"']),
         ("room", '{ result = { nam = "Room" } }', ["got      nothing; did you mean 'name'?"]),
@@ -278,7 +278,7 @@ async def test_a_policy_that_serves_cannot_be_verified_elsewhere(write: Write) -
         (dialed("a") + dialed("a"), "two cases have the name 'a'"),
         ("[[cases]]\nname = 'a'\n", "cases: unknown key; did you mean 'case'"),
         ("[case]\nname = 'a'\n", "case: write [[case]], with two brackets"),
-        ("case = [1]", "case 1, "),
+        ("case = [1]", "case: write [[case]]"),
         ("[[case\n", "is not valid TOML: "),
         (f"a = {'9' * 5000}\n", "is not valid TOML: "),
     ],
@@ -310,7 +310,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_cases(str(missing))
     assert run(missing).exit_code == run().exit_code == 2
     (tmp_path / "latin.toml").write_bytes(b"# \xe6\n")
-    with pytest.raises(CasesError, match=r"is not UTF-8 text \(byte 2\)"):
+    with pytest.raises(CasesError, match="is not valid TOML"):
         load_cases(tmp_path / "latin.toml")
 
 
@@ -361,8 +361,8 @@ def test_cases_are_chosen_by_a_part_of_their_name_in_several_files(write: Write)
     assert result.stdout.index("a.toml") < result.stdout.index("b.toml")
     assert run(first, second, "--only", "ENGINE").exit_code == 0
     for nothing, why in (
-        (run(first, second, "-k", "marketing"), "none of 2 has 'marketing' in its name"),
-        (run(write("# nothing yet\n")), "the files have none"),
+        (run(first, second, "-k", "marketing"), "of 2 in the files, none has 'marketing'"),
+        (run(write("# nothing yet\n")), "of 0 in the files"),
     ):
         assert nothing.exit_code == 2
         assert f"no case ran: {why}" in nothing.stderr
@@ -423,7 +423,7 @@ def test_a_report_that_cannot_be_written_is_reported(write: Write, tmp_path: Pat
     ("config", "code", "said"),
     [
         ("[plugins.romos]\n", 78, "mean 'rooms'"),
-        ("", 0, "no plugin answers anything in this configuration"),
+        ("", 0, "1 passed, 0 failed"),
     ],
 )
 def test_the_configuration_decides_what_is_asked(

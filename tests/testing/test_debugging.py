@@ -104,7 +104,7 @@ async def test_a_serving_policy_has_the_timeouts_that_it_was_built_with() -> Non
     limits = {"plugins": {"waits": {"timeout": 0.01}}}
     async with make_policy(Waits, config=limits, timeouts=False).serving() as policy:
         assert (await decide(policy, REQUEST)).decided_by == "waits"
-        with pytest.raises(TypeError, match="timeouts=False goes with plugins"):
+        with pytest.raises(TypeError, match="a policy has its own config and timeouts"):
             await decide(policy, REQUEST, timeouts=False)
 
 

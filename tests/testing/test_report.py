@@ -67,7 +67,7 @@ def test_a_coverage_names_what_was_never_used() -> None:
     names = ", ".join(f"{n:03}" for n in range(101) if n != 5)
     coverage: Any = SimpleNamespace(items=items, used=Counter({items[5]: 2}))
     assert [part[0] for part in report.coverage_parts(coverage)] == [
-        "p: 1 of 103 branches used (1%)",
+        "p: 1 of 103 used (branch)",
         f"never used: {names} and 2 more",
     ]
 

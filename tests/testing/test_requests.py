@@ -109,9 +109,9 @@ def test_the_alias_in_the_path_is_a_field(endpoint: str) -> None:
     ("endpoint", "fields", "said"),
     [
         ("service_config", {}, "endpoint: there is no endpoint .*mean 'service_configuration'"),
-        ("x", {}, "write one of service_configuration, participant_properties"),
+        ("x", {}, "there are service_configuration, participant_properties"),
         ("media_location", {"shape": "spi"}, "shape: media_location has no shape .*mean 'sip'"),
-        ("media_location", {"shape": "x"}, "write one of sip"),
+        ("media_location", {"shape": "x"}, "there are sip"),
         ("media_location", {"local_alais": ""}, "local_alais: .* did you mean 'local_alias'"),
         ("media_location", {"alias": "a"}, "no such parameter"),
         ("registration_alias", {"allias": "a"}, "did you mean 'alias'"),

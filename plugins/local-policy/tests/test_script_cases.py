@@ -80,7 +80,7 @@ def test_cases_that_fail(case: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no case ran: the files have none"),
+        ("", "no case ran: of 0 in the files"),
         ("case = 1", "case: write [[case]]"),
         ("x = 1", "x: unknown key"),
         ("a b", "is not valid TOML"),

@@ -105,7 +105,7 @@ async def test_a_text_boolean_is_relayed_as_a_boolean_and_the_audit_says_so(
     async with policies.relaying(serving, content, [route], name="t") as (server, _target):
         reply = await server.ask(f"{wire.SERVICE}?{SIP}")
     assert reply.result == {**servers.ROOM, "locked": True, "ivr_theme_name": "night"}
-    assert "the text 'true' means true" in str(server.lines()[-1]["warnings"])
+    assert "write true for 'true'" in str(server.lines()[-1]["warnings"])
 
 
 async def test_another_room_than_the_one_that_dials_out_is_relayed_with_a_warning(

@@ -25,9 +25,8 @@ from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.policy import Policy
 from pexpolicy.testing import ConfigError, make_policy
-from pexpolicy.testing.cases import BadCaseError, NamedCase, chosen_or_exit, read_cases
+from pexpolicy.testing.cases import BadCaseError, NamedCase, case_row, chosen_or_exit, read_cases
 from pexpolicy.testing.report import Row, as_json, show
-from pexpolicy.testing.runner import case_row
 from pexpolicy.text import printable
 from pexpolicy_local_policy.export import ExportError
 from pexpolicy_local_policy.export import export as exported

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
-from pexpolicy.conformance.check_reply import NotJSONError, strict_json
+from pexpolicy.conformance.replies import NotJSONError, strict_json
 from pexpolicy.models.validation import wanted
 from pexpolicy_meetings.meeting import ID, Fault, Id, Meeting, State, Time, read_time
 
