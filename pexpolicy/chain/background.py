@@ -168,8 +168,8 @@ class ObserverQueue:
         if not self._observer.observes(outcome.request.environment):
             return
         self._observed, size = observed, _size(outcome)
-        is_full = self._bytes + size > MAX_WAITING_BYTES and self._waiting
-        if len(self._waiting) >= MAX_WAITING or is_full:
+        waiting = len(self._waiting)
+        if waiting >= MAX_WAITING or (waiting and self._bytes + size > MAX_WAITING_BYTES):
             self._drop([outcome], "its queue is full")
             return
         self._bytes += size
@@ -358,6 +358,6 @@ def _differ(actual: Outcome, shadow: Outcome, *, merges: bool) -> bool | None:
     if shadow.decided_by == DEFAULT and not any(s.outcome == DECIDED for s in shadow.steps):
         return False
     would, was = shadow.decision, actual.decision
-    if merges and would.action != "reject" and was.action != "reject":
+    if merges and "reject" not in (would.action, was.action):
         return not was.set_fields().items() >= would.set_fields().items()
     return would != was

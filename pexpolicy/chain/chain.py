@@ -201,11 +201,13 @@ class Chain:
 class ChainRun:
     """The state of one call, which the first decision ends; ``at`` is the next plugin."""
 
-    at = 0
-    decision: Decision | None = None
-    decided_by = DEFAULT
-    abandoned = 0
-    eventful = False
+    __slots__ = (
+        *("abandoned", "asked", "at", "began", "chain", "check", "deadline", "decided_by"),
+        *("decision", "eventful", "last", "request", "steps"),
+    )
+
+    decision: Decision | None
+    decided_by: str
     adjusted = False
 
     def __init__(self, chain: Chain, request: Request) -> None:
@@ -214,11 +216,16 @@ class ChainRun:
         self.asked: Any = request
         """What the plugins get."""
         self.check = chain.check
+        self.at = 0
         self.last = chain.deciding
         """Where those that are asked now end."""
         self.steps: list[Step] = []
+        self.decision = None
+        self.decided_by = DEFAULT
         self.began = began = chain.clock()
         self.deadline = began + chain.budget
+        self.abandoned = 0
+        self.eventful = False
 
     @property
     def names(self) -> tuple[str, str]:
@@ -392,13 +399,13 @@ class FoldRun(ChainRun):
     reject, of a plugin or for a failure, ends either part early. Then plugins may narrow it.
     """
 
-    by = DEFAULT
-    """The plugin that is named as the one that decided."""
-    is_adjusting = False
-    was_refused = False
+    __slots__ = ("adjusted", "by", "draft", "is_adjusting", "was_refused")
 
     def __init__(self, chain: Chain, request: Request) -> None:
         super().__init__(chain, request)
+        self.adjusted = self.was_refused = self.is_adjusting = False
+        self.by = DEFAULT
+        """The plugin that is named as the one that decided."""
         self.draft = Draft(request)
         if chain.restricting < len(chain.links):
             self.deadline -= chain.budget / 4

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from types import FrameType
 from typing import Self
 
@@ -99,10 +98,8 @@ class Watchdog:
         return running, f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}"
 
     def _log_hold(self, names: Names, line: str, since: float, what: str) -> None:
-        (plugin, hook), held = names, time.monotonic() - since
-        began = datetime.fromtimestamp(time.time() - held, UTC).isoformat(timespec="milliseconds")
-        fields = {"plugin": plugin, "hook": hook, "ms": round(held * 1000), "since": began}
-        self._log.warning(f"{plugin} {what}", **fields, line=line)
+        (plugin, hook), ms = names, round((time.monotonic() - since) * 1000)
+        self._log.warning(f"{plugin} {what}", plugin=plugin, hook=hook, ms=ms, line=line)
 
 
 def _is_in(beginnings: str | tuple[str, ...], frame: FrameType) -> bool:
