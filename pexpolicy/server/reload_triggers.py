@@ -253,10 +253,9 @@ class ReloadTriggers:
 
     async def _poll(self, files: Iterable[Path]) -> Look:
         """Return the present versions; a file server may hang."""
-        found = tuple(files)
         if not self.uses_threads:
-            return stat_files(found)
-        return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
+            return stat_files(files)
+        return await run_in_thread(lambda: stat_files(files), "pexpolicy-watch")
 
     async def _run(self, author: str, kept: str) -> ReloadResult:
         async with self._lock:

@@ -142,14 +142,14 @@ class Listener:
         if shared:
             self._batch = 1
         self._starting: set[asyncio.Task[None]] = set()
-        self._watching: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def open(self, drain_s: float = CALLS_DRAIN_TIMEOUT_S) -> AsyncIterator[None]:
         """Accept connections until exit; then close the socket, and answer the calls in flight."""
         loop, listener = self._batcher.loop, self._listener
+        watching: set[asyncio.Task[None]] = set()
         if self.certificates is not None:
-            _ = start_background(self.certificates.watch(self._on_renewal), self._watching)
+            _ = start_background(self.certificates.watch(self._on_renewal), watching)
         listener.settimeout(0)
         # Accepted sockets inherit these, the first of which limits unread data in the kernel.
         size = self._batcher.limits.header_bytes
@@ -173,7 +173,7 @@ class Listener:
             listener.close()
             if self._starting:
                 await asyncio.wait(self._starting, timeout=START_DRAIN_S)
-            await end_tasks((*self._starting, *self._watching), START_DRAIN_S)
+            await end_tasks((*self._starting, *watching), START_DRAIN_S)
             self._access().close()
             self._server.pre_shutdown()
             await self._server.shutdown(drain_s)
