@@ -7,12 +7,18 @@ import tomllib
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.directory_information import DirectoryInformationRequest
+from pexpolicy.endpoints.media_location import MediaLocationRequest
+from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
+from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
+from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
+from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.explain.request_forms import RecordedRequest, read_request, target_of
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import Request, alias_of, by_prefix, parameters_of, set_origin
@@ -56,6 +62,23 @@ ABSENT = Absent.ABSENT
 Texts = tuple[str, ...]
 
 
+# fmt: off
+# ruff: noqa: E501 - a table: the class of the request by the name of the endpoint
+@overload
+def make_request(endpoint: Literal["service_configuration"], /, **options: Any) -> ServiceConfigurationRequest: ...
+@overload
+def make_request(endpoint: Literal["participant_properties"], /, **options: Any) -> ParticipantPropertiesRequest: ...
+@overload
+def make_request(endpoint: Literal["media_location"], /, **options: Any) -> MediaLocationRequest: ...
+@overload
+def make_request(endpoint: Literal["participant_avatar"], /, **options: Any) -> ParticipantAvatarRequest: ...
+@overload
+def make_request(endpoint: Literal["directory_information"], /, **options: Any) -> DirectoryInformationRequest: ...
+@overload
+def make_request(endpoint: Literal["registration_alias"], /, **options: Any) -> RegistrationAliasRequest: ...
+@overload
+def make_request(endpoint: str, /, **options: Any) -> Request: ...
+# fmt: on
 def make_request(
     endpoint: str,
     /,
@@ -65,10 +88,8 @@ def make_request(
     peer: str | None = None,
     environment: str | None = None,
     **fields: object,
-) -> Any:
+) -> Request:
     """Make a request as a node sends it, with these fields instead of the default values.
-
-    It is of the type of the endpoint, such as ``MediaLocationRequest``.
 
     ``shape`` is the kind of call, such as ``web`` or ``sip``. Fields have the names of the
     request's attributes or those on the wire. ``None`` is sent as an empty text, which is how

@@ -10,10 +10,7 @@ SETTINGS = {"domain": "Acme.example"}
 
 
 def joining(alias: str, name: str) -> ParticipantPropertiesRequest:
-    request: ParticipantPropertiesRequest = make_request(
-        "participant_properties", remote_alias=alias, remote_display_name=name
-    )
-    return request
+    return make_request("participant_properties", remote_alias=alias, remote_display_name=name)
 
 
 def test_a_visitor_is_marked_and_logged_without_a_name(caplog: pytest.LogCaptureFixture) -> None:
