@@ -105,7 +105,8 @@ class RowSettings(PluginSettings):
     @model_validator(mode="after")
     def _has_a_query_for_its_source(self) -> Self:
         if (self.source is None) != (self.query is None):
-            raise ValueError("source and query go together: write both")
+            missing = "source" if self.source is None else "query"
+            raise ValueError(f"{missing} is missing: source and query go together")
         if self.cache is not None and self.source is None:
             raise ValueError("cache belongs to a source")
         return self
