@@ -265,7 +265,7 @@ def with_settings(
     """Build a plugin or driver with its settings, or without if its class has neither those nor a
     constructor; ``key`` is that of the settings.
     """
-    settings = _validated(name, owner, values, context, key)
+    settings, problems = _validated(name, owner, values, context, key)
     paths = context["paths"]
     paths[:] = [
         one._replace(key=(*key, *at))
@@ -274,18 +274,21 @@ def with_settings(
     ]
     own = [getattr(owner, name) for name in ("__init__", "__new__")]
     is_bare = "Settings" not in vars(owner) and own == [object.__init__, object.__new__]
+    built: object = None
     try:
-        built: object = owner() if is_bare else owner(settings)
+        built = owner() if is_bare else owner(settings)
         if isinstance(built, Plugin) and not hasattr(built, "settings"):
             built.settings = settings
     except SettingsError as error:
-        raise PluginBuildError(problems=error.under(key)) from None
+        problems += error.under(key)
     except BaseException as error:
         at = key_of(settings, error.source) if isinstance(error, FieldsError) else None
-        if not isinstance(error, FieldsError) or at is None:
+        if isinstance(error, FieldsError) and at is not None:
+            problems += [Problem((*key, *at, *one.key), one.rule) for one in error.issues]
+        elif not problems:
             raise _build_error(f"{name} cannot be built", error) from error
-        problems = [Problem((*key, *at, *one.key), one.rule) for one in error.issues]
-        raise PluginBuildError(problems=problems) from None
+    if problems:
+        raise PluginBuildError(problems=problems)
     return built
 
 
@@ -301,21 +304,27 @@ def settings_class(name: object, owner: type) -> type[PluginSettings]:
 
 def _validated(
     name: object, owner: type, values: Context, context: Context, key: Key
-) -> PluginSettings:
-    """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
-    model = getattr(owner, "Settings", PluginSettings)
+) -> tuple[PluginSettings, list[Problem]]:
+    """Return the settings of a plugin or driver class, and the problems of secrets in them, for
+    which others stand. Raises ``PluginBuildError`` for other problems.
+    """
+    model, problems = PluginSettings, list[Problem]()
     try:
-        return read_settings(settings_class(name, owner), values, context)
-    except pydantic.ValidationError as error:
-        found = PluginBuildError(problems=problems_of(error, model)).under(key)
+        model = settings_class(name, owner)
+        for skips in (False, True):
+            try:
+                return read_settings(model, values, {**context, "skips_secrets": skips}), problems
+            except pydantic.ValidationError as error:
+                found = PluginBuildError(problems=problems_of(error, model)).under(key)
+                problems += [one for one in found if one not in problems]
     except PluginBuildError:
         raise
     except BaseException as error:
         raise _build_error(f"{name}: its Settings cannot be read", error) from error
     if model is PluginSettings:
         text = f"unknown key: the class {owner.__name__} has no Settings; write Plugin[Settings]"
-        found = [replace(one, text=text) for one in found]
-    raise PluginBuildError(problems=found)
+        problems = [replace(one, text=text) for one in problems]
+    raise PluginBuildError(problems=problems)
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
