@@ -180,28 +180,22 @@ class Refreshed(Periodic[T]):
 
     async def _fetch(self) -> BaseException | None:
         result = await self._run_once()
-        if not isinstance(result, Failure):
-            await self._succeeded(result)
-            return None
-        self.failures += 1
-        self.problem = describe_error(result.error).summary
-        age = round(self.age, 1) if self._values else None
-        self._warn("data was not refreshed", result.error, age=age)
-        return result.error
-
-    async def _succeeded(self, value: T) -> None:
-        self._values = [value]
-        self._fetched_at = self._clock()
-        if self.failures and self._log is not None:
-            self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
+        if isinstance(result, Failure):
+            self.failures += 1
+            self.problem = describe_error(result.error).summary
+            age = round(self.age, 1) if self._values else None
+            self._warn("data was not refreshed", result.error, age=age)
+            return result.error
+        self._values, self._fetched_at = [result], self._clock()
         self.failures, self.problem = 0, ""
         if self.file is not None and self.keeps_file:
-            save = partial(self.file.save, value, self.cache_key, time.time())
+            save = partial(self.file.save, result, self.cache_key, time.time())
             try:
                 await run_in_thread(save, "pexpolicy-cache")
             except (OSError, CacheFileError, RuntimeError) as error:
                 # RuntimeError: the process cannot start another thread.
                 self._warn("data was not kept in its file", error)
+        return None
 
     async def _load(self, file: CacheFile[T]) -> None:
         try:

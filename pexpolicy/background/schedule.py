@@ -124,7 +124,7 @@ class Periodic(Declared, Generic[T]):
 
     def bind(self, plugin: str, log: Log | None) -> None:
         """Log under the name of the plugin."""
-        self._plugin, self._log = plugin, log
+        self._plugin = plugin
         self._failure_log = PluginFailureLog(log, self.hook)
 
     def _warn(self, event: str, error: BaseException, **more: object) -> None:

@@ -285,11 +285,12 @@ MAX_PENDING = 256
 class BackgroundTasks:
     """Shadow plugins that are asked, and the observers."""
 
+    _has_skipped = False
+
     def __init__(self, observers: Iterable[Observer], log: Log | None) -> None:
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
         self._log = log
         self._pending: set[asyncio.Task[None]] = set()
-        self._has_skipped = False
 
     def start(
         self,

@@ -64,14 +64,16 @@ class EventDispatcher:
     ``observers`` are those of the active policy, in their order.
     """
 
+    nodes: Nodes | None = None
+    """Those of this process while it is the owner."""
+    _renewed_at = -LEASE_S
+
     def __init__(
         self,
         receiver: EventReceiver,
         observers: Callable[[], Sequence[Observer] | None],
         log: Log,
     ) -> None:
-        self.nodes: Nodes | None = None
-        """Those of this process while it is the owner."""
         self._counts: Counter[CountKey] = Counter()
         self._receiver = receiver
         self._observers = observers
@@ -80,7 +82,6 @@ class EventDispatcher:
         self._lease = Leases(OWNER, ttl=LEASE_S)
         self._states = Store("nodes", NodeState)
         self._states.timeout = TIMEOUT_S
-        self._renewed_at = -LEASE_S
         self._attempts: dict[Observer, tuple[Attempts, PluginFailureLog]] = {}
 
     @asynccontextmanager

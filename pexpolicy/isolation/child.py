@@ -472,12 +472,12 @@ class ChildPool(Generic[C]):
         """
         while True:
             await asyncio.sleep(MEMORY_INTERVAL_S)
-            children, excesses = [*self.children], list[str]()
+            children = [*self.children]
             measure = partial(list[str], map(Child.excess, children))
             with suppress(RuntimeError):  # plugins have used up all threads
-                excesses = await run_in_thread(measure, "pexpolicy-memory")
-            for child, excess in zip(children, excesses, strict=False):
-                if excess:
-                    _log.warning("%s: it is replaced", excess)
-                    child.fail(ChildError(excess))
-                    self._lost(child)
+                found = await run_in_thread(measure, "pexpolicy-memory")
+                for child, excess in zip(children, found, strict=True):
+                    if excess:
+                        _log.warning("%s: it is replaced", excess)
+                        child.fail(ChildError(excess))
+                        self._lost(child)

@@ -90,11 +90,7 @@ def encode_order(order: Order) -> bytes:
     return content.getvalue()
 
 
-class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A message from a worker."""
-
-
-class Ready(Message, frozen=True):
+class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The plugin was built."""
 
     hooks: list[str]
@@ -106,7 +102,7 @@ class Ready(Message, frozen=True):
     paths: list[tuple[str, Place, Use]] = []
 
 
-class Reply(Message, frozen=True):
+class Reply(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The end of an order; without a decision, a hook has abstained."""
 
     decision: str = ""

@@ -41,11 +41,8 @@ from pexpolicy.tasks import start_background
 def main() -> int:
     """Build the plugin, and serve until the server ends the connection."""
     end, log = parent_socket(), ServerLog()
-    with (
-        capturing(log) as handler,
-        log.output.background(),
-        Connection(os.dup(end.fileno())) as server,
-    ):
+    server = Connection(os.dup(end.fileno()))
+    with capturing(log) as handler, log.output.background():
         # It comes from the server, which started this process.
         order, serves = pickle.loads(server.recv_bytes())  # noqa: S301
         report, plugin = _build(order, handler)
