@@ -457,7 +457,13 @@ async def _ask(
         return
     sides = _general(before, old, request), _general(after, new, request)
     key = GroupKey(endpoint, *sides, tuple(sorted(changes)))
-    tally.change(key, _example(call, changes, policy.redaction), partial=bool(read))
+    facts, withheld = policy.redaction.request(endpoint, request.params, request.alias)
+    url = target_of(endpoint, str(facts.pop("alias", "")), facts)
+    missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
+    decision_id = request.line.decision_id or None if request.line else None
+    at, peer = request.at, request.peer
+    example = Example(call.place, at, decision_id, url, changes, missing, peer)
+    tally.change(key, example, partial=bool(read))
 
 
 def _general(action: str, side: Side, request: RecordedRequest) -> GroupSide:
@@ -467,13 +473,3 @@ def _general(action: str, side: Side, request: RecordedRequest) -> GroupSide:
         if name.endswith(_IN_REASONS) and value in reason and _DISTINCT.search(value):
             reason = reason.replace(value, f"{{{name}}}")
     return GroupSide(action, side.decided_by, without_ids(reason) or None)
-
-
-def _example(call: Call, changes: Changes, redaction: Redaction) -> Example:
-    request = call.request
-    facts, withheld = redaction.request(request.endpoint, request.params, request.alias)
-    alias = str(facts.pop("alias", ""))
-    missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
-    url = target_of(request.endpoint, alias, facts)
-    decision_id = request.line.decision_id or None if request.line else None
-    return Example(call.place, request.at, decision_id, url, changes, missing, request.peer)

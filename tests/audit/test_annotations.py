@@ -120,7 +120,7 @@ async def test_a_worker_process_annotates(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_value_of_another_type_is_a_failure_of_the_plugin(wrong: object) -> None:
     made = make_request("service_configuration")
     with pytest.raises(TypeError, match="an annotation is text, a number, True, False or None"):
-        made.annotate(ticket=wrong)
+        made.annotate(ticket=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="named like a variable"):
         made.annotate(**{"two words": 1})
 
