@@ -127,10 +127,6 @@ def of_warning(text: str, topic: Topic = Topic.RESULT) -> Finding:
     return warning(topic, plain, mark.rstrip("]")) if bracket else warning(topic, text)
 
 
-MAX_NAMES = 4
-"""Maximum number of fields that a finding lists."""
-
-
 class SentRequest(NamedTuple):
     """A request as it was sent."""
 
@@ -163,5 +159,4 @@ def difference(one: Decision, other: Decision) -> str:
 def differing_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return the names of the fields that differ between two results."""
     names = sorted(changed_fields(before, after))
-    shown = ", ".join(names[:MAX_NAMES]) + (" and more" if len(names) > MAX_NAMES else "")
-    return f"{shown} differ{'s' if len(names) == 1 else ''}"
+    return f"{', '.join(names)} differ{'s' if len(names) == 1 else ''}"

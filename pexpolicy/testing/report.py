@@ -38,8 +38,6 @@ body {{ color: {foreground}; background: {background} }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
 </style></head><body><pre>{code}</pre></body></html>
 """
-SHOWN_NAMES = 100
-"""Names that a line of the coverage has of those that were never used; JSON has all."""
 
 
 class Row(NamedTuple):
@@ -205,7 +203,7 @@ def hook_parts(coverage: Coverage) -> Iterator[Part]:
 
 
 def coverage_parts(coverage: Coverage) -> Iterator[Line]:
-    """Yield how many items of each plugin decided, and which never did; JSON has all of them."""
+    """Yield how many items of each plugin decided, and which never did."""
     if not coverage.items:
         yield Line("no plugin lists what it decides by")
     for (plugin, kind), found in groupby(sorted(coverage.items), lambda item: item[:2]):
@@ -214,9 +212,7 @@ def coverage_parts(coverage: Coverage) -> Iterator[Line]:
         used = len(of_kind) - len(never)
         yield Line(f"{plugin}: {used:,} of {len(of_kind):,} used ({kind})")
         if never:
-            more = len(never) - SHOWN_NAMES
-            names = ", ".join(never[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
-            yield Line(f"never used: {names}", indent=2)
+            yield Line(f"never used: {', '.join(never)}", indent=2)
 
 
 def _checked(_: click.Context, __: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
