@@ -30,6 +30,8 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.models.subnets import lone_network, read_subnet
 from pexpolicy.text import suggest
 
+Findings = Iterator[tuple[Key, str]]
+"""Keys, and what is questionable about them."""
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
 MIN_PASSWORD_LENGTH = 8
@@ -62,7 +64,7 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         yield from (ConfigWarning(key, text) for key, text in findings(settings))
 
 
-def _other_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+def _other_findings(settings: Settings) -> Findings:
     """Yield what is wrong with the listener of the console, and with the certificate."""
     console = settings.console
     others = settings.server.port, settings.admin.port
@@ -76,7 +78,7 @@ def _other_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
             yield ("tls", name), text
 
 
-def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+def _network_findings(settings: Settings) -> Findings:
     access, auth, tls = settings.access, settings.credentials, settings.tls
     mutual = tls is not None and tls.client_ca is not None
     is_exposed = auth and not mutual and not is_loopback(settings.server.host)
@@ -97,7 +99,7 @@ def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
                 yield (*place, key, number), text
 
 
-def _environment_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+def _environment_findings(settings: Settings) -> Findings:
     """Yield what keeps calls from their environment, or events from its plugins."""
     users = [one.user for one in settings.credentials]
     sources = settings.event_tables
@@ -129,7 +131,7 @@ def console_exposure(console: ConsoleTable) -> str:
     )
 
 
-def _secret_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+def _secret_findings(settings: Settings) -> Findings:
     """Yield each secret that is easy to guess, sent in clear, or hardly the one that is meant."""
     admin = settings.admin
     if admin.enabled and settings.admin_token and not (admin.tls or is_loopback(admin.host)):

@@ -40,6 +40,8 @@ from pexpolicy.models.request import (
 )
 from pexpolicy.models.rules import Privacy
 
+Fields = dict[str, Any]
+"""Values of fields by their names."""
 REMOVED = "***"
 _STREAM_KEY = re.compile(r"(rtmp[a-z]*://)(?:[^/\s@]*@)?([^/?#\s]*)[/?#]\S*", re.IGNORECASE)
 """The URL of a stream: its path holds the key with which anyone may publish to it."""
@@ -113,15 +115,13 @@ class Redaction:
     def __init__(self, personal: Personal | None = None) -> None:
         self.personal = personal
 
-    def request(
-        self, endpoint: str, params: Params, called: str
-    ) -> tuple[dict[str, Any], list[str]]:
+    def request(self, endpoint: str, params: Params, called: str) -> tuple[Fields, list[str]]:
         """Return the parameters that may be written, and the names of those that may not.
 
         Empty values are left out; a repeated parameter keeps all its values. ``called`` is the
         alias in the path, or empty.
         """
-        facts: dict[str, Any] = {}
+        facts: Fields = {}
         withheld: dict[str, None] = {}
         kind, keeps = ENDPOINTS[endpoint].request, self.personal is None
         parameters = _KNOWN[kind]
@@ -184,7 +184,7 @@ class Redaction:
 
     def outcome(
         self, outcome: Outcome, plugins: Collection[str] | None = None
-    ) -> tuple[Steps, object, dict[str, dict[str, Any]], list[str]]:
+    ) -> tuple[Steps, object, dict[str, Fields], list[str]]:
         """Return what may be written of the steps, the result and the annotations of an outcome,
         and the names of what may not; annotations of ``plugins`` only, if given.
         """
@@ -192,7 +192,7 @@ class Redaction:
         annotations, dropped = redact_annotations(outcome.request, self, plugins)
         return _written_steps(outcome, self), result, annotations, [*removed, *dropped]
 
-    def masked(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
+    def masked(self, decision: Decision) -> tuple[Fields, list[str]] | None:
         """Return the fields without secrets, and the removed names; ``None`` if none is removed.
 
         It is cached in the decision: most decisions are made when the policy is built, and sent or
@@ -203,7 +203,7 @@ class Redaction:
             state.redacted, state.redacted_by = self._mask_result(decision), self
         return state.redacted
 
-    def _mask_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
+    def _mask_result(self, decision: Decision) -> tuple[Fields, list[str]] | None:
         contract, fields = contract_of(type(decision)), decision.set_fields()
         removed = mask_secrets(contract, fields)
         if self.personal is not None or _MAY_HIDE(decision.result):
@@ -211,7 +211,7 @@ class Redaction:
         is_whole = self.personal is None and not removed
         return None if is_whole else (fields, [*dict.fromkeys(removed)])
 
-    def _remove_from_texts(self, fields: dict[str, Any], contract: Contract) -> list[str]:
+    def _remove_from_texts(self, fields: Fields, contract: Contract) -> list[str]:
         """Replace what is secret or personal in texts, at any depth; return what is removed."""
         removed: list[str] = []
         for _, inner, found in objects_in(contract, fields):
@@ -252,7 +252,7 @@ def _segment(encoded: str) -> str:
 
 def redact_annotations(
     request: Request, redaction: Redaction, plugins: Collection[str] | None = None
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
+) -> tuple[dict[str, Fields], list[str]]:
     """Return what may be written of the annotations, and the names of those that may not.
 
     Those of ``plugins`` only, if given. A text that equals a personal parameter is personal, and
@@ -275,7 +275,7 @@ def redact_annotations(
             return without_password(without_stream_key(redact(value, secrets)))
         return value
 
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, Fields] = {}
     removed: list[str] = []
     # Copies, as a hook that was abandoned in a thread may still add to them.
     for plugin, values in annotations.by_plugin.copy().items():

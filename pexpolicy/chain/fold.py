@@ -16,6 +16,8 @@ from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Request, withheld_values
 
+Fields = dict[str, Any]
+"""The fields of a decision that are set."""
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
 RESTRICT = "restrict_"
@@ -148,7 +150,7 @@ def _changed_otherwise(before: Decision, after: Decision, request: Request) -> s
     return None
 
 
-def _is_refusal(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def _is_refusal(old: Fields, new: Fields) -> bool:
     """Return whether a service only plays a message: one with the name of the room would change it
     for everybody, and a transfer may lead to any room.
     """
@@ -157,7 +159,7 @@ def _is_refusal(old: dict[str, Any], new: dict[str, Any]) -> bool:
     return is_playback and "transfer" not in (new.get("on_completion") or {})
 
 
-def _is_narrower(name: str, was: Any, now: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
+def _is_narrower(name: str, was: Any, now: Any, old: Fields, new: Fields) -> bool:
     """Return whether a field that was changed from ``was`` to ``now`` admits less than before."""
     if name == "allow_guests" and not any(_has_value(old, one) for one in PROTECTIONS):
         return True  # guests with fewer rights, where everybody could be a Host
@@ -172,11 +174,11 @@ def _is_narrower(name: str, was: Any, now: Any, old: dict[str, Any], new: dict[s
     return now == order[-1] or (was in order and order.index(was) <= order.index(now))
 
 
-def _sent(decision: Decision) -> dict[str, Any]:
+def _sent(decision: Decision) -> Fields:
     """Return the fields that Infinity is sent."""
     return {} if isinstance(decision, Continue) else decision.set_fields()
 
 
-def _has_value(fields: dict[str, Any], name: str) -> bool:
+def _has_value(fields: Fields, name: str) -> bool:
     value = fields.get(name)
     return isinstance(value, str) and bool(value.strip())

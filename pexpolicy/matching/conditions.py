@@ -24,6 +24,8 @@ from pexpolicy.models.request import Request
 from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.text import brief
 
+Groups = list[tuple[str, str]]
+"""Names of groups, and the text that each of them has."""
 ValueTest = Callable[[Any], bool]
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?\s*").fullmatch
 MAX_VALUES = 3
@@ -43,7 +45,7 @@ class Condition:
         """Return the part that does not match and the value, or an empty text."""
         raise NotImplementedError
 
-    def groups(self, request: Request) -> list[tuple[str, str]]:
+    def groups(self, request: Request) -> Groups:
         """Return what patterns captured: the name of each group, or an empty text, and its text."""
         return []
 
@@ -107,7 +109,7 @@ class Clause(_OnSubject):
             return bool(values) is self.operands[0]
         return self._passes(values, self.test)
 
-    def groups(self, request: Request) -> list[tuple[str, str]]:
+    def groups(self, request: Request) -> Groups:
         """Return the groups of the first pattern that matches, as names (or "") and texts.
 
         None of a secret, which no decision may show.
@@ -313,7 +315,7 @@ class All(_OfParts):
         """Return why the first part does not match."""
         return next((why for part in self.parts if (why := part.why(request))), "")
 
-    def groups(self, request: Request) -> list[tuple[str, str]]:
+    def groups(self, request: Request) -> Groups:
         """Return the groups of all parts in order."""
         return [group for part in self.parts for group in part.groups(request)]
 
@@ -336,7 +338,7 @@ class AnyOf(_OfParts):
             return ""
         return "no condition of any matches: " + "; ".join(part.why(request) for part in self.parts)
 
-    def groups(self, request: Request) -> list[tuple[str, str]]:
+    def groups(self, request: Request) -> Groups:
         """Return the groups of the first part that matches."""
         return next((p.groups(request) for p in self.parts if p.matches(request)), [])
 

@@ -25,12 +25,14 @@ from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
 from pexpolicy.tasks import hide, run_in_thread
 
+Json = dict[str, Any]
+"""An object of JSON."""
 STATUS_TIMEOUT_S = 1.0
 """For the status hooks of all plugins together."""
-ReportTask = asyncio.Task[dict[str, Any]]
+ReportTask = asyncio.Task[Json]
 
 
-async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses) -> dict[str, Any]:
+async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses) -> Json:
     """Return the state of one worker with the counters of all; times are seconds of the Unix epoch,
     durations seconds.
     """
@@ -125,7 +127,7 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
     }
 
 
-def _names(checks: Iterable[ObjectNames]) -> dict[str, Any] | None:
+def _names(checks: Iterable[ObjectNames]) -> Json | None:
     """Return the names that Infinity does not know, and the lists that were kept; a list of an
     environment has that before its kind.
     """
@@ -154,7 +156,7 @@ def _memory() -> dict[str, int] | None:
     return {"resident_bytes": pages * os.sysconf("SC_PAGE_SIZE")}
 
 
-def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> dict[str, Any]:
+def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> Json:
     name, lifespan = plugin.name, policy.lifespans.get(plugin.name)
     observed = None
     if plugin.hooks.keys() & {"on_decision", "on_decisions"}:
@@ -209,7 +211,7 @@ class PluginStatuses:
         self._timeout = timeout
         self._running: dict[str, ReportTask] = {}
 
-    async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, dict[str, Any]]:
+    async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, Json]:
         """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
         reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
         for plugin in reporting:
@@ -236,7 +238,7 @@ class PluginStatuses:
             task.cancel()
 
 
-async def _report(plugin: BuiltPlugin) -> dict[str, Any]:
+async def _report(plugin: BuiltPlugin) -> Json:
     """Return the report or the failure: SystemExit raised in a task would end the event loop."""
     try:
         return {"status": orjson.loads(await report_of(plugin))}

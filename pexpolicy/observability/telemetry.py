@@ -45,6 +45,8 @@ from pexpolicy.plugins.metrics import PLUGIN_METRICS, Definition, Series
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.tasks import run_in_thread
 
+Texts = tuple[str, ...]
+"""Lines for people, or the values of labels."""
 INTERNAL = "internal"
 """The cause of a fallback by a fault of the server itself."""
 UNRECORDED = "audit"
@@ -76,11 +78,11 @@ class ReloadState:
     """False after a refused reload, until a configuration is activated."""
     last_success: float = field(default_factory=time.time)
     """The time of the last activation in seconds since the epoch."""
-    problems: tuple[str, ...] = ()
+    problems: Texts = ()
     """The errors of the last configuration, if it was refused."""
-    restart_required: tuple[str, ...] = ()
+    restart_required: Texts = ()
     """Changed keys that take effect at the next start."""
-    changes: tuple[str, ...] = ()
+    changes: Texts = ()
     """What the last reload changed, by name."""
     started_from: str = ""
     """Why the server decides by files that were kept, and by which."""
@@ -88,9 +90,9 @@ class ReloadState:
     """Why the active configuration could not be kept on disk."""
 
 
-CountKey = tuple[str, tuple[str, ...]]
+CountKey = tuple[str, Texts]
 """The name of a counter and the values of its labels."""
-Gauge = tuple[Definition, tuple[str, ...], float | None]
+Gauge = tuple[Definition, Texts, float | None]
 
 
 @dataclass(slots=True)
@@ -336,7 +338,7 @@ class Telemetry:
         yield from sources.event_gauges()
 
 
-def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...], float]]:
+def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, Texts, float]]:
     yield metrics.BUILD_INFO, (__version__, policy.policy_hash), 1
     if policy.shared_state is not None:
         yield metrics.SHARED_AVAILABLE, (), policy.shared_state.is_available

@@ -42,11 +42,11 @@ class ReloadResult(msgspec.Struct, frozen=True):
     """
 
     policy_hash: str
-    plugins: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
+    plugins: Texts = ()
+    problems: Texts = ()
+    notes: Texts = ()
+    files: Texts = ()
+    changes: Texts = ()
 
     @property
     def done(self) -> bool:
@@ -62,6 +62,8 @@ class ReloadResult(msgspec.Struct, frozen=True):
         return f"not reloaded: {errors}; {self.policy_hash} stays active"
 
 
+Texts = tuple[str, ...]
+"""Lines for people, or names."""
 Reload = Callable[[str, str], Awaitable[ReloadResult]]
 """Reloads for an author, who may be unknown, from the present files or those kept by a policy hash.
 """
@@ -196,7 +198,7 @@ class ReloadTriggers:
     uses_threads: bool = True
     _known: Look = field(default_factory=dict)
     """The versions of the watched files at the last reload."""
-    _logged: tuple[str, ...] = ()
+    _logged: Texts = ()
     """The errors of the last reload."""
     _started_on: list[int] = field(default_factory=_terminals)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)

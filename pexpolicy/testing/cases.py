@@ -37,6 +37,8 @@ from pexpolicy.testing.report import Row
 from pexpolicy.testing.requests import RequestError, composed, endpoint_of
 from pexpolicy.text import brief, did_you_mean, printable
 
+Values = dict[str, Any]
+"""Values of JSON by name."""
 EX_USAGE = 2
 
 
@@ -68,7 +70,7 @@ class BadCaseError(Exception):
 
 
 def read_cases(
-    path: Path, make: Callable[[dict[str, Any], dict[str, Any]], C], keys: Sequence[str] = ("case",)
+    path: Path, make: Callable[[Values, Values], C], keys: Sequence[str] = ("case",)
 ) -> list[C]:
     """Return what ``make`` makes of a TOML file and each of its cases, in their order.
 
@@ -148,12 +150,12 @@ class Expected(_Table):
     """The name of a plugin, or ``default``."""
     status: int | None = None
     """The HTTP status."""
-    result: dict[str, Any] | list[Any] | None = None
+    result: Values | list[Any] | None = None
     """Fields of the result; others may have any value."""
     reason: str | None = None
     steps: dict[str, str] | None = None
     """Outcome of the first step of a plugin, by its name, or of one hook, by ``plugin.hook``."""
-    annotations: dict[str, dict[str, Any]] | None = None
+    annotations: dict[str, Values] | None = None
     """Values that a plugin adds to the audit line, by its name; others may have any value."""
 
 
@@ -163,7 +165,7 @@ class CaseTable(_Table):
     name: str = Field(min_length=1)
     endpoint: str | None = None
     shape: str | None = None
-    request: dict[str, Any] | None = None
+    request: Values | None = None
     url: str | None = None
     at: Annotated[datetime, BeforeValidator(lambda written: parse_moment(str(written)))] | None = (
         None
@@ -199,7 +201,7 @@ def load_cases(path: Path | str) -> list[Case]:
     return read_cases(path, lambda _, table: _case(path, table))
 
 
-def _case(path: Path, table: dict[str, Any]) -> Case:
+def _case(path: Path, table: Values) -> Case:
     try:
         read = CaseTable.model_validate(table)
     except pydantic.ValidationError as error:
@@ -291,7 +293,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield from (f"warning: {warning}" for warning in outcome.decision.warnings)
 
 
-def _facts(outcome: Outcome | None, seconds: float) -> dict[str, Any]:
+def _facts(outcome: Outcome | None, seconds: float) -> Values:
     return {
         "endpoint": outcome.endpoint if outcome else "",
         "decided_by": outcome.decided_by if outcome else None,
