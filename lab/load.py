@@ -47,17 +47,17 @@ class Connection:
         """Options of new connections."""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, target: str) -> Call:
+    async def ask(self, target: str, method: str = "GET", body: bytes = b"") -> Call:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                status, body = await self._exchange(target)
+                status, text = await self._exchange(target, method, body)
         except (OSError, EOFError, ValueError) as error:
             self.close()
-            status, body = 0, type(error).__name__
-        return Call(status, body, time.perf_counter() - began)
+            status, text = 0, type(error).__name__
+        return Call(status, text, time.perf_counter() - began)
 
-    async def _exchange(self, target: str) -> tuple[int, str]:
+    async def _exchange(self, target: str, method: str, content: bytes) -> tuple[int, str]:
         if self._streams is not None and self._streams[0].at_eof():
             self.close()
         if self._streams is None:
@@ -65,7 +65,8 @@ class Connection:
                 "127.0.0.1", self._port, **self.connecting
             )
         reader, writer = self._streams
-        writer.write(wire.request_bytes(target, "GET", self._headers))
+        headers = {**self._headers, **({"Content-Length": str(len(content))} if content else {})}
+        writer.write(wire.request_bytes(target, method, headers) + content)
         reply = wire.parse(await reader.readuntil(b"\r\n\r\n"))
         body = await reader.readexactly(int(reply.headers.get("content-length", "0")))
         if reply.headers.get("connection") == "close":

@@ -14,12 +14,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import aiohttp
 
+from bench import cores, cpu
 from lab import report
 from lab.live.flood import percentile
 from lab.load import Connection, Load
@@ -48,7 +50,8 @@ class Site:
 
     def __init__(self, folder: Path, stack: ExitStack, engine: str, tenants: int = 1) -> None:
         self.config, self.stack = folder / "config.toml", stack
-        self.api = f"http://127.0.0.1:{(port := free_port())}/api/v1"
+        self.port = free_port()
+        self.api = f"http://127.0.0.1:{self.port}/api/v1"
         (folder / "key").write_text("0123456789abcdef" * 4)
         shared = ""
         if engine == "postgresql":
@@ -61,7 +64,7 @@ class Site:
         token = f'tokens = [{{ name = "crm", sha256 = "{digest}", scopes = {scopes} }}]\n'
         self.config.write_text(
             '[server]\nstate_dir = "state"\n[audit]\npath = "audit.jsonl"\n'
-            f"[api]\nport = {port}\n[shared]\ntimeout = 4.0\n{shared}\n[plugins.meetings]\n"
+            f"[api]\nport = {self.port}\n[shared]\ntimeout = 4.0\n{shared}\n[plugins.meetings]\n"
             'on_error = "reject"\n[plugins.meetings.settings]\nkey_file = "key"\n'
             + tables.replace("aliases", f"{token}aliases", 1)
         )
@@ -229,9 +232,12 @@ async def look_up(
 
 
 async def call(folder: Path, seconds: float, rate: float, engine: str) -> report.Finding:
-    """Compare calls with and without meetings that are put meanwhile, in pairs of rounds."""
+    """Compare calls with and without meetings that are put meanwhile, in pairs of rounds.
+
+    What makes the load has a core of its own, and its PUT cost little: it would be measured, too.
+    """
     found = report.Finding(f"calls {engine}", f"{PAIRS} pairs, {rate:g} PUT a second")
-    pairs, whole_seconds = [], max(1, round(seconds))
+    pairs, whole_seconds, written, spent = [], max(1, round(seconds)), 0, [0, 0]
     with ExitStack() as stack:
         site = await asyncio.to_thread(Site, folder, stack, engine)
         alias = await _fill(site.config, range(1), 1)
@@ -239,22 +245,33 @@ async def call(folder: Path, seconds: float, rate: float, engine: str) -> report
         target = f"{wire.SERVICE}?call_direction=dial_in&local_alias={alias}"
         calls = folder / "calls"
         calls.write_text(f"\n\n{target}\n")
-        async with aiohttp.ClientSession() as http:
+        headers = {**AUTH, "Content-Type": "application/json"}
+        free = [Connection(site.port, headers) for _ in range(WRITERS)]
 
-            async def put(number: int) -> None:
-                if number < WRITERS:  # not all at the same moment
-                    await asyncio.sleep(number / rate)
-                began = time.monotonic()
-                await site.ask(http, "PUT", f"meetings/{time.time_ns()}-{number}", times())
-                await asyncio.sleep(max(0.0, WRITERS / rate - (time.monotonic() - began)))
+        async def put(number: int) -> None:
+            nonlocal written
+            if number < WRITERS:  # not all at the same moment
+                await asyncio.sleep(number / rate)
+            began, connection = time.monotonic(), free.pop()
+            place, body = f"/api/v1/meetings/{time.time_ns()}-{number}", json.dumps(times())
+            answer = await connection.ask(place, "PUT", body.encode())
+            found.expect(answer.status == HTTPStatus.CREATED, answer.body)
+            free.append(connection)
+            written += 1
+            await asyncio.sleep(max(0.0, WRITERS / rate - (time.monotonic() - began)))
 
+        with cores.pinned(cores.serving_and_loading()[1]):
             for _ in range(PAIRS):
                 ends = []
                 for tasks in (0, WRITERS):
+                    before = cpu.reading(server.pid)
                     async with working(put, tasks):
                         steady = percentile(server.port, calls, CALLS_A_SECOND, whole_seconds)
                         ends.append(await steady)
+                    spent[tasks > 0] += cpu.spent(before, cpu.reading(server.pid))
                 pairs.append(ends)
+    cost = (spent[1] - spent[0]) / max(written, 1) / 1e6
+    found.notes.append(f"{written} PUT, each {cost:.2f} ms of the processor")
     found.answered = 2 * PAIRS * CALLS_A_SECOND * whole_seconds
     ratio = median(during / without for without, during in pairs)
     longer = median(during - without for without, during in pairs)

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, get_origin
 
 import msgspec
@@ -85,8 +85,8 @@ class SharedItem(Declared):
         _, request = HOOK_CONTEXT.get()
         return self.state.is_dry or (request is not None and request.dry_run)
 
-    async def _run(self, *statements: Statement, lock: str = "") -> list[Rows]:
-        return await self.state.run(*statements, lock=lock, timeout=self.timeout)
+    async def _run(self, *statements: Statement, **options: Any) -> list[Rows]:
+        return await self.state.run(*statements, timeout=self.timeout, **options)
 
     async def _rows(self, sql: str, *arguments: Any) -> Rows:
         return (await self._run((sql, (self.prefixed, *arguments))))[0]
@@ -168,7 +168,7 @@ class Leases(SharedItem):
     async def holders(self, key: str) -> list[str]:
         """Return the holders of ``key`` in their order."""
         rows = await self._rows(f"SELECT part {PRESENT} ORDER BY part", storable(key))
-        return [row[0] for row in rows]
+        return [part for (part,) in rows]
 
     async def counts(self) -> dict[str, int]:
         """Return the number of holders of each key that has any."""
@@ -336,7 +336,7 @@ class SharedTables(SharedItem):
     Its rows are deleted by the plugin.
     """
 
-    def __init__(self, name: str, create: Sequence[str], timeout: float | None = None) -> None:
+    def __init__(self, name: str, create: Iterable[str], timeout: float | None = None) -> None:
         self._create = tuple(create)
         super().__init__(name)
         self.timeout = timeout
@@ -347,19 +347,16 @@ class SharedTables(SharedItem):
             return []
         return (await self._run((sql, arguments)))[0]
 
-    async def write(self, *statements: Statement, lock: str = "") -> list[Rows]:
+    async def write(self, *statements: Statement, locks: Iterable[str] = ()) -> list[Rows]:
         """Run statements in one transaction: all or none. Return the rows of each.
 
         A statement is SQL and a tuple of arguments, or a list of tuples for many rows at once. Of
-        two transactions with the same ``lock`` one runs after the other, so that what the first
-        statement reads is true for the second one. In a dry run nothing runs, and there are no
-        rows.
+        two transactions with the same lock one runs after the other. In a dry run nothing runs.
         """
         if self.is_dry:
             return [[] for _ in statements]
         await self.state.create(self._create)
-        lock = f"{self.prefixed}\n{lock}" if lock else ""
-        return await self._run(*statements, lock=lock)
+        return await self._run(*statements, locks=[f"{self.prefixed}\n{lock}" for lock in locks])
 
 
 def shared_state(settings: Settings, log: Log | None = None, *, is_dry: bool) -> SharedState:

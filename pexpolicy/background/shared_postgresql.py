@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -13,11 +13,11 @@ from pexpolicy.background.shared_state import (
     ACQUIRE,
     CLOSE_S,
     CONNECTIONS,
-    SCHEMA,
     TABLES,
+    VERSION,
     Rows,
     SharedState,
-    Statement,
+    Statements,
     check_schema,
 )
 from pexpolicy.config.outgoing import postgresql_options
@@ -27,6 +27,7 @@ WORK_S = 5.0
 """Seconds after which an operation that was abandoned loses its connection."""
 _SESSION = {
     "application_name": "pexpolicy",
+    "default_transaction_isolation": "read committed",  # a statement sees what a lock waited for
     # What was abandoned, or belongs to a process that hangs, must not hold a lock for long.
     "idle_in_transaction_session_timeout": "2000",
     "statement_timeout": "5000",
@@ -36,8 +37,6 @@ _DURABLE = (
     " WHERE current_setting('synchronous_commit') = 'off'"
 )
 """Else a crash of the database would give a place twice."""
-
-
 _FUNCTION = f"""CREATE OR REPLACE FUNCTION
 pexpolicy_acquire(text, text, text, double precision, bigint) RETURNS SETOF integer
 LANGUAGE plpgsql AS $function$ BEGIN
@@ -70,29 +69,26 @@ class PostgresqlState(SharedState):
         self._options = {**postgresql_options(url, password), "server_settings": session}
         self._is_checked = False
         self._free = asyncio.Semaphore(CONNECTIONS)
-        self._idle: list[asyncpg.Connection] = []
-        self._tasks: set[asyncio.Task[list[Rows]]] = set()
+        self._idle = list[asyncpg.Connection]()
+        self._tasks = set[asyncio.Task[list[Rows]]]()
 
-    def _start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
+    async def _start(self, statements: Statements, locks: Iterable[str]) -> list[Rows]:
         """Run statements over a connection of their own."""
-        return asyncio.get_running_loop().create_task(self._run(statements, lock))
-
-    async def _run(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
         await self._free.acquire()
         # It goes on when it is abandoned, as asyncpg would wait for its own cancellation.
-        return await asyncio.shield(start_background(self._work(statements, lock), self._tasks))
+        return await asyncio.shield(start_background(self._work(statements, locks), self._tasks))
 
-    async def _work(self, statements: Sequence[Statement], lock: str) -> list[Rows]:
+    async def _work(self, statements: Statements, locks: Iterable[str]) -> list[Rows]:
         try:
             connection = await self._connection()
             # It ends a statement of a server that is gone without a word.
             end = asyncio.get_running_loop().call_later(WORK_S, connection.terminate)
             try:
                 try:
-                    found = await _transaction(connection, statements, lock)
+                    found = await _transaction(connection, statements, locks)
                 except asyncpg.DeadlockDetectedError:  # the database has undone one of the two
                     await connection.execute("ROLLBACK")
-                    found = await _transaction(connection, statements, lock)
+                    found = await _transaction(connection, statements, locks)
             except BaseException:
                 connection.terminate()
                 raise
@@ -124,16 +120,12 @@ class PostgresqlState(SharedState):
     async def _check(self, connection: asyncpg.Connection) -> None:
         """Create the tables, unless others have; raises ``SetupError``."""
         exists = "SELECT 1 WHERE to_regclass('pexpolicy_schema') IS NOT NULL"
-        version = "SELECT version FROM pexpolicy_schema"
-        if await connection.fetch(exists):
-            check_schema(await connection.fetch(version))
-            return
-        if self.is_dry:
-            raise ConnectionError("it has no tables yet: start the server first")
-        opening = [(self._translated(sql), ()) for sql in (*TABLES, _FUNCTION, version)]
-        *_, rows = await _transaction(connection, opening, "open")
-        if check_schema(rows):
-            await connection.execute("INSERT INTO pexpolicy_schema VALUES ($1)", SCHEMA)
+        if not await connection.fetch(exists):
+            if self.is_dry:
+                raise ConnectionError("it has no tables yet: start the server first")
+            opening = [(self._translated(sql), ()) for sql in (*TABLES, _FUNCTION)]
+            await _transaction(connection, opening, ("open",))
+        check_schema(await connection.fetch(VERSION))
 
     async def close(self) -> None:
         """Close the connections; those of a server that hangs without waiting for it."""
@@ -145,21 +137,22 @@ class PostgresqlState(SharedState):
 
 
 async def _transaction(
-    connection: asyncpg.Connection, statements: Sequence[Statement], lock: str
+    connection: asyncpg.Connection, statements: Statements, locks: Iterable[str]
 ) -> list[Rows]:
     """Run statements; a single one is a transaction by itself."""
-    is_whole = not lock and len(statements) == 1
-    if not is_whole:
-        number = int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
-        locked = f"; SELECT pg_advisory_xact_lock({number})" if lock else ""
-        await connection.execute(f"BEGIN{locked}")
-    found: list[Rows] = []
+    # In one order, so that none wait in a circle; of few, as a database has memory for thousands.
+    numbers = sorted({hashlib.sha256(lock.encode()).digest()[0] for lock in locks})
+    begins = numbers or len(statements) > 1
+    if begins:  # the first number is our own: other programs may have locks
+        locked = (f"; SELECT pg_advisory_xact_lock(1885697136, {number})" for number in numbers)
+        await connection.execute(f"BEGIN{''.join(locked)}")
+    found = list[Rows]()
     for sql, arguments in statements:
         if isinstance(arguments, list):
             await connection.executemany(sql, arguments)
             found.append([])
         else:
             found.append([tuple(row) for row in await connection.fetch(sql, *arguments)])
-    if not is_whole:
+    if begins:
         await connection.execute("COMMIT")
     return found

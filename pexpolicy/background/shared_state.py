@@ -15,7 +15,7 @@ import uuid
 import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -33,9 +33,12 @@ TABLES = (
     value $text, amount bigint, taken_by $text, expires double precision NOT NULL,
     PRIMARY KEY (name, key, part))""",
     "CREATE INDEX IF NOT EXISTS pexpolicy_shared_expire ON pexpolicy_shared (expires)",
+    f"""INSERT INTO pexpolicy_schema SELECT {SCHEMA}
+    WHERE NOT EXISTS (SELECT 1 FROM pexpolicy_schema)""",  # noqa: S608 - a constant
 )
 """A holder of a lease and a slot of a counter is a ``part``; an entry of a store has an empty one.
 """
+VERSION = "SELECT version FROM pexpolicy_schema"
 FROM = "FROM pexpolicy_shared WHERE name = $1 AND expires > $now"
 PRESENT = f"{FROM} AND key = $2"
 EXPIRES = "$now + CAST($4 AS double precision)"
@@ -66,6 +69,7 @@ DONE, FAILED, TIMED_OUT, REFUSED = OUTCOMES = ("done", "failed", "timed_out", "r
 
 Statement = tuple[str, Sequence[Any]]
 """SQL and its arguments; a list of tuples executes it once for each, and returns no rows."""
+Statements = Sequence[Statement]
 Rows = list[tuple[Any, ...]]
 
 
@@ -77,12 +81,11 @@ class SetupError(SharedUnavailableError):
     """Shared state can never be used as it is configured, such as tables of a newer version."""
 
 
-def check_schema(found: Rows) -> bool:
-    """Return whether the version has to be inserted; raises ``SetupError``."""
-    if found and not SCHEMA - 1 <= (version := found[0][0]) <= SCHEMA:
-        which = "a newer version" if version > SCHEMA else "a version that is too old"
-        raise SetupError(f"its tables are those of {which} of pexpolicy (schema {version})")
-    return not found
+def check_schema(found: Rows) -> None:
+    """Check the version of the tables; raises ``SetupError``."""
+    for (version,) in found:
+        if not SCHEMA - 1 <= version <= SCHEMA:
+            raise SetupError(f"its tables have schema {version}, and this version {SCHEMA}")
 
 
 class SharedState(ABC):
@@ -121,16 +124,15 @@ class SharedState(ABC):
         self._failures = 0
         """Since the last success: a few among many successes are no outage."""
         self._breaker = CircuitBreaker(failures=1, pause=1.0)
-        self.counted: Counter[tuple[str]] = Counter()
+        self.counted = Counter[tuple[str]]()
         """Operations by outcome that were not added to the metrics yet."""
-        self._created: set[str] = set()
+        self._created = set[tuple[str, ...]]()
 
     @abstractmethod
-    def _start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
-        """Run statements in one transaction, and return the rows of each.
+    def _start(self, statements: Statements, locks: Iterable[str]) -> Awaitable[list[Rows]]:
+        """Run statements in one transaction, and return the rows of each. May be cancelled.
 
-        Of two transactions with the same ``lock``, one begins after the other has ended. The
-        future may be cancelled at any time.
+        Of two transactions with the same lock, one begins after the other has ended.
         """
 
     @abstractmethod
@@ -145,7 +147,7 @@ class SharedState(ABC):
     async def run(
         self,
         *statements: Statement,
-        lock: str = "",
+        locks: Iterable[str] = (),
         timeout: float | None = None,  # noqa: ASYNC109 - not a cancellation
     ) -> list[Rows]:
         """Run statements in one transaction, and return the rows of each.
@@ -159,7 +161,8 @@ class SharedState(ABC):
             self.counted[REFUSED,] += 1
             raise SharedUnavailableError(f"shared state is not available: {self.problem}")
         limit = self._timeout if timeout is None else timeout
-        running = self._start([(self._translated(sql), given) for sql, given in statements], lock)
+        given = [(self._translated(sql), arguments) for sql, arguments in statements]
+        running = asyncio.ensure_future(self._start(given, locks))
         try:
             await asyncio.wait((running,), timeout=limit)
         finally:
@@ -196,19 +199,20 @@ class SharedState(ABC):
             if isinstance(error, SetupError):
                 raise error
 
-    async def create(self, statements: Sequence[str]) -> bool:
+    async def create(self, statements: tuple[str, ...]) -> bool:
         """Create tables of a plugin, once in this process: ``CREATE TABLE IF NOT EXISTS``.
 
         Return whether they are there, which may be false in a dry run.
         """
-        missing = [one for one in statements if one not in self._created]
-        if missing and self.is_dry:
+        if statements in self._created:
+            return True
+        if self.is_dry:
             table = statements[0].split("(")[0].split()[-1]
             return bool((await self.run(("SELECT 1 FROM $tables WHERE name = $1", (table,))))[0])
         # Each in its own transaction: holding an index lock while waiting for a row is a deadlock.
-        for sql in missing:
-            await self.run((sql, ()), lock="create", timeout=5.0)
-            self._created.add(sql)
+        for sql in statements:
+            await self.run((sql, ()), locks=("create",), timeout=5.0)
+        self._created.add(statements)
         return True
 
     async def sweep(self, age: float = SWEEP_S) -> None:
@@ -243,18 +247,22 @@ class SqliteState(SharedState):
         self._path = path
         self.folder = path and path.parent
         self._connection: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
+        self._reader: SqliteState | None = None  # so that reads wait for no transaction
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-shared")
 
     @property
     def exists(self) -> bool:  # type: ignore[override]
         """True once there is a database."""
         return self._path is None or self._path.exists()
 
-    def _start(self, statements: Sequence[Statement], lock: str) -> asyncio.Future[list[Rows]]:
-        """Run statements in the thread of the database; there is one writer at a time."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, statements)
+    def _start(self, statements: Statements, locks: Iterable[str]) -> Awaitable[list[Rows]]:
+        """Run statements; there is one writer at a time."""
+        reads = len(statements) == 1 and statements[0][0].startswith("SELECT")
+        state = (reads and self._reader) or self
+        return asyncio.get_running_loop().run_in_executor(state.thread, state.execute, statements)
 
-    def _run(self, statements: Sequence[Statement]) -> list[Rows]:
+    def execute(self, statements: Statements) -> list[Rows]:
+        """Run statements, in the thread of the connection."""
         try:
             connection = self._connection or self._open()
             if len(statements) == 1 and not isinstance(statements[0][1], list):
@@ -296,22 +304,24 @@ class SqliteState(SharedState):
             connection.execute("BEGIN IMMEDIATE")
             for create in TABLES:
                 connection.execute(self._translated(create))
-        if check_schema(_execute(connection, "SELECT version FROM pexpolicy_schema", ())):
-            _execute(connection, "INSERT INTO pexpolicy_schema VALUES ($1)", (SCHEMA,))
-        if connection.in_transaction:
             connection.execute("COMMIT")
+        check_schema(_execute(connection, VERSION, ()))
+        if path is not None and not self.is_dry:
+            self._reader = SqliteState(path, self._timeout, is_dry=True)
         return connection
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._reader = None
 
     async def close(self) -> None:
         """Close the database once what runs has ended; a thread that hangs is left alone."""
-        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        if self._reader is not None:
+            await self._reader.close()
+        closed = asyncio.get_running_loop().run_in_executor(self.thread, self._close)
         await asyncio.wait((closed,), timeout=CLOSE_S)
-        self._thread.shutdown(wait=False)
+        self.thread.shutdown(wait=False)
 
 
 def _execute(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Rows:

@@ -37,7 +37,7 @@ from pexpolicy.models.context import CHANGES, HOOK_CONTEXT, Changes
 from pexpolicy.models.outcome import TIMED_OUT
 from pexpolicy.observability.metrics import CONTENT_TYPE, expose
 from pexpolicy.observability.status import PluginStatuses, document
-from pexpolicy.plugins.binding import API_PREFIX, PREFIX, PluginRoutes
+from pexpolicy.plugins.binding import PREFIX, PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S, Generation
 from pexpolicy.server.http import listener
 from pexpolicy.server.http.app import PolicyApp
@@ -236,10 +236,11 @@ class _RouteCall:
         return response
 
 
-def _document(status: int) -> bytes:
+def _document(status: int, **detail: str) -> bytes:
     """Return a problem as in RFC 9457."""
-    title = HTTPStatus(status).phrase
-    return orjson.dumps({"type": "about:blank", "title": title, "status": status})
+    return orjson.dumps(
+        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, **detail}
+    )
 
 
 def _problem(status: int, extra: bytes = b"") -> PrerenderedResponse:
@@ -252,22 +253,21 @@ class _ApiProtocol(PolicyProtocol):
 
         It would not see the reply if the connection was closed before all is sent.
         """
-        transport.write(last_reply(status, PROBLEM, _document(status)))
+        what = "a request is HTTP/1.1, its head and its body 64 KiB at most, and no body is chunked"
+        transport.write(last_reply(status, PROBLEM, _document(status, detail=what)))
 
 
 class ApiApp(RoutesApp):
     """The request handler of ``[api]``."""
 
     hook = "api_routes"
-    limits = ConnectionLimits(
-        total=512, per_peer=128, body_bytes=MAX_BODY, body_prefix=API_PREFIX.encode()
-    )
+    limits = ConnectionLimits(total=512, per_peer=128, body_bytes=MAX_BODY)
     protocol = _ApiProtocol
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer a request by the first plugin that has a route for it."""
         generation, connection = self._app.generation, connection_of(request)
-        allowed: set[str] = set()
+        allowed = set[str]()
         for routes in generation.policy.api_routes.values():
             error = (await routes.app.router.resolve(request)).http_exception
             if error is None:

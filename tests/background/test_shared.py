@@ -1,7 +1,9 @@
 """Leases, counters and stores: one suite for every engine."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import set_call
 from pexpolicy.testing import make_request
 from tests.support import postgresql
-from tests.support.waiting import until
+from tests.support.waiting import HANG_S, until
 
 Made = Callable[[SharedItem], Any]
 FEW = 3
@@ -232,7 +234,7 @@ async def _next(tables: SharedTables) -> int:
         "INSERT INTO pexpolicy_toy SELECT 'n' || CAST(count(*) AS text), count(*)"
         " FROM pexpolicy_toy WHERE name LIKE 'n%' RETURNING at"
     )
-    (rows,) = await tables.write((insert, ()), lock="numbers")
+    (rows,) = await tables.write((insert, ()), locks=("numbers",))
     return int(rows[0][0])
 
 
@@ -255,6 +257,22 @@ async def test_a_command_reads_what_a_server_wrote(make: Callable[..., SharedSta
     assert await tables.read("SELECT * FROM pexpolicy_toy") == [("a", 1)]
     await looking.close()
     await serving.close()
+
+
+async def test_what_only_reads_waits_for_no_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "shared.sqlite"
+    state, store = SqliteState(path, HANG_S), Store("s", Pin)
+    bind((store,), state)
+    await store.put("p", Pin("1"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(store.put("p", Pin("2")))
+        assert await store.get("p") == Pin("1")
+        assert not writing.done()
+        other.execute("COMMIT")
+        await writing
+    assert await store.get("p") == Pin("2")
+    await state.close()
 
 
 async def test_without_a_file_a_command_finds_nothing(tmp_path: Path) -> None:
@@ -359,11 +377,11 @@ async def test_tables_are_created_while_another_server_writes(postgres: postgres
     create.append("CREATE INDEX IF NOT EXISTS b_id ON b (id)")
     create.append("INSERT INTO a VALUES (1) ON CONFLICT DO NOTHING")
     states = [PostgresqlState(postgres.url, postgresql.PASSWORD) for _ in range(2)]
-    await states[0].create(create)
+    await states[0].create(tuple(create))
     other = await asyncpg.connect(postgres.url, password=postgresql.PASSWORD)
     async with other.transaction():
         await other.execute("UPDATE a SET id = 1")
-        creating = asyncio.create_task(states[1].create(create))
+        creating = asyncio.create_task(states[1].create(tuple(create)))
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         await until(lambda: other.fetchval(waits))
         await other.execute("INSERT INTO b VALUES (1)")
@@ -376,7 +394,7 @@ async def test_tables_are_created_while_another_server_writes(postgres: postgres
 async def test_one_of_two_that_wait_in_a_circle_is_run_again(postgres: postgresql.Server) -> None:
     postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     state = PostgresqlState(postgres.url, postgresql.PASSWORD, 30.0)
-    await state.create(["CREATE TABLE IF NOT EXISTS a (id bigint PRIMARY KEY, n bigint NOT NULL)"])
+    await state.create(("CREATE TABLE IF NOT EXISTS a (id bigint PRIMARY KEY, n bigint NOT NULL)",))
     await state.run(("INSERT INTO a VALUES ($1, 0)", [(1,), (2,)]))
     add = "UPDATE a SET n = n + 1 WHERE id = $1"
     slow = "SELECT pg_sleep(0.2)"

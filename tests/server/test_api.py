@@ -94,11 +94,12 @@ async def test_plugin_answers_and_its_change_is_recorded_before_the_reply() -> N
         ("GET", "/status", 404),
         ("GET", "/plugins/rooms/", 404),
         ("GET", "/policy/v1/service/configuration", 404),
+        ("POST", "/rooms", 404),
     ],
 )
 async def test_other_requests_reach_nothing_else(method: str, path: str, expected: int) -> None:
     async with serving() as api:
-        status, headers, text = await api.ask(method, path)
+        status, headers, text = await api.ask(method, path, data=b"a" * (method == "POST"))
     assert status == expected
     if expected != 500:
         assert headers["Content-Type"] == "application/problem+json"
@@ -145,6 +146,16 @@ async def test_body_has_at_most_64_kib(size: int, expected: int) -> None:
         status, _, text = await api.ask("PUT", "/api/v1/rooms/a", headers=headers, data=body)
     assert status == expected
     assert json.loads(text).get("status", 201) == expected
+
+
+async def test_chunked_body_is_refused_with_the_reason() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    async with serving() as api:
+        headers = {"Authorization": "Bearer right"}
+        status, _, text = await api.ask("PUT", "/api/v1/rooms/a", headers=headers, data=chunks())
+    assert (status, "chunked" in json.loads(text)["detail"]) == (400, True)
 
 
 async def test_path_of_a_route_is_whole() -> None:

@@ -271,6 +271,10 @@ async def test_other_tenants_and_tokens_learn_nothing(site: Site) -> None:
     assert seen.status == 200
     assert not {"host_pin", "guest_pin"} & seen.json.keys()
     assert (await site.api("DELETE", "meetings/crm-7", token="READER")).status == 403
+    both = [("Authorization", f"Bearer TOKEN_OF_{name}") for name in ("ACME", "BOLT")]
+    url = f"{next(site.servers).api_url}/api/v1/meetings/crm-7"
+    async with site.http.get(url, headers=both) as reply:
+        assert reply.status == 401
 
 
 async def test_alias_is_that_of_one_meeting_at_a_time(site: Site) -> None:
@@ -518,6 +522,13 @@ async def test_lists_have_parts_times_states_and_series(site: Site) -> None:
     refused = await site.api("GET", "meetings?limit=0&state=x&cursor=none&from=today")
     assert refused.status == 422
     assert sorted(refused.pointers) == [f"/query/{n}" for n in ("cursor", "from", "limit", "state")]
+    for method, key, known in (
+        ("GET", "stat", "from, to, state, series, limit, cursor"),
+        ("DELETE", "state", "series"),
+    ):
+        refused = await site.api(method, f"meetings?series=board&{key}=open")
+        assert (refused.status, refused.pointers) == (422, ["/query"])
+        assert known in refused.json["errors"][0]["message"]
     assert (await site.api("DELETE", "meetings?series=board")).json == {"cancelled": 3}
     assert (await site.api("GET", "meetings?state=cancelled")).json["items"][0]["id"] == "day-1"
     assert [one["action"] for one in site.changes[-3:]] == ["meeting_cancelled"] * 3

@@ -74,7 +74,7 @@ class LiveTable:
 
     def __init__(self, name: str = NAME) -> None:
         self._name = name
-        self.shared = SharedTables("rows", [*map(self._named, CREATE)], timeout=TIMEOUT_S)
+        self.shared = SharedTables("rows", map(self._named, CREATE), timeout=TIMEOUT_S)
         self._decoder = msgspec.json.Decoder(tuple[Key, Row])
         self._last = 0
         """The number of the last change that was read."""
@@ -93,7 +93,7 @@ class LiveTable:
         keys = list(dict.fromkeys(filter(None, map(key_of, events))))
         for _ in range(MAX_ATTEMPTS if keys else 0):
             head, before = await self.found(keys)
-            after: dict[Key, Row] = {}
+            after = dict[Key, Row]()
             for number, event in enumerate(events, 1):
                 if not number % SLICE:
                     await asyncio.sleep(0)
@@ -148,7 +148,7 @@ class LiveTable:
         ]
         advance = self._named(_ADVANCE), (len(values), writer, head)
         put = self._named(_PUT), values
-        advanced, *_ = await self.shared.write(advance, put, lock="write")
+        advanced, *_ = await self.shared.write(advance, put, locks=["write"])
         return bool(advanced)
 
     async def changes(self, after: int) -> tuple[int, list[Change]]:
@@ -167,7 +167,7 @@ class LiveTable:
         """Delete what has expired."""
         sql = self._named("DELETE FROM pexpolicy_live WHERE expires <= $now")
         # A write at the same time would lock the rows in another order.
-        await self.shared.write((sql, ()), lock="write")
+        await self.shared.write((sql, ()), locks=["write"])
 
 
 def _name_of(key: Key) -> str:

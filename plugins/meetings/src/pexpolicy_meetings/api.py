@@ -34,6 +34,7 @@ from pexpolicy_meetings.meeting import (
 from pexpolicy_meetings.openapi import MEETINGS, OPERATIONS, PREFIX, Operation, description
 from pexpolicy_meetings.problems import (
     JSON,
+    QUERY,
     Refusal,
     check_conditions,
     document_of,
@@ -133,7 +134,9 @@ class Api:
 
     def _caller(self, request: web.Request, operation: Operation) -> Caller:
         """Return whose token a request has."""
-        scheme, _, sent = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        # No token has a comma, so that two of them are a wrong one.
+        header = ",".join(request.headers.getall(hdrs.AUTHORIZATION, []))
+        scheme, _, sent = header.partition(" ")
         # The look-up takes longer for nothing that a client can choose: it sends no digest.
         digest = hashlib.sha256(sent.strip().encode("utf-8", "surrogateescape")).hexdigest()
         tenant, token = self._tokens.get(digest, (None, None))
@@ -158,7 +161,8 @@ class Api:
     async def _all(self, request: web.Request) -> web.StreamResponse:
         """Show the meetings of a time, or those that are not over, without PINs, by tenant."""
         items, is_past_shown = list[dict[str, Any]](), "from" in request.query
-        query = {"from": self._clock() - MAX_LATE_S, **query_of(request), "limit": MAX_PAGE}
+        query = {"from": self._clock() - MAX_LATE_S} | query_of(request, *QUERY, "tenant")
+        query["limit"] = MAX_PAGE
         for name in request.query.getall("tenant", sorted(self._tenants)):
             found, _ = await self._part(query, self._operator_of(name))
             listed = (one for one in found if is_past_shown or one["state"] != "ended")
@@ -202,7 +206,7 @@ class Api:
         return await self._shown(meeting, caller)
 
     async def _list_meetings(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        items, following = await self._part(query_of(request), caller)
+        items, following = await self._part(query_of(request, *QUERY), caller)
         return _json({"items": items, "next": following})
 
     async def _patch_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -223,7 +227,7 @@ class Api:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _delete_series(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        series, cancelled = query_of(request).get("series"), 0
+        series, cancelled = query_of(request, "series").get("series"), 0
         if series is None:
             faults = [Fault("/query/series", "is missing")]
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)

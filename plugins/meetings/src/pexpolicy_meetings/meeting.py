@@ -268,9 +268,9 @@ def parsed(
     _check_times(fields, now, faults)
     fields["aliases"] = tuple(_aliases(fields.get("aliases") or (), tenant, faults))
     _check_pins(fields, tenant.infinity.min_pin_length, faults)
-    service = {**tenant.defaults, **fields.get("service", {})}
-    for place, text in service_problems(service, tenant.infinity):
-        faults.append(Fault(pointer("service", *place), text))
+    if own := fields.get("service"):  # the defaults were checked
+        for place, text in service_problems({**tenant.defaults, **own}, tenant.infinity):
+            faults.append(Fault(pointer("service", *place), text))
     if faults:
         return faults
     kept = {} if base is None else _kept(fields, base)

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from pexpolicy import SettingsError
 from pexpolicy.background.shared_state import SharedState
 from pexpolicy.config.files import write_own
+from pexpolicy_meetings.meeting import DAY_S
 
 KEY_FILE = "meetings.key"
 """In the state folder."""
@@ -39,6 +40,7 @@ class Pins:
     def __init__(self, key: SecretStr | None) -> None:
         self._given = key
         self._key = b""
+        self._cipher: AESGCM
 
     def open(self, state: SharedState) -> None:
         """Read the key; without one in the settings, make it in the state folder of SQLite.
@@ -55,18 +57,19 @@ class Pins:
         else:
             secret = _made_once(state.folder / KEY_FILE)
         self._key = hashlib.sha256(b"pexpolicy meetings\n" + secret.strip().encode()).digest()
+        self._cipher = AESGCM(self._key)
 
     def seal(self, pin: str, about: str) -> str:
         """Return a PIN encrypted, so that only ``unseal`` with the same ``about`` returns it."""
         nonce = secrets.token_bytes(NONCE)
-        sealed = AESGCM(self._key).encrypt(nonce, pin.encode(), about.encode())
+        sealed = self._cipher.encrypt(nonce, pin.encode(), about.encode())
         return base64.b64encode(nonce + sealed).decode()
 
     def unseal(self, sealed: str, about: str) -> str:
         """Return a PIN; raises ``WrongKeyError``."""
         try:
             data = base64.b64decode(sealed, validate=True)
-            return AESGCM(self._key).decrypt(data[:NONCE], data[NONCE:], about.encode()).decode()
+            return self._cipher.decrypt(data[:NONCE], data[NONCE:], about.encode()).decode()
         except (InvalidTag, ValueError):
             text = "the PINs in the database were encrypted with another key"
             raise WrongKeyError(text) from None
@@ -88,7 +91,7 @@ def made_pin(length: int, *, other: str, aliases: Iterable[str], days: tuple[flo
     ``days`` are start and end of the meeting, in seconds since 1970.
     """
     users = [alias.partition("@")[0] for alias in aliases]
-    dates = _dates(days)
+    dates = frozenset().union(*(_dates(int(seconds // DAY_S)) for seconds in days))
     while True:
         pin = str(secrets.randbelow(10**length)).zfill(length)
         if pin != other and pin not in dates and not any(pin in user for user in users):
@@ -96,11 +99,10 @@ def made_pin(length: int, *, other: str, aliases: Iterable[str], days: tuple[flo
 
 
 @lru_cache(100)
-def _dates(days: tuple[float, float]) -> frozenset[str]:
-    """Return how people write the days of a meeting, in any time zone."""
-    moments = [datetime.fromtimestamp(seconds, UTC) for seconds in days]
-    near = {one + timedelta(days=shift) for one in moments for shift in (-1, 0, 1)}
-    return frozenset(day.strftime(form) for day in near for form in _DATES)
+def _dates(day: int) -> frozenset[str]:
+    """Return how people write a day since 1970, in any time zone."""
+    near = (datetime.fromtimestamp(one * DAY_S, UTC) for one in (day - 1, day, day + 1))
+    return frozenset(one.strftime(form) for one in near for form in _DATES)
 
 
 def _made_once(path: Path) -> str:

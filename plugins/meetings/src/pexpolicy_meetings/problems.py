@@ -91,12 +91,14 @@ def id_of(request: web.Request) -> str:
     return found
 
 
-def query_of(request: web.Request) -> dict[str, Any]:
+def query_of(request: web.Request, *names: str) -> dict[str, Any]:
     """Return the values of a query that are not empty, with times in seconds since 1970.
 
-    Raises ``Refusal``.
+    Raises ``Refusal``, also for others than ``names``.
     """
     found, faults = dict[str, Any](), list[Fault]()
+    if not {*request.query} <= {*names}:
+        faults.append(Fault("/query", f"has another parameter than {', '.join(names)}"))
     given = {name: written for name, written in request.query.items() if written}
     for name in QUERY.keys() & given.keys():
         written, at = given[name], f"/query/{name}"

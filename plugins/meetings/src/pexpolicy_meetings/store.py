@@ -50,7 +50,6 @@ _TABLES = {
     "pexpolicy_meetings_aliases": "tenant $text, id $text, alias $text, name $text NOT NULL,"
     f" opens {_TIME} NOT NULL, closes {_TIME} NOT NULL, holds bigint NOT NULL,"
     " PRIMARY KEY (tenant, id, alias)",
-    "pexpolicy_meetings_locks": "name $text PRIMARY KEY",
     "pexpolicy_meetings_keys": "tenant $text, key $text, digest $text NOT NULL, id $text NOT NULL,"
     f" expires {_TIME} NOT NULL, PRIMARY KEY (tenant, key)",
 }
@@ -66,11 +65,6 @@ CREATE = (
 )
 """``name`` is the user part of an alias, which a meeting that ``holds`` has alone while it is open.
 """
-_LOCK = (
-    "INSERT INTO pexpolicy_meetings_locks (name) VALUES ($1)"
-    " ON CONFLICT (name) DO UPDATE SET name = excluded.name"
-)
-"""Of two transactions that lock one name, the second one goes on when the first has ended."""
 _TAKEN = (
     "SELECT a.name FROM pexpolicy_meetings_aliases a WHERE a.holds = 1"
     " AND a.opens < CAST($4 AS double precision) AND a.closes > CAST($3 AS double precision)"
@@ -137,15 +131,12 @@ _CLOSED = (
     " ORDER BY ended DESC LIMIT 1000"
 )
 _SWEEP = (
-    "DELETE FROM pexpolicy_meetings WHERE (tenant, id) IN (SELECT tenant, id FROM"
+    "DELETE FROM pexpolicy_meetings WHERE expires <= $1 AND (tenant, id) IN (SELECT tenant, id FROM"
     " pexpolicy_meetings WHERE expires <= $1 LIMIT CAST($2 AS bigint)) RETURNING 1"
 )
-_ORPHANS = tuple(
-    "DELETE FROM pexpolicy_meetings_{} WHERE {} NOT IN (SELECT {} FROM {})".format(*one)
-    for one in (
-        ("aliases", "(tenant, id)", "tenant, id", "pexpolicy_meetings"),
-        ("locks", "name", "name", "pexpolicy_meetings_aliases"),
-    )
+_ORPHANS = (
+    "DELETE FROM pexpolicy_meetings_aliases"
+    " WHERE (tenant, id) NOT IN (SELECT tenant, id FROM pexpolicy_meetings)"
 )
 
 
@@ -273,9 +264,8 @@ class MeetingStore:
                 etag=after.etag if keeps_etag else secrets.token_hex(8),
                 version=secrets.token_hex(8),
             )
-            expected = "" if before is None else before.version
             used = self._used(made, before)
-            if not used and await self._write(made, expected, key):
+            if not used and await self._write(made, before, key):
                 return Stored(made, None if is_new else before)
             if faults := list(_conflicts(after, before, used | await self._taken(made))):
                 return faults
@@ -291,26 +281,25 @@ class MeetingStore:
             guest = made_pin(length, other=host, aliases=aliases, days=days)
         return replace(meeting, aliases=aliases, host_pin=host, guest_pin=guest)
 
-    async def _write(self, meeting: Meeting, expected: str, key: IdempotencyKey | None) -> bool:
-        tenant, meeting_id, version = meeting.tenant, meeting.id, meeting.version
-        aliases, names = _aliases(meeting), _names(meeting)
-        checked = names if meeting.is_held else []
-        used = "" if key is None else key.key
-        locks = [(name,) for name in (*names, *[f"{tenant}\n{used}"] * bool(used))]
-        put = _PUT.format(_numbered(16, len(checked)))
+    async def _write(
+        self, meeting: Meeting, before: Meeting | None, key: IdempotencyKey | None
+    ) -> bool:
+        locks, at = _names(meeting), (meeting.tenant, meeting.id, meeting.version)
+        checked = locks if meeting.is_held else []
+        expected, used = "" if before is None else before.version, "" if key is None else key.key
         row = (*self._row(meeting), expected, used, self._clock(), *checked)
-        at = tenant, meeting_id, version
         statements: list[Statement] = [
-            (_LOCK, locks),
-            (put, row),
-            (_LEAVE, at),
-            (_HOLD, [(*at, alias, _name(alias)) for alias in aliases]),
+            (_PUT.format(_numbered(16, len(checked))), row),
+            *[(_LEAVE, at)] * (before is not None),
+            (_HOLD, [(*at, alias, _name(alias)) for alias in _aliases(meeting)]),
         ]
         if key is not None:
+            locks = [*locks, f"{meeting.tenant}\n{used}"]
             expires = self._clock() + KEY_S
             statements.append((_KEEP_KEY, (*at, used, self._pins.digest(key.body), expires)))
-        rows = await self._tables.write(*statements)
-        return bool(rows[1]) or self._tables.is_dry
+        # Of two transactions with the same name or key, one begins after the other has ended.
+        rows = await self._tables.write(*statements, locks=locks)
+        return bool(rows[0]) or self._tables.is_dry
 
     def _row(self, meeting: Meeting) -> tuple[Any, ...]:
         value = msgspec.json.encode(_with_pins(meeting, self._pins.seal)).decode()
@@ -360,9 +349,10 @@ class MeetingStore:
         """Delete what is kept no longer."""
         now, deleted = self._clock(), SWEPT_AT_ONCE
         while deleted == SWEPT_AT_ONCE:
-            deleted = len((await self._tables.write((_SWEEP, (now, SWEPT_AT_ONCE))))[0])
+            sweep = _SWEEP, (now, SWEPT_AT_ONCE)
+            deleted = len((await self._tables.write(sweep, (_ORPHANS, ())))[0])
         keys = "DELETE FROM pexpolicy_meetings_keys WHERE expires <= $1", (now,)
-        await self._tables.write(keys, *((sql, ()) for sql in _ORPHANS))
+        await self._tables.write(keys)
 
 
 def _with_pins(meeting: Meeting, change: Callable[[str, str], str]) -> Meeting:
