@@ -96,8 +96,6 @@ _STATUSES: tuple[tuple[Container[int], Callable[..., Finding], str], ...] = (
     (range(300), violation, "a decision is sent with 200"),
 )
 """What a status other than 200 and 404 means; the first row that has it counts."""
-UNSETTLED = ("reject", "redirect")
-"""Actions that may or may not count with a status other than 200."""
 CODINGS = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"))
 """Content codings that change the body; servers also name a charset there, or nothing."""
 MAX_JSON = 128 * 1024
@@ -156,10 +154,8 @@ def strict_json(body: bytes) -> Any:
         # It refuses half a surrogate pair, numbers beyond a double, and, unlike Python 3.12 and
         # later, a nesting of more than 1,024 levels.
         orjson.loads(body)
-    except UnicodeDecodeError:
-        raise NotJSONError("it is not UTF-8") from None
-    except RecursionError:
-        raise NotJSONError("it is nested too deeply") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise NotJSONError("it is not UTF-8, or nested too deeply") from None
     except json.JSONDecodeError as error:
         raise NotJSONError(f"{error.msg.removesuffix(' at')} at character {error.pos}") from None
     except NotJSONError:
@@ -239,7 +235,7 @@ def _not_ok(asked: SentRequest, reply: Reply) -> Iterator[Finding]:
     if body.get("result"):
         text = f"a result is lost with status {reply.status}: send it with 200"
         yield violation(Topic.STATUS, text, DOCUMENTED)
-    if body.get("action") in UNSETTLED:
+    if body.get("action") in ("reject", "redirect"):
         text = f"whether an action counts with status {reply.status} is not settled"
         yield warning(Topic.STATUS, text, DISPUTED)
 

@@ -285,8 +285,8 @@ def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> lis
     text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
     again = step.because == AGAIN
     if judged.service.get("service_type") == "gateway" and what == "name differs":
-        unique = "a gateway's name must be unique for each call"
-        return [warning(Topic.REPEATABLE, text, unique)] if again else []
+        # It must be unique for each call.
+        return [warning(Topic.REPEATABLE, text, TRANSCRIBED)] if again else []
     topic = Topic.REPEATABLE if again else Topic.CONSISTENT
     if step.certain:
         return [violation(topic, text, TRANSCRIBED)]

@@ -461,8 +461,7 @@ async def _ask(
     url = target_of(endpoint, str(facts.pop("alias", "")), facts)
     missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
     decision_id = request.line.decision_id or None if request.line else None
-    at, peer = request.at, request.peer
-    example = Example(call.place, at, decision_id, url, changes, missing, peer)
+    example = Example(call.place, request.at, decision_id, url, changes, missing, request.peer)
     tally.change(key, example, partial=bool(read))
 
 

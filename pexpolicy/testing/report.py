@@ -204,8 +204,6 @@ def hook_parts(coverage: Coverage) -> Iterator[Part]:
 
 def coverage_parts(coverage: Coverage) -> Iterator[Line]:
     """Yield how many items of each plugin decided, and which never did."""
-    if not coverage.items:
-        yield Line("no plugin lists what it decides by")
     for (plugin, kind), found in groupby(sorted(coverage.items), lambda item: item[:2]):
         of_kind = list(found)
         never = [item.name for item in of_kind if not coverage.used[item]]
