@@ -149,7 +149,7 @@ def test_any_rooms_are_read_back_or_refused(tmp_path: Path, rooms: dict[str, Any
     result = run(str(config))
     if result.exit_code:
         blank = any(
-            text != text.strip() or not text or "\0" in text or text.startswith("#")
+            text != text.strip() or not text or {"\0", "\r"} & {*text} or text.startswith("#")
             for fields in rooms.values()
             for text in fields.values()
             if isinstance(text, str)
