@@ -22,7 +22,7 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.endpoints.service_rules import CORE_LAYOUTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant, OnCompletion, Service, Transfer
 from pexpolicy.models import request as read
-from pexpolicy.models.attribute_docs import attribute_docs, field_docs
+from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.contract import alternatives, contract_of
 from pexpolicy.models.decision import Model, Redirect, Reject
 from pexpolicy.models.request import parameters_of
@@ -64,6 +64,7 @@ ABSENT: Mapping[Any, str] = {
 }
 """What a parser returns for absent and malformed values."""
 
+_SENTENCES = re.compile(r"(.*?)(?: Default: (\S+)\.)?").fullmatch
 _KEY_ROW = re.compile(r"^(\| `([a-z_.A-Z]+)` \|[^|]*\|[^|]*\| )([^|\n]*) \|$", re.MULTILINE)
 INTRODUCTION = """# Reference of the contract
 
@@ -177,6 +178,12 @@ def _service_rows() -> Iterator[tuple[str, ...]]:
                 kinds[row] = kinds.get(row, "") + letter
         for row, letters in kinds.items():
             yield row[0], letters, *row[1:]
+
+
+def field_docs(model: type) -> dict[str, tuple[str, str]]:
+    """Return the meaning and the default of each field of a model."""
+    found = {name: _SENTENCES(doc) for name, doc in attribute_docs(model).items()}
+    return {name: (parts[1], parts[2] or "") for name, parts in found.items() if parts}
 
 
 def _field(model: type[Model], name: str) -> tuple[str, ...]:

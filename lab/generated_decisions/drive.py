@@ -11,6 +11,7 @@ from multidict import MultiDict, MultiDictProxy
 from lab.batches import BATCH, Tally
 from lab.generated_decisions.answers import answer
 from pexpolicy.audit.audit_log import AuditLog
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import DEFAULT
 from pexpolicy.models.request import CallFacts
@@ -74,7 +75,7 @@ async def _batch(seed: int) -> Tally:
 
     plugin = fake_plugins.plugin(**{name: hook(name) for name in ENDPOINTS})
     policy = fake_plugins.policy({PLUGIN: plugin}, {PLUGIN: {"timeout": 4.0}}, clock=lambda: 0.0)
-    audit = AuditLog(Lines())  # type: ignore[arg-type]
+    audit = AuditLog(Lines(), Redaction())  # type: ignore[arg-type]
     endpoints = tuple(ENDPOINTS)
     async with policy.serving():
         for number in range(BATCH):

@@ -46,12 +46,12 @@ class AuditLog:
     def __init__(
         self,
         sink: JournalSink,
-        redaction: Redaction | None = None,
+        redaction: Redaction,
         *,
         state: AuditState | None = None,
         rejects: bool = False,
     ) -> None:
-        self.redaction = redaction or Redaction()
+        self.redaction = redaction
         """Removes secrets and personal values."""
         self.state = state or AuditState()
         self.rejects = rejects
@@ -114,8 +114,7 @@ class AuditLog:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         error = None
         try:
-            shadows = [step.plugin for step in shadow.steps]
-            steps, result, annotations, removed = self.redaction.outcome(shadow, shadows)
+            steps, result, annotations, removed = self.redaction.outcome(shadow)
         except Exception as raised:  # noqa: BLE001 - as for a decision
             steps, result, annotations = plain_steps(shadow), None, {}
             removed, error = ["would_send"], type(raised).__name__
@@ -187,39 +186,20 @@ PAGE = 1 << 16
 
 
 def audit_of(settings: Settings, alert: Alert) -> AuditLog:
-    """Return the audit log of a configuration; raises ``OSError`` if it cannot be opened."""
-    table = settings.audit.model_copy(update={"instance": settings.instance})
-    path = settings.resolve(table.path) if table.path else None
-    spool = settings.resolve(table.spool) if table.spool else None
-    key = settings.sign_key.get_secret_value() if settings.sign_key else None
-    redaction = redaction_of(settings)
-    return open_audit(
-        path, redaction, table, spool=spool, sign_key=key, writes_end=True, alert=alert
-    )
-
-
-def open_audit(
-    path: Path | None,
-    redaction: Redaction | None = None,
-    table: AuditTable | None = None,
-    *,
-    spool: Path | None = None,
-    sign_key: str | None = None,
-    writes_end: bool = False,
-    alert: Alert = lambda text: sys.stderr.write(f"{text}\n"),
-) -> AuditLog:
-    """Return an audit log to a file or standard output; on a terminal, coloured text not JSON.
+    """Return the audit log of a configuration: to a file or standard output, where a terminal gets
+    coloured text, not JSON.
 
     Raises ``OSError`` if the file cannot be opened, and ``InvalidKeyError``.
     """
-    table = table or AuditTable()
+    table, key = settings.audit, settings.sign_key
+    path = settings.resolve(table.path) if table.path else None
+    spool = settings.resolve(table.spool) if table.spool else None
     if path is None and sys.stdout is None:
         raise OSError(errno.EBADF, "it is closed", "standard output")
-    chain, state = HashChain(table.instance), AuditState()
+    chain, state = HashChain(settings.instance), AuditState()
     target, rotate = _target(path, chain, table, state, alert)
     is_record = not isinstance(target, Terminal)
-    signer = Signer(private_key(sign_key)) if sign_key is not None and is_record else None
-    spool_file = None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES)
+    signer = Signer(private_key(key.get_secret_value())) if key and is_record else None
     # A line in memory does not count as recorded at this level.
     capacity = 0 if table.level == "required" else BUFFER_BYTES
     journal = Journal(
@@ -227,13 +207,13 @@ def open_audit(
         chain,
         state,
         alert,
-        spool=spool_file,
+        spool=None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES),
         capacity=capacity,
         rotate=rotate,
         signer=signer,
         line_before=partial(_line_before, target),
     )
-    journal.writes_end = writes_end and is_record
+    journal.writes_end = is_record
     if isinstance(target, AppendFile) and spool is not None:
         _write_orphaned(spool, target, alert)
     answers = table.on_fail == "answer"
@@ -244,7 +224,8 @@ def open_audit(
     else:
         least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
         sink = GroupCommitSink(journal, BUFFER_BYTES, answers=answers, least=least)
-    return AuditLog(sink, redaction, state=state, rejects=table.on_fail == "reject")
+    rejects = table.on_fail == "reject"
+    return AuditLog(sink, redaction_of(settings), state=state, rejects=rejects)
 
 
 def _target(

@@ -149,17 +149,14 @@ class Database:
                 task.cancel()
                 self._give_up()
 
-    def fetch(self, query: str, *arguments: object) -> list[Mapping[str, Any]]:
-        """Return the rows of a query."""
-        return self.run(lambda connection: connection.fetch(query, *arguments))
-
     def chains(self) -> list[Mapping[str, Any]]:
         """Return what is known of each chain, and its ``age`` in seconds, by instance and time."""
-        return self.fetch(_CHAINS)
+        return self.run(lambda connection: connection.fetch(_CHAINS))
 
     def newer(self, known: Mapping[str, int]) -> list[Mapping[str, Any]]:
         """Return the next rows by time after the ``known`` last line of each chain."""
-        return self.fetch(_NEWER, list(known), list(known.values()))
+        positions = list(known), list(known.values())
+        return self.run(lambda connection: connection.fetch(_NEWER, *positions))
 
     def lines(self, rest: str, *arguments: object) -> Iterator[RawLine]:
         """Yield the lines of a query; ``rest`` follows the table. Nothing else may run inside."""

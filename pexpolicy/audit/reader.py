@@ -146,11 +146,10 @@ def read(raw: RawLine) -> Iterator[Record | Fault]:
         return
     event = _decode(content)
     if event is None and (start := content.rfind(LINE_START)) > 0:
-        whole = raw._replace(content=content[start:])
-        event = _decode(whole.content)
+        event = _decode(content[start:])
         if event is not None:
             yield Fault(raw.place, f"{start} bytes of a torn line before another line")
-            yield Record(whole, event)
+            yield Record(raw._replace(content=content[start:]), event)
             return
     if event is None:
         torn = "a torn line" if content.startswith(LINE_START[:8]) else "not an audit line"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any
 from urllib.parse import quote, unquote
@@ -182,14 +182,12 @@ class Redaction:
             return masked or (msgspec.Raw(decision.result), [])
         return (shaped, []) if masked is None else (masked[0]["entries"], masked[1])
 
-    def outcome(
-        self, outcome: Outcome, plugins: Collection[str] | None = None
-    ) -> tuple[Steps, object, dict[str, Fields], list[str]]:
+    def outcome(self, outcome: Outcome) -> tuple[Steps, object, dict[str, Fields], list[str]]:
         """Return what may be written of the steps, the result and the annotations of an outcome,
-        and the names of what may not; annotations of ``plugins`` only, if given.
+        and the names of what may not.
         """
         result, removed = self.result(outcome.endpoint, outcome.decision)
-        annotations, dropped = redact_annotations(outcome.request, self, plugins)
+        annotations, dropped = redact_annotations(outcome.request, self)
         return _written_steps(outcome, self), result, annotations, [*removed, *dropped]
 
     def masked(self, decision: Decision) -> tuple[Fields, list[str]] | None:
@@ -251,12 +249,12 @@ def _segment(encoded: str) -> str:
 
 
 def redact_annotations(
-    request: Request, redaction: Redaction, plugins: Collection[str] | None = None
+    request: Request, redaction: Redaction
 ) -> tuple[dict[str, Fields], list[str]]:
     """Return what may be written of the annotations, and the names of those that may not.
 
-    Those of ``plugins`` only, if given. A text that equals a personal parameter is personal, and
-    one that contains a secret parameter is written without it.
+    A text that equals a personal parameter is personal, and one that contains a secret parameter
+    is written without it.
     """
     annotations = annotations_of(request)
     if annotations is None:
@@ -279,8 +277,6 @@ def redact_annotations(
     removed: list[str] = []
     # Copies, as a hook that was abandoned in a thread may still add to them.
     for plugin, values in annotations.by_plugin.copy().items():
-        if plugins is not None and plugin not in plugins:
-            continue
         shown = {name: written_value(*value) for name, value in values.copy().items()}
         kept[plugin] = {name: value for name, value in shown.items() if value is not UNSET}
         removed += [f"annotations.{plugin}.{n}" for n, v in shown.items() if v in (UNSET, REMOVED)]
@@ -317,7 +313,7 @@ def _written_steps(outcome: Outcome, redaction: Redaction) -> Steps:
             changes = _written_changes(step, redaction)
             steps.append(AdjustedStepRecord(step.plugin, step.outcome, step.ms, step.hook, changes))
         elif personal is not None and step.detail:
-            detail = _redact_detail(step.detail, people, personal)
+            detail = _redact_detail(step.detail, people)
             steps.append(msgspec.structs.replace(step, detail=detail))
         else:
             steps.append(step)
@@ -362,20 +358,12 @@ def redact_changes(step: AdjustedStep, redaction: Redaction | None) -> Changes:
     }
 
 
-def _redact_detail(detail: str, people: Mapping[str, str], personal: Personal) -> str:
+def _redact_detail(detail: str, people: Mapping[str, str]) -> str:
     """Return the detail of a step without the personal values of the request and the answer."""
-    detail = _FIELD.sub(rf"\1{REMOVED}", detail, count=1)
-    parts = {
-        part: hashed
+    parts = (
+        part
         for text, hashed in people.items()
         for part in (text, text[:SHOWN], repr(text)[1:-1], str(hashed))
-        if len(part) >= SHORTEST and part in detail
-    }
-    if not parts:
-        return detail
-    longest_first = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
-
-    def written(part: re.Match[str]) -> str:
-        return personal(parts[part[0]]) or REMOVED
-
-    return re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", written, detail)
+        if len(part) >= SHORTEST
+    )
+    return redact(_FIELD.sub(rf"\1{REMOVED}", detail, count=1), parts)

@@ -253,9 +253,8 @@ class Verification:
 
 
 def _out_of_order(chain: ChainState, seq: int) -> str:
-    if chain.has_ended:
-        return f"line {seq} of chain {chain.boot_id} follows its end, line {chain.last}"
-    if seq <= chain.last:
-        return f"line {seq} of chain {chain.boot_id} follows line {chain.last}"
+    if chain.has_ended or seq <= chain.last:
+        end = "its end, " * chain.has_ended
+        return f"line {seq} of chain {chain.boot_id} follows {end}line {chain.last}"
     missing = f"{chain.last + 1}" if seq == chain.last + 2 else f"{chain.last + 1} to {seq - 1}"
     return f"chain {chain.boot_id}: missing before this line: {missing}"

@@ -307,9 +307,9 @@ class BackgroundTasks:
         async def ask_shadows() -> None:
             # The reply leaves at the start of the next turn of the event loop.
             await asyncio.sleep(0)
-            # Observers have the other one.
-            own = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
             for chain in shadows:
+                # Observers have the other one.
+                own = msgspec.structs.replace(outcome, request=dry_copy(outcome.request))
                 if chain.deciding:
                     shadow = await chain.ask(own.request, tasks, own.decision_id)
                 elif chain.restricting == 0 or was_decided(own):

@@ -22,7 +22,7 @@ import msgspec
 from rich.text import Text
 
 from pexpolicy.audit import reader
-from pexpolicy.audit.console import SEPARATOR, parts
+from pexpolicy.audit.console import parts
 from pexpolicy.audit.database import NO_DRIVER, Database, DatabaseUnavailable, Shipper
 from pexpolicy.audit.reader import Fault, RawLine, Record
 from pexpolicy.audit.redaction import keyed_hash
@@ -471,7 +471,7 @@ def printer(source: Source, *, as_json: bool = False) -> Callable[[Record], None
         if source.is_merged:
             texts.insert(1, ("cyan", printable(event.get("instance") or "?")))
         if decision_id := printable(event.get("decision_id") or ""):
-            texts += [SEPARATOR, ("dim", decision_id)]
+            texts.append(("dim", f"| {decision_id}"))
         out.print(Text(" ").join(Text(text, style) for style, text in texts))
 
     return show_line

@@ -27,7 +27,7 @@ from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.files import EncodingError, decode_text, read_file, write_own
 from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.endpoints import schema as documents
+from pexpolicy.endpoints.schema import document
 from pexpolicy.fleet import last_good
 from pexpolicy.fleet.last_good import Activation
 from pexpolicy.plugins.discovery import config_schema, installed
@@ -36,7 +36,7 @@ from pexpolicy.text import is_utf8, printable, printable_lines
 
 EXAMPLES = examples(
     "pexpolicy config schema > config.schema.json",
-    "pexpolicy config schema media_location.reply",
+    "pexpolicy config schema requests",
     "pexpolicy config history",
     "pexpolicy config diff 9786f094e2794e33",
     "pexpolicy config restore 9786f094e2794e33 --yes",
@@ -51,7 +51,7 @@ def config() -> None:
 @config.command(epilog=EXAMPLES)
 @click.argument(
     "name",
-    type=click.Choice(["config", "requests", *documents.NAMES]),
+    type=click.Choice(["config", "requests"]),
     default="config",
     metavar="[NAME]",
 )
@@ -61,13 +61,9 @@ def schema(name: str) -> None:
     An editor uses it for completion and errors: save it as config.schema.json, and begin
     config.toml with #:schema ./config.schema.json
 
-    NAME is requests for all requests and replies, a request type such as media_location, or a part
-    of it such as media_location.reply.
+    With requests, print that of all requests and replies.
     """
-    if name == "config":
-        found = config_schema(installed())
-    else:
-        found = documents.document(name.removeprefix("requests"))
+    found = config_schema(installed()) if name == "config" else document()
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
 
 

@@ -40,7 +40,6 @@ from pexpolicy.config.schema.server import (
     ServerTable,
     SharedTable,
     TlsTable,
-    TracingTable,
 )
 from pexpolicy.config.tenants import Environments
 
@@ -111,7 +110,6 @@ class Document(Table):
     admin: AdminTable = AdminTable()
     api: ApiTable | None = None
     console: ConsoleTable = ConsoleTable()
-    tracing: TracingTable | None = None
     fleet: FleetTable = FleetTable()
     shared: SharedTable = SharedTable()
     bundle: BundleTable | None = None
@@ -228,7 +226,6 @@ RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("shared",),
     ("tls",),
-    ("tracing",),
 )
 """Keys and tables that are read at the start only."""
 

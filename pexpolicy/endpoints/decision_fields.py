@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from msgspec import UNSET
@@ -136,9 +137,8 @@ def _refuse(issues: Iterable[ValidationIssue]) -> None:
         raise ValidationError.from_exception_data("FieldsOf", errors)
 
 
-_TRUTH = ("true", "false")
-_YES = "1 yes ja oui si s\xed wahr vrai verdadero vero waar sann sant sand prawda"
-_NO = "0 no nein nei nej non nee falsch faux falso onwaar usann falskt falsk fa\u0142sz"
+_YES = "1 true yes ja oui si s\xed wahr vrai verdadero vero waar sann sant sand prawda"
+_NO = "0 false no nein nei nej non nee falsch faux falso onwaar usann falskt falsk fa\u0142sz"
 """What people write, and what a spreadsheet in German, French, Spanish, Italian, Dutch, Norwegian,
 Swedish, Danish or Polish saves for true and false.
 """
@@ -172,11 +172,10 @@ class RowValues:
 
     def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, str):
-            is_text = name in self._texts and not (name in self._objects and value[:1] == "{")
-            meant = self.boolean(value) if name in self._booleans and not is_text else None
-            if meant is not None:
-                return meant
-            return value if is_text else _parsed(value)
+            if name in self._texts and not (name in self._objects and value[:1] == "{"):
+                return value
+            meant = self.boolean(value) if name in self._booleans else None
+            return _parsed(value) if meant is None else meant
         if type(value) is int and value in (0, 1) and name in self._booleans:
             return bool(value)
         return value
@@ -191,11 +190,8 @@ def _takes_text(hint: Any) -> bool:
 
 
 def _parsed(cell: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {cell.lower() if cell.lower() in _TRUTH else cell}")["value"]
-    except (ValueError, RecursionError):
-        pass
-    try:
+    with suppress(ValueError, RecursionError):
+        return tomllib.loads(f"value = {cell}")["value"]
+    with suppress(ValueError, RecursionError):
         return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
+    return cell

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import BEFORE_V29, NodeRequest
 from pexpolicy.models.contract import contract_of
-from pexpolicy.models.decision import Continue, Decision, Model, Text, Unset
+from pexpolicy.models.decision import Continue, Decision, Model, OptionalBool, Text
 from pexpolicy.models.request import Parameter, alias, integer, typed
 from pexpolicy.models.rules import PERSONAL, Privacy
 
@@ -49,7 +49,7 @@ class Directory(Decision, consequence=contract_of(DirectoryEntry).consequence):
 
     entries: list[DirectoryEntry]
     """The entries, sorted."""
-    ignore_local: bool | Unset = UNSET
+    ignore_local: OptionalBool = UNSET
     """Show no entries of Infinity's own. Default: false."""
 
 

@@ -12,7 +12,7 @@ from pexpolicy.endpoints.shared_parameters import (
     ServiceParameters,
     TransferParameters,
 )
-from pexpolicy.models.decision import Continue, Decision, Name, Unset
+from pexpolicy.models.decision import Continue, Decision, Name, OptionalName, Unset
 from pexpolicy.models.rules import Confidence, Field, Rule
 
 OLD_FORMS = ("primary_overflow_location", "secondary_overflow_location")  # lorist
@@ -46,9 +46,9 @@ class MediaLocation(
     """Name of a system location, spelled as in Infinity."""
     overflow_locations: list[Name] | Unset = UNSET
     """Names of system locations, tried in order when it is full."""
-    primary_overflow_location: Name | Unset = UNSET
+    primary_overflow_location: OptionalName = UNSET
     """Old form of overflow_locations."""
-    secondary_overflow_location: Name | Unset = UNSET
+    secondary_overflow_location: OptionalName = UNSET
     """Old form of overflow_locations."""
 
 

@@ -43,6 +43,7 @@ MAX_SHOWN = 5
 """Places of a name in the log."""
 MAX_SUGGESTED = 20
 """Unknown names of one look for which the nearest one is looked for, which takes 10 ms each."""
+NOT_LISTED = " is not one of the {} of Infinity"
 Place = tuple[str | int, ...]
 
 
@@ -128,8 +129,7 @@ class ObjectNames:
                 raise DecisionError(refusal(contract, field, value, text, Confidence.TRANSCRIBED))
             if known is None and kind in listed and value not in listed[kind].names:
                 # The nearest one is not looked for, as a call waits and may come often.
-                text = _not_listed(kind, value, listed[kind].names, suggests=False)
-                warnings.append(f"{field}: {text}")
+                warnings.append(f"{field}: {brief(value)}{NOT_LISTED.format(kind)}")
         return decision.with_warnings(*warnings) if warnings else decision
 
     def record(self, place: Place, decision: Decision) -> None:
@@ -143,7 +143,8 @@ class ObjectNames:
         listed, found = self.listed, list[UnknownName]()
         for (kind, name), places in self._uses.items():
             if kind in listed and name not in (names := listed[kind].names):
-                text = _not_listed(kind, name, names, suggests=len(found) < MAX_SUGGESTED)
+                near = _nearest(name, names) if len(found) < MAX_SUGGESTED else ""
+                text = f"{brief(name)}{NOT_LISTED.format(kind)}{near}"
                 found.append(UnknownName(kind, name, text, [*dict.fromkeys(places)]))
         return found
 
@@ -171,12 +172,8 @@ class ObjectNames:
 
 # Kept, as each look for the nearest name takes 10 ms, and status and log ask again and again.
 @lru_cache(maxsize=1000)
-def _not_listed(kind: str, name: str, known: frozenset[str], *, suggests: bool) -> str:
-    """Return that Infinity does not list a name, with the likely one."""
-    if not known:
-        return f"{brief(name)}: Infinity lists no {kind}, or the account may not read them"
-    near = did_you_mean(name, sorted(known)) if suggests and len(known) <= MAX_COMPARED else ""
-    return f"{brief(name)} is not one of the {kind} of Infinity{near}"
+def _nearest(name: str, known: frozenset[str]) -> str:
+    return did_you_mean(name, sorted(known)) if len(known) <= MAX_COMPARED else ""
 
 
 def _named(decision: Decision) -> Iterator[tuple[str, str]]:

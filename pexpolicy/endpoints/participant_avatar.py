@@ -108,28 +108,22 @@ def _has_known_segments(image: bytes) -> bool:
 
 
 def _converted(picture: Image.Image, wanted: tuple[int, int]) -> bytes:
-    from PIL import ImageOps  # noqa: PLC0415 - as above
+    """Return a JPEG of this size, on white where the picture is transparent."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 - as above
 
-    out = io.BytesIO()
-    made = ImageOps.fit(_opaque(ImageOps.exif_transpose(picture)), wanted)
-    # Without the comment of the original, which Pillow would keep.
-    made.save(out, "JPEG", quality=QUALITY, comment=b"")
-    return out.getvalue()
-
-
-def _opaque(picture: Image.Image) -> Image.Image:
-    """Return the picture in RGB, on white where it is transparent."""
-    from PIL import Image  # noqa: PLC0415 - as above
-
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
         # Grey of 16 bits, of which Pillow would keep the lower 8 and make the rest white.
         picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
         picture.info.pop("transparency", None)
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(ground, layer).convert("RGB")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    out = io.BytesIO()
+    # Without the comment of the original, which Pillow would keep.
+    made = ImageOps.fit(picture.convert("RGB"), wanted)
+    made.save(out, "JPEG", quality=QUALITY, comment=b"")
+    return out.getvalue()
 
 
 Size = tuple[int | None, int | None]
@@ -216,8 +210,8 @@ class Avatar(Decision, consequence="Infinity would show a placeholder"):
         assign(made, "size", (width, height))
         return made
 
-    def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
-        copied = super()._copied(reason, warnings)
+    def _copied(self, reason: str | None, *added: str) -> Self:
+        copied = super()._copied(reason, *added)
         assign(copied, "image", self.image)
         assign(copied, "size", self.size)
         return copied

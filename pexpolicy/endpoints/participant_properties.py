@@ -9,7 +9,17 @@ from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
-from pexpolicy.models.decision import Continue, Decision, Model, Name, Reject, Text, Unset
+from pexpolicy.models.decision import (
+    Continue,
+    Decision,
+    Model,
+    Name,
+    OptionalBool,
+    OptionalText,
+    Reject,
+    Text,
+    Unset,
+)
 from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word
 from pexpolicy.models.rules import PERSONAL, Confidence, Field, Privacy, Rule
 
@@ -105,7 +115,7 @@ class AudioMix(Model, rules=_AUDIO_MIX_RULES):
 
     mix_name: Name
     """Name of the mix, dotted for nested mixes, at most 3 levels."""
-    prominent: bool | Unset = UNSET
+    prominent: OptionalBool = UNSET
     """True where the participant is louder than the others. Default: false."""
 
 
@@ -123,29 +133,29 @@ class ParticipantProperties(
 ):
     """Properties that override those of the participant; only the ones that were set."""
 
-    bypass_lock: bool | Unset = UNSET
+    bypass_lock: OptionalBool = UNSET
     """Let the participant pass a locked conference. Default: false."""
-    call_tag: Text | Unset = UNSET
+    call_tag: OptionalText = UNSET
     """Tag of the call, free text."""
-    can_receive_personal_mix: bool | Unset = UNSET
+    can_receive_personal_mix: OptionalBool = UNSET
     """Allow personal layouts. Default: false."""
-    disable_overlay_text: bool | Unset = UNSET
+    disable_overlay_text: OptionalBool = UNSET
     """Show no overlay text. Default: false."""
     display_count: int | Unset = UNSET
     """Number of displays."""
-    layout_group: Text | Unset = UNSET
+    layout_group: OptionalText = UNSET
     """Layout group."""
     preauthenticated_role: Literal["chair", "guest"] | Unset | None = UNSET
     """SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN had been typed."""
-    prefers_multiscreen_mix: bool | Unset = UNSET
+    prefers_multiscreen_mix: OptionalBool = UNSET
     """Prefer a multiscreen mix."""
-    wants_presentation_in_mix: bool | Unset = UNSET
+    wants_presentation_in_mix: OptionalBool = UNSET
     """Show presentation in the mix."""
-    receive_from_audio_mix: Text | Unset = UNSET
+    receive_from_audio_mix: OptionalText = UNSET
     """Audio mix that the participant hears."""
     send_to_audio_mixes: list[AudioMix] | Unset = UNSET
     """Audio mixes that the participant is heard in."""
-    remote_alias: Text | Unset = UNSET
+    remote_alias: OptionalText = UNSET
     """Alias of the participant."""
     remote_display_name: Text | Unset | None = UNSET
     """Name of the participant; null only where it was null."""

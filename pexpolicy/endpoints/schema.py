@@ -30,17 +30,12 @@ Schema = dict[str, Any]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-NAMES = [f"{name}{part}" for name in ENDPOINTS for part in ("", ".request", ".reply")]
-
-
-def document(name: str = "") -> Schema:
-    """Return the schema of one of ``NAMES``, or of all requests and replies."""
-    parts: Schema = {}
-    for kind, endpoint in ENDPOINTS.items():
-        both = {f"{kind}.request": _request(endpoint), f"{kind}.reply": REPLIES[kind]}
-        parts |= {part: one for part, one in both.items() if name in ("", kind, part)}
-    only = parts.pop(name, {})
-    return {"$schema": DRAFT, "title": name or "pexpolicy", **only, "$defs": parts | _models()}
+def document() -> Schema:
+    """Return the schema of all requests and replies, such as ``media_location.reply``."""
+    parts = _models()
+    for name, endpoint in ENDPOINTS.items():
+        parts |= {f"{name}.request": _request(endpoint), f"{name}.reply": REPLIES[name]}
+    return {"$schema": DRAFT, "title": "pexpolicy", "$defs": parts}
 
 
 def _request(endpoint: Endpoint[Any]) -> Schema:

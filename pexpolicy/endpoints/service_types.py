@@ -9,7 +9,16 @@ from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints import service_rules
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
-from pexpolicy.models.decision import Decision, Model, Name, Text, Unset
+from pexpolicy.models.decision import (
+    Decision,
+    Model,
+    Name,
+    OptionalBool,
+    OptionalName,
+    OptionalText,
+    Text,
+    Unset,
+)
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import PERSONAL, SECRET, Confidence, Field, Privacy, Rule
 from pexpolicy.models.validation import refusal
@@ -101,19 +110,19 @@ class AutomaticParticipant(
     """
     routing: Literal["manual", "routing_rule"] | Unset = UNSET
     """How the call is routed. Default: manual."""
-    streaming: bool | Unset = UNSET
+    streaming: OptionalBool = UNSET
     """The participant is a stream. Default: false."""
-    dtmf_sequence: Text | Unset = UNSET
+    dtmf_sequence: OptionalText = UNSET
     """Tones sent when the call is answered."""
-    local_display_name: Text | Unset = UNSET
+    local_display_name: OptionalText = UNSET
     """Name shown to the participant."""
-    remote_display_name: Text | Unset = UNSET
+    remote_display_name: OptionalText = UNSET
     """Name of the participant."""
-    description: Text | Unset = UNSET
+    description: OptionalText = UNSET
     """Text."""
-    presentation_url: Text | Unset = UNSET
+    presentation_url: OptionalText = UNSET
     """RTMP address for the presentation."""
-    system_location_name: Name | Unset = UNSET
+    system_location_name: OptionalName = UNSET
     """Name of the system location that places the call."""
 
 
@@ -126,9 +135,9 @@ class Service(Decision, fields=_SERVICE):
     """
     service_tag: Text
     """Text for tracking; returned in later requests; may be empty."""
-    description: Text | Unset = UNSET
+    description: OptionalText = UNSET
     """Text."""
-    ivr_theme_name: Name | Unset = UNSET
+    ivr_theme_name: OptionalName = UNSET
     """Name of a theme in Infinity."""
     max_pixels_per_second: Pixels | Unset | None = UNSET
     """Highest resolution; null is the global setting. Default: null."""
@@ -139,26 +148,26 @@ class Service(Decision, fields=_SERVICE):
 class _Media(Service):
     """Fields of services with media of their own."""
 
-    bypass_proxy: bool | Unset = UNSET
+    bypass_proxy: OptionalBool = UNSET
     """Media go straight to the transcoding node. Default: false."""
     crypto_mode: Crypto | Unset | None = UNSET
     """Encryption; null is the global setting. Default: null."""
-    local_display_name: Text | Unset = UNSET
+    local_display_name: OptionalText = UNSET
     """Name shown to the other side."""
 
 
 class _Pictured(_Media):
     """Fields of services with a picture of all participants."""
 
-    enable_active_speaker_indication: bool | Unset = UNSET
+    enable_active_speaker_indication: OptionalBool = UNSET
     """The active speaker is shown. Default: false."""
-    enable_overlay_text: bool | Unset = UNSET
+    enable_overlay_text: OptionalBool = UNSET
     """Names are shown. Default: false."""
     live_captions_enabled: YesNo | Unset = UNSET
     """Live captions. Default: default."""
-    live_captions_language: Text | Unset = UNSET
+    live_captions_language: OptionalText = UNSET
     """Language of the captions."""
-    source_language: Text | Unset = UNSET
+    source_language: OptionalText = UNSET
     """Language that is spoken."""
     prefer_ipv6: YesNo | Unset = UNSET
     """IPv6 for outgoing media. Default: default."""
@@ -167,15 +176,15 @@ class _Pictured(_Media):
 class _Protected(Service):
     """Fields of services that ask for a PIN or single sign-on."""
 
-    allow_guests: bool | Unset = UNSET
+    allow_guests: OptionalBool = UNSET
     """Guests may join. Default: false."""
     pin: Pin | Unset = UNSET
     """Host PIN."""
     guest_pin: Pin | Unset = UNSET
     """Guest PIN."""
-    host_identity_provider_group: Text | Unset = UNSET
+    host_identity_provider_group: OptionalText = UNSET
     """Identity providers for hosts; empty means no single sign-on."""
-    guest_identity_provider_group: Text | Unset = UNSET
+    guest_identity_provider_group: OptionalText = UNSET
     """Identity providers for guests; empty means no single sign-on."""
     non_idp_participants: NonIdpParticipants | Unset = UNSET
     """Treatment of callers who cannot sign on. Default: disallow_all."""
@@ -186,11 +195,11 @@ class _Protected(Service):
 class _Systems(Service):
     """Fields of services that call other systems."""
 
-    gms_access_token_name: Name | Unset = UNSET
+    gms_access_token_name: OptionalName = UNSET
     """Name of a Google Meet access token in Infinity."""
-    mssip_proxy_name: Name | Unset = UNSET
+    mssip_proxy_name: OptionalName = UNSET
     """Name of a Skype for Business server in Infinity."""
-    teams_proxy_name: Name | Unset = UNSET
+    teams_proxy_name: OptionalName = UNSET
     """Name of a Teams Connector in Infinity."""
     max_callrate_out: BitsPerSecond | Unset = UNSET
     """Highest rate to a participant; the management API has the same in kbit/s."""
@@ -201,13 +210,13 @@ class Room(_Pictured, _Protected):
 
     automatic_participants: list[AutomaticParticipant] | Unset = UNSET
     """Participants that the conference calls when it starts. Default: none."""
-    breakout_rooms: bool | Unset = UNSET
+    breakout_rooms: OptionalBool = UNSET
     """The room may have breakout rooms. Default: false."""
     call_type: CallType | Unset = UNSET
     """Media of the call. Default: video."""
-    denoise_enabled: bool | Unset = UNSET
+    denoise_enabled: OptionalBool = UNSET
     """Noise is removed. Default: false."""
-    softmute_enabled: bool | Unset = UNSET
+    softmute_enabled: OptionalBool = UNSET
     """Soft mute. Default: false."""
     direct_media: DirectMedia | Unset = UNSET
     """Media directly between two participants. Default: never."""
@@ -215,27 +224,27 @@ class Room(_Pictured, _Protected):
     """Seconds of notice before direct media. Default: 0."""
     enable_chat: YesNo | Unset = UNSET
     """Chat. Default: default."""
-    guests_can_present: bool | Unset = UNSET
+    guests_can_present: OptionalBool = UNSET
     """Guests may present. Default: true."""
-    locked: bool | Unset = UNSET
+    locked: OptionalBool = UNSET
     """Locked; read only when the conference starts. Default: false."""
-    mute_all_guests: bool | Unset = UNSET
+    mute_all_guests: OptionalBool = UNSET
     """Guests join muted. Default: false."""
     participant_limit: Annotated[int, Meta(ge=0, le=1_000_000)] | Unset = UNSET
     """Maximum number of participants."""
-    pinning_config: Text | Unset = UNSET
+    pinning_config: OptionalText = UNSET
     """Name of a pinning configuration of the theme."""
     primary_owner_email_address: Email | Unset = UNSET
     """Mail address of the owner."""
-    breakout: bool | Unset = UNSET
+    breakout: OptionalBool = UNSET
     """This is a breakout room."""
     breakout_uuid: Uuid | Unset = UNSET
     """UUID of the breakout room."""
-    breakout_name: Text | Unset = UNSET
+    breakout_name: OptionalText = UNSET
     """Name of the breakout room, shown to participants."""
-    breakout_description: Text | Unset = UNSET
+    breakout_description: OptionalText = UNSET
     """Text about the breakout room."""
-    breakout_guests_allowed_to_leave: bool | Unset = UNSET
+    breakout_guests_allowed_to_leave: OptionalBool = UNSET
     """Guests may leave the breakout room. Default: false."""
     end_action: Literal["transfer", "disconnect"] | Unset = UNSET
     """Action at the end of the breakout. Default: transfer."""
@@ -250,7 +259,7 @@ class Conference(Room, rules=service_rules.CONFERENCE):
 
     service_type: Literal["conference"] = "conference"
     """Kind of service."""
-    view: Text | Unset = UNSET
+    view: OptionalText = UNSET
     """Layout. Default: one_main_seven_pips."""
 
 
@@ -259,11 +268,11 @@ class Lecture(Room, rules=service_rules.LECTURE):
 
     service_type: Literal["lecture"] = "lecture"
     """Kind of service."""
-    force_presenter_into_main: bool | Unset = UNSET
+    force_presenter_into_main: OptionalBool = UNSET
     """A presenter is shown in the main view. Default: false."""
-    guest_view: Text | Unset = UNSET
+    guest_view: OptionalText = UNSET
     """Layout for guests. Default: one_main_seven_pips."""
-    host_view: Text | Unset = UNSET
+    host_view: OptionalText = UNSET
     """Layout for hosts. Default: one_main_seven_pips."""
     guests_can_see_guests: Literal["no_hosts", "always", "never"] | Unset = UNSET
     """Guests see other guests. Default: no_hosts."""
@@ -322,29 +331,29 @@ class Gateway(_Pictured, _Systems, rules=service_rules.GATEWAY):
         | Unset
     ) = UNSET
     """Kind of device that is called. Default: external."""
-    denoise_audio: bool | Unset = UNSET
+    denoise_audio: OptionalBool = UNSET
     """Noise is removed; Google Meet. Default: true."""
-    dtmf_sequence: Text | Unset = UNSET
+    dtmf_sequence: OptionalText = UNSET
     """Tones sent when the call is answered; a comma is a pause of 2 s."""
     external_participant_avatar_lookup: YesNo | Unset = UNSET
     """Avatars from Teams. Default: default."""
-    h323_gatekeeper_name: Name | Unset = UNSET
+    h323_gatekeeper_name: OptionalName = UNSET
     """Name of a gatekeeper in Infinity. Default: DNS."""
-    sip_proxy_name: Name | Unset = UNSET
+    sip_proxy_name: OptionalName = UNSET
     """Name of a SIP proxy in Infinity. Default: DNS."""
-    stun_server_name: Name | Unset = UNSET
+    stun_server_name: OptionalName = UNSET
     """Name of a STUN server in Infinity. Default: automatic."""
-    turn_server_name: Name | Unset = UNSET
+    turn_server_name: OptionalName = UNSET
     """Name of a TURN server in Infinity. Default: automatic."""
-    outgoing_location_name: Name | Unset = UNSET
+    outgoing_location_name: OptionalName = UNSET
     """Name of the system location that places the call. Default: automatic."""
     teams_fit_to_frame: Literal["no", "yes"] | Unset = UNSET
     """Pictures from Teams fill the frame. Default: no."""
-    transcoding_enabled: bool | Unset = UNSET
+    transcoding_enabled: OptionalBool = UNSET
     """Media are transcoded (preview). Default: true."""
-    treat_as_trusted: bool | Unset = UNSET
+    treat_as_trusted: OptionalBool = UNSET
     """The caller counts as trusted. Default: false."""
-    view: Text | Unset = UNSET
+    view: OptionalText = UNSET
     """Layout. Default: one_main_seven_pips."""
 
 
@@ -355,15 +364,15 @@ class VirtualReception(_Media, _Systems, rules=service_rules.RECEPTION):
     """Kind of service."""
     call_type: CallType | Unset = UNSET
     """Media of the call. Default: video."""
-    match_string: Text | Unset = UNSET
+    match_string: OptionalText = UNSET
     """Regular expression for the typed number; blank matches any."""
-    replace_string: Text | Unset = UNSET
+    replace_string: OptionalText = UNSET
     """Replacement of the match."""
-    post_match_string: Text | Unset = UNSET
+    post_match_string: OptionalText = UNSET
     """Regular expression for the alias found; blank matches any."""
-    post_replace_string: Text | Unset = UNSET
+    post_replace_string: OptionalText = UNSET
     """Replacement of that match."""
-    system_location_name: Name | Unset = UNSET
+    system_location_name: OptionalName = UNSET
     """Name of the system location that looks up codes."""
     two_stage_dial_type: Literal["regular", "mssip", "gms", "teams"] | Unset = UNSET
     """Kind of reception. Default: regular."""
@@ -390,7 +399,7 @@ class Transfer(Model, fields={"role": Field(Confidence.DISPUTED)}, rules=_TRANSF
 class OnCompletion(Model):
     """The action after a playlist: ``disconnect=True`` or ``transfer=Transfer(...)``."""
 
-    disconnect: bool | Unset = UNSET
+    disconnect: OptionalBool = UNSET
     """True ends the call."""
     transfer: Transfer | Unset = UNSET
     """The caller is transferred to another service."""

@@ -165,9 +165,9 @@ class EventDispatcher:
             taken = [*nodes.take(event)]
             name = event.event if event.event in EVENTS else OTHER
             if event.event != STALE:
-                self._counts[metrics.EVENTS.name, (name, DISPATCHED if taken else REPEATED)] += 1
+                self._counts[metrics.EVENTS, (name, DISPATCHED if taken else REPEATED)] += 1
             events += taken
-        self._counts[metrics.EVENTS_MISSING.name, ()] += nodes.missing
+        self._counts[metrics.EVENTS_MISSING, ()] += nodes.missing
         nodes.missing = 0
         return events
 
@@ -207,7 +207,7 @@ class EventDispatcher:
                     await self._attempt(observer, [event])
                 return
             if is_defect(error) or now - began >= GIVE_UP_S:
-                self._counts[metrics.EVENTS.name, (OTHER, DROPPED)] += len(batch)
+                self._counts[metrics.EVENTS, (OTHER, DROPPED)] += len(batch)
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, LEASE_S / 3)
@@ -216,7 +216,7 @@ class EventDispatcher:
         """Return what was counted since the last call."""
         counts, self._counts = self._counts, Counter()
         remarks, self._receiver.remarks = self._receiver.remarks, Counter()
-        return counts + Counter({(metrics.EVENT_REMARKS.name, (r,)): n for r, n in remarks.items()})
+        return counts + Counter({(metrics.EVENT_REMARKS, (r,)): n for r, n in remarks.items()})
 
     def gauges(self) -> Iterator[Gauge]:
         """Yield gauges; those of nodes only while this process is the owner."""

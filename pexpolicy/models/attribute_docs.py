@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from functools import cache
 from itertools import pairwise
 from textwrap import dedent
 
 _LIBRARIES = frozenset(("abc", "builtins", "enum", "msgspec", "pydantic", "typing"))
 """Packages of base classes whose attributes are not explained."""
-_SENTENCES = re.compile(r"(.*?)(?: Default: (\S+)\.)?").fullmatch
-
-
-def field_docs(model: type) -> dict[str, tuple[str, str]]:
-    """Return the meaning and the default of each field of a model."""
-    found = {name: _SENTENCES(doc) for name, doc in attribute_docs(model).items()}
-    return {name: (parts[1], parts[2] or "") for name, parts in found.items() if parts}
 
 
 def attribute_docs(documented: type) -> dict[str, str]:

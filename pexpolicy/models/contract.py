@@ -89,11 +89,6 @@ class Contract:
         return frozenset(n for n in self.names if self.field(n).privacy is Privacy.SECRET)
 
     @cached_property
-    def shown(self) -> frozenset[str]:
-        """Return the names of the fields that are not secret."""
-        return self.names - self.secrets
-
-    @cached_property
     def nested_models(self) -> Mapping[str, Contract]:
         """Return the contract of the object inside each field that has one."""
         return {
@@ -111,17 +106,12 @@ class Contract:
     @cached_property
     def wire(self) -> type[msgspec.Struct]:
         """Return the type that accepts the fields of the object and no others."""
-        return _struct(self, forbid_unknown=True)
+        return _struct(self, "wire")
 
     @cached_property
     def lenient(self) -> type[msgspec.Struct]:
         """Return the type that accepts these fields, and ignores others at any depth."""
-        return _struct(self, forbid_unknown=False)
-
-    @cached_property
-    def partial(self) -> type[msgspec.Struct]:
-        """Return the type of ``lenient`` where any field of the object itself may be missing."""
-        return _struct(self, forbid_unknown=False, required=False)
+        return _struct(self, "lenient")
 
 
 def render(fields: dict[str, Any]) -> bytes:
@@ -159,32 +149,25 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a {kind.__name__} cannot be written as JSON")
 
 
-def _struct(
-    model: Contract, *, forbid_unknown: bool, required: bool = True
-) -> type[msgspec.Struct]:
+def _struct(model: Contract, form: str) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for name, hint in model.hints.items():
-        default = model.defaults[name]
-        if default is ... and not required:
-            hint, default = Union[hint, msgspec.UnsetType], msgspec.UNSET  # noqa: PLW2901, UP007
-        kind = _wired(hint, forbid_unknown=forbid_unknown)
+        kind, default = in_form(hint, form), model.defaults[name]
         fields.append((name, kind) if default is ... else (name, kind, default))
-    return msgspec.defstruct(
-        model.name, fields, kw_only=True, gc=False, forbid_unknown_fields=forbid_unknown
-    )
+    only = form == "wire"
+    return msgspec.defstruct(model.name, fields, kw_only=True, gc=False, forbid_unknown_fields=only)
 
 
-def _wired(hint: Any, *, forbid_unknown: bool) -> Any:
-    """Return a type with each model replaced by the type that it is checked against."""
+def in_form(hint: Any, form: str) -> Any:
+    """Return a type with each model replaced by its ``wire`` or ``lenient`` type."""
     if is_model(hint):
-        model = contract_of(hint)
-        return model.wire if forbid_unknown else model.lenient
+        return getattr(contract_of(hint), form)
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        kinds = tuple(_wired(arg, forbid_unknown=forbid_unknown) for arg in args)
+        kinds = tuple(in_form(arg, form) for arg in args)
         return Union[kinds]  # noqa: UP007 - built from a list of types
     if origin is list:
-        return types.GenericAlias(list, (_wired(args[0], forbid_unknown=forbid_unknown),))
+        return types.GenericAlias(list, (in_form(args[0], form),))
     return hint
 
 
@@ -226,7 +209,7 @@ def mask_secrets(model: Contract, fields: dict[str, Any]) -> list[str]:
     """Replace secret and unknown fields by ``***``, at any depth; return their names."""
     masked: list[str] = []
     for _, inner, found in objects_in(model, fields):
-        names = [name for name in found if name not in inner.shown]
+        names = [name for name in found if name not in inner.names or name in inner.secrets]
         found.update(dict.fromkeys(names, "***"))
         masked += names
     return masked

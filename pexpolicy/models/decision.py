@@ -53,6 +53,9 @@ Unset = UnsetType
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, the limit of Infinity (transcribed)."""
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+OptionalText = Text | Unset
+OptionalName = Name | Unset
+OptionalBool = bool | Unset
 Action = Literal["continue", "reject", "redirect"]
 
 _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
@@ -224,6 +227,8 @@ class DecisionState(msgspec.Struct, gc=False):
     reason: str | None
     warnings: tuple[str, ...]
     extras: Extras
+    added: tuple[str, ...] = ()
+    """Warnings that no check made: they stay unless their field is replaced."""
     replaced: tuple[tuple[object, ...], Any] | None = None
     """The last result of ``replace``, and its arguments."""
     redacted_by: object = None
@@ -308,13 +313,7 @@ class Decision(Model):
             else:
                 replaced[name] = value
         made = self.from_result(replaced, reason=reason, extras=extras)
-        # Warnings that no check made stay, unless they are about a replaced field.
-        checked = (
-            self.from_result(self.set_fields(), extras=extras).warnings if self.warnings else ()
-        )
-        added = [
-            w for w in self.warnings if w not in checked and re.split(r"[.\[:]", w)[0] not in fields
-        ]
+        added = [w for w in self._state.added if re.split(r"[.\[:]", w)[0] not in fields]
         return made.with_warnings(*added) if added else made
 
     def facts(self) -> dict[str, Any]:
@@ -326,23 +325,25 @@ class Decision(Model):
 
     def with_reason(self, reason: str) -> Self:
         """Return the same with another reason; the checked result is shared."""
-        return self._copied(reason, self.warnings)
+        return self._copied(reason)
 
     def with_warnings(self, *warnings: str) -> Self:
         """Return the same with further warnings."""
-        return self._copied(self.reason, (*self.warnings, *warnings))
+        return self._copied(self.reason, *warnings)
 
-    def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
+    def _copied(self, reason: str | None, *added: str) -> Self:
         copied = type(self).__new__(type(self))
         assign(copied, "result", self.result)
-        assign(copied, "warnings", warnings)
-        copied._seal(reason, self._state.extras)  # noqa: SLF001 - its own
+        assign(copied, "warnings", (*self.warnings, *added))
+        copied._seal(reason, self._state.extras, (*self._state.added, *added))  # noqa: SLF001 - its own
         return copied
 
-    def _seal(self, reason: object, extras: Extras = NO_EXTRAS) -> None:
+    def _seal(
+        self, reason: object, extras: Extras = NO_EXTRAS, added: tuple[str, ...] = ()
+    ) -> None:
         text = None if reason is None else _shortened(reason)
         assign(self, "reason", text)
-        state = DecisionState(type(self), self.result, text, self.warnings, extras)
+        state = DecisionState(type(self), self.result, text, self.warnings, extras, added)
         assign(self, "_state", state)
 
 
@@ -378,7 +379,7 @@ class Reject(Decision, forbid_unknown=True):
 
     action = "reject"
 
-    reject_reason: Text | Unset = UNSET
+    reject_reason: OptionalText = UNSET
     """Shown to a refused participant."""
 
 

@@ -44,19 +44,15 @@ def add_change(changes: Changes, name: str, before: Any, after: Any) -> None:
 
 
 def describe_changes(changes: Changes) -> str:
-    """Return changes as one line of text."""
-    return "; ".join(_describe(name, change) for name, change in changes.items())
+    """Return changes as one line of text, with ``nothing`` for a side without the field."""
+    return "; ".join(
+        f"{name} from {_text(change, 'from')} to {_text(change, 'to')}"
+        for name, change in changes.items()
+    )
 
 
-def _describe(name: str, change: dict[str, Any]) -> str:
-    if "to" not in change:
-        return f"{name} removed, was {_text(change['from'])}"
-    if "from" not in change:
-        return f"{name} set to {_text(change['to'])}"
-    return f"{name} from {_text(change['from'])} to {_text(change['to'])}"
-
-
-def _text(value: Any) -> str:
+def _text(change: dict[str, Any], side: str) -> str:
+    value = change.get(side, NOTHING)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

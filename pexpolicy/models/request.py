@@ -21,7 +21,6 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
-    Never,
     NoReturn,
     TypeVar,
     cast,
@@ -155,7 +154,6 @@ class Request:
         self,
         privacy: Privacy = Privacy.PLAIN,
         /,
-        *unnamed: Never,
         **values: AnnotationValue | UnsetType,
     ) -> None:
         """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
@@ -169,7 +167,7 @@ class Request:
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
-        if unnamed or not isinstance(privacy, Privacy):
+        if not isinstance(privacy, Privacy):
             raise TypeError(
                 "annotate takes names and values: write annotate(ticket=4711), or "
                 "annotate(Privacy.PERSONAL, caller=name)"
@@ -204,11 +202,12 @@ class Request:
 
     def __repr__(self) -> str:
         secrets = secrets_of(self)
-        given = [
-            (name, "***" if value in secrets else value) for name, value in self.params.items()
+        shown = [
+            f"{name}={'***' if value in secrets else value!r}"
+            for name, value in self.params.items()
+            if value
         ]
-        named = ", ".join(f"{name}={value!r}" for name, value in given if value)
-        return f"{type(self).__name__}({named})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 ORIGIN = ("peer", "environment")
@@ -237,9 +236,10 @@ def set_call(request: Request, decision_id: str, *, dry_run: bool) -> None:
 
 
 def dry_copy(request: Request) -> Request:
-    """Return a copy for a dry run, for hooks that run while others still use the request."""
+    """Return a copy for a dry run without annotations, while hooks still use the request."""
     copied = object.__new__(type(request))
     copied.__dict__.update(request.__dict__, dry_run=True)
+    clear_annotations(copied)
     return copied
 
 
@@ -274,9 +274,13 @@ def clear_annotations(request: Request) -> None:
 
 def secrets_of(request: Request) -> list[str]:
     """Return the secrets in a request, to keep them out of logs."""
-    secret = [parameter for parameter in parameters_of(type(request)).values() if parameter.secret]
-    found = [request.params.getall(parameter.wire, ()) for parameter in secret]
-    return [value for values in found for value in values if value]
+    return [
+        value
+        for parameter in parameters_of(type(request)).values()
+        if parameter.secret
+        for value in request.params.getall(parameter.wire, ())
+        if value
+    ]
 
 
 def withheld_values(request: Request) -> list[str]:
@@ -449,11 +453,8 @@ def _listed(value: str) -> list[str]:
 
 def by_prefix(params: Params, prefix: str) -> Mapping[str, tuple[str, ...]]:
     """Return the values of parameters by their names without the prefix that they begin with."""
-    found: dict[str, list[str]] = {}
-    for key, value in params.items():
-        if key.startswith(prefix):
-            found.setdefault(key[len(prefix) :], []).append(value)
-    return {name: tuple(values) for name, values in found.items()}
+    names = [name for name in params if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tuple(params.getall(name)) for name in names}
 
 
 class CallFacts(msgspec.Struct, kw_only=True):

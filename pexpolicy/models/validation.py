@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Collection, Container, Iterator, Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -16,13 +16,14 @@ from pexpolicy.models.contract import (
     Extras,
     alternatives,
     contract_of,
+    in_form,
     models_in,
     objects_in,
     render,
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue, steps_of
 from pexpolicy.models.rules import Field, Privacy, Rule
-from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
+from pexpolicy.text import article, brief_name, did_you_mean, suggest
 
 
 def wanted(hint: Any) -> str:
@@ -75,8 +76,6 @@ def _advice(hint: Any, value: Any) -> str:
 
 MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
-MAX_CHECKED = 100_000
-"""Characters of a text above which nothing else is said about it."""
 MAX_NAMED = 5
 """Unknown fields that have a warning each."""
 MAX_UNKNOWN, MAX_UNKNOWN_BYTES = 100, 16 * 1024
@@ -91,17 +90,15 @@ def check_in_detail(
 
     Unknown fields are refused where ``known_only`` is true; otherwise they have a warning.
     """
-    for name, value in fields.items():
-        # To look closely at it would take longer than a plugin may take.
-        if type(value) is str and len(value) > MAX_CHECKED:
-            text = f"must be text of at most {MAX_TEXT} characters"
-            raise DecisionError(refusal(contract, name, value, text))
-    for issue in find_issues(contract, fields, extras, known_only=known_only):
-        raise DecisionError(issue)
-    result = render(fields)
-    decoded = msgspec.json.decode(result)
-    warnings = [f"{text} [reported]" for text in extras.remove_from(contract, decoded)]
-    sent = msgspec.convert(decoded, contract.lenient)
+    sent = None
+    with suppress(Exception):  # what is read may raise anything
+        result = render(fields)
+        decoded = msgspec.json.decode(result)
+        warnings = [f"{text} [reported]" for text in extras.remove_from(contract, decoded)]
+        sent = msgspec.convert(decoded, contract.lenient)
+    if sent is None or known_only:
+        for issue in find_issues(contract, fields, extras, known_only=known_only):
+            raise DecisionError(issue)
     unknown = list(_unknown(contract, decoded))
     size = sum(len(render({name: value})) for _, _, name, value in unknown)
     if len(unknown) > MAX_UNKNOWN or size > MAX_UNKNOWN_BYTES:
@@ -127,51 +124,32 @@ def find_issues(
 
     Rules are evaluated for valid fields only, so that no issue follows from another one.
     """
-    given = {**contract.constants, **fields}
-    wrong: list[str] = []
-    while (decoded := _decoded(given)) is None:
-        yield (found := _unwritable(contract, given))
-        if found.field not in given:
-            return
-        wrong.append(found.field)
-        del given[found.field]
-    extras.remove_from(contract, decoded)
-    while isinstance(sent := _converted(contract, decoded), str):
-        yield (found := _unfit(contract, decoded, sent))
-        if not found.key:
-            return
-        wrong.append(str(found.key[0]))
-        del decoded[wrong[-1]]
-    defaults = contract.defaults.items()
-    needed = [name for name, one in defaults if one is ... and name not in {*decoded, *wrong}]
-    for name in needed:
-        text = "is required" + _misspelt(name, decoded, contract.names)
-        yield refusal(contract, name, NOT_SHOWN, text)
+    decoded: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for name, value in {**contract.constants, **fields}.items():
+        part = dict[str, Any]()
+        try:
+            part |= msgspec.json.decode(render({name: value}))
+            extras.remove_from(contract, part)
+            for known in contract.names & part.keys():
+                kind = in_form(contract.hints[known], "lenient")
+                values[known] = msgspec.convert(part[known], kind)
+        except msgspec.ValidationError as error:
+            yield _unfit(contract, part, name, str(error))
+        except Exception as error:  # noqa: BLE001 - what is read may raise anything
+            yield _unreadable(contract, name, value, error)
+        else:
+            decoded |= part
     for place, model, name, _ in _unknown(contract, decoded) if known_only else ():
-        if place or not did_you_mean(name, needed):
-            yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
-    valid = contract.names.difference(wrong, needed)
-    values = SimpleNamespace(**{name: getattr(sent, name) for name in valid})
-    for place, rule, value in broken_rules(contract, values, valid):
+        yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
+    needed = [n for n, one in contract.defaults.items() if one is ... and n not in fields]
+    for name in needed:
+        yield refusal(contract, name, NOT_SHOWN, "is required")
+    valid = contract.names.difference(needed, fields.keys() - decoded.keys())
+    sent = SimpleNamespace(**dict.fromkeys(valid, UNSET) | values)
+    for place, rule, value in broken_rules(contract, sent, valid):
         if rule.refused:
             yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
-
-
-def _decoded(fields: dict[str, Any]) -> dict[str, Any] | None:
-    """Return fields as JSON has them; ``None`` if one of them cannot be written."""
-    try:
-        decoded: dict[str, Any] = msgspec.json.decode(render(fields))
-    except Exception:  # noqa: BLE001 - what is read may raise anything
-        return None
-    return decoded
-
-
-def _converted(contract: Contract, decoded: dict[str, Any]) -> Any:
-    """Return decoded fields as attributes, or what is wrong with them as text."""
-    try:
-        return msgspec.convert(decoded, contract.partial)
-    except (msgspec.ValidationError, RecursionError) as error:
-        return str(error)
 
 
 def broken_rules(
@@ -214,38 +192,31 @@ def refusal(
     )
 
 
-def _unwritable(contract: Contract, fields: Mapping[str, Any]) -> ValidationIssue:
-    """Return the issue of the first field that JSON cannot have."""
-    for name, value in fields.items():
-        try:
-            msgspec.json.decode(render({name: value}))
-        except Exception as error:  # noqa: BLE001 - as above
-            place = name if type(name) is str and name.isidentifier() else ""
-            is_readable = type(value) is not str or value.isprintable()
-            why = str(error.__cause__ or error)[:200]
-            if not isinstance(error, TypeError):
-                why = f"cannot be read: {type(error).__name__}"
-            return refusal(contract, place, value if is_readable else NOT_SHOWN, why)
-    return refusal(contract, "", NOT_SHOWN, "cannot be read")
+def _unreadable(contract: Contract, name: Any, value: Any, error: Exception) -> ValidationIssue:
+    """Return the issue of a field that JSON cannot have."""
+    place = name if type(name) is str and name.isidentifier() else ""
+    why = f"cannot be read: {type(error).__name__}"
+    if isinstance(error, TypeError):
+        why = str(error.__cause__ or error)[:200]
+    is_shown = type(value) is not str or value.isprintable()
+    return refusal(contract, place, value if is_shown else NOT_SHOWN, why)
 
 
-def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> ValidationIssue:
-    """Return the issue of the field that an error message of msgspec names."""
-    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
-    complaint, place = found.groups() if found else (message, "")
+def _unfit(
+    contract: Contract, decoded: Mapping[str, Any], name: str, message: str
+) -> ValidationIssue:
+    """Return the issue of a field, or of the place in it that an error message of msgspec names."""
+    complaint, _, inner = message.rstrip("`").partition(" - at `$")
+    place = name + inner
+    if complaint.startswith("Object missing required field"):
+        missing = complaint.rpartition(" `")[2].rstrip("`")
+        return refusal(contract, f"{place}.{missing}", NOT_SHOWN, "is required")
     steps = steps_of(place)
     value: Any = decoded
     for step in steps:
         value = value[step]
-    if complaint.startswith("Object missing required field `"):
-        missing = complaint.rpartition(" `")[2].rstrip("`")
-        where = f"{place}.{missing}" if place else missing
-        return refusal(contract, where, NOT_SHOWN, "is required")
-    text = f"must be {article(contract.name)} or its fields"
-    if steps:
-        hint, _, _ = _declared(contract, steps)
-        text = f"must be {wanted(hint)}{_advice(hint, value)}"
-    return refusal(contract, place, value, text)
+    hint, _, _ = _declared(contract, steps)
+    return refusal(contract, place, value, f"must be {wanted(hint)}{_advice(hint, value)}")
 
 
 def _declared(contract: Contract, steps: Collection[str | int]) -> tuple[Any, Field | None, bool]:
@@ -282,9 +253,3 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 def _no_such_field(model: Contract, name: str) -> str:
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.name}{suggest(name, list(model.hints))}"
-
-
-def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
-    """Return a hint at the field that was probably meant to be the missing one."""
-    meant = (n for n in decoded if n not in known and did_you_mean(n, [missing]))
-    return next((f"; {brief(name)} is not a field, was it meant?" for name in meant), "")

@@ -55,7 +55,7 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
         # What an operator has to repair although the server is ready.
         "degraded": [reload.started_from] if reload.started_from else [],
         "draining": sources.readiness is ReadinessState.DRAINING,
-        "connections": _whole(counted.value(metrics.CONNECTIONS)),
+        "connections": int(counted.value(metrics.CONNECTIONS) or 0),
         "loop_lag": counted.value(metrics.LOOP_LAG),
         "memory": _memory(),
         "config": {
@@ -74,15 +74,15 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
         },
         "bundle": bundle,
         "audit": {
-            "records": _whole(counted.value(metrics.AUDIT_RECORDS)),
+            "records": int(counted.value(metrics.AUDIT_RECORDS) or 0),
             "status": audit.status,
             "problem": audit.error or None,
-            "lost": _whole(counted.value(metrics.AUDIT_LOST)),
+            "lost": int(counted.value(metrics.AUDIT_LOST) or 0),
             "spooled_bytes": audit.spooled_bytes,
             "free_bytes": audit.free_bytes,
             "synced_at": audit.synced_at,
             "ship_lag": audit.ship_lag,
-            "removed_unshipped": _whole(counted.value(metrics.AUDIT_REMOVED_UNSHIPPED)),
+            "removed_unshipped": int(counted.value(metrics.AUDIT_REMOVED_UNSHIPPED) or 0),
         },
         "certificate": certificate
         and {
@@ -197,10 +197,6 @@ def _latency(counted: Snapshot, plugin: str) -> dict[str, float | None] | None:
     return {"mean": samples[f"{name}_sum", plugin] / count, "p99": next(bounds, None)}
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
-
-
 class PluginStatuses:
     """Calls the status hooks of plugins, each once at a time: a stuck one holds one thread only.
 
@@ -213,23 +209,24 @@ class PluginStatuses:
 
     async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, Json]:
         """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
-        reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
-        for plugin in reporting:
+        tasks: list[tuple[BuiltPlugin, ReportTask]] = []
+        for plugin in plugins:
+            if "status" not in plugin.hooks:
+                continue
             task = self._running.get(plugin.name)
             if task is None or task.done():
-                self._running[plugin.name] = asyncio.create_task(_report(plugin))
-                hide(self._running[plugin.name])
-        tasks = {plugin.name: self._running[plugin.name] for plugin in reporting}
+                task = self._running[plugin.name] = asyncio.create_task(_report(plugin))
+                hide(task)
+            tasks.append((plugin, task))
         if tasks:
-            await asyncio.wait(tasks.values(), timeout=self._timeout)
-        for plugin in reporting:
-            if not tasks[plugin.name].done() and plugin.is_isolated:
-                # A late worker is killed and replaced, so no task of it stays.
-                tasks[plugin.name].cancel()
+            await asyncio.wait([task for _, task in tasks], timeout=self._timeout)
+        for plugin, task in tasks:
+            if plugin.is_isolated:
+                task.cancel()  # a late worker is killed and replaced, so no task of it stays
         late = {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
         return {
-            name: task.result() if task.done() and not task.cancelled() else late
-            for name, task in tasks.items()
+            plugin.name: task.result() if task.done() and not task.cancelled() else late
+            for plugin, task in tasks
         }
 
     def close(self) -> None:

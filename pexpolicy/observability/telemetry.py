@@ -90,8 +90,8 @@ class ReloadState:
     """Why the active configuration could not be kept on disk."""
 
 
-CountKey = tuple[str, Texts]
-"""The name of a counter and the values of its labels."""
+CountKey = tuple[Definition, Texts]
+"""A counter and the values of its labels."""
 Gauge = tuple[Definition, Texts, float | None]
 
 
@@ -152,32 +152,31 @@ class Telemetry:
         self.merge: Callable[[Snapshot], Awaitable[Snapshot]] | None = None
         """Returns the snapshot of all workers, given that of this one, where there are several."""
         self.nodes = Nodes()
-        counted = METRICS.keys() - _SAMPLED.keys()
-        self._metrics = {name: Series(METRICS[name], name) for name in counted}
-        self._requests = self._of(metrics.REQUESTS)
-        self._durations = self._of(metrics.DURATION)
-        self._left = self._of(metrics.REMAINING)[()]
-        self._records = self._of(metrics.AUDIT_RECORDS)[()]
-        self._steps = self._of(metrics.PLUGIN_CALLS)
-        self._step_durations = self._of(metrics.PLUGIN_DURATION)
+        self._metrics = {
+            found: Series(found, name) for name, found in METRICS.items() if name not in _SAMPLED
+        }
+        self._requests = self._metrics[metrics.REQUESTS]
+        self._durations = self._metrics[metrics.DURATION]
+        self._left = self._metrics[metrics.REMAINING][()]
+        self._records = self._metrics[metrics.AUDIT_RECORDS][()]
+        self._steps = self._metrics[metrics.PLUGIN_CALLS]
+        self._step_durations = self._metrics[metrics.PLUGIN_DURATION]
         self._quick: dict[tuple[str, str], list[int]] = {}
         """How many quick steps took each microsecond, by plugin and outcome."""
-        self._budget, self._has_environments = 0.0, False
+        self._budget = 0.0
+        self._of_environments: Series | None = None
         self._policy: Policy | None = None
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._requests.make(ENDPOINTS, CALL_OUTCOMES)
         self._durations.make(ENDPOINTS)
-        self._of(metrics.FALLBACK).make(ENDPOINTS, (*NOT_ANSWERED, INTERNAL, UNRECORDED))
-        self._of(metrics.REFUSED).make(REASONS)
-        self._of(metrics.SHARED_OPERATIONS).make(SHARED_OUTCOMES)
-
-    def _of(self, definition: Definition) -> Series:
-        return self._metrics[definition.name]
+        self._metrics[metrics.FALLBACK].make(ENDPOINTS, (*NOT_ANSWERED, INTERNAL, UNRECORDED))
+        self._metrics[metrics.REFUSED].make(REASONS)
+        self._metrics[metrics.SHARED_OPERATIONS].make(SHARED_OUTCOMES)
 
     def _add(self, definition: Definition, counted: dict[Any, int]) -> None:
         """Add what was counted since the last time."""
         for labels, count in counted.items():
-            self._of(definition)[labels].inc(count)
+            self._metrics[definition][labels].inc(count)
         counted.clear()
 
     def use_policy(self, policy: Policy) -> None:
@@ -188,15 +187,15 @@ class Telemetry:
             for steps in (link.abstained_steps, link.decided_steps):
                 quick = self._quick.setdefault((link.plugin, steps.outcome), steps.cells)
                 steps.cells = quick
-        self._of(metrics.SHADOW_DIFF).make(
+        self._metrics[metrics.SHADOW_DIFF].make(
             plugin.name for plugin in policy.plugins if plugin.table.mode == "shadow"
         )
         observers = (queue.plugin for queue in policy.observers)
-        self._of(metrics.OBSERVER_CALLS).make(observers, OBSERVER_OUTCOMES)
-        self._has_environments = bool(policy.settings.environments)
-        if self._has_environments:
-            names = (*policy.settings.environments, NO_ENVIRONMENT)
-            self._of(metrics.ENVIRONMENT_REQUESTS).make(names, CALL_OUTCOMES)
+        self._metrics[metrics.OBSERVER_CALLS].make(observers, OBSERVER_OUTCOMES)
+        self._of_environments = None
+        if environments := policy.settings.environments:
+            self._of_environments = self._metrics[metrics.ENVIRONMENT_REQUESTS]
+            self._of_environments.make((*environments, NO_ENVIRONMENT), CALL_OUTCOMES)
         self._budget, self._policy = policy.settings.server.budget, policy
 
     def answered(self, call: CallFacts, answer: Answer) -> None:
@@ -206,9 +205,8 @@ class Telemetry:
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
         self._requests[outcome.endpoint, action].inc()
-        if self._has_environments:
-            environment = request.environment or NO_ENVIRONMENT
-            self._of(metrics.ENVIRONMENT_REQUESTS)[environment, action].inc()
+        if self._of_environments is not None:
+            self._of_environments[request.environment or NO_ENVIRONMENT, action].inc()
         self._durations[outcome.endpoint,].observe(seconds)
         self._left.observe(max(self._budget - seconds, 0.0))
         self._records.inc()
@@ -231,13 +229,13 @@ class Telemetry:
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
         """Count a call with a fallback."""
-        self._of(metrics.FALLBACK)[endpoint, cause].inc()
+        self._metrics[metrics.FALLBACK][endpoint, cause].inc()
 
     def refused(self, reason: str, peer: str | None) -> None:
         """Count a request that was refused before any plugin was asked."""
-        self._of(metrics.REFUSED)[reason,].inc()
+        self._metrics[metrics.REFUSED][reason,].inc()
         if reason in (UNAUTHORISED, WRONG_TOKEN):
-            self._of(metrics.AUTH_FAILURES)[()].inc()
+            self._metrics[metrics.AUTH_FAILURES][()].inc()
         self.nodes.refused(address_of(None, peer), reason)
 
     def recorded(self) -> None:
@@ -246,14 +244,14 @@ class Telemetry:
 
     def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         """Count what became of notifying an observer."""
-        self._of(metrics.OBSERVER_CALLS)[plugin, outcome].inc(count)
+        self._metrics[metrics.OBSERVER_CALLS][plugin, outcome].inc(count)
 
     def shadowed(self, _: Outcome, shadow: Outcome, differs: bool | None) -> None:  # noqa: FBT001
         """Count the decision of a shadow plugin."""
         self._count_steps(shadow)
         self._records.inc()
         for step in shadow.steps if differs else ():
-            self._of(metrics.SHADOW_DIFF)[step.plugin,].inc()
+            self._metrics[metrics.SHADOW_DIFF][step.plugin,].inc()
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted, and its gauges; on the event loop."""
@@ -266,7 +264,7 @@ class Telemetry:
 
     def _snapshot(self, sampled: dict[str, Family]) -> Snapshot:
         """Add to gauges what was counted. Safe in any thread."""
-        families = sampled | {name: family_of(one) for name, one in self._metrics.items()}
+        families = sampled | {one.definition.name: family_of(one) for one in self._metrics.values()}
         calls = families[metrics.PLUGIN_CALLS.name]
         durations = families[metrics.PLUGIN_DURATION.name]
         for (plugin, outcome), cells in self._quick.copy().items():
@@ -302,8 +300,8 @@ class Telemetry:
             self._add(metrics.JOB_RUNS, policy.context.shared.history.runs)
             if policy.shared_state is not None:
                 self._add(metrics.SHARED_OPERATIONS, policy.shared_state.counted)
-        for (name, labels), count in self.sources.event_counts().items():
-            self._metrics[name][labels].inc(count)
+        for (definition, labels), count in self.sources.event_counts().items():
+            self._metrics[definition][labels].inc(count)
         sampled = {
             name: Family(name.removesuffix("_total"), found, {}) for name, found in _SAMPLED.items()
         }

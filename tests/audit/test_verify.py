@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pexpolicy.audit.audit_log import AuditLog, open_audit
+from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.hash_chain import HashChain, Signer
 from pexpolicy.audit.reader import RawLine, raw_lines
 from pexpolicy.audit.rotation import rotated
@@ -20,6 +20,7 @@ from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.config.secrets import InvalidKeyError, private_key, public_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
 from tests.audit.places import Place, body, chained, faults, lines
+from tests.support.fake_plugins import open_audit
 
 SEED = 20261126
 TRIALS = {True: 12_000, False: 900}
@@ -75,7 +76,7 @@ def starts(folder: Path, count: int = 3, key: str | None = None) -> list[list[by
     path = folder / "audit.jsonl"
     written: list[list[bytes]] = []
     for start in range(count):
-        audit = open_audit(path, sign_key=key, writes_end=start % 2 == 0)
+        audit = open_audit(path, sign_key=key)
         fill(audit, 3 + start)
         if start != 2:
             audit.close()
@@ -145,7 +146,7 @@ def test_what_rotation_and_keeping_removed_is_no_fault_and_a_file_between_is(
 ) -> None:
     key, verifier = keys()
     path = tmp_path / "audit.jsonl"
-    opened = partial(open_audit, path, sign_key=key if signed else None, writes_end=True)
+    opened = partial(open_audit, path, sign_key=key if signed else None)
     busy, idle, killed = opened(), opened(), opened()
     fill(idle, 1)
     for number in range(6):

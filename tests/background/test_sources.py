@@ -8,7 +8,6 @@ from typing import Any, Union
 import pytest
 
 from pexpolicy import Conference, PluginSettings, Source, hookimpl, metrics
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.background.sources import SharedResources
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
@@ -21,7 +20,7 @@ from pexpolicy.server.generations import Reloader, generation_of
 from pexpolicy.testing import decide, make_request
 from tests.support import drivers
 from tests.support.admin_client import serve_with_admin
-from tests.support.fake_plugins import Log, available
+from tests.support.fake_plugins import Log, available, open_audit
 from tests.support.waiting import until
 
 SERVICE = make_request("service_configuration")

@@ -102,7 +102,7 @@ def test_grep_finds_what_fits(run: Run, options: list[str], aliases: list[str | 
     [
         (("--alias", "sales"), "sales ← alice@example.com continue by rooms"),
         (("--alias", "bob@example.com"), "broken failed: ValueError: no ("),
-        (("--where", "event=refused"), " 404 unknown path /nowhere from 127.0.0.1"),
+        (("--where", "event=refused"), " status=404 peer=127.0.0.1 path=/nowhere"),
     ],
 )
 def test_grep_shows_a_line_for_each_call(run: Run, options: tuple[str, ...], said: str) -> None:

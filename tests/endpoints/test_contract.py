@@ -102,7 +102,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (
         SERVICE,
         lambda: built(Conference, nmae="x", service_tag=""),
-        ("Conference.name: is required",),
+        ("Conference.nmae: there is no field", "did you mean 'name'?"),
     ),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
     (SERVICE, lambda: room(host_view="x"), ("no field 'host_view'", "there are ")),

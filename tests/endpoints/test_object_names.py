@@ -135,7 +135,7 @@ def test_a_name_that_disappears_is_warned_of_once_with_its_places() -> None:
                 look()
     assert [one["uses"] for one in said] == [1200, 1200]
     assert "did you mean 'Blues'?" in said[0]["problem"]
-    assert "lists no themes" in said[1]["problem"]
+    assert "is not one of the themes" in said[1]["problem"]
     assert said[0]["at"][:2] == ["rooms.0.ivr_theme_name", "rooms.1.ivr_theme_name"]
     assert source.on_names == []
 

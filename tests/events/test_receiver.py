@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.builder import build_policy
 from pexpolicy.events.receiver import EventReceiver
@@ -17,7 +16,7 @@ from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
 from tests.support import wire
-from tests.support.fake_plugins import Log, settings
+from tests.support.fake_plugins import Log, open_audit, settings
 
 SINK = wire.basic("sink", "s3cret-of-the-sink")
 LAB = wire.basic("lab", "s3cret-of-the-lab")

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy import Conference, hookimpl
-from pexpolicy.audit.audit_log import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import Policy
@@ -18,7 +17,7 @@ from pexpolicy.server.generations import Build, Reloader, generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
-from tests.support.fake_plugins import Log
+from tests.support.fake_plugins import Log, open_audit
 from tests.support.virtual_time import frozen
 
 

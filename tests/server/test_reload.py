@@ -134,14 +134,16 @@ def test_what_waits_for_a_restart_is_in_the_status(
     config: Path, server: live_server.Running
 ) -> None:
     assert server.operator("/status").json["config"]["restart_required"] == []
-    moved = written("second", "[server]\nport = 1234\n[tracing]\n").replace("audit.", "b.")
+    moved = written("second", "[server]\nport = 1234\n[limits]\nconnections = 99\n").replace(
+        "audit.", "b."
+    )
     config.write_text(moved)
     assert reloaded(config).done
     told = server.operator("/status").json["config"]
     assert told["last_reload_successful"]
-    assert told["restart_required"] == ["server.port", "audit.path", "tracing"]
+    assert told["restart_required"] == ["server.port", "limits.connections", "audit.path"]
     shown = CliRunner().invoke(main, ["status", "--url", server.admin])
-    assert "restart required: server.port, audit.path, tracing" in shown.stdout
+    assert "restart required: server.port, limits.connections, audit.path" in shown.stdout
     config.write_text(written("third"))
     assert reloaded(config).done
     assert server.operator("/status").json["config"]["restart_required"] == []

@@ -2,15 +2,18 @@
 
 import inspect
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from pexpolicy import hookimpl
 from pexpolicy.access.connections import ConnectionLimits
-from pexpolicy.audit.audit_log import open_audit
+from pexpolicy.audit.audit_log import AuditLog, audit_of
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings
@@ -148,6 +151,20 @@ class Serving:
         return " ".join(step["detail"] for step in steps if "detail" in step)
 
 
+def open_audit(path: Path, sign_key: str | None = None, **table: Any) -> AuditLog:
+    """Open an audit file as a server does."""
+    made = settings(audit={"path": str(path.absolute()), **table})
+    key = None if sign_key is None else SecretStr(sign_key)
+    return audit_of(made.model_copy(update={"sign_key": key}), sys.stderr.write)
+
+
+def _remove_end(audit: Path) -> None:
+    """Leave a file as a server that was killed does."""
+    if audit.is_file():
+        *lines, last = audit.read_bytes().splitlines(keepends=True) or [b""]
+        audit.write_bytes(b"".join(lines) + last * (b'"event":"end"' not in last))
+
+
 @asynccontextmanager
 async def serve(
     served: Policy, audit: Path, log: Log | None = None, limits: Mapping[str, Any] | None = None
@@ -163,6 +180,7 @@ async def serve(
                 yield Serving(bound.getsockname()[1], audit, used_log)
     finally:
         opened.close()
+        _remove_end(audit)
     assert not secret_canaries.find_canaries(str(used_log.events))
 
 

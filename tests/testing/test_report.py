@@ -78,4 +78,5 @@ def test_changes_tell_both_sides() -> None:
     for name, pair in changed_fields(before, after).items():
         add_change(changes, name, *pair)
     assert changes == {"a": {"from": 1}, "b": {"from": True, "to": 1}, "d": {"to": [2]}}
-    assert describe_changes(changes) == "a removed, was 1; b from true to 1; d set to [2]"
+    told = "a from 1 to nothing; b from true to 1; d from nothing to [2]"
+    assert describe_changes(changes) == told
