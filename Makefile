@@ -100,7 +100,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
-INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) $(addprefix --extra ,speed oidc geoip postgresql sqlite) \
+INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) $(addprefix --extra ,speed tracing oidc geoip postgresql sqlite) \
 	--override $(VENV)/here.txt --no-emit-package pexpolicy --no-emit-package pexpolicy-sources
 
 reference: $(STAMP) ## write the pages of docs/ that come from the code, and the manual page

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
 MIN_PASSWORD_LENGTH = 8
 """Recommended length of passwords, whose guessing is throttled."""
+TRACING = "opentelemetry.exporter.otlp.proto.http"
+"""What the extra `tracing` installs."""
 _ODD_PASSWORDS = {
     r"""(["']).+\1|\s.*|.*\s|[A-Z][A-Z0-9_]+=.*""": "has quotes or blanks around it, or NAME= "
     "before it, and they are part of it: write the value alone",
@@ -293,6 +296,12 @@ def preflight_problems(
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
         yield Problem(("audit", "path"), text)
+    if settings.tracing is not None:
+        try:
+            import_module(TRACING)
+        except ImportError:
+            text = "needs the extra: install pexpolicy[tracing], or leave the table out"
+            yield Problem(("tracing",), text)
     try:
         configured(settings, load)
         if settings.fleet.ca_file is not None:

@@ -40,6 +40,7 @@ from pexpolicy.config.schema.server import (
     ServerTable,
     SharedTable,
     TlsTable,
+    TracingTable,
 )
 from pexpolicy.config.tenants import Environments
 
@@ -110,6 +111,7 @@ class Document(Table):
     admin: AdminTable = AdminTable()
     api: ApiTable | None = None
     console: ConsoleTable = ConsoleTable()
+    tracing: TracingTable | None = None
     fleet: FleetTable = FleetTable()
     shared: SharedTable = SharedTable()
     bundle: BundleTable | None = None
@@ -226,6 +228,7 @@ RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("shared",),
     ("tls",),
+    ("tracing",),
 )
 """Keys and tables that are read at the start only."""
 

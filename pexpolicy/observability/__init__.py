@@ -1,1 +1,1 @@
-"""Metrics of all workers, status and health."""
+"""Metrics of all workers, status, health and tracing."""

@@ -29,6 +29,7 @@ from pexpolicy.events.dispatch import EventDispatcher
 from pexpolicy.events.receiver import EventReceiver
 from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.observability.telemetry import ReadinessState, StateSources, Telemetry
+from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import (
     Build,
@@ -163,63 +164,64 @@ async def _answering(
 ) -> AsyncIterator[Server]:
     """Open the plugins, then the sockets; close them in reverse order."""
     settings, log = policy.settings, context.log
-    first = generation_of(policy, audit)
-    access, audit_path = first.access, settings.audit.path
-    if settings.credentials and audit_path is not None:
-        access.pool.remember(recent_peers(settings.resolve(audit_path)))
-    context.on_activation(policy)
-    await first.open()
-    receiver = EventReceiver(lambda: app.generation.policy.shared_state)
-    dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
-    sources = StateSources(
-        readiness=ReadinessState.STARTING,
-        audit=audit.state,
-        reload=lambda: reloader.state,
-        certificate=lambda: answering.certificates,
-        connections=lambda: len(answering.connections),
-        event_counts=dispatcher.take_counts,
-        event_gauges=dispatcher.gauges,
-        events=dispatcher.report,
-    )
-    telemetry = Telemetry(sources)
-    base_path = settings.server.base_path
-    app = PolicyApp(first, log, base_path, telemetry, receiver)
+    async with exporter(settings.tracing) as spans:
+        first = generation_of(policy, audit)
+        access, audit_path = first.access, settings.audit.path
+        if settings.credentials and audit_path is not None:
+            access.pool.remember(recent_peers(settings.resolve(audit_path)))
+        context.on_activation(policy)
+        await first.open()
+        receiver = EventReceiver(lambda: app.generation.policy.shared_state)
+        dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
+        sources = StateSources(
+            readiness=ReadinessState.STARTING,
+            audit=audit.state,
+            reload=lambda: reloader.state,
+            certificate=lambda: answering.certificates,
+            connections=lambda: len(answering.connections),
+            event_counts=dispatcher.take_counts,
+            event_gauges=dispatcher.gauges,
+            events=dispatcher.report,
+        )
+        telemetry = Telemetry(sources)
+        base_path = settings.server.base_path
+        app = PolicyApp(first, log, base_path, telemetry, spans, receiver)
 
-    def activate(generation: Generation) -> None:
-        context.on_activation(generation.policy)
-        app.activate(generation)
+        def activate(generation: Generation) -> None:
+            context.on_activation(generation.policy)
+            app.activate(generation)
 
-    reloader = Reloader(first, context.build, activate)
-    fetching: set[asyncio.Task[None]] = set()
-    bundles = context.bundles
-    if bundles is not None and reloader.is_of_first_worker:
-        fetch = bundles.run(lambda: reloader.active.policy.settings)
-        _ = start_background(fetch, fetching)
-        sources.bundle_refused = lambda: bool(bundles.problem)
-    reloader.keep()
-    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    for name, bound, has_tls in (
-        ("admin listener", context.admin, settings.admin.tls),
-        ("API", context.api, settings.tls),
-    ):
-        if bound is not None:
-            names += f"; {name}: {url_of(bound, 'https' if has_tls else 'http')}"
-    try:
-        answering = Listener(app, listener, shared=context.processes > 1)
-        async with (
-            dispatcher.running(),
-            admin_listener(app, context.admin),
-            api_listener(app, context.api, settings),
-            answering.open(),
+        reloader = Reloader(first, context.build, activate)
+        fetching: set[asyncio.Task[None]] = set()
+        bundles = context.bundles
+        if bundles is not None and reloader.is_of_first_worker:
+            fetch = bundles.run(lambda: reloader.active.policy.settings)
+            _ = start_background(fetch, fetching)
+            sources.bundle_refused = lambda: bool(bundles.problem)
+        reloader.keep()
+        names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+        for name, bound, has_tls in (
+            ("admin listener", context.admin, settings.admin.tls),
+            ("API", context.api, settings.tls),
         ):
-            gc.freeze()
-            gc.set_threshold(YOUNG_THRESHOLD)
-            gc.enable()
-            sources.readiness = ReadinessState.READY
-            url = url_of(listener, "https" if settings.tls else "http") + base_path
-            announcement = f"pexpolicy {__version__} answers on {url} (plugins: {names})"
-            del policy, first
-            yield Server(reloader, announcement, telemetry)
-    finally:
-        await end_tasks(fetching, STOP_FETCHING_S)
-        await reloader.close()
+            if bound is not None:
+                names += f"; {name}: {url_of(bound, 'https' if has_tls else 'http')}"
+        try:
+            answering = Listener(app, listener, shared=context.processes > 1)
+            async with (
+                dispatcher.running(),
+                admin_listener(app, context.admin),
+                api_listener(app, context.api, settings),
+                answering.open(),
+            ):
+                gc.freeze()
+                gc.set_threshold(YOUNG_THRESHOLD)
+                gc.enable()
+                sources.readiness = ReadinessState.READY
+                url = url_of(listener, "https" if settings.tls else "http") + base_path
+                announcement = f"pexpolicy {__version__} answers on {url} (plugins: {names})"
+                del policy, first
+                yield Server(reloader, announcement, telemetry)
+        finally:
+            await end_tasks(fetching, STOP_FETCHING_S)
+            await reloader.close()

@@ -27,6 +27,7 @@ from pexpolicy.testing import (
 )
 from pexpolicy.testing.cases import run_cases
 from tests.cli.test_main import invoked
+from tests.observability.test_tracing import in_memory
 from tests.support import wire
 from tests.support.adjusting_plugins import ROOM
 from tests.support.admin_client import serve_with_admin
@@ -137,9 +138,10 @@ def test_explain_prints_each_change_and_hides_secrets(tmp_path: Path) -> None:
     assert changes in " ".join(shown.split())
 
 
-async def test_metrics_count_adjusted_steps(tmp_path: Path) -> None:
+async def test_metrics_and_traces_count_adjusted_steps(tmp_path: Path) -> None:
+    exporter, spans = in_memory()
     classes = {"rooms": Rooms, "banner": Banner}
-    async with serve_with_admin(policy(classes), tmp_path) as server:
+    async with serve_with_admin(policy(classes), tmp_path, spans=spans) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.SERVICE)
         metrics = await server.metrics()
@@ -148,6 +150,13 @@ async def test_metrics_count_adjusted_steps(tmp_path: Path) -> None:
     assert metrics("plugin_duration_seconds_count", plugin="banner") == 2
     with pytest.raises(KeyError):
         metrics("plugin_calls_total", plugin="rooms", outcome="adjusted")
+    span = next(span for span in exporter.get_finished_spans() if span.name == "banner")
+    assert dict(span.attributes or {}) == {
+        "pexpolicy.outcome": "adjusted",
+        "pexpolicy.hook": "adjust_service_configuration",
+        "pexpolicy.fields": ("pin", "ivr_theme_name", "description"),
+    }
+    assert span.status.is_unset
 
 
 def test_the_terminal_names_who_adjusted() -> None:

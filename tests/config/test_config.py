@@ -63,6 +63,8 @@ def test_the_shipped_file_is_valid_and_asks_domains_before_rooms() -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [
+        ("[tracing]\nendpoint = 'collector/v1?key=hunter2'", "tracing.endpoint"),
+        ("[tracing]\nendpoint = 'https//me:hunter2@collector'", "tracing.endpoint"),
         (
             "[plugins.upstream.settings.targets.t]\nurl = 'http://a'\nuser = 'me:hunter2'",
             "targets.t.user",

@@ -31,7 +31,7 @@ WRONG: dict[str, tuple[str, str]] = {
             "[log]\nformat = 'json'\n[privacy]\nanonymize = true\n[limits]\ntimeout = 5\nrate = 1\n"
             "[infinity]\nhost = 'x'\ntheme = []\nthemes = [{ name = 'x' }]\n"
             "extra_fields = ['A B']\n"
-            "[admin]\nuser = 'a'\n"
+            "[admin]\nuser = 'a'\n[tracing]\nendpoint = 'localhost:4318'\n"
         ),
         (
             "include version server.host server.timeout server.tls server.ssl_cert "
@@ -40,7 +40,7 @@ WRONG: dict[str, tuple[str, str]] = {
             "access.nodes access.deny access.trusted_proxies access.rate_limit audit.path "
             "audit.format audit.compress audit.sign audit.syslog log.format privacy.anonymize "
             "limits.timeout limits.rate infinity.host infinity.theme infinity.themes[0] "
-            "infinity.extra_fields[0] admin.user"
+            "infinity.extra_fields[0] admin.user tracing.endpoint"
         ),
     ),
     "a console and endpoints": (

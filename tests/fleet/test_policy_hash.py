@@ -15,7 +15,7 @@ from pexpolicy.config.settings import DECIDING, ConfigError, Document
 from pexpolicy.fleet.policy_hash import KEY_NAME, prepare_state_dir
 
 LOCAL = {
-    *("server", "auth", "access", "tls", "limits", "admin", "console", "log", "audit"),
+    *("server", "auth", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
     *("api", "events", "fleet", "shared", "bundle"),
 }
 """Tables that say how one server runs."""

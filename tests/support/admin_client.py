@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.observability.metrics import Snapshot, expose
 from pexpolicy.observability.telemetry import StateSources, Telemetry
+from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http import listener as listen
@@ -89,6 +90,7 @@ async def serve_with_admin(
     folder: Path,
     *,
     sources: StateSources | None = None,
+    spans: Spans | None = None,
     in_server: bool = False,
 ) -> AsyncIterator[ServerWithAdmin]:
     """Serve a policy with an admin listener."""
@@ -96,7 +98,7 @@ async def serve_with_admin(
     audit = open_audit(folder / "audit.jsonl")
     telemetry = Telemetry(sources)
     generation = generation_of(policy, audit)
-    service = PolicyApp(generation, log, "", telemetry)
+    service = PolicyApp(generation, log, "", telemetry, spans)
     bound, _ = bind(policy.settings, log, 0)
     assert bound is not None
     listener = listen.bind("127.0.0.1", 0)

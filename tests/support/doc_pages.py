@@ -29,7 +29,7 @@ ALL = sorted(
     {*OPERATOR_PAGES, *DOCS.glob("**/*.md"), ROOT / "SECURITY.md", *ROOT.glob("deploy/**/*.md")}
 )
 TABLES = {
-    *("server", "auth", "access", "tls", "limits", "admin"),
+    *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
     *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
 }
 PLUGINS = {"rooms", "domains", "rules", "locations", "upstream", "webhook", "avatars", "blocklist"}

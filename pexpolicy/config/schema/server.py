@@ -110,6 +110,13 @@ class LogTable(Table):
     """
 
 
+class TracingTable(Table):
+    """``[tracing]``: spans by OTLP over HTTP; the variables ``OTEL_*`` say the rest."""
+
+    endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s]+$")
+    """The collector, by OTLP over HTTP."""
+
+
 def _server_url(written: str) -> str:
     url = URL(written)
     if url.scheme not in ("http", "https") or url != url.origin():

@@ -27,6 +27,7 @@ from pexpolicy.errors import Log
 from pexpolicy.events.receiver import PATH, EventReceiver, discard
 from pexpolicy.models.request import CallFacts, Params, Request, set_origin
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, ReadinessState, Telemetry
+from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation
 from pexpolicy.server.http.protocol import (
@@ -48,6 +49,7 @@ class _Call(CallFacts, kw_only=True):
     request: Request
     decision_id: str
     generation: Generation
+    span: CallSpan | None = None
     line: DecisionRecord | None = None
     """The audit line."""
 
@@ -64,6 +66,7 @@ class PolicyApp:
         log: Log,
         base_path: str = "",
         telemetry: Telemetry | None = None,
+        spans: Spans | None = None,
         events: EventReceiver | None = None,
     ) -> None:
         self.log = log
@@ -75,6 +78,7 @@ class PolicyApp:
             self.telemetry.refused,
             lambda: self.generation.audit.has_room_for_refusals,
         )
+        self._spans = spans
         self._events = events
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._by_path = {path: name for path, name in paths.items() if not path.endswith("/")}
@@ -120,6 +124,8 @@ class PolicyApp:
         )
         generation.in_flight += 1
         try:
+            if self._spans is not None:
+                call.span = CallSpan(self._spans, endpoint, request.headers, call.decision_id)
             # 3. Ask the plugins of the chain. 4. Take the first decision, or the default of the
             #    endpoint. 5. Render the reply.
             answer = await self._decide(call, request)
@@ -138,6 +144,8 @@ class PolicyApp:
             self._run_after_reply(call, answer)
             return self._finish(response)
         finally:
+            if call.span is not None:
+                call.span.close()
             generation.end_call()
 
     async def _authenticate(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
@@ -191,6 +199,8 @@ class PolicyApp:
         generation = call.generation
         try:
             self.telemetry.answered(call, answer)
+            if call.span is not None:
+                call.span.record_answer(answer)
             if generation.policy.has_background_work:
                 outcome = answer.outcome
                 if generation.policy.observers:
