@@ -406,7 +406,8 @@ class IndexReader:
         heads = dict(base.execute("SELECT id, head FROM file")) if rows else {}
         if self._database is not None and rows:
             keys = [(heads[row[2]].decode(), row[3]) for row in rows]
-            known = self._database.fetch(_FIND, *map(list, zip(*keys, strict=True)))
+            boots, numbers = map(list, zip(*keys, strict=True))
+            known = self._database.run(lambda one: one.fetch(_FIND, boots, numbers))
             lines = {(one["boot_id"], one["seq"]): one["line"].encode() for one in known}
             contents = {row: lines.get(key, b"") for row, key in zip(rows, keys, strict=True)}
         else:
