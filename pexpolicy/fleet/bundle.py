@@ -235,8 +235,8 @@ class BundleSource:
         except TimeoutError:
             problem = f"the bundle was not complete within {seconds:g} s"
         except Exception as error:  # noqa: BLE001 - a later look may succeed
-            file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
-            problem = file + describe_network_error(error.__cause__ or error)
+            name = getattr(error, "filename", None) or "the source of the bundle"
+            problem = f"{name}: {describe_network_error(error.__cause__ or error)}"
             self._last = None, {}, ""
         if problem and problem != self.problem:
             source, present = bundle.source, str(settings.present or "none")

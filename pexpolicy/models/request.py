@@ -21,6 +21,7 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
+    Never,
     NoReturn,
     TypeVar,
     cast,
@@ -154,6 +155,7 @@ class Request:
         self,
         privacy: Privacy = Privacy.PLAIN,
         /,
+        *unnamed: Never,
         **values: AnnotationValue | UnsetType,
     ) -> None:
         """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
@@ -167,7 +169,7 @@ class Request:
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
-        if not isinstance(privacy, Privacy):
+        if unnamed or not isinstance(privacy, Privacy):
             raise TypeError(
                 "annotate takes names and values: write annotate(ticket=4711), or "
                 "annotate(Privacy.PERSONAL, caller=name)"

@@ -23,7 +23,7 @@ from pexpolicy.models.contract import (
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue, steps_of
 from pexpolicy.models.rules import Field, Privacy, Rule
-from pexpolicy.text import article, brief_name, did_you_mean, suggest
+from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
 
 
 def wanted(hint: Any) -> str:
@@ -124,9 +124,29 @@ def find_issues(
 
     Rules are evaluated for valid fields only, so that no issue follows from another one.
     """
-    decoded: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    for name, value in {**contract.constants, **fields}.items():
+    issues, decoded, values = _read(contract, {**contract.constants, **fields}, extras)
+    yield from issues
+    needed = [n for n, one in contract.defaults.items() if one is ... and n not in fields]
+    for name in needed:
+        text = "is required" + _misspelt(name, decoded, contract.names)
+        yield refusal(contract, name, NOT_SHOWN, text)
+    for place, model, name, _ in _unknown(contract, decoded) if known_only else ():
+        if place or not did_you_mean(name, needed):
+            yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
+    valid = contract.names.difference(needed, fields.keys() - decoded.keys())
+    sent = SimpleNamespace(**dict.fromkeys(valid, UNSET) | values)
+    for place, rule, value in broken_rules(contract, sent, valid):
+        if rule.refused:
+            yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
+
+
+def _read(
+    contract: Contract, fields: Mapping[str, Any], extras: Extras
+) -> tuple[list[ValidationIssue], dict[str, Any], dict[str, Any]]:
+    """Return what is wrong with single fields, those in JSON that are right, and their values."""
+    issues = list[ValidationIssue]()
+    decoded, values = dict[str, Any](), dict[str, Any]()
+    for name, value in fields.items():
         part = dict[str, Any]()
         try:
             part |= msgspec.json.decode(render({name: value}))
@@ -135,21 +155,12 @@ def find_issues(
                 kind = in_form(contract.hints[known], "lenient")
                 values[known] = msgspec.convert(part[known], kind)
         except msgspec.ValidationError as error:
-            yield _unfit(contract, part, name, str(error))
+            issues.append(_unfit(contract, part, name, str(error)))
         except Exception as error:  # noqa: BLE001 - what is read may raise anything
-            yield _unreadable(contract, name, value, error)
+            issues.append(_unreadable(contract, name, value, error))
         else:
             decoded |= part
-    for place, model, name, _ in _unknown(contract, decoded) if known_only else ():
-        yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
-    needed = [n for n, one in contract.defaults.items() if one is ... and n not in fields]
-    for name in needed:
-        yield refusal(contract, name, NOT_SHOWN, "is required")
-    valid = contract.names.difference(needed, fields.keys() - decoded.keys())
-    sent = SimpleNamespace(**dict.fromkeys(valid, UNSET) | values)
-    for place, rule, value in broken_rules(contract, sent, valid):
-        if rule.refused:
-            yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
+    return issues, decoded, values
 
 
 def broken_rules(
@@ -253,3 +264,9 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 def _no_such_field(model: Contract, name: str) -> str:
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.name}{suggest(name, list(model.hints))}"
+
+
+def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return a hint at the field that was probably meant to be the missing one."""
+    meant = (n for n in decoded if n not in known and did_you_mean(n, [missing]))
+    return next((f"; {brief(name)} is not a field, was it meant?" for name in meant), "")

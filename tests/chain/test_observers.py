@@ -107,7 +107,7 @@ async def test_an_observer_has_the_audit_line_without_secrets(serving: Serve) ->
     told_line = json.loads(told[0].audit_line)
     assert line["sent"]["pin"] == "***"
     assert {name: line[name] for name in told_line} == told_line
-    assert line.keys() - told_line.keys() == {"boot_id", "seq", "hash"}
+    assert line.keys() - told_line.keys() == {"instance", "boot_id", "seq", "hash"}
 
 
 async def test_an_observer_that_fails_or_hangs_is_named_and_delays_nothing(serving: Serve) -> None:

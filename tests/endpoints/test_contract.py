@@ -102,7 +102,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (
         SERVICE,
         lambda: built(Conference, nmae="x", service_tag=""),
-        ("Conference.nmae: there is no field", "did you mean 'name'?"),
+        ("Conference.name: is required",),
     ),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
     (SERVICE, lambda: room(host_view="x"), ("no field 'host_view'", "there are ")),

@@ -237,7 +237,7 @@ ANSWERS: list[tuple[Any, str, str]] = [
             (lambda _: next(iter(())), "(test_author_mistakes.py:"),
             (
                 lambda _: Conference(name="x" * 10_000_000, service_tag="x"),
-                "must be text of at most 250 characters",
+                "250 characters",
             ),
             (lambda request: request.local_alais, "did you mean 'local_alias'?"),
             (lambda request: request.get("x"), "in request.params"),
