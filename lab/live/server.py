@@ -66,9 +66,11 @@ class PolicyServer(ServerProcess):
         return {}
 
     def places(self) -> int:
-        """Return how many places of the tenant are taken; -1 while the server is away."""
-        found = [one for one in self.told("/status").get("plugins", ()) if one["name"] == "limits"]
-        return found[0]["status"]["tenants"].get("acme", 0) if found else -1
+        """Return how many places of the tenant are taken; -1 while nothing tells it."""
+        for plugin in self.told("/status").get("plugins", ()):
+            if plugin["name"] == "limits" and "status" in plugin:
+                return int(plugin["status"]["tenants"].get("acme", 0))
+        return -1
 
     async def post(self, body: object) -> bool:
         """Send what a node sends; return whether it was accepted."""
