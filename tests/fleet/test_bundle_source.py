@@ -230,7 +230,7 @@ async def test_a_reply_without_a_bundle(maker: Maker, status: int) -> None:
 
     async with serving(maker) as (server, site):
         site.answer, server.source = answer, BundleSource(server.log)
-        assert await server.pull() == f"it answers {status}"
+        assert f"it answers {status}" in await server.pull()
         assert server.version == "v5"
 
 
