@@ -187,8 +187,7 @@ def test_texts_of_a_caller_cannot_match_other_filters(indexed: Indexed) -> None:
 def test_hashed_aliases_are_found_by_the_alias(index_of: Callable[..., Indexed]) -> None:
     hashed = keyed_hash(b"a key of the privacy table")
     indexed = index_of()
-    written = hashed(Alias("sip:bob@example.com"))
-    indexed.add(line(1, request={"remote_alias": written}), line(2))
+    indexed.add(line(1, request={"remote_alias": hashed(Alias("sip:bob@example.com"))}), line(2))
     reader = IndexReader(indexed.folder, indexed.audit, hashed)
     (hit,) = reader.search(Query(alias="SIP:Bob@example.com"))
     assert hit.event is not None
@@ -283,8 +282,7 @@ def test_calls_steps_and_differences_of_a_minute_are_counted(indexed: Indexed) -
     assert calls == {"service_configuration": 120}
     assert sum(count for (*_, bucket), count in steps.items() if bucket >= 0) == 123
     assert sum(count for (*_, bucket), count in steps.items() if bucket < 0) == 2
-    plugin = line(0)["steps"][0]["plugin"]
-    minutes = by_minute(indexed.reader, plugin, EPOCH / 1000 + 1000)
+    minutes = by_minute(indexed.reader, line(0)["steps"][0]["plugin"], EPOCH / 1000 + 1000)
     assert (sum(good for _, good, _ in minutes), len(minutes)) == (123, 60)
     assert sum(at <= EPOCH / 1000 + 120 for at, good, _ in minutes if good) == 3
 

@@ -278,7 +278,7 @@ def _decision(asked: SentRequest, reply: Reply) -> CheckResult:
             findings.append(violation(Topic.DECODING, text, DOCUMENTED))
             break
     judged = _envelope(asked, body)
-    return judged._replace(findings=findings + judged.findings)
+    return CheckResult(findings + judged.findings, judged.decision, judged.reading)
 
 
 def _picture(asked: SentRequest, reply: Reply) -> CheckResult:

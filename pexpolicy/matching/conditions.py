@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,18 +33,18 @@ MAX_VALUES = 3
 """Maximum number of values in an explanation."""
 
 
-class Condition:
+class Condition(ABC):
     """A test of requests; immutable and thread-safe."""
 
     __slots__ = ()
 
+    @abstractmethod
     def matches(self, request: Request) -> bool:
         """Return whether the request satisfies the condition; never raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def why(self, request: Request) -> str:
         """Return the part that does not match and the value, or an empty text."""
-        raise NotImplementedError
 
     def groups(self, request: Request) -> Groups:
         """Return what patterns captured: the name of each group, or an empty text, and its text."""

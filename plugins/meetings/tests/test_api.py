@@ -1,7 +1,4 @@
-"""The API as booking systems and operators use it, over HTTP, with the answers to calls.
-
-Two servers share the database, and each request goes to the other one in turn.
-"""
+"""The API over HTTP, on two servers with one database that are asked in turn."""
 
 import asyncio
 import hashlib
