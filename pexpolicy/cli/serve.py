@@ -100,6 +100,7 @@ def serve(
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     count = 1 if debug else workers or policy.settings.server.workers
+    has_events = policy.settings.events is not None
     options = policy.context
     preflight = partial(
         preflight_problems, host=address, running_admin=policy.settings.admin, ports=ports
@@ -130,7 +131,9 @@ def serve(
                 del policy
                 # It forks, and must not have threads of its own.
                 log.output.never_wait()
-                Supervisor(count, content_of(config), read_at, listener, context).run()
+                Supervisor(
+                    count, content_of(config), read_at, listener, context, has_events=has_events
+                ).run()
             else:
                 server = run_server(policy, listener, read_at, context)
                 del policy

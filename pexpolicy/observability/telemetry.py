@@ -103,6 +103,8 @@ class StateSources:
 
     readiness: ReadinessState = ReadinessState.READY
     """While it is draining the server answers, and asks for no new calls."""
+    answers: bool = True
+    """Whether this process answers calls."""
     audit: AuditState = field(default_factory=AuditState)
     reload: Callable[[], ReloadState] = ReloadState
     certificate: Callable[[], Certificates | None] = lambda: None
@@ -314,8 +316,8 @@ class Telemetry:
         sources = self.sources
         reload, audit, certificate = sources.reload(), sources.audit, sources.certificate()
         values: dict[Definition, float | None] = {
-            metrics.WORKERS: 1,
-            metrics.LOOP_LAG: max(self._lags, default=0.0),
+            metrics.WORKERS: sources.answers,
+            metrics.LOOP_LAG: max(self._lags, default=0.0) if sources.answers else None,
             metrics.READY: not sources.not_ready_reasons(),
             metrics.RELOAD_SUCCESSFUL: reload.last_successful,
             metrics.RELOADED: reload.last_success,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import (
     AbstractContextManager,
+    AsyncExitStack,
     asynccontextmanager,
     nullcontext,
     redirect_stdout,
@@ -73,6 +74,10 @@ class ServerContext(NamedTuple):
     """That of ``[api]``."""
     processes: int = 1
     """Processes that accept connections on the same sockets."""
+    answers: bool = True
+    """Whether this process accepts any: the one for events alone does not."""
+    dispatches: bool = True
+    """Whether it may dispatch the events of nodes."""
     on_activation: Callable[[Policy], None] = lambda _: None
     """Called with the policy of each generation before it answers its first call."""
     log_thread: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -175,6 +180,7 @@ async def _answering(
         dispatcher = EventDispatcher(receiver, lambda: app.generation.policy.event_observers, log)
         sources = StateSources(
             readiness=ReadinessState.STARTING,
+            answers=context.answers,
             audit=audit.state,
             reload=lambda: reloader.state,
             certificate=lambda: answering.certificates,
@@ -208,12 +214,13 @@ async def _answering(
                 names += f"; {name}: {url_of(bound, 'https' if has_tls else 'http')}"
         try:
             answering = Listener(app, listener, shared=context.processes > 1)
-            async with (
-                dispatcher.running(),
-                admin_listener(app, context.admin),
-                api_listener(app, context.api, settings),
-                answering.open(),
-            ):
+            async with AsyncExitStack() as running:
+                if context.dispatches:
+                    await running.enter_async_context(dispatcher.running())
+                if context.answers:
+                    await running.enter_async_context(admin_listener(app, context.admin))
+                    await running.enter_async_context(api_listener(app, context.api, settings))
+                    await running.enter_async_context(answering.open())
                 gc.freeze()
                 gc.set_threshold(YOUNG_THRESHOLD)
                 gc.enable()

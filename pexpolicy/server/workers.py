@@ -63,6 +63,8 @@ RESTART_DELAY_S = 1.0
 """Seconds until a worker with a shorter life than that is replaced."""
 LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
+EVENTS_NICE = 10
+"""The priority of the process that dispatches events, so that calls need not wait for it."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 _fork = multiprocessing.get_context("fork")
 
@@ -102,6 +104,8 @@ class Worker(Channel[Message]):
     process: ForkProcess
     is_first: bool
     """Whether it runs the jobs of the server."""
+    is_for_events: bool
+    """Whether it dispatches events, and answers no calls."""
     policy_hash = ""
     """That of its active configuration; empty before it answers calls."""
     refusal: Message | None = None
@@ -335,7 +339,8 @@ async def _serve(
 
 
 class Supervisor:
-    """Serves in ``count`` processes that share the listening socket.
+    """Serves in ``count`` processes that share the listening socket, and dispatches events in one
+    of its own if ``has_events``.
 
     ``content`` is that of the configuration file at ``read_at``, in seconds since the epoch.
     """
@@ -352,8 +357,10 @@ class Supervisor:
         read_at: float,
         listener: socket.socket,
         context: ServerContext,
+        *,
+        has_events: bool,
     ) -> None:
-        self._count = count
+        self._count, self._has_events = count, has_events
         self._read_at = read_at
         self._listener = listener
         self._context = context._replace(processes=count)
@@ -391,7 +398,7 @@ class Supervisor:
             while self._workers or not self._stop.requested.is_set():
                 # Fork while the event loop is not running: the new process runs a loop of its own.
                 while (
-                    len(self._workers) < self._count
+                    len(self._workers) < self._count + self._has_events
                     and time.monotonic() >= self._start_at
                     and not self._stop.requested.is_set()
                 ):
@@ -422,8 +429,10 @@ class Supervisor:
         # supervisor through the shared wakeup pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         worker = Worker(ours, self._on_report)
-        worker.is_first = not any(other.is_first for other in self._workers)
-        target = partial(self._run_worker, ours, theirs, is_first=worker.is_first)
+        others = self._workers
+        worker.is_for_events = self._has_events and not any(one.is_for_events for one in others)
+        worker.is_first = not worker.is_for_events and not any(one.is_first for one in others)
+        target = partial(self._run_worker, worker, ours, theirs)
         worker.process = _fork.Process(target=target)
         try:
             worker.process.start()
@@ -437,7 +446,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
             theirs.close()
 
-    def _run_worker(self, ours: socket.socket, theirs: socket.socket, *, is_first: bool) -> None:
+    def _run_worker(self, own: Worker, ours: socket.socket, theirs: socket.socket) -> None:
         """Serve in the new process, which shares only sockets with the supervisor."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -450,9 +459,13 @@ class Supervisor:
         ours.close()
         for worker in self._workers:
             worker.close_copy()
+        content, context = self._coordinator.content, self._context
+        if self._has_events:
+            context = context._replace(answers=not own.is_for_events, dispatches=own.is_for_events)
+        if own.is_for_events:
+            os.nice(EVENTS_NICE)
         with self._context.log_thread():
-            content, context = self._coordinator.content, self._context
-            run(_serve(content, self._listener, theirs, context, is_first=is_first))
+            run(_serve(content, self._listener, theirs, context, is_first=own.is_first))
 
     def _on_report(self, worker: Worker, report: Message) -> None:
         coordinator = self._coordinator
@@ -466,7 +479,7 @@ class Supervisor:
                 _ = self._triggers.reload(kept=coordinator.kept)
         elif report.kind == "serving":
             coordinator.active = report.result
-            if len(self._serving()) == self._count:
+            if len(self._serving()) == self._count + self._has_events:
                 self._announced = True
                 serving = self._reload_until_stopped(report.announcement)
                 _ = start_background(serving, self._tasks)
@@ -530,7 +543,8 @@ class Supervisor:
                 text = f"a worker sent no heartbeat for {limit} s and is killed"
                 self._context.log.warning(text, pid=worker.process.pid)
                 worker.signal(signal.SIGKILL)
-        silent = sum(one.missed * HEARTBEAT_S >= SILENT_S for one in self._serving())
+        answering = [one for one in self._serving() if not one.is_for_events]
+        silent = sum(one.missed * HEARTBEAT_S >= SILENT_S for one in answering)
         for worker in self._workers:
             worker.send(Message("silent", silent=silent))
         self._loop.call_later(HEARTBEAT_S, self._kill_hung)

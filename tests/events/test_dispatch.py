@@ -105,6 +105,9 @@ def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None
         metrics = server.operator("/metrics").body.decode()
         assert 'pexpolicy_events_stale{node="10.0.0.1",source="default"} 1.0' in metrics
         assert "pexpolicy_events_missing_total 2.0" in metrics
+        # In a process of its own, which calls need not wait for.
+        assert "pexpolicy_workers 2.0" in metrics
+        assert os.getpriority(os.PRIO_PROCESS, told(tmp_path)[-1][-1]) > 0
     found = told(tmp_path)
     assert sorted(seqs(tmp_path)) == [*range(1, 11)]
     assert seqs(tmp_path)[:7] == [1, 2, 3, 4, 5, 6, 9]
