@@ -25,6 +25,7 @@ from pexpolicy.tasks import end_tasks, start_background
 
 WORK_S = 5.0
 """Seconds after which an operation that was abandoned loses its connection."""
+_MISSING = asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError
 _SESSION = {
     "application_name": "pexpolicy",
     "default_transaction_isolation": "read committed",  # a statement sees what a lock waited for
@@ -66,7 +67,8 @@ class PostgresqlState(SharedState):
     def __init__(self, url: str, password: str, timeout: float = 0.25, **options: Any) -> None:
         super().__init__(timeout, **options)
         session = {**_SESSION, "default_transaction_read_only": "on" if self.is_dry else "off"}
-        self._options = {**postgresql_options(url, password), "server_settings": session}
+        self.password = password
+        self._options = {**postgresql_options(url, ""), "server_settings": session}
         self._is_checked = False
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._idle = list[asyncpg.Connection]()
@@ -95,6 +97,13 @@ class PostgresqlState(SharedState):
             finally:
                 end.cancel()
             self._idle.append(connection)
+        except _MISSING as error:  # it is another database than before, such as a restored one
+            self._is_checked = False
+            self._created.clear()
+            while self._idle:
+                self._idle.pop().terminate()
+            raise ConnectionError(str(error)) from error
+        else:
             return found
         finally:
             self._free.release()
@@ -104,7 +113,8 @@ class PostgresqlState(SharedState):
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        connection = await asyncpg.connect(**self._options, timeout=WORK_S)
+        options = {**self._options, "password": self.password or None}
+        connection = await asyncpg.connect(**options, timeout=WORK_S)
         try:
             await connection.execute(_DURABLE)
             if not self._is_checked:

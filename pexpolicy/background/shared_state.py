@@ -119,6 +119,8 @@ class SharedState(ABC):
         """Policies that have it open."""
         self.process = str(uuid.uuid4())
         """Identifies this process among those of all servers."""
+        self.password = ""
+        """That of a database, which a reload may change."""
         self._timeout = timeout
         self._log = log
         self._failures = 0

@@ -29,6 +29,7 @@ from pexpolicy.background.schedule import (
 from pexpolicy.background.shared import shared_state
 from pexpolicy.background.shared_state import SharedState
 from pexpolicy.config.files import Look, kept_copies, known_at, stat_files, track_secret, tracking
+from pexpolicy.config.outgoing import revealed
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
@@ -136,8 +137,11 @@ class SharedResources:
     async def shared_state(
         self, settings: Settings, log: Log | None, *, in_server: bool
     ) -> AsyncIterator[SharedState]:
-        """Yield the shared state, that of the first policy; ``[shared]`` needs a restart."""
+        """Yield the shared state, that of the first policy; ``[shared]`` needs a restart, except
+        the content of its ``password_file``.
+        """
         state = self.state = self.state or shared_state(settings, log, is_dry=not in_server)
+        state.password = revealed(settings.shared_password)
         state.users += 1
         try:
             yield state

@@ -18,6 +18,8 @@ from pexpolicy.background.refreshed import looking_after
 from pexpolicy.background.shared import SharedItem, SharedTables
 from pexpolicy.background.shared_postgresql import PostgresqlState
 from pexpolicy.background.shared_state import REFUSED, SetupError, SharedState, SqliteState
+from pexpolicy.background.sources import SharedResources
+from pexpolicy.config.loader import load
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import set_call
 from pexpolicy.testing import make_request
@@ -369,6 +371,39 @@ async def test_a_database_that_hangs_or_dies_delays_no_call(postgres: postgresql
     await until(lambda: _answers(leases, "third"))
     assert {"first", "second", "third"} <= {*await leases.holders("k")}
     await state.close()
+
+
+async def test_a_database_that_is_made_again_and_a_new_password_need_no_restart(
+    postgres: postgresql.Server, tmp_path: Path
+) -> None:
+    empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC"
+    postgres.execute(f"{empty}; DROP ROLE IF EXISTS toy; CREATE ROLE toy LOGIN PASSWORD 'first'")
+    url = postgres.url.replace(f"//{postgresql.USER}@", "//toy@")
+    config, resources = tmp_path / "config.toml", SharedResources()
+    config.write_text(f'[shared]\ndriver="postgresql"\nurl="{url}"\npassword_file="password"')
+    (tmp_path / "password").write_text("first")
+    leases = Leases("things", 60.0)
+    table = SharedTables("rooms", ("CREATE TABLE IF NOT EXISTS pexpolicy_toy (id bigint)",))
+    async with resources.shared_state(load(config), None, in_server=True) as state:
+        for one in (leases, table):
+            one.bind("toy", state)
+        await until(lambda: _answers(leases, "one"))
+        await table.write(("INSERT INTO pexpolicy_toy VALUES (1)", ()))
+        postgres.execute(empty)
+        with pytest.raises(SharedUnavailableError):
+            await leases.count("k")
+        await until(lambda: _answers(leases, "two"))
+        assert await table.read("SELECT * FROM pexpolicy_toy") == []
+        postgres.execute(
+            "ALTER ROLE toy PASSWORD 'second'; SELECT pg_terminate_backend(pid)"
+            " FROM pg_stat_activity WHERE usename = 'toy'"
+        )
+        with pytest.raises(SharedUnavailableError):
+            await leases.count("k")
+        (tmp_path / "password").write_text("second")
+        async with resources.shared_state(load(config), None, in_server=True) as same:
+            assert same is state
+            await until(lambda: _answers(leases, "four"))
 
 
 async def test_tables_are_created_while_another_server_writes(postgres: postgresql.Server) -> None:
