@@ -159,7 +159,7 @@ def restore(config: Path, name: str, *, yes: bool) -> None:
         elif yes:
             like = next(one for one in (target, config, home) if one.exists())
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_own(target, copies[path], sync=True, like=like.stat() if like.is_file() else None)
+            write_own(target, copies[path], sync=True, like=like.stat())
             click.echo(f"written: {printable(path)}")
         else:
             click.echo(f"to write: {printable(path)}")

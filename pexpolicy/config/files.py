@@ -170,7 +170,8 @@ def write_own(
     """Write a file that only this user can read, in one step; raises ``OSError``.
 
     With ``sync`` it is on the disk on return. Without, a power failure may leave a torn one. It
-    gets the owner, as far as possible, and the rights of a file that it is to be ``like``.
+    gets the owner, as far as possible, and the rights of a file that it is to be ``like``, or those
+    of a folder but for others.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -180,7 +181,8 @@ def write_own(
             if like is not None:
                 with suppress(PermissionError):
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+                kept = 0o640 if stat.S_ISDIR(like.st_mode) else 0o7777
+                os.fchmod(file.fileno(), like.st_mode & kept)
             file.flush()
             if sync:
                 os.fsync(file.fileno())

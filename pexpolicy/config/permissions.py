@@ -17,6 +17,8 @@ MADE = {"State": "/var/lib", "Cache": "/var/cache", "Logs": "/var/log", "Runtime
 CREDENTIALS, ACL = Path("/run/credentials"), "system.posix_acl_access"
 DYNAMIC = range(61184, 65520)
 """Numbers for ``DynamicUser=yes``: each start of a service may have another one."""
+OVERFLOW = 65534
+"""What a service with ``PrivateUsers=yes`` sees for each group but its own and that of root."""
 Use = Literal["read", "secret", "file", "folder", "made", "kept", "other"]
 
 
@@ -112,6 +114,8 @@ class FileUser(NamedTuple):
         private, shared = ("700", "750") if path.is_dir() else ("600", "640")
         if group := self.shared_group(path):
             name = next((one.gr_name for one in grp.getgrall() if one.gr_gid == group), group)
+            if group == OVERFLOW:
+                name = f"--reference={shlex.quote(str(path.absolute().parent))}"
             return f"chgrp {name} {quoted} && chmod {shared} {quoted}"
         if self.uid in (0, owner):
             return f"chmod {private} {quoted}"

@@ -379,3 +379,11 @@ def test_history_difference_and_restoration(tmp_path: Path) -> None:
     assert run("config", "diff", first.policy_hash, "-c", config).stdout == ""
     for unknown in ("ffffffff", ""):
         assert run("config", "restore", unknown, "-c", config, "--yes").exit_code == 2
+    for folder_mode, mode in ((0o750, 0o640), (0o755, 0o640), (0o700, 0o600)):
+        tmp_path.chmod(folder_mode)
+        (tmp_path / "rooms.csv").unlink()
+        Path(config).unlink()
+        done = run("config", "restore", first.policy_hash, "-c", config, "--yes")
+        assert done.exit_code == 0, done.output
+        modes = {(tmp_path / name).stat().st_mode & 0o777 for name in ("config.toml", "rooms.csv")}
+        assert modes == {mode}
