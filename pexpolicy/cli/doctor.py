@@ -97,7 +97,8 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         warnings = len(grouped(policy.warnings, config))
         listed = ", ".join(names) or "none"
         text = f"{config} is valid, {count(warnings, 'warning')}; plugins: {listed}"
-        yield Finding("configuration", "ok", text)
+        state, advice = ("warning", "pexpolicy check") if warnings else ("ok", "")
+        yield Finding("configuration", state, text, advice)
         yield from _of_plugins(policy)
         policy.close()
     if settings is None:
