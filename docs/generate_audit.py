@@ -51,7 +51,8 @@ one of a refusal.
 What a client changes through a plugin, such as a booking system or a command, leaves a line of
 `"event":"change"` with the `plugin`, the `peer` and what the plugin names. Those of `meetings` have
 `action` (`meeting_created`, `meeting_patched`, `meeting_cancelled`, `pins_shown`, …), `tenant`, the
-name of the `token`, `meeting`, and the names of the `changed` fields, never their values.
+name of the `token`, `meeting`, and the names of the `changed` fields, never their values. A write
+that is refused leaves `meeting_refused` with the `status` and the `errors` of the answer.
 
 ## Refusals
 

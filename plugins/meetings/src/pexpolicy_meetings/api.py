@@ -84,9 +84,9 @@ class Caller(NamedTuple):
         """Whether answers have PINs."""
         return PINS in self.scopes
 
-    def named(self, meeting: Meeting) -> dict[str, str]:
+    def named(self, meeting_id: str) -> dict[str, str]:
         """Return who asks for which meeting, for the audit, which has no PINs and titles."""
-        return {"tenant": self.tenant.name, "token": self.token, "meeting": meeting.id}
+        return {"tenant": self.tenant.name, "token": self.token, "meeting": meeting_id}
 
 
 Edited = Meeting | list[Fault]
@@ -126,9 +126,16 @@ class Api:
         answer: Callable[..., Awaitable[web.StreamResponse]] = getattr(self, f"_{operation.name}")
 
         async def work(request: web.Request) -> web.StreamResponse:
-            if operation.scope:
-                return await answer(request, caller_of(request, operation))
-            return await answer()
+            if not operation.scope:
+                return await answer()
+            caller = caller_of(request, operation)
+            try:
+                return await answer(request, caller)
+            except Refusal as refusal:
+                if operation.method != hdrs.METH_GET:
+                    named = caller.named(request.match_info.get("id", "")[:128])
+                    record_change(action="meeting_refused", **named, **refusal.named())
+                raise
 
         return _answering(work)
 
@@ -276,7 +283,7 @@ class Api:
 
         meeting_id = id_of(request)
         await self._changed(request, caller, meeting_id, edit, "invited")
-        place = f"{_place(meeting_id)}/invitations/{made[0].id}"
+        place = f"{PREFIX}{MEETINGS}/{meeting_id}/invitations/{made[0].id}"
         return _json(shown_invitation(made[0]), HTTPStatus.CREATED, headers={hdrs.LOCATION: place})
 
     async def _patch_invitation(self, request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -371,7 +378,7 @@ class Api:
         if not is_repeated and (before is None or before.etag != meeting.etag):
             done = "created" if before is None and action == "replaced" else action
             changed = _changed_names(before, meeting)
-            record_change(action=f"meeting_{done}", **caller.named(meeting), changed=changed)
+            record_change(action=f"meeting_{done}", **caller.named(meeting.id), changed=changed)
         is_new = before is None and action in ("created", "replaced")
         return await self._shown(meeting, caller, is_new=is_new)
 
@@ -384,7 +391,7 @@ class Api:
         document = shown(meeting, now, people.get(meeting.id, 0), with_pins=with_pins)
         headers: dict[str, str] = {hdrs.ETAG: f'"{meeting.etag}"'}
         if is_new:
-            headers[hdrs.LOCATION] = _place(meeting.id)
+            headers[hdrs.LOCATION] = f"{PREFIX}{MEETINGS}/{meeting.id}"
         return _json(document, HTTPStatus.CREATED if is_new else HTTPStatus.OK, headers)
 
     async def _each(self, caller: Caller, **which: Any) -> AsyncIterator[Meeting]:
@@ -448,10 +455,6 @@ def _json(
     return web.Response(body=body, status=status, content_type=JSON, headers=given)
 
 
-def _place(meeting_id: str) -> str:
-    return f"{PREFIX}{MEETINGS}/{meeting_id}"
-
-
 def _present(meeting: Meeting | None) -> Meeting:
     """Return a meeting that may be changed; raises ``Refusal``."""
     if meeting is None:
@@ -478,7 +481,7 @@ def _changed_names(before: Meeting | None, after: Meeting) -> list[str]:
 
 def _record_look(caller: Caller, meeting: Meeting) -> None:
     if caller.token == OPERATOR and caller.sees_pins:
-        record_change(action="pins_shown", **caller.named(meeting))
+        record_change(action="pins_shown", **caller.named(meeting.id))
 
 
 # ---- text/calendar (RFC 5545), for the text of an invitation

@@ -58,11 +58,10 @@ def token(config: Path, tenant: str, name: str) -> None:
     if known is None:
         warn(f"{config}: there is no {place}")
     row = f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in table.items())} }}"
-    is_further = bool(known and known.get("tokens"))
-    what, row = (
-        ("Add to tokens in", f"{row},") if is_further else ("Paste into", f"tokens = [{row}]")
-    )
-    click.echo(f"{made}\n\nThe token is shown this once. {what} {place}, and reload:\n\n{row}")
+    what, text = "Paste into", f"tokens = [{row}]"
+    if known and known.get("tokens"):
+        what, text = "Add to tokens in", f"{row},"
+    click.echo(f"{made}\n\nThe token is shown this once. {what} {place}, and reload:\n\n{text}")
 
 
 @meetings.command(

@@ -209,7 +209,7 @@ class Meetings(Plugin[MeetingsSettings]):
         former = [one for one in others if one.name == meeting.name and one.opens < meeting.opens]
         if former and self.store.participants(meeting.name):
             present = await self._present.get(meeting.name)
-            if present in {_key(one) for one in former}:
+            if present in {f"{one.tenant}\n{one.id}" for one in former}:
                 return "the meeting before has not ended"
         return ""
 
@@ -317,14 +317,9 @@ def _without_answer(meeting: Meeting | None) -> Meeting | None:
     return meeting and replace(meeting, answer=None)
 
 
-def _key(meeting: Meeting) -> str:
-    return f"{meeting.tenant}\n{meeting.id}"
-
-
 def _used(invitation: Invitation, person: str, at: float, *, is_end: bool) -> Invitation:
     """Return an invitation after a participant joined or left with it; no reconnect counts."""
-    last = invitation.spent_at
-    is_known = person in invitation.people
+    last, is_known = invitation.spent_at, person in invitation.people
     if is_known != is_end or (is_end and last is not None and at <= last):
         return invitation
     used = invitation.used if is_end else min(invitation.used + 1, invitation.uses)

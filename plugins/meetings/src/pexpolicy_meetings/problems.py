@@ -64,6 +64,11 @@ class Refusal(Exception):
         given: Any = {"body": msgspec.json.encode(problem), "content_type": CONTENT_TYPE}
         return web.Response(status=self.status, headers=self.headers, **given)
 
+    def named(self) -> dict[str, Any]:
+        """Return why, for the audit."""
+        errors = [f"{one.pointer} {one.message}" for one in self.faults[:10]]
+        return {"status": int(self.status), "errors": errors or [self.detail or self.status.phrase]}
+
 
 async def document_of(request: web.Request) -> Any:
     """Return the JSON of a body; raises ``Refusal``."""
