@@ -175,3 +175,17 @@ def test_pins_of_a_meeting_are_shown_to_admins_and_recorded(console: LiveConsole
     shown = [line for line in console.actions() if line["event"] == "pins_shown"]
     assert [(line["user"], line["meeting"]) for line in shown] == [("ada", "m1")]
     assert PIN not in json.dumps(console.actions())
+
+
+def test_refused_bookings_are_shown_and_are_no_calls(console: LiveConsole) -> None:
+    wanted = {"tenant": "acme", "token": "crm", "meeting": "m2", "status": 409}
+    why = "/aliases/0 is in use at that time"
+    line = {**wanted, "event": "change", "action": "meeting_refused", "errors": [why]}
+    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    with console.config.with_name("audit.jsonl").open("a") as audit:
+        audit.write(json.dumps({"timestamp": at, **line}, separators=(",", ":")) + "\n")
+    text = console.log_in("operator").eventually("/meetings", "Refused bookings")
+    (row,) = [one for one in text.split("</tr>") if why in one]
+    assert all(f">{one}<" in row for one in ("m2", "acme", "crm", "409"))
+    assert "meeting refused" in console.get("/decisions?event=change").text
+    assert "Nothing matches" in console.get("/decisions?result=accepted").text

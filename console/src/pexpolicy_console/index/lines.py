@@ -162,7 +162,7 @@ def facts_of(line: AuditLine, tenant_of: TenantOf | None = None) -> Facts:
 
 def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
     """Return the words of a line, some of them more than once."""
-    request, became = line.request, RESULTS[result] if line.action else ""
+    request, became = line.request, RESULTS[result] if line.endpoint and line.action else ""
     room, location, protocol, tenant, reason, plugin, node, instance, policy = facts
     where = location, protocol, tenant, node, instance, policy, line.environment
     decided = line.event, line.endpoint, line.action, plugin, reason, rule_of(line.reason), became

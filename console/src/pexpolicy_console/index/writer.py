@@ -246,7 +246,9 @@ class SegmentWriter:
         *_, reason, plugin, node, instance, policy = map(name_id, facts)
         asked = map(name_id, (line.event, line.endpoint, line.action))
         place = number, at, file, offset, size, int(line.ms * 1000), id_tail(line.decision_id)
-        became = None if call is None else call.id, result if line.action else None
+        # What a client changed through a plugin has an action, but is no call.
+        answered = result if line.endpoint and line.action else None
+        became = None if call is None else call.id, answered
         row = *place, *became, rule, *asked, plugin, reason, node, instance, location, policy
         return row, " ".join(dict.fromkeys(words_of(line, facts, result)))
 

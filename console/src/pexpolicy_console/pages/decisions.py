@@ -99,7 +99,8 @@ class Row:
     @property
     def subject(self) -> str:
         """What a line is about that has no called alias."""
-        return {"refused": "a node", "reload": "the configuration"}.get(self.what, self.what)
+        known = {"refused": "a node", "reload": "the configuration", "change": self.action}
+        return known.get(self.what, self.what).replace("_", " ")
 
     @property
     def why(self) -> str:

@@ -25,6 +25,8 @@ COMPARED = ("version", "plugins", "policy_hash", "bundle")
 DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 SILENT_S = 3600.0
 """Time without a call from which on a node is silent, as for ``pexpolicy status``."""
+MAX_REFUSED = 20
+"""Refused bookings of a page."""
 NODE_STATES = ("refused", "silent", "calls")
 MAX_LINES = 50_000
 """Lines of a download."""
@@ -121,8 +123,9 @@ async def meetings(visit: Visit, pins: Mapping[str, Any] | None = None) -> Respo
     start = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(DAYS.get(day, 0))
     period = urlencode({"from": start.isoformat(), "to": (start + timedelta(1)).isoformat()})
     found = await visit.ask_server(f"/plugins/meetings/meetings?{period}")
-    times = (int(one.timestamp() * 1000) for one in (start, start + timedelta(1)))
+    times = [int(one.timestamp() * 1000) for one in (start, start + timedelta(1))]
     rejected = Query(decided_by="meetings", action="reject").between(*times)
+    bookings = Query(event="change", action="meeting_refused").between(*times)
     counted = await visit.search(IndexReader.counts, rejected)
     visit.record_view(day=day)
     return visit.render(
@@ -131,6 +134,7 @@ async def meetings(visit: Visit, pins: Mapping[str, Any] | None = None) -> Respo
         days=DAYS,
         found=found,
         rejected=rejected,
+        refused=await visit.search(IndexReader.search, bookings, None, MAX_REFUSED) or (),
         reasons=counted[1]["reason"].most_common(8) if counted else (),
         meetings=[_meeting(one, start) for one in found["items"]] if found else [],
         now_at=100 * (now - start) / timedelta(1),
