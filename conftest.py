@@ -2,17 +2,19 @@
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from tests.support import postgresql
 
-# The machine may be busy, so the duration of an example is no criterion. A third of the usual
+# The machine may be busy, so the duration of an example is no criterion. A fifth of the usual
 # number of examples keeps a run of all tests short; lab/ has those of hours.
 hypothesis.settings.register_profile(
     "suite",
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
@@ -48,11 +50,26 @@ def postgres() -> Iterator[postgresql.Server]:
         yield server
 
 
+@pytest.fixture
+def empty_postgres(postgres: postgresql.Server) -> postgresql.Server:
+    """That server without tables."""
+    postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return postgres
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest) -> postgresql.Server | None:
     """The place of shared state: a database without tables, or ``None`` for SQLite."""
     if request.param == "sqlite":
         return None
-    server: postgresql.Server = request.getfixturevalue("postgres")
-    server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    server: postgresql.Server = request.getfixturevalue("empty_postgres")
     return server
+
+
+@pytest.fixture
+def shared(engine: postgresql.Server | None, tmp_path: Path) -> dict[str, Any]:
+    """The table ``[shared]``, with an empty database."""
+    if engine is None:
+        return {}
+    (tmp_path / "password").write_text(postgresql.PASSWORD)
+    return {"driver": "postgresql", "url": engine.url, "password_file": "password"}

@@ -18,7 +18,7 @@ from lab import report
 from lab.load import Load, load
 from pexpolicy.config.loader import present_bundle
 from tests.fleet.bundles import ROWS, Maker
-from tests.support import live_server, wire
+from tests.support import forked, live_server, wire
 from tests.support.server_process import free_port
 from tests.support.waiting import HANG_S, wait_until
 
@@ -94,13 +94,8 @@ class Fleet:
         """Wait until the servers have a version; return the seconds and its errors."""
         command = ("status", "--config", str(config), "--fleet", "--expect", expected)
         began = time.monotonic()
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pexpolicy", *command, "--wait", str(seconds)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, errors = await child.communicate()
-        return time.monotonic() - began, errors.decode() if child.returncode else ""
+        done = await asyncio.to_thread(forked.run, *command, "--wait", str(seconds))
+        return time.monotonic() - began, done.stderr if done.returncode else ""
 
 
 async def roll_out(

@@ -85,6 +85,7 @@ def test_a_server_loads_what_its_configuration_needs(
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "modules.py").write_text(MODULES.format(heavy=HEAVY))
     (tmp_path / "given.toml").write_text(CONFIG % condition)
-    with live_server.running(live_server.with_audit(tmp_path / "given.toml", tmp_path)) as server:
+    config = live_server.with_audit(tmp_path / "given.toml", tmp_path)
+    with live_server.running(config, python=sys.executable) as server:
         assert server.ask(f"{wire.SERVICE}?local_alias=a").status == 200
         assert server.last_line()["reason"] == loaded

@@ -1,11 +1,8 @@
 """The console of several servers, whose lines are in a database."""
 
 import re
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-
-import pytest
 
 from pexpolicy.audit.database import Database, Shipper
 from pexpolicy.audit.hash_chain import HashChain
@@ -16,12 +13,6 @@ from tests.support.audit_lines import encoded, line
 from tests.support.live_console import running_console
 
 COUNT = 40
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgresql.Server]:
-    with postgresql.Server.running() as server:
-        yield server
 
 
 def ship(config: Path, chain: HashChain, name: str, *numbers: int) -> None:
@@ -39,12 +30,12 @@ def ship(config: Path, chain: HashChain, name: str, *numbers: int) -> None:
 
 
 def test_the_lines_of_several_servers_are_found_by_their_server(
-    tmp_path: Path, server: postgresql.Server
+    tmp_path: Path, empty_postgres: postgresql.Server
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
         '[audit]\npath = "audit.jsonl"\n[audit.ship]\n'
-        f'url = "{server.url}"\npassword_file = "{server.folder}/password"\n'
+        f'url = "{empty_postgres.url}"\npassword_file = "{empty_postgres.folder}/password"\n'
     )
     chains = {name: HashChain(name) for name in ("policy-1", "policy-2")}
     for start, (name, chain) in enumerate(chains.items()):

@@ -221,7 +221,7 @@ async def test_a_plugin_that_hangs_or_ends_the_process_holds_nothing_up(tmp_path
 async def test_a_cancelled_question_is_not_answered_later_and_the_process_ends_with_the_console(
     config: Path,
 ) -> None:
-    async with aclosing(DryRuns(config)) as dry:
+    async with aclosing(DryRuns(config, None)) as dry:
         task = asyncio.create_task(dry.ask("explain", request="meet7@example.com", at=NOON))
         await asyncio.sleep(0.05)
         task.cancel()

@@ -4,11 +4,7 @@ import errno
 import gzip
 import itertools
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -29,11 +25,13 @@ from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter, bucket_bounds, bucket_of, segments
 from pexpolicy_console.pages.plugins import by_minute
-from tests.support import audit_lines
+from tests.support import audit_lines, forked
 from tests.support.audit_lines import EPOCH, append, line
 from tests.support.waiting import wait_until
 
 MEGABYTE = 1 << 20
+COUNT = 3_000
+"""Lines of a long file."""
 KNOWN_ID = audit_lines.decision_id(EPOCH, 7)
 
 
@@ -362,9 +360,11 @@ def test_rotated_and_compressed_files_keep_their_lines(indexed: Indexed) -> None
     assert indexed.numbers() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def compressed(count: int) -> bytes:
-    """Return lines as logrotate compresses them; numbers that differ keep them long."""
-    return gzip.compress(audit_lines.encoded(line(n, hash=f"{n:x}" * 40) for n in range(count)))
+@pytest.fixture
+def compressed(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Lines as logrotate compresses them, of several parts; numbers that differ keep them long."""
+    monkeypatch.setattr(audit_files, "CHUNK", 300_000)
+    return gzip.compress(audit_lines.encoded(line(n, hash=f"{n:x}" * 40) for n in range(COUNT)))
 
 
 @pytest.fixture
@@ -381,19 +381,19 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[IO[bytes]]:
 
 
 def test_a_compressed_file_is_decompressed_once_and_closed(
-    indexed: Indexed, opened: list[IO[bytes]]
+    indexed: Indexed, opened: list[IO[bytes]], compressed: bytes
 ) -> None:
-    indexed.audit.with_name("audit.jsonl.1.gz").write_bytes(compressed(30_000))
+    indexed.audit.with_name("audit.jsonl.1.gz").write_bytes(compressed)
     indexed.update()
     assert [file.closed for file in opened] == [True, True]
-    assert indexed.numbers() == list(range(30_000))
+    assert indexed.numbers() == list(range(COUNT))
 
 
 def test_a_compressed_file_that_is_removed_before_its_end_is_closed(
-    indexed: Indexed, opened: list[IO[bytes]]
+    indexed: Indexed, opened: list[IO[bytes]], compressed: bytes
 ) -> None:
     path = indexed.audit.with_name("audit.jsonl.1.gz")
-    path.write_bytes(compressed(30_000))
+    path.write_bytes(compressed)
     assert indexed.writer.step()
     assert [file.closed for file in opened] == [True, False]
     path.unlink()
@@ -402,22 +402,21 @@ def test_a_compressed_file_that_is_removed_before_its_end_is_closed(
 
 
 def test_the_part_of_a_damaged_compressed_file_before_the_damage_is_indexed(
-    indexed: Indexed,
+    indexed: Indexed, compressed: bytes
 ) -> None:
-    content = compressed(30_000)
     path = indexed.audit.with_name("audit.jsonl.1.gz")
-    path.write_bytes(content[: len(content) * 9 // 10])
-    indexed.add(line(30_001))
+    path.write_bytes(compressed[: len(compressed) * 9 // 10])
+    indexed.add(line(COUNT + 1))
     found = indexed.numbers()
-    assert found[-1] == 30_001
+    assert found[-1] == COUNT + 1
     assert found[:-1] == list(range(len(found) - 1))
-    assert len(found) > 1000
+    assert len(found) > COUNT // 4
     assert indexed.writer.state.damaged == 1
     assert not indexed.writer.step()
     # It was copied in parts, and is whole now.
-    path.write_bytes(content)
+    path.write_bytes(compressed)
     indexed.update()
-    assert sorted(indexed.numbers()) == [*range(30_000), 30_001]
+    assert sorted(indexed.numbers()) == [*range(COUNT), COUNT + 1]
 
 
 def test_a_file_that_is_renamed_after_the_scan_is_read_under_its_new_name(
@@ -506,26 +505,21 @@ def test_a_damaged_index_is_built_again(indexed: Indexed, damage: bytes) -> None
 def test_a_killed_writer_continues_without_gap_and_without_repetition(
     tmp_path: Path, index_of: Callable[..., Indexed]
 ) -> None:
-    append(tmp_path / "audit.jsonl", (line(number) for number in range(40_000)))
-    indexed = index_of(segment_lines=7000)
+    append(tmp_path / "audit.jsonl", (line(number) for number in range(COUNT)))
+    indexed = index_of(segment_lines=COUNT // 6)
     program = (
         "import sys; from pathlib import Path; from pexpolicy_console.index import audit_files;"
-        "audit_files.CHUNK = 200_000; from pexpolicy_console.index.writer import IndexWriter;"
-        "w = IndexWriter(Path(sys.argv[1]), Path(sys.argv[2]), 1 << 40, 7000);"
-        "print('started', flush=True);\nwhile w.step(): pass"
+        "audit_files.CHUNK = 20_000; from pexpolicy_console.index.writer import IndexWriter;"
+        f"w = IndexWriter(Path(sys.argv[1]), Path(sys.argv[2]), 1 << 40, {COUNT // 6});"
+        "\nwhile w.step(): print('a step', file=sys.stderr)"
     )
-    for delay in (0.02, 0.1, 0.3):
-        with subprocess.Popen(
-            (sys.executable, "-c", program, str(indexed.folder), str(indexed.audit)),
-            stdout=subprocess.PIPE,
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(delay)
-            os.kill(process.pid, signal.SIGKILL)
+    for steps in (1, 5, 25):
+        with forked.Process(str(indexed.folder), str(indexed.audit), program=program) as process:
+            assert all(process.stderr.readline() for _ in range(steps))
+            process.kill()
     indexed.update()
-    assert indexed.numbers() == list(range(40_000))
-    assert len(indexed.reader.search(Query(caller="alice"), limit=50_000)) == 40_000
+    assert indexed.numbers() == list(range(COUNT))
+    assert len(indexed.reader.search(Query(caller="alice"), limit=50_000)) == COUNT
 
 
 def test_a_copy_of_the_audit_hides_no_newer_line(indexed: Indexed) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from pexpolicy_console.command import console as console_command
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import LoginLinks, Role
 from pexpolicy_console.template_filters import breakable
+from tests.support import forked
 from tests.support.live_console import LiveConsole, Page, running_console
-from tests.support.waiting import HANG_S
 
 CONFIG = """
 [audit]
@@ -117,15 +116,13 @@ def test_a_link_that_root_makes_belongs_to_the_user_of_the_console(tmp_path: Pat
     # As the state folder of a service with a dynamic user.
     folder.parent.chmod(0o700)
     os.chown(folder, 61234, 61234)
-    command = (sys.executable, "-m", "pexpolicy", "console", "login", "--config", str(config))
-    subprocess.run(command, check=True, capture_output=True)
+    assert logged_in_on_the_command_line(config).returncode == 0
     (link,) = (folder / "logins").iterdir()
     assert {link.stat().st_uid, link.parent.stat().st_uid} == {61234}
 
 
 def logged_in_on_the_command_line(config: Path) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", "pexpolicy", "console", "login", "--config", str(config))
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+    return forked.run("console", "login", "--config", str(config))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user may make the folder")
@@ -431,8 +428,7 @@ def test_a_mistake_in_the_table_of_the_console_is_an_error_at_the_start(tmp_path
     config.write_text(
         '[console]\nlabell = "x"\n\n[[console.users]]\nuser = "ann"\nrole = "viewr"\n'
     )
-    command = (sys.executable, "-m", "pexpolicy", "console", "--config", str(config), "--port", "0")
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    ended = forked.run("console", "--config", str(config), "--port", "0")
     assert ended.returncode == 78
     assert "console.labell" in ended.stderr
     assert "console.users[0].role" in ended.stderr

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy_console.index.lines import RESULTS
@@ -142,7 +142,6 @@ def write(folder: Path, drawn: Sequence[Line]) -> tuple[IndexReader, list[dict[s
     return IndexReader(folder / "index", audit, clock=lambda: 0.0), lines
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.lists(LINES, min_size=1, max_size=40),
     st.lists(st.integers(-100, 5000).map(lambda n: EPOCH + n * 20_011), min_size=2, unique=True),

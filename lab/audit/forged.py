@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,7 @@ from urllib.parse import quote_from_bytes
 
 from lab.audit.server import Server, audit_files, check
 from lab.report import Finding
-from tests.support import waiting, wire
+from tests.support import forked, waiting, wire
 
 FORGED = b'{"time":"2026-01-01T00:00:00Z","event":"forged"}'
 VALUES = (
@@ -106,14 +105,9 @@ async def _received(port: int, request: bytes) -> bytes:
 
 
 async def _audit(folder: Path, *arguments: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pexpolicy", "audit", *arguments, "--config", "config.toml"),
-        cwd=folder,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return output.decode()
+    command = ("audit", *arguments, "--config", "config.toml")
+    done = await asyncio.to_thread(forked.run, *command, cwd=folder, merged=True)
+    return done.stdout
 
 
 def _odd(text: str) -> list[str]:

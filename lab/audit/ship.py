@@ -15,7 +15,7 @@ from lab.audit.server import Server, audit_files, check, under_load, wait_for
 from lab.report import Finding
 from pexpolicy.audit.hash_chain import TAIL
 from pexpolicy.audit.reader import raw_lines
-from tests.support import postgresql, wire
+from tests.support import forked, postgresql, wire
 from tests.support.processes import wait_for_end
 from tests.support.waiting import wait_until
 
@@ -78,8 +78,7 @@ def _stored(database: postgresql.Server) -> set[str]:
 
 
 def _verify(finding: Finding, folder: Path) -> None:
-    command = (sys.executable, "-m", "pexpolicy", "audit", "verify", "--from-database", "--json")
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = forked.run("audit", "verify", "--from-database", "--json", cwd=folder)
     *faults, counts = done.stdout.splitlines() or [done.stderr]
     finding.wrong += faults
     finding.expect(done.returncode == 0, f"verify: exit code {done.returncode}: {counts[:200]}")

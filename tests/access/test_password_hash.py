@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.access import credentials
@@ -45,7 +45,6 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 @given(st.text(min_size=1))
-@settings(max_examples=50)
 def test_a_hash_is_read_as_it_was_written_and_matches_its_password_alone(password: str) -> None:
     encoded = password.encode("utf-8", "surrogatepass")
     made = PasswordHash.create(encoded.decode("utf-8", "replace"), ln=2)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.access.refusals import INTERVAL_S, LINES, MAX_LINES, SINGLE_LINES, RefusalLog
@@ -241,7 +241,6 @@ notes = st.lists(
 )
 
 
-@settings(max_examples=30)
 @given(notes, st.integers(0, 40))
 def test_each_refusal_is_on_record_once(
     noted: list[tuple[str, str, dict[str, object], float, bool]], most: int

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.request import CallFacts
 from tests.audit.places import Place, faults, lines
-from tests.support import fake_plugins
+from tests.support import fake_plugins, forked
 from tests.support.fake_plugins import open_audit, settings
 
 LISTENED = """
@@ -99,14 +98,14 @@ def test_what_cannot_be_meant_is_refused(table: dict[str, Any], message: str) ->
 
 @pytest.mark.parametrize("regular", [True, False])
 def test_standard_output_may_be_a_file_or_a_pipe(tmp_path: Path, regular: bool) -> None:
-    command = (sys.executable, "-c", LISTENED)
-    if regular:
-        with (tmp_path / "out").open("wb") as out:
-            subprocess.run(command, stdout=out, check=True)
-        output = (tmp_path / "out").read_bytes()
-    else:
-        output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-    assert json.loads(output.splitlines()[0])["seq"] == 1
+    (tmp_path / "out").touch()
+    files = (os.open(tmp_path / "out", how) for how in (os.O_RDONLY, os.O_WRONLY))
+    reading, writing = files if regular else os.pipe()
+    with forked.Process(program=LISTENED, stdout=writing) as process:
+        assert process.wait() == 0
+        os.close(writing)
+    with open(reading) as output:  # noqa: PTH123 - a descriptor
+        assert json.loads(output.readline())["seq"] == 1
 
 
 def test_standard_output_that_is_closed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.audit.hash_chain import HashChain
@@ -24,7 +24,6 @@ def found(lines: list[bytes]) -> list[str]:
     return [fault.text for fault in Verification().verify(raws)]
 
 
-@settings(max_examples=25)
 @given(
     st.lists(st.dictionaries(KEYS, VALUES, max_size=2), min_size=1, max_size=5),
     st.none() | st.text(min_size=1),

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import UNRECORDED
 from tests.audit.places import faults, lines
-from tests.support import live_server, wire
+from tests.support import forked, live_server, wire
 from tests.support.fake_plugins import always, plugin, policy
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
@@ -128,8 +127,7 @@ def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path:
         if b'"event":"end"' not in line
     ]
     assert found == asked
-    command = (sys.executable, "-m", "pexpolicy", "audit", "verify", "-c", "config.toml")
-    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    output = forked.run("audit", "verify", "-c", "config.toml", cwd=tmp_path)
     assert output.returncode == 0, output.stdout
 
 

@@ -27,16 +27,14 @@ from tests.support.waiting import wait_until
 TIME = "2026-11-26T01:02:03.000004Z"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgresql.Server]:
-    with postgresql.Server.running() as server:
-        yield server
+@pytest.fixture
+def server(empty_postgres: postgresql.Server) -> postgresql.Server:
+    return empty_postgres
 
 
 @pytest.fixture
 def config(tmp_path: Path, server: postgresql.Server) -> Path:
     """A configuration whose database is empty."""
-    server.execute("DROP TABLE IF EXISTS audit_lines, audit_chains")
     path = tmp_path / "config.toml"
     path.write_text(
         '[audit]\npath = "audit.jsonl"\ninstance = "policy-1"\n'

@@ -2,14 +2,12 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pexpolicy.cli.common import EX_TEMPFAIL
-from tests.support import live_server
-from tests.support.waiting import HANG_S
+from tests.support import forked, live_server
 
 SOURCE = """
 import asyncio
@@ -34,10 +32,7 @@ def served(folder: Path, body: str, isolation: str) -> subprocess.CompletedProce
     table = f'isolation = "{isolation}"\nprocesses = 1'
     source = SOURCE.format(body=body)
     live_server.drop_in(folder, "shapes", source, table, "[server]\nport = 0\n[admin]\nport = 0")
-    command = [sys.executable, "-m", "pexpolicy", "serve"]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=HANG_S, check=False
-    )
+    return forked.run("serve", cwd=folder)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -143,18 +142,6 @@ def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
     assert result.exit_code == 2
     assert said in result.output
     assert "secret" not in result.output
-
-
-async def test_other_commands_do_not_import_the_conformance_test() -> None:
-    asked = (
-        "import sys, pexpolicy.cli.main; "
-        "print(sorted(m for m in sys.modules if 'conformance' in m))"
-    )
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", asked, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await running.communicate()
-    assert out.decode().strip() == "[]"
 
 
 async def test_a_server_below_a_base_path_is_tested_there() -> None:

@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.cli.test_main import invoked, written
-from tests.server.test_plugin_logs import answers
 from tests.support import live_server, wire
 from tests.support.server_process import free_port
-from tests.support.waiting import HANG_S, wait_until
+from tests.support.waiting import HANG_S
 
 PLUGIN = """
 import asyncio
@@ -109,18 +108,11 @@ def test_a_server_that_debugs_has_no_limits(tmp_path: Path) -> None:
 
 def test_a_server_that_debugs_logs_each_failure_with_its_full_traceback(tmp_path: Path) -> None:
     path = configured(tmp_path, hook="raise ValueError('down')")
-    command = [sys.executable, "-m", "pexpolicy", "serve", "-c", path, "--debug"]
-    port = free_port()
-    stderr = tmp_path / "stderr"
-    with (
-        stderr.open("w") as file,
-        subprocess.Popen([*command, "--port", str(port), "--admin-port", "0"], stderr=file) as run,
-    ):
-        wait_until(lambda: answers(port))
+    log: list[str] = []
+    with live_server.running(Path(path), "--debug", log=log) as server:
         for _ in range(3):
-            wire.ask_blocking(port, wire.SERVICE)
-        run.terminate()
-    lines = [json.loads(line) for line in stderr.read_text().splitlines() if line[0] == "{"]
+            server.ask(wire.SERVICE)
+    lines = [json.loads(line) for line in log if line[0] == "{"]
     failed = [line for line in lines if line["event"] == "plugin failed"]
     assert len(failed) == 3
     assert failed[2]["traceback"].startswith("Traceback (most recent call last):")

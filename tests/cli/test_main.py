@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
-from tests.support import live_server, wire
+from tests.support import forked, live_server, wire
 from tests.support.server_process import free_port
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
@@ -279,8 +277,7 @@ def test_a_thread_of_a_plugin_does_not_keep_a_command_running(
         "    async def service_configuration(self): pass\n"
     )
     config = written(tmp_path, 'plugin_dirs = ["."]\n[plugins.stay]\n')
-    command = (sys.executable, "-m", "pexpolicy", "check", "--config", config)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run("check", "--config", config)
     assert done.returncode == 0
     assert "config.toml: valid (stay; " in done.stdout
     assert ("did not stop in time: stays" in done.stderr) is stays

@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import HANG_S
+from tests.support import forked
 
 PACKAGES = {
     "acme-tools": {
@@ -62,10 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
-    command = (sys.executable, "-m", "pexpolicy", *arguments)
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
-    )
+    return forked.run(*arguments, env=environment)
 
 
 def test_a_command_of_a_package_runs_with_its_arguments(site: Path) -> None:

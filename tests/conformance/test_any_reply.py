@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.conformance.findings import Finding, SentRequest
@@ -49,7 +49,6 @@ def judged(endpoint: str, body: bytes, status: int = 200, kind: str = "json") ->
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @given(body=envelopes | anything, status=st.sampled_from([200, 200, 200, 404, 500]))
-@settings(max_examples=50, deadline=None, database=None)
 def test_any_json_is_judged(endpoint: str, body: Any, status: int) -> None:
     for finding in judged(endpoint, json.dumps(body).encode(), status):
         assert finding.text
@@ -57,7 +56,6 @@ def test_any_json_is_judged(endpoint: str, body: Any, status: int) -> None:
 
 @pytest.mark.parametrize("kind", ["json", "jpeg"])
 @given(body=st.binary(max_size=200))
-@settings(max_examples=50, deadline=None, database=None)
 def test_any_bytes_are_judged(kind: str, body: bytes) -> None:
     assert judged("participant_avatar", body, kind=kind)
 

@@ -5,12 +5,11 @@ import pytest
 from lab.foreign_replies.readers import batch
 from pexpolicy.conformance import disposition
 
-SIZE = 6000
+SIZE = 4000
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_three_readers_agree_with_the_contract(seed: int) -> None:
-    tally = batch(seed, SIZE)
+def test_three_readers_agree_with_the_contract() -> None:
+    tally = batch(0, SIZE)
     assert tally.wrong == []
     meanings = "result continue reject redirect fallback dropped open"
     assert tally.counts["replies"].keys() == {*meanings.split()}

@@ -3,9 +3,8 @@
 import copy
 import re
 import shlex
+import signal
 import stat
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from click.testing import CliRunner
 from pexpolicy.access.warnings import console_exposure
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.console import ConsoleTable
-from tests.support import certificates, doc_pages
+from tests.support import certificates, doc_pages, forked
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -99,9 +98,7 @@ def test_the_unit_starts_with_the_configuration_that_init_writes(tmp_path: Path)
     program, *arguments = shlex.split(found["ExecStart"])
     assert program == "/opt/pexpolicy/bin/pexpolicy"
     shown = [argument.replace("/etc/pexpolicy", str(folder)) for argument in arguments]
-    command = [str(Path(sys.executable).with_name("pexpolicy")), *shown]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd="/") as process:
-        assert process.stderr is not None
+    with forked.Process(*shown, cwd=Path("/")) as process:
         try:
             first = process.stderr.readline()
             assert first.startswith("console: http://127.0.0.1:"), first + process.stderr.read()
@@ -109,9 +106,9 @@ def test_the_unit_starts_with_the_configuration_that_init_writes(tmp_path: Path)
             made_in = tmp_path / "var/lib" / found["StateDirectory"].split()[-1]
             assert stat.S_IMODE(made_in.stat().st_mode) == 0o700
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             said = process.stderr.read()
-    assert (process.returncode, said) == (0, "")
+    assert (process.wait(), said) == (0, "")
 
 
 def test_the_container_of_the_console_is_as_restricted_as_that_of_the_server() -> None:
@@ -172,13 +169,7 @@ def test_the_configuration_of_the_page_is_valid(kind: str, tmp_path: Path) -> No
         (tmp_path / secret).write_text("a secret of some length\n")
     config = tmp_path / "config.toml"
     config.write_text(text)
-    said = subprocess.run(
-        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={"PATH": "/usr/bin:/bin", "PEXPOLICY_PASSWORD": "a secret of some length"},
-        text=True,
-        check=False,
-    )
+    environment = {"PATH": "/usr/bin:/bin", "PEXPOLICY_PASSWORD": "a secret of some length"}
+    said = forked.run("check", "--config", str(config), env=environment, merged=True)
     assert said.returncode == 0, said.stdout
     assert not console_exposure(ConsoleTable.model_validate(tables["console"]))

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 
 from pexpolicy import __version__
 from pexpolicy.config.schema.server import AdminTable
-from tests.support import certificates
+from tests.support import certificates, forked
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -148,13 +147,7 @@ def test_the_configuration_of_the_pods_is_valid(tmp_path: Path) -> None:
     shipped = (FOLDER / "config.toml").read_text()
     config = tmp_path / "config.toml"
     config.write_text(re.sub(r"/run/secrets/[a-z-]+/", "", shipped))
-    result = subprocess.run(
-        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    result = forked.run("check", "--config", str(config), merged=True)
     assert result.returncode == 0, result.stdout
     it = container(manifest("deployment"))
     ports = {port["name"]: port["containerPort"] for port in it["ports"]}

@@ -68,6 +68,7 @@ def test_a_new_version_is_written_everywhere(
     assert re.search(r"## \[Unreleased\]\n\n## \[9\.8\.7\] - 20", (tmp_path / names[2]).read_text())
 
 
+@pytest.mark.slow
 def test_a_package_is_built_to_the_same_bytes(tmp_path: Path) -> None:
     built = []
     for number, umask in enumerate((0o022, 0o077)):

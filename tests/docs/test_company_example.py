@@ -8,7 +8,7 @@ import pytest
 from examples.company import start
 from tests.support import live_server, programs
 
-pytestmark = programs.needs_compiled("python-ldap")
+pytestmark = [programs.needs_compiled("python-ldap"), pytest.mark.slow]
 
 DEVICE = start._device(3)
 

@@ -23,9 +23,8 @@ from pexpolicy.cli.main import main
 from pexpolicy.config.schema.plugins import ObjectLists
 from pexpolicy.config.settings import Document
 from pexpolicy.endpoints import ENDPOINTS
-from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
+from tests.support import certificates, doc_pages, fake_plugins, forked, live_server, paths
 from tests.support.mmdb import write_mmdb
-from tests.support.waiting import HANG_S
 
 OWN = ("decision_id", "decided_by", "reason")
 """The keys of a reply that are ours, and that Infinity only logs."""
@@ -34,22 +33,13 @@ OWN = ("decision_id", "decided_by", "reason")
 def pexpolicy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line in a folder, which is also where it finds further plugins."""
     found = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, "-m", "pexpolicy", *arguments],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": found,
-            "PYTHONUTF8": "1",
-            "COLUMNS": "200",
-            "PEXPOLICY_PASSWORD": "a password",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": found,
+        "COLUMNS": "200",
+        "PEXPOLICY_PASSWORD": "a password",
+    }
+    return forked.run(*arguments, cwd=folder, env=environment, merged=True)
 
 
 def checked(folder: Path, patch: pytest.MonkeyPatch) -> Result:

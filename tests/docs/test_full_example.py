@@ -1,15 +1,13 @@
 """The configuration of a whole company in examples/full: calls walked through it over HTTP."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.support import live_server, wire
+from tests.support import forked, live_server, wire
 
 EXAMPLE = live_server.ROOT / "examples" / "full"
 BOOKINGS = "http://127.0.0.1:8001"
@@ -50,12 +48,7 @@ def asked(
 def test_check_finds_nothing_to_say(tmp_path: Path) -> None:
     config = shutil.copytree(EXAMPLE, tmp_path / "full") / "config.toml"
     config.chmod(0o600)
-    said = subprocess.run(
-        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    said = forked.run("check", "--config", str(config))
     assert (said.returncode, said.stderr) == (0, "")
     assert f"{config}: valid (" in said.stdout
     assert "warning" not in said.stdout
@@ -90,12 +83,7 @@ def test_a_room_of_the_booking_system(company: live_server.Running) -> None:
 
 
 def test_the_probe_finds_nothing_wrong(company: live_server.Running) -> None:
-    said = subprocess.run(
-        [sys.executable, "-m", "pexpolicy", "conformance", company.url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    said = forked.run("conformance", company.url)
     assert said.returncode == 0, said.stdout + said.stderr
 
 

@@ -4,7 +4,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -14,26 +13,16 @@ from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.builder import policy_from
-from tests.support import doc_pages
+from tests.support import doc_pages, forked
 from tests.support.paths import ROOT
-from tests.support.waiting import HANG_S
 
 PAGE = ROOT / "docs" / "migration.md"
 SAMPLES = ROOT / "examples" / "migration"
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "pexpolicy", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
+    return forked.run(*arguments, cwd=folder, env=environment, merged=True)
 
 
 @pytest.fixture(scope="module")

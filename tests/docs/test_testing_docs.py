@@ -15,8 +15,12 @@ from pexpolicy import testing
 from tests.support import live_server
 from tests.support.waiting import HANG_S
 
+pytestmark = pytest.mark.slow
+
 PAGE = (live_server.ROOT / "docs/testing.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+QUICKER = {"PYTEST_ADDOPTS": "-p no:schemathesis -p no:hypothesispytest"}
+"""Packages that take long to import, and that a reader has not installed."""
 TIME = re.compile(r"\d+(\.\d+)? ?(ms|s)\b")
 
 
@@ -63,7 +67,7 @@ def run(folder: Path, command: str, status: int = 0) -> tuple[int, str]:
     done = subprocess.run(
         ["sh", "-c", f"(exit {status}); {command}"],
         cwd=folder,
-        env={**kept, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "80"},
+        env={**kept, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "80", **QUICKER},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=HANG_S,

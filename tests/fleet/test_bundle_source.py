@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import re
 import signal
-import sys
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.fleet import bundle
 from pexpolicy.fleet.bundle import BundleSource, report
 from tests.fleet.bundles import ROWS, Maker, adding, forged, run, swapped, swollen, without
-from tests.support import live_server
+from tests.support import forked, live_server
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -370,9 +369,8 @@ async def test_a_kill_at_any_write_leaves_one_whole_bundle(maker: Maker) -> None
     maker.archive(6).replace(stable)
     names = {"v5": "Board", "v6": "Sales"}
     for number in range(1, 100):
-        command = [sys.executable, "-c", KILLED, str(server.config), str(number)]
-        child = await asyncio.create_subprocess_exec(*command)
-        await child.wait()
+        with forked.Process(str(server.config), str(number), program=KILLED) as child:
+            child.wait()
         present = server.settings.present
         assert present is not None
         assert names[server.version] in (present.folder / "rooms.csv").read_text()

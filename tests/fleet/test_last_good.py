@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,9 @@ from pexpolicy.fleet import last_good
 from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import ask_for_reload
-from tests.support import live_server
+from tests.support import forked, live_server
 from tests.support.processes import children
-from tests.support.waiting import HANG_S, wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -257,13 +255,7 @@ def test_a_server_starts_from_them_says_so_everywhere_and_recovers(tmp_path: Pat
         assert server.operator("/status").json["degraded"] == []
     with (tmp_path / "rooms.csv").open("a") as rows:
         rows.write("x,y,maybe\n")
-    refused = subprocess.run(
-        (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config), "--no-last-good"),
-        capture_output=True,
-        timeout=HANG_S,
-        check=False,
-    )
-    assert refused.returncode == 78
+    assert forked.run("serve", "-c", str(config), "--no-last-good").returncode == 78
     log: list[str] = []
     with live_server.running(config, log=log) as server:
         assert (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.matching import Index
@@ -10,7 +10,6 @@ from tests.matching.strategies import PAIRS, WHENS, Pairs, Written, asked, compi
 
 
 @given(st.lists(WHENS, max_size=12), st.lists(PAIRS, min_size=1, max_size=3))
-@settings(max_examples=40)
 def test_the_first_match_is_that_of_a_linear_scan(whens: list[Written], calls: list[Pairs]) -> None:
     conditions = [compiled(when) for when in whens]
     index = Index((condition, number) for number, condition in enumerate(conditions))

@@ -3,8 +3,6 @@
 import asyncio
 import random
 import string
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -413,11 +411,3 @@ def test_addresses_that_are_only_refused_push_out_no_node() -> None:
 )
 def test_a_node_is_called_what_it_says_unless_that_is_nonsense(sent: Any, address: str) -> None:
     assert address_of(sent, "192.0.2.1") == address
-
-
-def test_the_library_of_metrics_is_imported_late() -> None:
-    program = "import sys\nimport pexpolicy.cli.serve\nsys.exit('prometheus_client' in sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr

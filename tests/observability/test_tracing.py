@@ -1,7 +1,5 @@
 """Spans of calls, as a collector receives them."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,7 +18,7 @@ from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.config.schema.server import TracingTable
 from pexpolicy.observability import tracing
 from pexpolicy.observability.tracing import Spans
-from tests.support import fake_plugins, live_server, secret_canaries, wire
+from tests.support import fake_plugins, forked, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import plugin, policy
 
@@ -169,10 +167,9 @@ def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
         "late = [m for m in sys.modules if m.startswith(('opentelemetry', 'prometheus_client'))]\n"
         "sys.exit(str(late) if late else 0)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
+    with forked.Process(program=program) as process:
+        assert process.stderr.read() == ""
+    assert process.wait() == 0
 
 
 def test_the_table_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Conference, hookimpl
@@ -98,7 +98,6 @@ async def asked(service: PolicyApp) -> str:
     return str(answer.outcome.decision.set_fields()["name"])
 
 
-@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["call", "swap", "answer"]), max_size=20))
 def test_each_call_keeps_its_configuration_and_each_generation_closes_after_its_last_call(
     events: list[str],

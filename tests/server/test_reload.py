@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,8 @@ from click.testing import CliRunner
 from pexpolicy.cli.main import main
 from pexpolicy.server import reload_triggers
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
-from tests.support import live_server, wire
-from tests.support.waiting import HANG_S, wait_until
+from tests.support import forked, live_server, wire
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +62,7 @@ def reloaded(config: Path) -> ReloadResult:
 
 
 def command(name: str, config: Path) -> subprocess.CompletedProcess[str]:
-    arguments = (sys.executable, "-m", "pexpolicy", name, "--config", str(config))
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, check=False)
+    return forked.run(name, "--config", str(config))
 
 
 def served(server: live_server.Running) -> str:

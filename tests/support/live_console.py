@@ -4,8 +4,6 @@ import http.client
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pexpolicy_console.login.sessions import LoginLinks, Role
+from tests.support import forked
 from tests.support.waiting import HANG_S, wait_until
 
 
@@ -102,14 +101,15 @@ class LiveConsole:
         return [json.loads(line) for line in lines]
 
 
+PROGRAM = f"from pexpolicy_console import command\ncommand.NICENESS = 0\n{forked.PEXPOLICY}"
+"""A console that busy tests do not keep waiting."""
+
+
 @contextmanager
 def running_console(config: Path, *arguments: str) -> Iterator[LiveConsole]:
     """Start a console for a configuration on a free port, and stop it."""
-    command = (sys.executable, "-m", "pexpolicy", "console", "--config", str(config))
-    with subprocess.Popen(
-        (*command, "--port", "0", *arguments), stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
+    command = ("console", "--config", str(config), "--port", "0", *arguments)
+    with forked.Process(*command, program=PROGRAM) as process:
         timeout = threading.Timer(HANG_S, process.kill)
         timeout.start()
         try:

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import paths, wire
+from tests.support import forked, paths, wire
 from tests.support.waiting import HANG_S
 
 ROOT = paths.ROOT
@@ -31,6 +30,7 @@ main(prog_name="pexpolicy")
 """The command ``pexpolicy``, whose server looks at its workers more often."""
 WATCHING = "reload_triggers.POLL_INTERVAL_S = 0.1"
 """It looks at its files more often, too: a change may be noticed before a reload is asked for."""
+Started = subprocess.Popen[str] | forked.Process
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def drop_in(folder: Path, name: str, source: str, table: str = "", more: str = "
 def running(
     config: Path,
     *arguments: str,
-    python: str = sys.executable,
+    python: str | None = None,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     own_admin_port: bool = False,
@@ -117,19 +117,21 @@ def running(
     """Start a server on a free port, wait until it announces its URL, and stop it.
 
     The admin port is a free one too, or with ``own_admin_port`` that of the configuration. ``log``
-    gets the lines that it writes. ``times`` is a statement that sets others of its times.
+    gets the lines that it writes. ``times`` is a statement that sets others of its times. It is
+    forked, unless ``python`` names an interpreter to start.
     """
     output = [] if log is None else log
-    command = (python, "-c", SERVE.format(times=times), "serve", "--config", str(config))
     ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
-    with subprocess.Popen(
-        (*command, *ports, *arguments),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, **(environment or {})},
-        cwd=folder,
-        text=True,
-    ) as server:
+    command = ("serve", "--config", str(config), *ports, *arguments)
+    program = SERVE.format(times=times)
+    options: Any = {"env": {**os.environ, **(environment or {})}, "cwd": folder}
+    started: Started
+    if python is None:
+        started = forked.Process(*command, program=program, **options)
+    else:
+        given = (python, "-c", program, *command)
+        started = subprocess.Popen(given, stderr=subprocess.PIPE, text=True, **options)
+    with started as server:
         rest = threading.Thread(target=_drain_stderr, args=(server, log))
         try:
             url, admin = _read_urls(server, output)
@@ -142,7 +144,9 @@ def running(
                 rest.join(START_TIMEOUT_S)
 
 
-def _read_urls(server: subprocess.Popen[str], output: list[str]) -> tuple[str, str]:
+def _read_urls(
+    server: subprocess.Popen[str] | forked.Process, output: list[str]
+) -> tuple[str, str]:
     """Return the URLs for nodes and for operators; fail if the server ends or stays silent."""
     assert server.stderr is not None
     timeout = threading.Timer(START_TIMEOUT_S, server.kill)
@@ -158,7 +162,7 @@ def _read_urls(server: subprocess.Popen[str], output: list[str]) -> tuple[str, s
     raise AssertionError("the server did not start:\n" + "".join(output))
 
 
-def _drain_stderr(server: subprocess.Popen[str], log: list[str] | None) -> None:
+def _drain_stderr(server: Started, log: list[str] | None) -> None:
     """Read the rest of the log, because a full pipe would block the server."""
     assert server.stderr is not None
     for line in server.stderr:

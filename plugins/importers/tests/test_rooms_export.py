@@ -131,11 +131,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(
-    max_examples=50,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
-)
+@settings(suppress_health_check=[*HealthCheck])
 @given(st.dictionaries(st.from_regex(r"\A[a-z]{1,4}(@b\.example)?\Z"), FIELDS, max_size=4))
 def test_any_rooms_are_read_back_or_refused(tmp_path: Path, rooms: dict[str, Any]) -> None:
     assume(rooms)

@@ -498,7 +498,6 @@ def decided(answer: Any) -> str:
 @example([reject(regex="^[^@]*$")], [({"local_alias": "@"}, PEERS[0])])
 @example([reject(protocols=["SIP"])], [({"local_alias": "bad", "protocol": "sip"}, PEERS[0])])
 @example([reject(regex="a{,1}b$")], [({"local_alias": "xab"}, PEERS[0])])
-@settings(max_examples=30, deadline=None)
 async def test_the_imported_policy_decides_as_the_router_does(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[Row],

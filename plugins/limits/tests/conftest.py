@@ -15,13 +15,11 @@ from tests.support.limited import TENANTS, Servers
 
 
 @pytest.fixture
-def start(engine: postgresql.Server | None, tmp_path: Path) -> Callable[..., Any]:
+def start(
+    engine: postgresql.Server | None, shared: dict[str, Any], tmp_path: Path
+) -> Callable[..., Any]:
     """Returns a context with two servers that have these limits of acme, and other settings."""
     (tmp_path / "state").mkdir()
-    shared: dict[str, Any] = {}
-    if engine is not None:
-        (tmp_path / "password").write_text(postgresql.PASSWORD)
-        shared = {"driver": "postgresql", "url": engine.url, "password_file": "password"}
 
     def execute(sql: str) -> None:
         if engine is not None:

@@ -17,6 +17,8 @@ from tests.support.limited import request_of
 from tests.support.site import Site
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PLUGINS = """
 [tenants.bolt]
 aliases = ["*@bolt.example.com"]

@@ -10,7 +10,7 @@ import pytest
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import BuildContext
 from pexpolicy_meetings.settings import MeetingsSettings, TenantOf, known_tenants
-from tests.support import installed, postgresql
+from tests.support import installed
 from tests.support.booked import TENANTS, Servers
 
 
@@ -20,14 +20,11 @@ def acme() -> TenantOf:
 
 
 @pytest.fixture
-def start(engine: postgresql.Server | None, tmp_path: Path) -> Callable[..., Any]:
+def start(shared: dict[str, Any], tmp_path: Path) -> Callable[..., Any]:
     """Returns a context with two servers."""
-    shared: dict[str, Any] = {}
     settings: dict[str, Any] = {"tenants": TENANTS}
-    if engine is not None:
-        (tmp_path / "password").write_text(postgresql.PASSWORD)
+    if shared:
         (tmp_path / "key").write_text("0123456789abcdef" * 4)
-        shared = {"driver": "postgresql", "url": engine.url, "password_file": "password"}
         settings["key_file"] = "key"
 
     @asynccontextmanager

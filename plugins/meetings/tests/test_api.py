@@ -17,7 +17,7 @@ from pexpolicy.config.loader import from_document
 from pexpolicy.policy import BuildContext
 from pexpolicy.testing import Server, capture_audit, server
 from pexpolicy.testing.build import EnvironmentClock
-from tests.support import installed, postgresql, wire
+from tests.support import installed, wire
 from tests.support.waiting import until
 
 NOW = "2030-06-01T08:00:00Z"
@@ -153,17 +153,6 @@ class Site(NamedTuple):
     @property
     def changes(self) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == "change"]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The table ``[shared]``, with an empty database."""
-    if request.param == "sqlite":
-        return {}
-    engine: postgresql.Server = request.getfixturevalue("postgres")
-    engine.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    (tmp_path / "password").write_text(postgresql.PASSWORD)
-    return {"driver": "postgresql", "url": engine.url, "password_file": "password"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias, SettingsError
@@ -104,7 +104,6 @@ ALIASES = st.text(st.characters(), max_size=30) | st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(ALIASES, min_size=1, max_size=20, unique=True))
 @example(["*", "(odd)\\", "clinic@example.com", "photo"])
 def test_no_text_is_more_than_a_value(directory: slapd.Server, texts: list[str]) -> None:

@@ -100,11 +100,7 @@ async def test_a_large_snapshot_leaves_time_for_calls(opened: SqlSource) -> None
     assert turns[-1] < 10 * turns[-20]
 
 
-@settings(
-    max_examples=4,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
-)
+@settings(max_examples=4, suppress_health_check=[*HealthCheck])
 @given(st.lists(st.text(st.characters(), max_size=40), min_size=10, max_size=20))
 def test_no_text_is_more_than_a_value(keys: dict[str, Any], texts: list[str]) -> None:
     async def ask() -> None:

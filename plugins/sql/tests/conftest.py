@@ -1,7 +1,7 @@
 """A database of each kind, and policies of the plugin that ask it."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,6 @@ import pytest
 from tests.support import postgresql
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[postgresql.Server]:
-    """A server for all tests."""
-    with postgresql.Server.running() as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The keys of ``[sources.db]`` for an empty database of each kind."""
@@ -25,8 +18,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         path = tmp_path / "company.sqlite"
         sqlite3.connect(path).close()
         return {"driver": "sql", "timeout": 5.0, "path": str(path)}
-    server: postgresql.Server = request.getfixturevalue("postgres")
-    server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+    server: postgresql.Server = request.getfixturevalue("empty_postgres")
     secret = str(server.folder / "password")
     return {"driver": "sql", "timeout": 5.0, "url": server.url, "password_file": secret}
 

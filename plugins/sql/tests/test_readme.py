@@ -1,12 +1,10 @@
 """The README: its example of a room by key, as a reader pastes it."""
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
-from tests.support import paths
+from tests.support import forked, paths
 
 PAGE = (paths.ROOT / "plugins" / "sql" / "README.md").read_text()
 TABLES = """
@@ -26,13 +24,7 @@ def test_the_example_of_a_room_by_key_works_as_pasted(tmp_path: Path) -> None:
         database.executescript(TABLES)
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "pexpolicy", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = forked.run(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

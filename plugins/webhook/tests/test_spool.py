@@ -2,9 +2,6 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from pexpolicy_webhook import spool as module
 from pexpolicy_webhook.spool import Spool
+from tests.support import forked
 from tests.support.fake_plugins import Log
 
 MANY = 1 << 30
@@ -130,7 +128,6 @@ def test_files_are_for_this_user_alone(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.binary(min_size=1).filter(lambda b: b"\n" not in b), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
 def test_events_of_any_size_come_back(
     tmp_path_factory: pytest.TempPathFactory, events: list[bytes]
 ) -> None:
@@ -154,7 +151,7 @@ number = 0
 while True:
     spool.append([b"%s-%d" % (sys.argv[2].encode(), n) for n in range(number, number + 10)])
     number += 10
-    print(number, flush=True)
+    print(number, file=sys.stderr)
 """
 
 
@@ -163,12 +160,10 @@ def test_what_a_killed_process_wrote_is_delivered(tmp_path: Path) -> None:
     found: dict[bytes, int] = {}
     expected = 0
     for trial in range(2):
-        command = (sys.executable, "-c", WRITER, str(tmp_path), f"w{trial}")
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout is not None
-            reported = [writer.stdout.readline() for _ in range(20 + trial * 7)]
-            writer.send_signal(signal.SIGKILL)
-            reported += writer.stdout.read().splitlines()
+        with forked.Process(str(tmp_path), f"w{trial}", program=WRITER) as writer:
+            reported = [writer.stderr.readline() for _ in range(20 + trial * 7)]
+            writer.kill()
+            reported += writer.stderr.read().splitlines()
         expected += int(reported[-1])
         spool.adopt()
         while (taken := spool.take(100, MANY)) is not None:

@@ -10,6 +10,8 @@ from tests.support import live_server, wire
 from tests.support.admin_client import Metrics, parse
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
