@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -25,7 +26,6 @@ from bench import cores, cpu
 from lab import report
 from lab.live.flood import percentile
 from lab.load import Connection, Load
-from lab.openapi import CHECKS
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import load as load_config
 from pexpolicy_meetings import Meetings
@@ -43,6 +43,36 @@ TENANT = """
 tag = "t=t{number}"
 aliases = ["{number}-*@acme.example.com"]
 """
+
+COUNTING = """
+[plugins.live]
+[plugins.limits.settings.tenants.t0]
+tag = "t=t0"
+[events]
+user = "sink"
+password_file = "key"
+"""
+CHECKS = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422", "429", "503"]
+[checks.use_after_free]
+enabled = false
+"""
+"""No schema has it that a meeting ends after its start, or which version of it is the present.
+DELETE cancels a meeting, which is shown as cancelled.
+"""
+HOOKS = """
+import schemathesis
+
+@schemathesis.hook
+def after_call(context, case, response):
+    with open("answers", "a") as file:
+        print(case.operation.label, response.status_code, file=file)
+"""
+MANY = 200
+"""Examples of each operation after which each one has changed something."""
+CHANGES = ("created", "replaced", "patched", "cancelled", "ended", "given_new_pins", "invited")
+RARE_CHANGES = ("invitation_patched", "invitation_revoked")
 
 
 class Site:
@@ -281,23 +311,39 @@ async def call(folder: Path, seconds: float, rate: float, engine: str) -> report
     return found
 
 
-async def generate(folder: Path, examples: int) -> report.Finding:
-    """Send requests that are made from the description, with a right token."""
-    found = report.Finding("openapi", f"{examples} of each operation")
+async def generate(folder: Path, examples: int, seed: int) -> report.Finding:
+    """Send requests that are made from the description, with a right token, in each phase."""
+    found = report.Finding("openapi", f"{examples} of each operation, seed {seed}")
     with ExitStack() as stack:
         site = await asyncio.to_thread(Site, folder, stack, "sqlite")
+        with site.config.open("a") as file:
+            file.write(COUNTING)
         log: list[str] = []
         await asyncio.to_thread(lambda: site.start(log=log))
-        url, checks = f"{site.api}/openapi.json", ",".join(CHECKS)
-        limits = ("--max-examples", str(examples), "--no-color", "--warnings", "off", "--no-shrink")
+        (folder / "schemathesis.toml").write_text(CHECKS)
+        (folder / "hooks.py").write_text(HOOKS)
         program = str(Path(sys.executable).with_name("schemathesis"))
-        header = ("--header", f"Authorization: Bearer {TOKEN}")
-        command = (program, "run", url, "--checks", checks, *limits, *header)
-        done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, check=False, cwd=folder
-        )
-        lines = (folder / "audit.jsonl").read_text().splitlines()
-    found.answered = sum(json.loads(line)["event"] == "change" for line in lines)
+        limits = ("--max-examples", str(examples), "--seed", str(seed), "--no-shrink")
+        header = ("--no-color", "--header", f"Authorization: Bearer {TOKEN}")
+        command = (program, "run", f"{site.api}/openapi.json", *limits, *header)
+        hooks = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(folder)}
+        options: Any = {"capture_output": True, "text": True, "cwd": folder, "env": hooks}
+        done = await asyncio.to_thread(partial(subprocess.run, command, **options))
+        lines = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    answers = Counter((folder / "answers").read_text().splitlines())
+    found.answered = answers.total()
+    by_operation = defaultdict[str, Counter[str]](Counter)
+    for answer, times in answers.items():
+        operation, _, status = answer.rpartition(" ")
+        by_operation[operation][status] = times
+    for operation, statuses in sorted(by_operation.items()):
+        found.notes.append(f"\n{operation}: {dict(sorted(statuses.items()))}")
+        is_done = any(status.startswith("2") for status in statuses)
+        found.expect(is_done or examples < MANY, f"{operation} never succeeded")
+    changes = Counter(line["action"] for line in lines if line["event"] == "change")
+    found.notes.append(f"\nchanges: {dict(changes)}")
+    for change in CHANGES if examples < MANY else (*CHANGES, *RARE_CHANGES):
+        found.expect(changes[f"meeting_{change}"], f"no meeting was {change}")
     found.expect(done.returncode == 0, done.stdout[-4000:] + done.stderr[-500:])
     found.expect(not any("plugin failed" in line for line in log), "\n".join(log[-20:]))
     return found
@@ -315,7 +361,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     given = options.parse_args()
     experiments: dict[str, report.Experiment] = {
-        "openapi": partial(generate, examples=given.examples)
+        "openapi": partial(generate, examples=given.examples, seed=given.seed)
     }
     many = {"meetings": given.meetings, "tenants": given.tenants, "calls": 3000}
     for engine, least in zip(ENGINES, (200.0, 400.0), strict=True):

@@ -14,5 +14,5 @@ async def test_no_meeting_is_lost_or_made_twice_by_kills(tmp_path: Path, engine:
 
 
 async def test_replies_to_generated_requests_are_as_described(tmp_path: Path) -> None:
-    found = await meetings.generate(tmp_path, 5)
+    found = await meetings.generate(tmp_path, 30, seed=1)
     assert not found.wrong

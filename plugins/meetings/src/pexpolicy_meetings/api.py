@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -78,11 +79,6 @@ class Caller(NamedTuple):
     tenant: TenantOf
     token: str
     scopes: frozenset[str]
-
-    @property
-    def sees_pins(self) -> bool:
-        """Whether answers have PINs."""
-        return PINS in self.scopes
 
     def named(self, meeting_id: str) -> dict[str, str]:
         """Return who asks for which meeting, for the audit, which has no PINs and titles."""
@@ -179,35 +175,24 @@ class Api:
     # ---- meetings
 
     async def _put_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        meeting_id, body = request.match_info["id"], await document_of(request)
+        meeting_id = request.match_info.get("id") or secrets.token_hex(8)
+        body = await document_of(request)
+        key = _key_of(request, body) if request.method == hdrs.METH_POST else None
 
         def edit(before: Meeting | None) -> Edited:
             known = before if before is not None and before.cancelled_at is None else None
             return parsed(body, caller.tenant, self._clock(), meeting_id=meeting_id, base=known)
 
-        return await self._changed(request, caller, meeting_id, edit, "replaced")
+        return await self._changed(request, caller, meeting_id, edit, "replaced", key)
 
-    async def _post_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        meeting_id, body = secrets.token_hex(8), await document_of(request)
-        key = None
-        if sent := request.headers.getall(IDEMPOTENCY_KEY, []):
-            found = _KEY.fullmatch(sent[0].strip()) if len(sent) == 1 else None
-            if found is None:
-                text = f"{IDEMPOTENCY_KEY} has to be one text in quotes of at most 255 characters"
-                raise Refusal(HTTPStatus.BAD_REQUEST, text)
-            key = IdempotencyKey(found[1] or found[2], json.dumps(body, sort_keys=True))
-
-        def edit(before: Meeting | None) -> Edited:
-            return parsed(body, caller.tenant, self._clock(), meeting_id=meeting_id, base=before)
-
-        return await self._changed(request, caller, meeting_id, edit, "created", key)
+    _post_meeting = _put_meeting
 
     async def _get_meeting(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         meeting = await self._found(request, caller)
         if _is_calendar_wanted(request.headers.get(hdrs.ACCEPT, "")):
             domain = caller.tenant.domain or caller.tenant.name
             _record_look(caller, meeting)
-            text = calendar_of(meeting, domain, has_pins=caller.sees_pins)
+            text = calendar_of(meeting, domain, has_pins=PINS in caller.scopes)
             headers = {hdrs.ETAG: f'"{meeting.etag}"', **UNSTORED}
             return web.Response(text=text, content_type=CALENDAR, headers=headers)
         return await self._shown(meeting, caller)
@@ -379,7 +364,7 @@ class Api:
             done = "created" if before is None and action == "replaced" else action
             changed = _changed_names(before, meeting)
             record_change(action=f"meeting_{done}", **caller.named(meeting.id), changed=changed)
-        is_new = before is None and action in ("created", "replaced")
+        is_new = before is None and action == "replaced"
         return await self._shown(meeting, caller, is_new=is_new)
 
     async def _shown(
@@ -387,7 +372,7 @@ class Api:
     ) -> web.StreamResponse:
         _record_look(caller, meeting)
         people = await self._people([meeting])
-        now, with_pins = self._clock(), caller.sees_pins
+        now, with_pins = self._clock(), PINS in caller.scopes
         document = shown(meeting, now, people.get(meeting.id, 0), with_pins=with_pins)
         headers: dict[str, str] = {hdrs.ETAG: f'"{meeting.etag}"'}
         if is_new:
@@ -423,13 +408,15 @@ class Api:
             count = people.get(one.id, 0)
             found = one.state(now, count)
             if found == state or (state is None and found != "cancelled"):
-                with_pins = caller.sees_pins and caller.token != OPERATOR
+                with_pins = PINS in caller.scopes and caller.token != OPERATOR
                 document = shown(one, now, count, with_pins=with_pins)
                 items.append(document | ({"people": count} if caller.token == OPERATOR else {}))
-        return items, following and f"{following[0]}_{following[1]}"
+        return items, following and f"{following[0]:.0f}_{following[1]}"
 
     async def _openapi(self) -> web.StreamResponse:
-        return web.Response(body=description(), content_type=JSON)
+        others = {"Live": self._live_values.report, "Limits": self._live_values.limits}
+        missing = frozenset(result for result, answer in others.items() if answer is None)
+        return web.Response(body=await asyncio.to_thread(description, missing), content_type=JSON)
 
 
 def _answering(work: Route) -> Route:
@@ -450,9 +437,17 @@ def _answering(work: Route) -> Route:
 def _json(
     document: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    body = msgspec.json.encode(document)
-    given = {**UNSTORED, **(headers or {})}
-    return web.Response(body=body, status=status, content_type=JSON, headers=given)
+    given: Any = {"body": msgspec.json.encode(document), "headers": {**UNSTORED, **(headers or {})}}
+    return web.Response(status=status, content_type=JSON, **given)
+
+
+def _key_of(request: web.Request, body: object) -> IdempotencyKey | None:
+    sent = request.headers.getall(IDEMPOTENCY_KEY, [])
+    found = _KEY.fullmatch("\n".join(sent).strip())
+    if sent and found is None:
+        text = f"{IDEMPOTENCY_KEY} has to be one text in quotes of at most 255 characters"
+        raise Refusal(HTTPStatus.BAD_REQUEST, text)
+    return found and IdempotencyKey(found[1] or found[2], json.dumps(body, sort_keys=True))
 
 
 def _present(meeting: Meeting | None) -> Meeting:
@@ -480,7 +475,7 @@ def _changed_names(before: Meeting | None, after: Meeting) -> list[str]:
 
 
 def _record_look(caller: Caller, meeting: Meeting) -> None:
-    if caller.token == OPERATOR and caller.sees_pins:
+    if caller.token == OPERATOR and PINS in caller.scopes:
         record_change(action="pins_shown", **caller.named(meeting.id))
 
 

@@ -47,7 +47,8 @@ _IDS, _OBJECT = (
     "an object of at most 100 fields",
 )
 Id = Annotated[str, Meta(pattern=f"^{ID.pattern}\\Z", description=_IDS)]
-Text = Annotated[str, Meta(max_length=250)]
+_SHOWN: dict[str, Any] = {"pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}
+Text = Annotated[str, Meta(max_length=250, extra_json_schema=_SHOWN)]
 Minutes = Annotated[int, Meta(ge=0, le=180)]
 MAX_LATE_S = 180 * 60.0
 Pin = Annotated[str, Meta(pattern=r"^[0-9]{4,20}\Z", description=f"a PIN as text, {_DIGITS}")]

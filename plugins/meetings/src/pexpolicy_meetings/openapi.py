@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
@@ -47,26 +48,26 @@ class Operation(NamedTuple):
         return {"Live": _LIVE, "Limits": _LIVE, "Any": ""}.get(self.result, "meetings:read")
 
     @property
-    def has_meeting(self) -> bool:
-        """Whether it is one of a meeting."""
-        return "{id}" in self.path
+    def ids(self) -> list[str]:
+        """The names in the path."""
+        return re.findall(r"{(\w+)}", self.path)
 
     @property
     def refusals(self) -> set[int]:
-        """The statuses of requests that are refused."""
-        is_write = self.scope == _WRITE
+        """The statuses of requests that are refused; some of all, before they are read."""
+        is_change = self.scope == _WRITE and bool(self.ids or self.body)
         return {
-            *(401, 403, 429, 503) * bool(self.scope),
-            *(400, 413, 415) * bool(self.body),
-            *(422,) * bool(self.body or (self.parameters and not self.has_meeting)),
-            *(404,) * ((self.has_meeting and self.method != "PUT") or self.scope == _LIVE),
-            *(409,) * (is_write and (self.has_meeting or bool(self.body))),
-            *(412,) * (is_write and self.has_meeting),
+            *(400, 413, 431, 503),
+            *(401, 403, 429) * bool(self.scope),
+            *(404,) * (bool(self.ids) or self.scope == _LIVE),
+            *(415,) * bool(self.body),
+            *(422,) * bool(self.body or self.parameters),
+            *(409, 412) * is_change,
         }
 
 
 _WRITE, _LIVE = "meetings:write", "live:read"
-_FIELDS, _BODY, _INVITED, _INVITE = "MeetingFields", "MeetingBody", "Invited", "InvitationBody"
+_FIELDS, _BODY, _INVITED, _INVITE = "Meeting", "MeetingBody", "Invitation", "InvitationBody"
 _NEW, _KEYED = ("If-None-Match",), ("Idempotency-Key",)
 OPERATIONS = tuple(
     Operation(*row)
@@ -108,24 +109,35 @@ class Cancelled(msgspec.Struct):
     cancelled: int
 
 
-_KEY = Annotated[str, Meta(pattern='^"[ -!#-~]{1,255}"$')]
-_PARAMETERS: dict[str, tuple[str, Any, str]] = {
-    "id": ("path", Id, "The id of the booking system."),
-    "invitation": ("path", Id, "The id of the invitation."),
-    "If-Match": ("header", str, "Change only this version: an ETag, or `*`."),
-    "If-None-Match": ("header", str, "`*`: create only."),
-    "Idempotency-Key": ("header", _KEY, "With the same one, nothing is created for 24 hours."),
-    "from": ("query", Time, "Meetings that end after it."),
-    "to": ("query", Time, "Meetings that start before it."),
-    "state": ("query", State, "Without it, all but cancelled ones."),
-    "series": ("query", Id, "Meetings of this series."),
-    "limit": ("query", QUERY["limit"], "Meetings at once; 100 by default."),
-    "cursor": ("query", str, "What `next` of the list before was."),
+_QUOTED = "[ -!#-~]{1,255}"
+_KEY = Annotated[str, Meta(pattern=f'^("{_QUOTED}"|{_QUOTED.replace(" -!", "!")})$')]
+_PARAMETERS: dict[str, tuple[str, Any, str, list[str]]] = {
+    "id": ("path", Id, "The id of the booking system.", ["crm-7"]),
+    "invitation": ("path", Id, "The id of the invitation.", []),
+    "If-Match": ("header", str, "Change only this version: an ETag, or `*`.", []),
+    "If-None-Match": ("header", str, "`*`: create only.", []),
+    "Idempotency-Key": ("header", _KEY, "With it a repetition creates nothing for 24 hours.", []),
+    "from": ("query", Time, "Meetings that end after it.", ["2030-06-01T00:00:00Z"]),
+    "to": ("query", Time, "Meetings that start before it.", ["2030-07-01T00:00:00Z"]),
+    "state": ("query", State, "Without it, all but cancelled ones.", []),
+    "series": ("query", Id, "Meetings of this series.", ["board"]),
+    "limit": ("query", QUERY["limit"], "Meetings at once; 100 by default.", []),
+    "cursor": ("query", QUERY["cursor"], "What `next` of the list before was.", []),
 }
-"""Place, type and meaning by name."""
+"""Place, type, meaning and examples by name."""
+_DATES = {"start": "2030-06-01T10:00:00+02:00", "end": "2030-06-01T11:00:00+02:00"}
+_EXAMPLES = {
+    "MeetingBody": [
+        {**_DATES, "title": "Review", "lobby": "locked", "owner_email": "ann@acme.example.com"},
+        {**_DATES, "series": "board", "cost_centre": "4711", "service": {"view": "two_mains"}},
+        {**_DATES, "lobby": "none", "late_minutes": 0, "participant_limit": 5},
+    ],
+    "MeetingBodyPatch": [{"end": "2030-06-01T11:30:00+02:00"}, {"title": "New", "series": None}],
+    "InvitationBody": [{"name": "Ann", "role": "guest", "uses": 1}],
+}
 
 
-class Invited(InvitationBody, frozen=True, kw_only=True):
+class Invitation(InvitationBody, frozen=True, kw_only=True):
     """An invitation."""
 
     id: str
@@ -136,28 +148,28 @@ class Invited(InvitationBody, frozen=True, kw_only=True):
     spent_at: str | None
 
 
-class MeetingFields(MeetingBody, frozen=True, kw_only=True):
+class Meeting(MeetingBody, frozen=True, kw_only=True):
     """A meeting; its PINs only with ``pins:read``."""
 
     id: Id
-    invitations: list[Invited]
+    invitations: list[Invitation]
     state: State
-    created: str
-    updated: str
+    created: Time
+    updated: Time
     etag: str
 
 
 class MeetingList(msgspec.Struct):
     """A part of a list."""
 
-    items: list[MeetingFields]
+    items: list[Meeting]
     next: str | None
     """The cursor of the next part."""
 
 
 def _schemas() -> dict[str, Any]:
     """Return the JSON schemas of the models by name."""
-    models: tuple[type, ...] = (MeetingBody, InvitationBody, MeetingFields, Invited, MeetingList)
+    models: tuple[type, ...] = (MeetingBody, InvitationBody, Meeting, Invitation, MeetingList)
     models += (Live, Cancelled, Problem, Error)
     _, found = msgspec.json.schema_components(models, ref_template=REF)
     for model in models:
@@ -166,18 +178,22 @@ def _schemas() -> dict[str, Any]:
             if name in docs:
                 schema["description"] = docs[name]
     for name in ("MeetingBody", "InvitationBody"):
-        found[name]["additionalProperties"] = False
-        patch = {key: value for key, value in found[name].items() if key != "required"}
-        found[f"{name}Patch"] = {**patch, "title": f"{name}Patch"}
-    return found
+        body = found[name]
+        for field, schema in body["properties"].items():
+            if field not in body["required"] and "anyOf" not in schema:
+                body["properties"][field] = {"anyOf": [schema, {"type": "null"}]}
+        body["additionalProperties"] = False
+        found[f"{name}Patch"] = {**body, "required": [], "title": f"{name}Patch"}
+    return {name: {**schema, "examples": _EXAMPLES.get(name, [])} for name, schema in found.items()}
 
 
 @cache
-def description() -> bytes:
-    """Return the document."""
+def description(missing: frozenset[str] = frozenset()) -> bytes:
+    """Return the document, without operations whose results are missing: no plugin has them."""
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
-        paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one)
+        if one.result not in missing:
+            paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one)
     document = {
         "openapi": "3.1.0",
         "info": {"title": "pexpolicy meetings", "version": __version__},
@@ -192,36 +208,32 @@ def description() -> bytes:
 
 
 def _operation(one: Operation) -> dict[str, Any]:
-    named = [name for name in ("id", "invitation") if f"{{{name}}}" in one.path]
-    named += ["If-Match"] * (one.has_meeting and one.scope == _WRITE)
+    named = one.ids + ["If-Match"] * bool(one.ids and one.scope == _WRITE)
     results = {*[CREATED] * (one.method == "PUT"), one.status}
     found: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
+        "description": f"Needs the scope `{one.scope}`." if one.scope else "Needs no token.",
         "parameters": [_parameter(name, one) for name in (*named, *one.parameters)],
         "security": [{"token": []}] if one.scope else [],
         "responses": {str(int(status)): _response(status, one) for status in results},
     }
-    if one.scope:
-        found["description"] = f"Needs the scope `{one.scope}`."
     if one.body:
         is_patch = one.method == "PATCH"
         schema = {"schema": _ref(f"{one.body}Patch" if is_patch else one.body)}
         content = {JSON: schema, **({MERGE_PATCH: schema} if is_patch else {})}
         found["requestBody"] = {"required": True, "content": content}
-    for status in sorted(one.refusals):
+    for status in map(HTTPStatus, sorted(one.refusals)):
         content = {CONTENT_TYPE: {"schema": _ref("Problem")}}
-        # The server itself refuses a body that is too long, before it is read.
-        known = {"content": content} if status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE else {}
-        found["responses"][str(status)] = {"description": HTTPStatus(status).phrase, **known}
+        found["responses"][str(int(status))] = {"description": status.phrase, "content": content}
     return found
 
 
 def _parameter(name: str, one: Operation) -> dict[str, Any]:
-    place, kind, text = _PARAMETERS[name]
+    place, kind, text, examples = _PARAMETERS[name]
     required = place == "path" or (name, one.name) == ("series", "delete_series")
     about = {"name": name, "in": place, "required": required, "description": text}
-    return {**about, "schema": msgspec.json.schema(kind)}
+    return {**about, "schema": {**msgspec.json.schema(kind), "examples": examples}}
 
 
 def _response(status: HTTPStatus, one: Operation) -> dict[str, Any]:
@@ -230,10 +242,9 @@ def _response(status: HTTPStatus, one: Operation) -> dict[str, Any]:
         found["content"] = {JSON: {"schema": _ref(one.result)}}
         if one.name == "get_meeting":
             found["content"]["text/calendar"] = {"schema": _STRING}
-    if one.result == "MeetingFields":
-        found["headers"] = {"ETag": {"schema": _STRING, "description": "This version."}}
-    if status == CREATED:
-        found.setdefault("headers", {})["Location"] = {"schema": _STRING}
+    headers = ["ETag"] * (one.result == _FIELDS) + ["Location"] * (status == CREATED)
+    if headers:
+        found["headers"] = {name: {"schema": _STRING, "required": True} for name in headers}
     return found
 
 

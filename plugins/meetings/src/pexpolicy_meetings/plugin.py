@@ -299,11 +299,6 @@ class Meetings(Plugin[MeetingsSettings]):
             await self.store.change(self.tenants[found.tenant], found.id, edit, keeps_etag=True)
             return
 
-    @override
-    def status(self) -> Mapping[str, object]:
-        """Return how many tenants have meetings, and how many aliases are remembered."""
-        return {"tenants": len(self.tenants), "remembered": len(self._known)}
-
 
 def _keep(table: OrderedDict[str, V], key: str, value: V) -> V:
     """Remember a value; the oldest of more than ``MAX_KNOWN`` is forgotten."""

@@ -19,13 +19,14 @@ from pexpolicy_meetings.meeting import ID, Fault, Id, Meeting, State, Time, read
 CONTENT_TYPE = "application/problem+json"
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+CURSOR = rf"^([0-9]{{1,12}}_{ID.pattern})?\Z"
 QUERY: dict[str, Any] = {
     "from": Time,
     "to": Time,
     "state": State,
     "series": Id,
     "limit": Annotated[int, Meta(ge=1, le=500)],
-    "cursor": str,
+    "cursor": Annotated[str, Meta(pattern=CURSOR, description="what next of a list was")],
 }
 """The types of the values of a query."""
 
@@ -97,16 +98,17 @@ def id_of(request: web.Request) -> str:
 
 
 def query_of(request: web.Request, *names: str) -> dict[str, Any]:
-    """Return the values of a query that are not empty, with times in seconds since 1970.
+    """Return the values of a query, with times in seconds since 1970.
 
     Raises ``Refusal``, also for others than ``names``.
     """
     found, faults = dict[str, Any](), list[Fault]()
     if not {*request.query} <= {*names}:
         faults.append(Fault("/query", f"has another parameter than {', '.join(names)}"))
-    given = {name: written for name, written in request.query.items() if written}
-    for name in QUERY.keys() & given.keys():
-        written, at = given[name], f"/query/{name}"
+    for name, written in [one for one in request.query.items() if one[0] in QUERY]:
+        at = f"/query/{name}"
+        if name in found:
+            faults.append(Fault(at, "is there twice"))
         try:
             found[name] = msgspec.convert(written, QUERY[name], strict=False)
             if name in ("from", "to"):
@@ -114,10 +116,9 @@ def query_of(request: web.Request, *names: str) -> dict[str, Any]:
                 found[name] = read_time(at, re.sub(r" (\d\d:\d\d)$", r"+\1", written), faults)
             elif name == "cursor":
                 start, _, meeting_id = written.partition("_")
-                found[name] = float(start), msgspec.convert(meeting_id, Id)
-        except (ValueError, msgspec.ValidationError):
-            text = "what next of a list was" if name == "cursor" else wanted(QUERY[name])
-            faults.append(Fault(at, f"must be {text}"))
+                found[name] = float(start or -1), meeting_id
+        except msgspec.ValidationError:
+            faults.append(Fault(at, f"must be {wanted(QUERY[name])}"))
     if faults:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, faults=faults)
     return found
