@@ -315,10 +315,10 @@ def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:
     if names.source is not None and not names.source.listed_names():
         text = "its names are not known yet: check --open asks for them"
         yield ConfigWarning((*names.table, "source"), text)
-    for kind, known in names.listed.items():
+    for known in names.listed.values():
         if known.problem:
             at = datetime.fromtimestamp(known.fetched_at, UTC)
-            text = f"{kind}: those of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
+            text = f"names of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
             yield ConfigWarning((*names.table, "source"), text)
     for one in names.unknown():
         yield from (ConfigWarning(place, one.text) for place in one.places)

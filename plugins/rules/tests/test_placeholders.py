@@ -1,6 +1,8 @@
 """Text that is filled in: values go in as they are, and nothing in them is read again."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy import Outcome
-from pexpolicy.testing import decide_sync, make_request
+from pexpolicy.testing import ConfigError, decide_sync, make_policy, make_request
 from pexpolicy_rules import Rules
 from pexpolicy_rules.settings import Settings
 
@@ -188,3 +190,22 @@ def test_the_name_of_a_gateway_that_is_not_unique_is_warned_of(asked: str, warne
     outcome = decided("service_configuration", gateway, {}, request_id=asked)
     assert outcome.decided_by != "default"
     assert any("unique" in text for text in outcome.decision.warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("theme", "wrong"),
+    [("Company", False), ("Compny", True), ("{service_tag}", False), ("Comp-{service_tag}", False)],
+)
+def test_what_has_no_placeholder_is_compared_with_the_names_of_infinity(
+    theme: str, wrong: bool, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[infinity]\nthemes = ["Company"]\n'
+        '[[plugins.rules.settings.rules]]\nname = "Any"\nendpoint = "service_configuration"\n'
+        "[plugins.rules.settings.rules.then.result]\n"
+        f'name = "{{local_alias.user}}"\npin = "{{call_tag}}"\nivr_theme_name = "{theme}"\n'
+    )
+    error = pytest.raises(ConfigError, match=r"then\.result\.ivr_theme_name")
+    with error if wrong else nullcontext():
+        make_policy(config).close()

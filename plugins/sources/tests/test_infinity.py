@@ -142,6 +142,10 @@ async def test_after_a_fault_the_last_names_are_kept(
         else:
             with pytest.raises(SourceUnavailableError, match=problem):
                 await made.refresh_names()
+            problems = {one.problem for one in made.listed_names().values()}
+            assert problem in problems.pop()
+            assert not problems
+            assert made.listed_names()["themes"].fetched_at == before["themes"].fetched_at
         assert themes(made) == {"Acme", "Board", "Blue", "Green"}
         api.faults.clear()
         made.clock = lambda: float("inf")
@@ -152,7 +156,7 @@ async def test_after_a_fault_the_last_names_are_kept(
 @pytest.mark.parametrize(
     ("now", "kept"),
     [
-        ([], "is empty"),
+        ([], "has 0 of 4 names"),
         (["Acme"], "has 1 of 4 names"),
         (["Acme", "Sky"], ""),
         (["Acme", "a", "b", "c", "d"], ""),

@@ -137,7 +137,7 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
         (
             changed("policy_server", enable_service_lookup=False, enable_avatar_lookup=True),
             "profile",
-            "rooms is never asked",
+            "never asked of rooms",
         ),
         (changed("policy_server", enable_internal_service_policy=True), "profile", "may change"),
         (added("event_sink", name="b", url=SINK), "events", "no location has it"),
@@ -171,6 +171,18 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
         (changed("system_location", event_sinks=[]), "location", "no event sink"),
         (changed("system_location", name="Olso"), "name", "Infinity does not have it"),
         (removed("event_sink"), "events", "none is for this server"),
+        (changed("event_sink", url=f"{SINK}/"), "events", "another path"),
+        (changed("event_sink", enabled=False), "events", "is disabled"),
+        (
+            lambda api: (
+                added("event_sink", name="b", url=SINK)(api)
+                and api.objects["system_location"][0]["event_sinks"].append(
+                    api.objects["event_sink"][1]["resource_uri"]
+                )
+            ),
+            "location",
+            "events come twice",
+        ),
         (changed("event_sink", url="http://127.0.0.1:8123/events/v1"), "events", "another path"),
         (
             changed("event_sink", filter_events=True, events=["participant_connected"]),
@@ -203,6 +215,51 @@ def test_a_mistake_is_found(change: Change, check: str, text: str, tmp_path: Pat
     assert result.exit_code == 1
     assert [one for one in found if one["check"] == check and text in one["text"]], found
     assert "048215" not in result.output
+
+
+RULE = """[[plugins.rules.settings.rules]]
+name = "Some"
+endpoint = "service_configuration"
+{}"""
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ('[endpoints.service_configuration]\ndefault = "reject"', "default rejects the call"),
+        (RULE.format('then.action = "reject"'), "rules rejects the call"),
+        (
+            RULE.format('then.action = "redirect"\nthen.new_alias = "sip:a@b.example"'),
+            "rules redirects the call",
+        ),
+        (RULE.format('when.protocol = "api"\nthen.result = { name = "Web" }'), "answers 'Web'"),
+        (RULE.format('when.protocol = "sip"\nthen.action = "reject"'), ""),
+        (RULE.format('when.registered = false\nthen.action = "reject"'), ""),
+    ],
+)
+def test_what_keeps_calls_from_a_room_of_infinity_is_found(
+    more: str, text: str, tmp_path: Path
+) -> None:
+    found = json.loads(checked(right(), tmp_path, "--json", more=f"\n{more}").stdout)
+    rooms = [one["text"] for one in found if one["check"] == "room"]
+    assert all(text in one for one in rooms)
+    assert bool(rooms) == bool(text)
+
+
+def test_a_location_with_proxying_nodes_only_needs_no_event_sink(tmp_path: Path) -> None:
+    api = right()
+    (edge,) = api.add(
+        "system_location",
+        {"name": "Edge", "policy_server": api.objects["policy_server"][0]["resource_uri"]},
+    )
+    api.add(
+        "worker_vm",
+        {"address": "10.44.0.8", "node_type": "proxying", "system_location": edge},
+    )
+    result = checked(api, tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    changed("worker_vm", system_location=edge)(api)
+    assert "has no event sink" in checked(api, tmp_path).output
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pexpolicy import (
     Counters,
     Decision,
     Gateway,
+    Key,
     Lecture,
     MediaPlayback,
     Plugin,
@@ -81,6 +82,12 @@ class Limits(Plugin[LimitsSettings]):
         live_values().limits = self._report
         schedule(self._measure, every=RECONCILE_S, once_per="fleet", name="peaks")
         schedule(self._places.reconcile, every=RECONCILE_S, once_per="fleet", name="reconcile")
+
+    @override
+    def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
+        """Yield the playlist that callers beyond a limit are led to."""
+        if self.settings.media_playlist_name is not None:
+            yield (), self._refusal("a tenant", "media_playback", "")
 
     async def on_events(self, events: Sequence[Event]) -> None:
         """Give and release places as the calls of the events do."""

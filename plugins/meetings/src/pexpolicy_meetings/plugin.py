@@ -14,6 +14,7 @@ from typing_extensions import override
 from pexpolicy import (
     Alias,
     Conference,
+    Key,
     ParticipantProperties,
     ParticipantPropertiesRequest,
     Plugin,
@@ -84,6 +85,14 @@ class Meetings(Plugin[MeetingsSettings]):
         """The versions of closed meetings whose conference was found to be over."""
         if self._platforms:
             schedule(self.end, every=END_S, once_per="fleet", name="end")
+
+    @override
+    def static_decisions(self) -> Iterable[tuple[Key, Conference]]:
+        """Yield the defaults of each tenant."""
+        for name, tenant in self.tenants.items():
+            fields = {"name": f"defaults of {name}", "service_tag": "", **tenant.defaults}
+            decision = Conference.from_result(fields, extras=tenant.infinity.extras)
+            yield ("tenants", name, "defaults"), decision
 
     @override
     def api_routes(self) -> Iterable[web.RouteDef]:

@@ -26,6 +26,7 @@ from pexpolicy import (
 from pexpolicy.config.files import why_unusable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
+from pexpolicy.endpoints.object_names import NAMED_OBJECTS
 from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.files import read_file, track_file
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
@@ -96,6 +97,8 @@ class Answer:
     """
 
     fixed: Decision | None
+    constant: Decision | None = None
+    """The fields of a decision that have no placeholder, and those that it needs as written."""
 
     def __init__(
         self,
@@ -130,10 +133,18 @@ class Answer:
         issues += self._issues(fields, place)
         if issues:
             raise AnswerError.of(issues)
+        with suppress(DecisionError, AnswerError):
+            self.constant = self._factory(self._constant(fields), reason)
         self._fields = compile_texts(fields, groups, secret)
         self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
         if not secret:
             self.guessable = [n for n in self._protections if _HASH(str(fields[n]))]
+
+    def _constant(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        model, _ = _parts(self._endpoint, self.action, fields, self._extras)
+        needed = {name for name, usual in contract_of(model).defaults.items() if usual is ...}
+        kept = needed - NAMED_OBJECTS.keys()
+        return {n: one for n, one in fields.items() if n in kept or not has_placeholders(one)}
 
     def _issues(self, fields: Mapping[str, Any], place: Key) -> list[tuple[Key, str]]:
         """Return the issues that remain with every sample value; ``place`` is the key of fields."""

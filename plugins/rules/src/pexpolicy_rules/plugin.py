@@ -93,12 +93,12 @@ class Rules(Plugin[Settings]):
 
     @override
     def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
-        """Yield the decisions without placeholders, with the keys of their rules."""
+        """Yield the decisions, with the keys of their rules; without what has a placeholder."""
         for rule in self._rules:
             for answer in rule.answers.values():
-                if answer.fixed is not None:
+                if (decision := answer.fixed or answer.constant) is not None:
                     place = (rule.place,) if rule.place else ()
-                    yield (*rule.key, *place, "then", "result"), answer.fixed
+                    yield (*rule.key, *place, "then", "result"), decision
 
     @override
     def coverage_items(self) -> Iterable[tuple[Any, ...]]:

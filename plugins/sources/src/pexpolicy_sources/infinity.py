@@ -213,34 +213,30 @@ class InfinitySource:
     async def _fetch_names(self) -> dict[str, NameList]:
         """Read the names of all kinds; raise ``SourceUnavailableError`` if none can be read."""
         found: dict[str, NameList] = {}
-        failures: list[SourceError] = []
         problems: dict[str, str] = {}
         for kind, resource in RESOURCES.items():
-            last = self._lists.get(kind, NameList(frozenset(), 0.0))
-            names, problem = frozenset[str](), ""
+            last = self._lists.get(kind)
             try:
                 rows = await self.objects(resource)
                 names = frozenset(n for row in rows if isinstance(n := row.get("name"), str) and n)
-            except SourceError as error:
-                failures.append(error)
-                problem = str(error)
-            if not problem and len(names) * 2 < len(last.names):
-                counted = f"has {len(names)} of {len(last.names)} names" if names else "is empty"
-                problem = f"the new list {counted}"
-            if not problem:
+                if last is not None and len(names) * 2 < len(last.names):
+                    text = f"the new list of {kind} has {len(names)} of {len(last.names)} names"
+                    raise QueryError(text)
                 found[kind] = NameList(names, time.time())
-            elif kind in self._lists:
-                found[kind] = last._replace(problem=problem)
-            if problem:
-                problems[kind] = problem
-        if len(failures) == len(RESOURCES):
-            raise SourceUnavailableError(str(failures[0]))
+            except SourceError as error:
+                problems[kind] = str(error)
+        is_down = len(problems) == len(RESOURCES)
+        if is_down:
+            problems = dict.fromkeys(problems, next(iter(problems.values())))
         if problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
-        self.problems = problems
-        self._lists = found
+        kept = problems.keys() & self._lists.keys()
+        found |= {kind: self._lists[kind]._replace(problem=problems[kind]) for kind in kept}
+        self.problems, self._lists = problems, found
         for call in self.on_names.copy():
             await asyncio.to_thread(call)
+        if is_down:
+            raise SourceUnavailableError(problems["themes"])
         return found
 
     # ---- objects
@@ -251,23 +247,21 @@ class InfinitySource:
         Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
         """
         found: dict[str, Row] = {}
-        totals: set[object] = set()
+        totals = set[int | None]()
         for _ in range(READINGS):
             totals.clear()
             async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
                 totals.add(total)
-                for row in rows:
-                    key = row.get("id") or row.get("resource_uri") or row
-                    found[str(key)] = row
-            if len(totals) <= 1 and all(one == len(found) for one in totals - {None}):
+                found |= {str(row.get("id") or row.get("resource_uri") or row): row for row in rows}
+            if totals <= {None, len(found)}:
                 return list(found.values())
-        if len(totals) == 1 and isinstance(total := totals.pop(), int) and total > len(found):
+        if len(totals) == 1 and (total := totals.pop() or 0) > len(found):
             raise QueryError(f"{resource} has {total} objects, and only {len(found)} are listed")
         return list(found.values())
 
     async def _pages(
         self, path: str, filters: Mapping[str, str]
-    ) -> AsyncIterator[tuple[object, list[Row]]]:
+    ) -> AsyncIterator[tuple[int | None, list[Row]]]:
         """Yield the total and the objects of each page."""
         query: str | None = urlencode({"limit": PAGE, "offset": 0, **filters})
         asked: set[str] = set()
@@ -275,19 +269,18 @@ class InfinitySource:
             if query in asked or len(asked) >= MAX_PAGES:
                 raise QueryError(f"{path} has pages without end")
             asked.add(query)
-            document = await self._get(f"{path}?{query}")
-            meta, rows = document.get("meta"), document.get("objects")
-            is_list = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-            if not isinstance(meta, dict) or not is_list:
-                raise QueryError(f"{path} is no list of objects")
-            assert isinstance(rows, list)
-            yield meta.get("total_count"), rows
+            match await self._get(f"{path}?{query}"):
+                case {"meta": {**meta}, "objects": [*rows]} if {*map(type, rows)} <= {dict}:
+                    total = meta.get("total_count")
+                    yield total if isinstance(total, int) else None, rows
+                case _:
+                    raise QueryError(f"{path} is no list of objects")
             # Only its query is used: credentials go nowhere else.
             following = meta.get("next")
             query = following.partition("?")[2] or None if isinstance(following, str) else None
 
-    async def _get(self, target: str) -> dict[str, Any]:
-        """Return a document; raises ``SourceError``."""
+    async def _get(self, target: str) -> Any:
+        """Return the JSON of a target; raises ``SourceError``."""
         async with self._turn:
             if self.clock() < self._paused_until:
                 raise SourceUnavailableError(f"the API is not asked now: {self._problem}")
@@ -300,7 +293,7 @@ class InfinitySource:
                     self._paused_until = self.clock() + PAUSE_S
                 raise
 
-    async def _document(self, target: str) -> dict[str, Any]:
+    async def _document(self, target: str) -> Any:
         reply = await self._request(target)
         for attempt in range(1, REPEATS + 1):
             if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -313,12 +306,11 @@ class InfinitySource:
         if reply.failure:
             raise SourceUnavailableError(reply.failure)
         if status == HTTPStatus.OK:
-            with suppress(ValueError):
-                document = await asyncio.to_thread(orjson.loads, reply.body)
-                if isinstance(document, dict):
-                    return document
-                raise QueryError(f"{path} is no list of objects")
-            raise SourceUnavailableError(f"{path} is no JSON (Content-Type: {reply.media_type})")
+            try:
+                return await asyncio.to_thread(orjson.loads, reply.body)
+            except ValueError:
+                text = f"{path} is no JSON (Content-Type: {reply.media_type})"
+                raise SourceUnavailableError(text) from None
         text = f"{path} is {reply.line}"
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             text = f"the account may not read {path} (HTTP {status})"

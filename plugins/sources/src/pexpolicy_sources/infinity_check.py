@@ -9,7 +9,6 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +32,10 @@ from pexpolicy.cli.common import (
 from pexpolicy.cli.doctor import certificate_rows, event_rows
 from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
+from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy.testing.report import Table, print_parts
@@ -64,7 +64,11 @@ COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
 """Fields that a room of Infinity and a service of ours share."""
 PEOPLE = {f"participant_{what}" for what in ("connected", "updated", "disconnected")}
 """Events without which the live counts are wrong."""
+KEYS = {"policy_server": "policy_server", "event_sink": "event_sinks"}
+"""The field of a location that has its profile or its sinks."""
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared only
+ADDRESSES = ("address", "secondary_address", "static_nat_address")
+"""Where calls of a node may come from."""
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green", "skipped": "dim"}
 Found = Iterator[tuple[str, str, str]]
 """State, subject and text."""
@@ -109,9 +113,11 @@ class Check:
         scheme, host = "http" if self._files is None else "https", server.host.strip("[]")
         made = URL.build(scheme=scheme, host="host", port=server.port, path=server.base_path)
         self._is_proxied, self._url = bool(url), URL(url) if url else made
-        hosts = [] if host in ANY_ADDRESS else [host]
-        hosts += [socket.gethostname(), settings.instance, *certified]
-        self._names = [*dict.fromkeys(hosts)] if not url else [self._url.host or ""]
+        base = self._url.path.rstrip("/")
+        self._paths = {"policy_server": base, "event_sink": base + PATH}
+        self._is_everywhere = not url and host in ANY_ADDRESS
+        hosts = [host] * (not self._is_everywhere) + [socket.gethostname(), settings.instance]
+        self._names = [self._url.host or ""] if url else [*dict.fromkeys((*hosts, *certified))]
 
     async def read(self) -> None:
         """Read the platform; raises ``SourceError`` if nothing can be read."""
@@ -144,13 +150,19 @@ class Check:
         return [one._replace(subject=at + one.subject) for one in found]
 
     def _is_ours(self, row: Row) -> bool:
-        return any(_matches(_url_of(row).host or "", name) for name in self._names)
+        host = _url_of(row).host or ""
+        is_named = any(_matches(host, name) for name in self._names)
+        return is_named or (self._is_everywhere and _is_local(host))
 
     def _ours(self, resource: str) -> list[Row]:
-        """Return the objects with a URL of this server; without any, those of the only server."""
+        """Return the objects with a URL of this server; without any, those with its path, if all
+        are for one server.
+        """
         rows = [row for row in self._objects[resource] if _url_of(row).host]
+        path = self._paths[resource]
         is_alone = not self._is_proxied and len({_url_of(row).host for row in rows}) == 1
-        return [row for row in rows if self._is_ours(row)] or (rows if is_alone else [])
+        alike = [row for row in rows if is_alone and _url_of(row).path.rstrip("/") == path]
+        return [row for row in rows if self._is_ours(row)] or alike
 
     def _of_profiles(self) -> Found:
         if not self._profiles and "policy_server" not in self._refused:
@@ -159,76 +171,106 @@ class Check:
             yield "error", "policy profiles", text + (others or "none")
         users = {one.user for one in self._settings.credentials}
         for profile in self._profiles:
-            name, user = str(profile.get("name")), profile.get("username")
-            yield from self._of_address(profile, "")
-            if isinstance(user, str) and users and user not in users:
+            name, user = str(profile.get("name")), str(profile.get("username") or "")
+            yield from self._of_address(profile, "policy_server")
+            if "username" in profile and users and user not in users:
                 known = f"[auth] has {', '.join(sorted(users))}"
                 yield "error", name, f"its user is {user or 'not set'}, and {known}"
-            if self._is_unused("policy_server", "policy_server", profile):
+            other = self._settings.nodes.of(user)
+            if self._environment and other not in (None, self._environment):
+                yield "error", name, f"its user {user} is one of [environments.{other}]"
+            if self._is_unused("policy_server", profile):
                 yield "warning", name, "no location has it, so it asks nothing"
-            asked = [kind for kind, (switch, _) in SWITCHES.items() if profile.get(switch)]
-            yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
-            for kind, (switch, change) in SWITCHES.items() if asked else ():
-                plugins = self._plugins(kind)
-                if plugins and switch in profile and kind not in asked:
-                    yield "warning", name, f"{switch} is off: {plugins} is never asked for {kind}"
-                if not plugins and kind in asked:
-                    yield "note", name, f"{switch} is on, and no plugin answers {kind}"
-                if plugins and kind in asked and profile.get(change):
-                    yield "warning", name, f"{change} is on: Infinity may change our answers"
+            yield from self._of_switches(profile)
 
-    def _plugins(self, kind: str) -> str:
-        """Return the plugins that may answer a request, by their rules if they have any."""
-        found = dict.fromkeys(link.plugin for link in self._policy.chains[kind].links)
+    def _of_switches(self, profile: Row) -> Found:
+        name, kinds_of = str(profile.get("name")), self._kinds()
+        asked = [kind for kind, (switch, _) in SWITCHES.items() if profile.get(switch)]
+        yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
+        for kind, (switch, change) in SWITCHES.items() if asked else ():
+            plugins = [one for one, kinds in kinds_of.items() if kind in kinds]
+            # One that is asked for others may have no answer for this.
+            idle = [one for one in plugins if kinds_of[one].isdisjoint(asked)][:MAX_SHOWN]
+            if idle and switch in profile:
+                text = f"{switch} is off: {kind} is never asked of {', '.join(idle)}"
+                yield "warning", name, text
+            if not plugins and kind in asked:
+                yield "note", name, f"{switch} is on, and no plugin answers {kind}"
+            if plugins and kind in asked and profile.get(change):
+                yield "warning", name, f"{change} is on: Infinity may change our answers"
+
+    def _kinds(self) -> dict[str, set[str]]:
+        """Return the requests that each plugin may answer, or each rule of one with rules."""
+        found = defaultdict[str, set[str]](set)
+        for kind, chain in self._policy.chains.items():
+            for link in chain.links:
+                found[link.plugin].add(kind)
         for plugin in self._policy.plugins:
+            is_asked = plugin.table.is_asked_in(self._environment)
             rules = getattr(plugin.instance, "rule_summaries", None)
-            is_idle = rules is not None and not any(kind in one.endpoints for one in rules())
-            if is_idle or not plugin.table.is_asked_in(self._environment):
+            if rules is not None or not is_asked:
                 found.pop(plugin.name, None)
-        return ", ".join(found)
+            for rule in rules() if rules is not None and is_asked else ():
+                found[f"{plugin.name} ({rule.name})"] = {*rule.endpoints}
+        return found
 
-    def _of_address(self, row: Row, more: str) -> Found:
-        """Yield whether a URL is right; that of an event sink ends in ``more``."""
+    def _of_address(self, row: Row, resource: str) -> Found:
+        """Yield whether a URL is right; that of an event sink is used as it stands."""
         url, ours, name, flaws = _url_of(row), self._url, str(row.get("name")), list[str]()
-        base = ours.path.rstrip("/")
-        if not self._is_ours(row):
+        wanted, more = self._paths[resource], resource == "event_sink"
+        if not (is_ours := self._is_ours(row)):
             known = ", ".join(self._names)
             flaws.append(f"is for another host than {known}; --url names one of a proxy")
-        if url.path.rstrip("/") != base + more:
+        if (url.path if more else url.path.rstrip("/")) != wanted:
             doubled = "/policy/v1" in url.path and not more
             end = "; Infinity appends /policy/v1 itself" if doubled else ""
-            flaws.append(f"has another path than {base + more or '/'}{end}")
-        if url.query_string or url.fragment:
+            flaws.append(f"has another path than {wanted or '/'}{end}")
+        if not more and (url.query_string or url.fragment):
             flaws.append("has a query or a fragment, and Infinity appends a path")
         # In front of a server without a certificate, a proxy may have one.
-        is_direct = self._is_proxied or self._files or url.host == self._settings.server.host
-        if self._is_ours(row) and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port):
+        is_direct = (
+            self._is_proxied
+            or self._files
+            or url.scheme == "http"
+            or url.host == self._settings.server.host
+        )
+        if is_ours and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port):
             text = f"has another scheme or port than this server: {ours.scheme}, port {ours.port}"
             flaws.append(text)
+        if False in (row.get("enabled"), row.get("enable")):
+            flaws.append("is disabled")
         yield from (("error", name, f"{url} {flaw}") for flaw in flaws)
         if not flaws:
             yield "ok", name, f"points at this server: {url}"
 
-    def _locations_with(self, key: str, resource: str, rows: list[Row]) -> list[Row]:
-        wanted = addresses(resource, rows)
-        found = self._objects["system_location"]
-        return [one for one in found if addresses(resource, one.get(key)) & wanted]
-
-    def _is_unused(self, key: str, resource: str, row: Row) -> bool:
-        is_read = "system_location" not in self._refused
-        return is_read and not self._locations_with(key, resource, [row])
+    def _is_unused(self, resource: str, row: Row) -> bool:
+        own, known = addresses(resource, row), self._objects["system_location"]
+        used = (addresses(resource, one.get(KEYS[resource])) & own for one in known)
+        return "system_location" not in self._refused and not any(used)
 
     def _of_locations(self) -> Found:
-        right = self._locations_with("policy_server", "policy_server", self._profiles)
-        sinks = self._locations_with("event_sinks", "event_sink", self._sinks)
+        profiles = addresses("policy_server", self._profiles)
+        sinks = addresses("event_sink", self._sinks)
+        has_sinks = bool(sinks) and self._settings.events is not None
         for location in self._objects["system_location"]:
             name, asked = str(location.get("name")), location.get("policy_server")
             if not asked:
                 yield "warning", name, "has no policy profile, so its nodes ask nothing"
-            elif location not in right and "policy_server" not in self._refused:
+            elif not (
+                addresses("policy_server", asked) & profiles or "policy_server" in self._refused
+            ):
                 yield "warning", name, "has a policy profile that is not for this server"
-            if self._sinks and self._settings.events is not None and location not in sinks:
+            told = len(addresses("event_sink", location.get("event_sinks")) & sinks)
+            if has_sinks and not told and not self._only_forwards(location):
                 yield "warning", name, "has no event sink of this server"
+            if has_sinks and told > 1:
+                yield "warning", name, "has several event sinks of this server: events come twice"
+
+    def _only_forwards(self, location: Row) -> bool:
+        """Return whether a location has proxying nodes only, which send no events."""
+        here, nodes = addresses("system_location", location), self._objects["worker_vm"]
+        inside = (one for one in nodes if addresses("", one.get("system_location")) & here)
+        return {str(one.get("node_type")).upper() for one in inside} == {"PROXYING"}
 
     def _of_certificate(self) -> Found:
         if self._files is None:
@@ -236,7 +278,7 @@ class Check:
         subject = str(self._files.certificate)
         for state, text, *_ in certificate_rows(self._files, self._ca_file):
             yield state, subject, text
-        urls = map(_url_of, (*self._profiles, *self._sinks))
+        urls = map(_url_of, filter(self._is_ours, (*self._profiles, *self._sinks)))
         for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
             if not any(_matches(host, name) for name in self._certified):
                 names = ", ".join(self._certified) or "no name"
@@ -250,9 +292,11 @@ class Check:
             return
         if not self._sinks and "event_sink" not in self._refused:
             yield "error", "event sinks", f"none is for this server: its URL ends in {PATH}"
-        users = {str(one.user) for one in events.sources.values()}
+        of = self._settings.nodes.event_sources.get(self._environment or "", "")
+        mine = events.sources.get(of)
+        users = {str(one.user) for one in ([mine] if mine else events.sources.values())}
         for sink in self._sinks:
-            yield from self._of_address(sink, PATH)
+            yield from self._of_address(sink, "event_sink")
             yield from self._of_sink(sink, users)
         yield from self._of_health()
 
@@ -262,7 +306,7 @@ class Check:
             yield "error", name, f"its user is {user}, and [events] has {', '.join(users)}"
         if sink.get("verify_tls_certificate") is False and _url_of(sink).scheme == "https":
             yield "warning", name, "verify_tls_certificate is off"
-        if self._is_unused("event_sinks", "event_sink", sink):
+        if self._is_unused("event_sink", sink):
             yield "warning", name, "no location has it, so it sends nothing"
         sent = {str(one) for one in list_of(sink.get("events"))}
         if sink.get("filter_events") and (lost := PEOPLE - sent):
@@ -271,19 +315,25 @@ class Check:
     def _of_health(self) -> Found:
         for alarm in self._objects["alarm"]:
             said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
-            if "sink" in said.casefold():
+            if any(word in said.casefold() for word in ("sink", "policy")):
                 yield "error", str(alarm.get("node") or "alarm"), f"Infinity has an alarm: {said}"
         yield from ((state, "server", text) for state, text, *_ in event_rows(self._status))
 
     def _of_nodes(self) -> Found:
-        access = self._settings.access
-        networks = [ip_network(one) for one in (*access.networks, *access.trusted_proxies)]
-        for node in self._objects["worker_vm"] if networks else ():
-            with suppress(ValueError):
-                address = ip_address(str(node.get("address")))
-                if not any(address in network for network in networks):
-                    text = f"{address} is in none of [access] networks"
-                    yield "error", str(node.get("name")), text
+        """Yield the nodes whose calls are refused, or are of another environment."""
+        access, nodes = self._settings.access, self._settings.nodes
+        written = map(read_subnet, (*access.networks, *access.trusted_proxies))
+        admitted = Subnets((one, None) for one in dict.fromkeys(written))
+        of_users = {nodes.of(str(one.get("username") or "")) for one in self._profiles}
+        for node in self._objects["worker_vm"]:
+            name, given = str(node.get("name")), (node.get(key) for key in ADDRESSES)
+            found = [one for one in given if isinstance(one, str) and one]
+            shown, by_address = ", ".join(found), nodes.of(None, *found)
+            if found and access.networks and not any(map(admitted.find, found)):
+                yield "error", name, f"{shown} is in none of [access] networks"
+            if found and self._environment and self._environment not in (by_address, *of_users):
+                where = f"of [environments.{by_address}]" if by_address else "of no environment"
+                yield "error", name, f"calls of {shown} are {where}"
 
     def _of_names(self) -> Found:
         names, least_ours = self._named, self._settings.infinity.min_pin_length
@@ -342,34 +392,55 @@ class Check:
                 "service_configuration": "calls to it",
             }.items():
                 if (outcome := await self._asked(kind, alias)) is not None:
-                    text = f"{outcome.decided_by} answers {what}, and not Infinity"
+                    text = f"{_by(outcome)} {what}, and not Infinity"
                     yield Finding("alias", "warning", alias, text)
 
     async def _asked(self, kind: str, alias: str) -> Outcome | None:
-        """Return our answer for an alias, if Infinity would use it."""
-        where = self._environment
-        made = (
-            make_request(kind, shape=one, environment=where, local_alias=alias)
-            for one in ("sip", "web")
-        )
-        is_call = kind == "service_configuration"
-        for request in made if is_call else (make_request(kind, environment=where, alias=alias),):
-            outcome = (await self._policy.answer(request, "")).outcome
-            if outcome.decided_by != DEFAULT and not isinstance(outcome.decision, Continue):
-                return outcome
-        return None
+        """Return our answer for an alias, if Infinity would use it; a reject only if all callers
+        get one, as others are refused on purpose.
+        """
+        calls: list[dict[str, Any]] = [{"alias": alias}]
+        if kind == "service_configuration":
+            inside = {"registered": True, "remote_alias": f"sip:a@{alias.partition('@')[2]}"}
+            shapes: list[dict[str, Any]] = [{"shape": "sip"}, {"shape": "web"}, inside]
+            calls = [{"local_alias": alias, **one} for one in shapes]
+        found = list[Outcome]()
+        for call in calls:
+            request = make_request(kind, environment=self._environment, **call)
+            found.append((await self._policy.answer(request, "")).outcome)
+        answers = [one for one in found if not isinstance(one.decision, Continue)]
+        others = [one for one in answers if one.decision.action != "reject"]
+        return next(iter(others or answers[len(calls) - 1 :]), None)
+
+
+def _by(outcome: Outcome) -> str:
+    """Return what answers, and the verb for it."""
+    is_default, action = outcome.decided_by == DEFAULT, outcome.decision.action
+    by = f"[endpoints.{outcome.endpoint}] default" if is_default else outcome.decided_by
+    return f"{by} {'answers' if action == 'continue' else action + 's'}"
 
 
 def _compared(room: Row, outcome: Outcome) -> tuple[str, str]:
     """Return the check, and how our answer differs from a room of Infinity; PINs are not shown."""
-    fields, by = outcome.decision.set_fields(), outcome.decided_by
-    if outcome.decision.action == "reject":
-        return "room", f"never reached, as {by} rejects the call"
+    fields = outcome.decision.set_fields()
+    if outcome.decision.action != "continue":
+        return "room", f"never reached, as {_by(outcome)} the call"
     if fields.get("name") != room.get("name"):
-        return "room", f"never reached, as {by} answers {fields.get('name')!r}"
+        return "room", f"never reached, as {_by(outcome)} {fields.get('name')!r}"
     other = [n for n in COMPARED if n in room and (room[n] or None) != (fields.get(n) or None)]
-    text = f"{by} has it, too: Infinity's own room is used where we do not answer"
-    return "alias", text + (f", with another {', '.join(other)}" if other else "")
+    text = "has it, too: Infinity's own room is used where we do not answer"
+    with_other = f", with another {', '.join(other)}" if other else ""
+    return "alias", f"{outcome.decided_by} {text}{with_other}"
+
+
+def _is_local(host: str) -> bool:
+    """Return whether a host has an address of this machine."""
+    with suppress(OSError):
+        for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM):
+            with suppress(OSError), socket.socket(family, kind) as tried:
+                tried.bind(address)
+                return True
+    return False
 
 
 def _url_of(row: Row) -> URL:
