@@ -30,7 +30,7 @@ from lab.load import Connection, Load
 from lab.report import Finding
 from pexpolicy.audit.reader import raw_lines
 from pexpolicy.audit.verify import Verification
-from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.secrets import PasswordHash
 from tests.support import certificates, live_server, wire
 from tests.support.paths import ROOT
 from tests.support.processes import pin

@@ -12,7 +12,7 @@ from pexpolicy.background.sources import Source
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, SettingsError
 from pexpolicy.config.secrets import read_secret
-from pexpolicy.config.tenants import Tenants
+from pexpolicy.config.settings import Tenants
 from pexpolicy.endpoints.directory_information import (
     Directory,
     DirectoryEntry,

@@ -12,11 +12,9 @@ from typing import Any, cast
 from pexpolicy import __version__
 from pexpolicy.access.warnings import access_warnings, path_findings
 from pexpolicy.background.sources import SourceLease, driver_of
-from pexpolicy.chain.chain import BoundHook, Chain
-from pexpolicy.chain.fold import ADJUST, hooks_of
-from pexpolicy.config.files import Tracked, reading, tracking
+from pexpolicy.chain.chain import ADJUST, BoundHook, Chain, hooks_of
+from pexpolicy.config.files import FileUser, Tracked, reading, tracking
 from pexpolicy.config.loader import load
-from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.plugins import EndpointTable, ObjectLists, PluginTable
 from pexpolicy.config.settings import ConfigError, Settings

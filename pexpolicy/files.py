@@ -3,6 +3,6 @@
 from pexpolicy.background.refreshed import CacheFile
 from pexpolicy.config.files import read_file, track_file
 from pexpolicy.config.plugin_settings import WrittenFolder
-from pexpolicy.plugins.changes import named_changes
+from pexpolicy.plugins.binding import named_changes
 
 __all__ = ["CacheFile", "WrittenFolder", "named_changes", "read_file", "track_file"]

@@ -20,16 +20,14 @@ from pexpolicy.background.shared_state import SetupError, SharedState
 from pexpolicy.background.sources import SharedResources, SourceLease
 from pexpolicy.chain.background import BackgroundTasks, Observed, Shadowed, ignore
 from pexpolicy.chain.chain import BoundHook, Chain, Clock
-from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.chain.hook_tasks import HookTasks, Work
-from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.permissions import FileUser, NamedPath
+from pexpolicy.chain.hook_tasks import HookTasks, Watchdog, Work
+from pexpolicy.config.files import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import Log, PluginFailureLog, describe_error
 from pexpolicy.fleet.last_good import Fallback
 from pexpolicy.fleet.policy_hash import PolicyInputs
 from pexpolicy.log import LogLevels, level_number

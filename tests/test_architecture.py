@@ -93,7 +93,6 @@ INTERNAL = (
     "models.outcome",
     "models.request",
     "models.validation",
-    "plugins.changes",
     "policy",
     "text",
 )

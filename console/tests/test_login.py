@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.access.credentials import MAX_FIRST, VerificationQueueFull
-from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.schema.console import ConsoleUserTable
+from pexpolicy.config.secrets import PasswordHash
 from pexpolicy_console.action_log import ActionLog, ActionLogError
 from pexpolicy_console.command import console as console_command
 from pexpolicy_console.login.attempts import LoginAttempts

@@ -28,10 +28,9 @@ from pexpolicy.access.refusals import (
     UNAUTHORISED,
     Refusal,
 )
-from pexpolicy.config.credentials import Credential
 from pexpolicy.config.schema.server import AccessTable
-from pexpolicy.config.settings import Settings
-from pexpolicy.config.tenants import Environments
+from pexpolicy.config.secrets import Credential
+from pexpolicy.config.settings import Environments, Settings
 from pexpolicy.models.subnets import Subnets, read_subnet
 
 BUSY_DELAY_S = 0.5

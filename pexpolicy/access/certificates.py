@@ -21,7 +21,7 @@ from pexpolicy.config.files import Look, read_file, stat_files, why_unusable
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import run_in_thread
 
@@ -286,11 +286,9 @@ class Certificates:
         self.problem = problem
 
 
-def configured(settings: Settings, made: Callable[[CertificateFiles], T]) -> T | None:
-    """Return what is made of the files of ``[tls]``, if it is there; raises ``ConfigError``."""
-    if settings.tls is None:
-        return None
+def configured(path: Path, table: TlsTable, made: Callable[[CertificateFiles], T]) -> T:
+    """Return what is made of the files of ``[tls]`` in a configuration; raises ``ConfigError``."""
     try:
-        return made(CertificateFiles.of(settings.tls, settings.path.parent))
+        return made(CertificateFiles.of(table, path.parent))
     except SecretError as error:
-        raise ConfigError(settings.path, [Problem(("tls", error.key), str(error))]) from None
+        raise ConfigError(path, [Problem(("tls", error.key), str(error))]) from None

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
-from pexpolicy.config.credentials import Credential, PasswordHash
+from pexpolicy.config.secrets import Credential, PasswordHash
 
 FIRST_DELAY_S = 0.1
 """Delay of the reply to the first wrong attempt; each further attempt doubles it."""

@@ -20,14 +20,13 @@ from pydantic import BaseModel, SecretStr
 
 from pexpolicy.access.access_control import Networks
 from pexpolicy.access.certificates import configured, load
-from pexpolicy.config.files import missing_hint, odd_path
-from pexpolicy.config.outgoing import is_encrypted, is_loopback, tls_context
-from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
+from pexpolicy.config.files import CREDENTIALS, DYNAMIC, FileUser, NamedPath, missing_hint, odd_path
+from pexpolicy.config.outgoing import is_encrypted, tls_context
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, SettingsError
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.models.subnets import lone_network, read_subnet
+from pexpolicy.models.subnets import is_loopback, lone_network, read_subnet
 from pexpolicy.text import suggest
 
 Findings = Iterator[tuple[Key, str]]
@@ -72,10 +71,11 @@ def _other_findings(settings: Settings) -> Findings:
         yield ("console", "port"), "is server.port or admin.port; choose another"
     if text := console_exposure(console):
         yield ("console", "host"), f"{text}; the console does not start without"
-    with suppress(ConfigError):  # a problem of preflight_problems
-        loaded = configured(settings, load)
-        for name, text in loaded.warnings(datetime.now(UTC)) if loaded is not None else ():
-            yield ("tls", name), text
+    if settings.tls is not None:
+        with suppress(ConfigError):  # a problem of preflight_problems
+            loaded = configured(settings.path, settings.tls, load)
+            for name, text in loaded.warnings(datetime.now(UTC)):
+                yield ("tls", name), text
 
 
 def _network_findings(settings: Settings) -> Findings:
@@ -303,7 +303,8 @@ def preflight_problems(
             text = "needs the extra: install pexpolicy[tracing], or leave the table out"
             yield Problem(("tracing",), text)
     try:
-        configured(settings, load)
+        if settings.tls is not None:
+            configured(settings.path, settings.tls, load)
         if settings.fleet.ca_file is not None:
             tls_context(settings.resolve(settings.fleet.ca_file))
     except ConfigError as error:

@@ -13,8 +13,7 @@ from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import JobHistory, ScheduledJob, entered
 from pexpolicy.background.shared import Leases
 from pexpolicy.background.shared_state import SharedState
-from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import Log, PluginFailureLog, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.tasks import end_tasks, hide
 

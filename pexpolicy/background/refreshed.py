@@ -22,8 +22,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
 from pexpolicy.background.shared import Store
 from pexpolicy.background.shared_state import SWEEP_S, SharedState, SharedUnavailableError
-from pexpolicy.config.files import read_own, write_own
-from pexpolicy.config.permissions import NamedPath
+from pexpolicy.config.files import NamedPath, read_own, write_own
 from pexpolicy.errors import describe_error
 from pexpolicy.tasks import Failure, end_tasks, run_in_thread, start_background
 

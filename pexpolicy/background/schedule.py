@@ -18,9 +18,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
-from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import Log, PluginFailureLog, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT, using
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
 from pexpolicy.tasks import Failure, capture, end_tasks, hide

@@ -28,9 +28,16 @@ from pexpolicy.background.schedule import (
 )
 from pexpolicy.background.shared import shared_state
 from pexpolicy.background.shared_state import SharedState
-from pexpolicy.config.files import Look, kept_copies, known_at, stat_files, track_secret, tracking
+from pexpolicy.config.files import (
+    Look,
+    NamedPath,
+    kept_copies,
+    known_at,
+    stat_files,
+    track_secret,
+    tracking,
+)
 from pexpolicy.config.outgoing import revealed
-from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.config.settings import Settings

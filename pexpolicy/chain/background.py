@@ -19,9 +19,8 @@ from typing import Any
 import msgspec
 
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.errors import ErrorReport, Log, describe_error
+from pexpolicy.errors import ErrorReport, Log, PluginFailureLog, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
     ADJUSTED,

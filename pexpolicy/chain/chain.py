@@ -15,12 +15,18 @@ from typing import Any, Literal
 import msgspec
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
-from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import Draft, check_adjusted, check_merged
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError, waiting_frames
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import Log, describe_decision_error, describe_error, full_traceback, place_of
+from pexpolicy.errors import (
+    Log,
+    PluginFailureLog,
+    describe_decision_error,
+    describe_error,
+    full_traceback,
+    place_of,
+)
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError
@@ -47,7 +53,10 @@ Check = Callable[[Any, Any], Checked]
 
 MIN_BUDGET_S = 0.001
 """Remaining budget below which no further plugin is asked."""
-
+ADJUST = "adjust_"
+"""The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
+RESTRICT = "restrict_"
+"""The prefix of those that may only narrow decisions."""
 
 REJECT_REASONS = {
     FAILED: "failed, and its on_error is reject",
@@ -59,6 +68,11 @@ REJECT_REASONS = {
 """The end of the reason of a reject that follows a failed step, after the name of the plugin."""
 QUICK = 100
 """Microseconds below which an answer is quick, as nearly all are."""
+
+
+def hooks_of(endpoint: str) -> tuple[str, str, str]:
+    """Return the hooks that decide, adjust and restrict the answer of an endpoint."""
+    return endpoint, ADJUST + endpoint, RESTRICT + endpoint
 
 
 class StepCounter:

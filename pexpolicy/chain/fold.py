@@ -18,20 +18,11 @@ from pexpolicy.models.request import Request, withheld_values
 
 Fields = dict[str, Any]
 """The fields of a decision that are set."""
-ADJUST = "adjust_"
-"""The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
-RESTRICT = "restrict_"
-"""The prefix of those that may only narrow decisions."""
 MAY_ADMIT = "write may_admit = true in the table of the plugin if it may"
 NARROW = (
     "reject, lower max_callrate_in or max_callrate_out, add a PIN, take a right away, or answer "
     "media_playback with a name of its own and without a transfer"
 )
-
-
-def hooks_of(endpoint: str) -> tuple[str, str, str]:
-    """Return the hooks that decide, adjust and restrict the answer of an endpoint."""
-    return endpoint, ADJUST + endpoint, RESTRICT + endpoint
 
 
 class Draft(msgspec.Struct):

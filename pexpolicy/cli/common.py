@@ -17,9 +17,8 @@ from typing import NoReturn
 import click
 
 from pexpolicy.builder import policy_from
-from pexpolicy.config.files import reading
+from pexpolicy.config.files import FileUser, reading
 from pexpolicy.config.loader import load
-from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings

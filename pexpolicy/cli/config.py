@@ -23,9 +23,8 @@ from pexpolicy.cli.common import (
     usable,
     warn,
 )
-from pexpolicy.config.credentials import PasswordHash
-from pexpolicy.config.files import EncodingError, decode_text, read_file, write_own
-from pexpolicy.config.permissions import FileUser
+from pexpolicy.config.files import EncodingError, FileUser, decode_text, read_file, write_own
+from pexpolicy.config.secrets import PasswordHash
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints.schema import document
 from pexpolicy.fleet import last_good

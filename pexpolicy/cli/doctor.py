@@ -29,8 +29,8 @@ from pexpolicy.cli.common import (
     print_json,
 )
 from pexpolicy.cli.status import Document, degradations, running_status
+from pexpolicy.config.files import FileUser, NamedPath
 from pexpolicy.config.loader import load as load_config
-from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.places import grouped
 from pexpolicy.config.problems import ConfigWarning, dotted_key
 from pexpolicy.config.secrets import SecretError

@@ -21,11 +21,10 @@ from pexpolicy.cli.audit import faults_in_database, paths_of
 from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse
 from pexpolicy.cli.explain import as_document, doubts, parse_at, requested
 from pexpolicy.cli.http_client import admin_url
-from pexpolicy.config.credentials import PasswordHash, secret_of
-from pexpolicy.config.loader import load
+from pexpolicy.config.loader import load, secret_of
 from pexpolicy.config.places import Places, grouped
-from pexpolicy.config.settings import Document
-from pexpolicy.config.tenants import Tenants
+from pexpolicy.config.secrets import PasswordHash
+from pexpolicy.config.settings import Document, Tenants
 from pexpolicy.fleet.last_good import Activation, copy_of, history, last_good
 from pexpolicy.fleet.policy_hash import own_token
 from pexpolicy.models.context import DryRunClock, at_time

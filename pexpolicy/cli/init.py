@@ -25,8 +25,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pexpolicy.cli.bundle import Files, key_pair, write_new
 from pexpolicy.cli.common import examples, flag, repeatable
-from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.plugin_settings import zone_names
+from pexpolicy.config.secrets import PasswordHash
 from pexpolicy.models.subnets import SubnetError, read_subnet
 from pexpolicy.plugins.discovery import config_schema, installed
 

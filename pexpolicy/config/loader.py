@@ -16,7 +16,6 @@ import msgspec
 import pydantic
 from pydantic import SecretStr
 
-from pexpolicy.config.credentials import credentials_of
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
@@ -27,8 +26,19 @@ from pexpolicy.config.files import (
 )
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.problems import Key, Problem, SettingsError, problems_of
-from pexpolicy.config.schema.server import EventSourceTable
-from pexpolicy.config.secrets import InvalidKeyError, SecretError, private_key
+from pexpolicy.config.schema.server import (
+    AuthTable,
+    CredentialTable,
+    EventSourceTable,
+    PasswordTable,
+)
+from pexpolicy.config.secrets import (
+    Credential,
+    InvalidKeyError,
+    PasswordHash,
+    SecretError,
+    private_key,
+)
 from pexpolicy.config.settings import (
     DECIDING,
     MANIFEST,
@@ -37,10 +47,11 @@ from pexpolicy.config.settings import (
     Bundle,
     ConfigError,
     Document,
+    Environments,
     Manifest,
     Settings,
+    Tenants,
 )
-from pexpolicy.config.tenants import Environments, Tenants
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of, enumerated_fields
@@ -254,3 +265,29 @@ def _misplaced(tables: Document, document: Tables) -> Iterator[Problem]:
         yield Problem(("infinity", "extra_values", field), text + suggest(field, sorted(known)))
     if tables.admin.tls and "tls" not in document:
         yield Problem(("admin", "tls"), "needs a certificate: add [tls]")
+
+
+def credentials_of(
+    tables: Mapping[Key, AuthTable | CredentialTable | EventSourceTable], folder: Path
+) -> tuple[dict[Key, Credential], list[Problem]]:
+    """Return the credential of each table by its key, and a problem for each that cannot be read.
+
+    Files are relative to ``folder``.
+    """
+    found: dict[Key, Credential] = {}
+    problems: list[Problem] = []
+    for key, table in tables.items():
+        try:
+            found[key] = Credential(table.user or "", secret_of(table, folder))
+        except SecretError as error:
+            problems.append(Problem((*key, error.key), str(error)))
+    return found, problems
+
+
+def secret_of(table: PasswordTable | EventSourceTable, folder: Path) -> SecretStr | PasswordHash:
+    """Return the password or the hash of a user; raises ``SecretError``."""
+    if (source := table.secret("password_hash")).places:
+        return PasswordHash.parse(source.read(folder), source.key)
+    if isinstance(table, PasswordTable) and table.password_hash is not None:
+        return PasswordHash.parse(table.password_hash)
+    return SecretStr(table.secret("password").read(folder))

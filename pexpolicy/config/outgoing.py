@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,6 +14,7 @@ from yarl import URL
 from pexpolicy.config.files import track_file, why_unusable
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret
 from pexpolicy.config.problems import SettingsError
+from pexpolicy.models.subnets import is_loopback
 
 __all__ = ["HttpSettings", "WebAddress", "basic", "is_encrypted", "is_loopback", "revealed"]
 __all__ += ["tls_context", "whole_url"]
@@ -36,14 +36,6 @@ def whole_url(written: str, *, encoded: bool = False) -> URL:
     if url.raw_user is not None or url.raw_password is not None:
         raise ValueError("credentials are never in this file: write keys for a variable or file")
     return url
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return whether a host to connect to, or to listen on, is this machine only."""
-    try:
-        return ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def is_encrypted(url: str) -> bool:

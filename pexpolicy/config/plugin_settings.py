@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from pexpolicy.config.permissions import NamedPath, Use
+from pexpolicy.config.files import NamedPath, Use
 from pexpolicy.config.problems import Key
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.models.alias import Alias

@@ -1,13 +1,19 @@
-"""Secrets from environment variables and files, and the key that signs the audit."""
+"""Secrets: from environment variables and files, password hashes, and keys that sign."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import re
+import secrets
+from base64 import b64decode, b64encode
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from pydantic import SecretStr
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file, track_secret, why_unusable
 
@@ -89,6 +95,80 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     if re.search(r"[\r\n]", value) and not value.startswith("-----BEGIN "):
         raise SecretError(source.key, f"{place} has several lines, and a secret is one line")
     return value
+
+
+COST = 15
+"""``ln`` of new hashes: 32 MB and about 0.1 s for each verification."""
+MAX_MEMORY = 256 * 1024 * 1024
+"""Bytes that one verification may take; a hash that needs more is refused."""
+_PASSWORD_HASH = re.compile(
+    r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{43,86})"
+)
+
+
+class PasswordHash(NamedTuple):
+    """A password hash: costs, salt and digest.
+
+    It is written in the PHC string format (github.com/P-H-C/phc-string-format), salt and digest in
+    base64 without its padding: ``$scrypt$ln=15,r=8,p=1$SALT$DIGEST``; ``ln`` is the logarithm of
+    the cost.
+    """
+
+    ln: int
+    r: int
+    p: int
+    salt: bytes
+    digest: bytes
+
+    @classmethod
+    def create(cls, password: str, ln: int = COST) -> PasswordHash:
+        """Hash a password with a random salt."""
+        made = cls(ln, 8, 1, secrets.token_bytes(16), bytes(32))
+        return made._replace(digest=made._scrypt(password.encode()))
+
+    @classmethod
+    def parse(cls, text: str, key: str = "password_hash") -> PasswordHash:
+        """Parse a hash; raises ``SecretError`` with the key, which does not repeat the text."""
+        wrong = "is not a password hash; make one with pexpolicy hash-password"
+        if (found := _PASSWORD_HASH.fullmatch(text.strip())) is None:
+            raise SecretError(key, wrong)
+        ln, r, p, *parts = found.groups()
+        try:
+            salt, digest = (b64decode(part + "=" * (-len(part) % 4)) for part in parts)
+        except ValueError:
+            raise SecretError(key, wrong) from None
+        read = cls(int(ln), int(r), int(p), salt, digest)
+        if 128 * read.r << read.ln >= MAX_MEMORY:
+            most = f"{MAX_MEMORY // 1024**2} MB"
+            raise SecretError(key, f"takes more than {most} to verify; use a smaller ln or r")
+        return read
+
+    def matches(self, password: bytes) -> bool:
+        """Return whether this is the hashed password. Takes the time and the memory of scrypt."""
+        return hmac.compare_digest(self._scrypt(password), self.digest)
+
+    def __str__(self) -> str:
+        salt, digest = (b64encode(part).decode().rstrip("=") for part in (self.salt, self.digest))
+        return f"$scrypt$ln={self.ln},r={self.r},p={self.p}${salt}${digest}"
+
+    def _scrypt(self, password: bytes) -> bytes:
+        return hashlib.scrypt(
+            password,
+            salt=self.salt,
+            n=1 << self.ln,
+            r=self.r,
+            p=self.p,
+            dklen=len(self.digest),
+            maxmem=2 * MAX_MEMORY,  # OpenSSL needs a little more
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user with a password or a password hash."""
+
+    user: str
+    secret: SecretStr | PasswordHash = field(repr=False)
 
 
 MAKE_PRIVATE = "make one with: openssl genpkey -algorithm ed25519"

@@ -18,8 +18,7 @@ from uuid_utils import uuid7
 from pexpolicy.background.shared import Leases, Store
 from pexpolicy.background.shared_state import SharedUnavailableError
 from pexpolicy.chain.background import GIVE_UP_S, MIN_RETRY_S, Attempts, Observer, is_defect
-from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import Log, PluginFailureLog, describe_error
 from pexpolicy.events.nodes import MAX_NODES, Nodes, NodeState
 from pexpolicy.events.receiver import INBOX, TIMEOUT_S, EventReceiver, Inbox
 from pexpolicy.models.event import EVENTS, OTHER, STALE, Event, typed_event

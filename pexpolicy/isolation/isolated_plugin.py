@@ -19,10 +19,9 @@ from typing import Any, TypeVar
 
 import orjson
 
-from pexpolicy.chain.fold import hooks_of
+from pexpolicy.chain.chain import hooks_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
-from pexpolicy.config.files import kept_copies, track_secret
-from pexpolicy.config.permissions import NamedPath
+from pexpolicy.config.files import NamedPath, kept_copies, track_secret
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
-from pexpolicy.config.permissions import Use
+from pexpolicy.config.files import Use
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error, describe_error

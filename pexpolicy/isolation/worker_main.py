@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from pexpolicy.background.schedule import entered
-from pexpolicy.chain.fold import Draft, hooks_of
+from pexpolicy.chain.chain import hooks_of
+from pexpolicy.chain.fold import Draft
 from pexpolicy.config.files import reading, tracking
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS

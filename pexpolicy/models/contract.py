@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -203,6 +203,30 @@ def objects_in(
             if isinstance(item, dict):
                 at = f"[{number}]" if many else ""
                 yield from objects_in(inner, item, f"{place}{name}{at}.")
+
+
+def broken_rules(
+    model: Contract, item: Any, names: Container[str], place: str = ""
+) -> Iterator[tuple[str, Rule, Any]]:
+    """Yield place, rule and value of each broken rule of a model and its nested models.
+
+    ``names`` are those of the fields that may be set. A rule that reads a field that ``item`` does
+    not have, as it is reported already, is not broken.
+    """
+    for rule in model.rules:
+        if rule.field in names and (value := getattr(item, rule.field)) is not msgspec.UNSET:
+            try:
+                is_broken = rule.broken(item)
+            except AttributeError:
+                continue
+            if is_broken:
+                yield place, rule, value
+    for name, inner in model.nested_models.items():
+        value = getattr(item, name, None)
+        for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
+            if isinstance(part, msgspec.Struct):
+                at = "" if number is None else f"[{number}]"
+                yield from broken_rules(inner, part, inner.names, f"{place}{name}{at}.")
 
 
 def mask_secrets(model: Contract, fields: dict[str, Any]) -> list[str]:

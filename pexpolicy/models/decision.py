@@ -34,6 +34,7 @@ from pexpolicy.models.contract import (
     Contract,
     Extras,
     ModelBase,
+    broken_rules,
     contract_of,
     mask_secrets,
     render,
@@ -42,7 +43,6 @@ from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import PERSONAL, Confidence, Rule
 from pexpolicy.models.validation import (
     MAX_TEXT,
-    broken_rules,
     check_in_detail,
     find_issues,
     refusal,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Generic, TypeVar
 
@@ -122,6 +122,14 @@ def _ordered(tables: _Tables[T]) -> list[tuple[int, int, Match[T]]]:
         for prefix, match in table.items()
     )
     return sorted(listed, key=lambda one: (one[0], -one[1]))
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host to connect to, or to listen on, is this machine only."""
+    try:
+        return ip_address((host or "").strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def lone_network(written: str) -> str:

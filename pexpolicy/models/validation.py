@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -15,6 +15,7 @@ from pexpolicy.models.contract import (
     Contract,
     Extras,
     alternatives,
+    broken_rules,
     contract_of,
     in_form,
     models_in,
@@ -22,7 +23,7 @@ from pexpolicy.models.contract import (
     render,
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue, steps_of
-from pexpolicy.models.rules import Field, Privacy, Rule
+from pexpolicy.models.rules import Field, Privacy
 from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
 
 
@@ -161,30 +162,6 @@ def _read(
         else:
             decoded |= part
     return issues, decoded, values
-
-
-def broken_rules(
-    model: Contract, item: Any, names: Container[str], place: str = ""
-) -> Iterator[tuple[str, Rule, Any]]:
-    """Yield place, rule and value of each broken rule of a model and its nested models.
-
-    ``names`` are those of the fields that may be set. A rule that reads a field that ``item`` does
-    not have, as it is reported already, is not broken.
-    """
-    for rule in model.rules:
-        if rule.field in names and (value := getattr(item, rule.field)) is not UNSET:
-            try:
-                is_broken = rule.broken(item)
-            except AttributeError:
-                continue
-            if is_broken:
-                yield place, rule, value
-    for name, inner in model.nested_models.items():
-        value = getattr(item, name, None)
-        for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
-            if isinstance(part, msgspec.Struct):
-                at = "" if number is None else f"[{number}]"
-                yield from broken_rules(inner, part, inner.names, f"{place}{name}{at}.")
 
 
 def refusal(

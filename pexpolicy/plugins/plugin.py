@@ -26,11 +26,10 @@ from pexpolicy.background.schedule import (
 )
 from pexpolicy.background.shared import SharedItem
 from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
-from pexpolicy.chain.fold import ADJUST, RESTRICT
+from pexpolicy.chain.chain import ADJUST, RESTRICT
 from pexpolicy.chain.hook_tasks import PluginThreadPool
-from pexpolicy.config.files import tracking
+from pexpolicy.config.files import NamedPath, tracking
 from pexpolicy.config.loader import load
-from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.plugin_settings import PluginSettings, key_of, lax_models, read_settings
 from pexpolicy.config.problems import Key, PluginBuildError, Problem, SettingsError, problems_of
 from pexpolicy.config.schema.plugins import PluginTable

@@ -23,7 +23,7 @@ from pexpolicy.config.settings import ConfigError, awaiting_restart
 from pexpolicy.errors import describe_error
 from pexpolicy.fleet import last_good
 from pexpolicy.observability.telemetry import ReloadState
-from pexpolicy.plugins.changes import configuration_changes
+from pexpolicy.plugins.binding import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server.reload_triggers import ReloadResult
 from pexpolicy.tasks import run_in_thread, start_background
@@ -178,8 +178,9 @@ class Reloader:
             raise ConfigError(policy.settings.path, [Problem((), EMPTY)])
         self._changes = tuple(configuration_changes(policy, old))
         known = set(old.warnings)
-        added = (warning for warning in policy.warnings if warning not in known)
-        self._warnings = tuple(map(str, grouped(added, policy.settings.path)))
+        added = [warning for warning in policy.warnings if warning not in known]
+        # Grouping reads the file for the lines.
+        self._warnings = tuple(map(str, grouped(added, policy.settings.path))) if added else ()
         if self._kept is not None:
             # A change of what was active before ends it as well.
             policy.files = tuple(dict.fromkeys((*policy.files, *old.files)))

@@ -26,11 +26,10 @@ from pexpolicy.access.access_control import AccessControl, connection_of
 from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.access.credentials import LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, UNKNOWN_PATH, WRONG_METHOD, WRONG_TOKEN
-from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.schema.server import AccessTable, ApiTable, TlsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.errors import Log, describe_error, describe_network_error
+from pexpolicy.errors import Log, PluginFailureLog, describe_error, describe_network_error
 from pexpolicy.fleet.members import ask_all, document_of
 from pexpolicy.fleet.policy_hash import own_token
 from pexpolicy.models.context import CHANGES, HOOK_CONTEXT, Changes

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.secrets import PasswordHash
 from tests.support import certificates, live_server, wire
 from tests.support.waiting import HANG_S, wait_until
 

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from pexpolicy.access.credentials import Credentials, pair_of
 from pexpolicy.builder import build_policy
-from pexpolicy.config.credentials import Credential
+from pexpolicy.config.secrets import Credential
 from pexpolicy.policy import Policy
 from tests.support import wire
 from tests.support.fake_plugins import Serve, settings

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pexpolicy.access import access_control, credentials
 from pexpolicy.access.credentials import MAX_DELAY_S, RESET_AFTER_S, LoginThrottle
 from pexpolicy.builder import build_policy
-from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.secrets import PasswordHash
 from pexpolicy.config.settings import Settings
 from pexpolicy.policy import Policy
 from tests.support import fake_plugins, wire

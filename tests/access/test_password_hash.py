@@ -15,8 +15,7 @@ from pexpolicy.access import credentials
 from pexpolicy.access.credentials import Credentials, VerificationPool, VerificationQueueFull
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
-from pexpolicy.config.credentials import Credential, PasswordHash
-from pexpolicy.config.secrets import SecretError
+from pexpolicy.config.secrets import Credential, PasswordHash, SecretError
 from pexpolicy.config.settings import ConfigError
 from tests.support import fake_plugins, secret_canaries, wire
 from tests.support.fake_plugins import Serve

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.reader import recent_peers
-from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.secrets import PasswordHash
 from tests.support import live_server, wire
 
 pytestmark = pytest.mark.slow

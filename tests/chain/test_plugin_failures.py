@@ -16,10 +16,9 @@ from pexpolicy import (
     ServiceConfigurationRequest,
 )
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.failure_log import MAX_TEXTS, PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import describe_error
+from pexpolicy.errors import MAX_TEXTS, PluginFailureLog, describe_error
 from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Log, Serve, always, plugin, raises

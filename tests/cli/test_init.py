@@ -30,9 +30,7 @@ def invoked(*arguments: str, typed: str = "") -> Result:
 
 @pytest.fixture(autouse=True)
 def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "pexpolicy.config.credentials.PasswordHash.create.__func__.__defaults__", (10,)
-    )
+    monkeypatch.setattr("pexpolicy.config.secrets.PasswordHash.create.__func__.__defaults__", (10,))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
-from pexpolicy.config import permissions
+from pexpolicy.config import files
 from pexpolicy.config.files import read_file, why_unusable
 from tests.support.paths import ROOT
 
@@ -33,7 +33,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of the group daemon, which is 1; folders of pytest are root's alone."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
-        monkeypatch.setattr(permissions, "UNITS", (path / "units",))
+        monkeypatch.setattr(files, "UNITS", (path / "units",))
         (path / "units" / "pexpolicy.service.d").mkdir(parents=True)
         (path / "secret").write_text("a-long-secret-of-many-letters")
         (path / "config.toml").write_text(CONFIG.format(spool="/var/lib/pexpolicy/events"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.config import credentials as password_hash
+from pexpolicy.config import secrets as password_hash
 from tests.support import certificates as made
 from tests.support import doc_pages, live_server
 from tests.support.waiting import HANG_S

@@ -30,8 +30,7 @@ from pexpolicy.events import Event
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.models.event import typed_event
 from pexpolicy.observability.status import PluginStatuses
-from pexpolicy.plugins.binding import checks_of
-from pexpolicy.plugins.changes import configuration_changes
+from pexpolicy.plugins.binding import checks_of, configuration_changes
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request, server
 from pexpolicy.testing.coverage import Coverage
 from tests.support import samples, wire

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pexpolicy.builder import policy_from
-from pexpolicy.plugins.changes import configuration_changes
+from pexpolicy.plugins.binding import configuration_changes
 
 BASE = """
 [plugins.rooms.settings.rooms."lobby@example.com"]

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.secrets import PasswordHash
 from pexpolicy.replay import run
 from tests.cli.test_main import invoked
 from tests.replay import audits

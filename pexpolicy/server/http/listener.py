@@ -121,8 +121,8 @@ class Listener:
     ) -> None:
         limits = limits or ConnectionLimits()
         settings = settings or app.generation.policy.settings
-        made = partial(Certificates, log=app.log)
-        self.certificates = configured(settings, made)
+        tls, made = settings.tls, partial(Certificates, log=app.log)
+        self.certificates = None if tls is None else configured(settings.path, tls, made)
         total = connection_limit(min(settings.limits.connections or limits.total, limits.total))
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
         streamed = app.events_path.encode() if server is None else None
