@@ -257,12 +257,13 @@ def _misplaced(tables: Document, document: Tables) -> Iterator[Problem]:
     if tables.tls is not None and tables.tls.client_ca is None:
         for key in tables.tls.model_fields_set & {"client_certificate", "client_crl"}:
             yield Problem(("tls", "client_ca"), f"is missing: {key} has no effect without it")
-    models = [model for one in ENDPOINTS.values() for model in one.decisions]
-    fixed = map(enumerated_fields, map(contract_of, (*models, *SERVICE_TYPES.values())))
-    known = {"service_type"}.union(*fixed)
-    for field in tables.infinity.extra_values.keys() - known:
-        text = "no field with a fixed set of values has this name"
-        yield Problem(("infinity", "extra_values", field), text + suggest(field, sorted(known)))
+    if extra := tables.infinity.extra_values:
+        models = [model for one in ENDPOINTS.values() for model in one.decisions]
+        fixed = map(enumerated_fields, map(contract_of, (*models, *SERVICE_TYPES.values())))
+        known = {"service_type"}.union(*fixed)
+        for field in extra.keys() - known:
+            text = "no field with a fixed set of values has this name"
+            yield Problem(("infinity", "extra_values", field), text + suggest(field, sorted(known)))
     if tables.admin.tls and "tls" not in document:
         yield Problem(("admin", "tls"), "needs a certificate: add [tls]")
 

@@ -14,7 +14,7 @@ from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.problems import Key, Problem
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = sorted(path for path in ROOT.glob("**/*.toml") if path.parts[len(ROOT.parts)][0] != ".")
+FILES = sorted([*ROOT.glob("*.toml"), *ROOT.glob("[!.]*/**/*.toml")])
 ODD = r"""
 top.'a b'."c\"d" . e = 1 # comment
 "q#" = 'x # y' # "z"

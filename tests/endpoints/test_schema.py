@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,19 +24,17 @@ from tests.support.paths import ROOT
 SAMPLES = [
     json.loads(line) for line in (ROOT / "tests/data/samples.jsonl").read_text().splitlines()
 ]
-
-
-DOCUMENT = schema.document()
+document = cache(schema.document)
 
 
 def validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator({**DOCUMENT, "$ref": f"#/$defs/{name}"})
+    return Draft202012Validator({**document(), "$ref": f"#/$defs/{name}"})
 
 
 def test_one_document_has_every_request_and_every_reply() -> None:
-    Draft202012Validator.check_schema(DOCUMENT)
+    Draft202012Validator.check_schema(document())
     names = {f"{name}.{part}" for name in ENDPOINTS for part in ("request", "reply")}
-    assert names <= DOCUMENT["$defs"].keys()
+    assert names <= document()["$defs"].keys()
 
 
 def asked(query: str) -> dict[str, str | list[str]]:
@@ -99,7 +98,7 @@ def test_a_reply_that_infinity_would_drop_is_not_valid(endpoint: str, reply: Any
 
 def test_the_command_prints_what_is_asked_for() -> None:
     whole = CliRunner().invoke(main, ["config", "schema", "requests"])
-    assert json.loads(whole.output) == DOCUMENT
+    assert json.loads(whole.output) == document()
     unknown = CliRunner().invoke(main, ["config", "schema", "media_locations"])
     assert unknown.exit_code == 2
 
@@ -110,7 +109,7 @@ def test_the_reference_is_up_to_date() -> None:
 
 
 def test_headers_and_attributes_of_any_name_are_described() -> None:
-    patterns = DOCUMENT["$defs"]["participant_properties.request"]["patternProperties"]
+    patterns = document()["$defs"]["participant_properties.request"]["patternProperties"]
     readers = [p.read for p in parameters_of(ENDPOINTS["participant_properties"].request).values()]
     assert len(patterns) == readers.count(header_values) + readers.count(by_prefix)
     names = ("P-Asserted-Identity", "p_Asserted-Identity", "ms-subnet", "idp_attribute_a b")
@@ -119,7 +118,7 @@ def test_headers_and_attributes_of_any_name_are_described() -> None:
 
 def test_a_recorded_path_is_the_one_that_is_described() -> None:
     for sample in SAMPLES:
-        said = DOCUMENT["$defs"][f"{sample['endpoint']}.request"]["description"]
+        said = document()["$defs"][f"{sample['endpoint']}.request"]["description"]
         path = urlsplit(sample["path"]).path
         assert path.startswith(ENDPOINTS[sample["endpoint"]].path)
         assert ENDPOINTS[sample["endpoint"]].path in said
