@@ -342,3 +342,21 @@ async def test_each_environment_is_compared_with_its_own_platform(tmp_path: Path
         result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
     found = [one for one in json.loads(result.stdout) if one["state"] in ("error", "warning")]
     assert [one["subject"] for one in found if one["check"] in ("name", "room")] == ["west: Acme"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "text"),
+    [
+        ('networks = ["10.44.0.0/24"]', ""),
+        ('credentials = ["pexip"]', ""),
+        ('networks = ["10.45.0.0/24"]', "of no environment"),
+        ('credentials = ["other"]', "of no environment"),
+    ],
+)
+def test_nodes_are_of_the_environment_of_their_platform(
+    environment: str, text: str, tmp_path: Path
+) -> None:
+    more = f'\n[environments.east]\n{environment}\ninfinity.source = "mgr"'
+    found = json.loads(checked(right(), tmp_path, "--json", more=more).stdout)
+    nodes = [one["text"] for one in found if one["check"] == "node"]
+    assert [text in one for one in nodes] == [True] * bool(text)

@@ -64,8 +64,6 @@ COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
 """Fields that a room of Infinity and a service of ours share."""
 PEOPLE = {f"participant_{what}" for what in ("connected", "updated", "disconnected")}
 """Events without which the live counts are wrong."""
-KEYS = {"policy_server": "policy_server", "event_sink": "event_sinks"}
-"""The field of a location that has its profile or its sinks."""
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared only
 ADDRESSES = ("address", "secondary_address", "static_nat_address")
 """Where calls of a node may come from."""
@@ -179,8 +177,6 @@ class Check:
             other = self._settings.nodes.of(user)
             if self._environment and other not in (None, self._environment):
                 yield "error", name, f"its user {user} is one of [environments.{other}]"
-            if self._is_unused("policy_server", profile):
-                yield "warning", name, "no location has it, so it asks nothing"
             yield from self._of_switches(profile)
 
     def _of_switches(self, profile: Row) -> Found:
@@ -228,12 +224,8 @@ class Check:
         if not more and (url.query_string or url.fragment):
             flaws.append("has a query or a fragment, and Infinity appends a path")
         # In front of a server without a certificate, a proxy may have one.
-        is_direct = (
-            self._is_proxied
-            or self._files
-            or url.scheme == "http"
-            or url.host == self._settings.server.host
-        )
+        is_direct = self._is_proxied or self._files or url.scheme == "http"
+        is_direct = is_direct or url.host == self._settings.server.host
         if is_ours and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port):
             text = f"has another scheme or port than this server: {ours.scheme}, port {ours.port}"
             flaws.append(text)
@@ -242,28 +234,30 @@ class Check:
         yield from (("error", name, f"{url} {flaw}") for flaw in flaws)
         if not flaws:
             yield "ok", name, f"points at this server: {url}"
+        own, is_read = addresses(resource, row), "system_location" not in self._refused
+        if is_read and not any(own & named for named in self._bound(resource)):
+            yield "warning", name, "no location has it, so it is not used"
 
-    def _is_unused(self, resource: str, row: Row) -> bool:
-        own, known = addresses(resource, row), self._objects["system_location"]
-        used = (addresses(resource, one.get(KEYS[resource])) & own for one in known)
-        return "system_location" not in self._refused and not any(used)
+    def _bound(self, resource: str) -> list[set[str]]:
+        """Return the profile of each location, or its event sinks."""
+        key = {"event_sink": "event_sinks"}.get(resource, resource)
+        return [addresses(resource, one.get(key)) for one in self._objects["system_location"]]
 
     def _of_locations(self) -> Found:
         profiles = addresses("policy_server", self._profiles)
         sinks = addresses("event_sink", self._sinks)
-        has_sinks = bool(sinks) and self._settings.events is not None
-        for location in self._objects["system_location"]:
-            name, asked = str(location.get("name")), location.get("policy_server")
+        named = zip(self._bound("policy_server"), self._bound("event_sink"), strict=True)
+        for location, (asked, told) in zip(self._objects["system_location"], named, strict=True):
+            name, ours = str(location.get("name")), len(told & sinks)
             if not asked:
                 yield "warning", name, "has no policy profile, so its nodes ask nothing"
-            elif not (
-                addresses("policy_server", asked) & profiles or "policy_server" in self._refused
-            ):
+            elif not asked & profiles and "policy_server" not in self._refused:
                 yield "warning", name, "has a policy profile that is not for this server"
-            told = len(addresses("event_sink", location.get("event_sinks")) & sinks)
-            if has_sinks and not told and not self._only_forwards(location):
+            if not sinks or self._settings.events is None:
+                continue
+            if not ours and not self._only_forwards(location):
                 yield "warning", name, "has no event sink of this server"
-            if has_sinks and told > 1:
+            if ours > 1:
                 yield "warning", name, "has several event sinks of this server: events come twice"
 
     def _only_forwards(self, location: Row) -> bool:
@@ -285,34 +279,24 @@ class Check:
                 yield "error", subject, f"is for {names}, and not for {host}"
 
     def _of_events(self) -> Found:
-        events = self._settings.events
-        if events is None:
+        if (events := self._settings.events) is None:
             for sink in filter(self._is_ours, self._sinks):
                 yield "error", str(sink.get("name")), "sends events here, without [events]"
             return
         if not self._sinks and "event_sink" not in self._refused:
             yield "error", "event sinks", f"none is for this server: its URL ends in {PATH}"
         of = self._settings.nodes.event_sources.get(self._environment or "", "")
-        mine = events.sources.get(of)
-        users = {str(one.user) for one in ([mine] if mine else events.sources.values())}
+        users = {str(one.user) for name, one in events.sources.items() if of in ("", name)}
         for sink in self._sinks:
+            name, user = str(sink.get("name")), sink.get("username")
             yield from self._of_address(sink, "event_sink")
-            yield from self._of_sink(sink, users)
-        yield from self._of_health()
-
-    def _of_sink(self, sink: Row, users: set[str]) -> Found:
-        name, user = str(sink.get("name")), sink.get("username")
-        if user and user not in users:  # some versions return none
-            yield "error", name, f"its user is {user}, and [events] has {', '.join(users)}"
-        if sink.get("verify_tls_certificate") is False and _url_of(sink).scheme == "https":
-            yield "warning", name, "verify_tls_certificate is off"
-        if self._is_unused("event_sink", sink):
-            yield "warning", name, "no location has it, so it sends nothing"
-        sent = {str(one) for one in list_of(sink.get("events"))}
-        if sink.get("filter_events") and (lost := PEOPLE - sent):
-            yield "warning", name, f"does not send {', '.join(sorted(lost))}"
-
-    def _of_health(self) -> Found:
+            if user and user not in users:  # some versions return none
+                yield "error", name, f"its user is {user}, and [events] has {', '.join(users)}"
+            if sink.get("verify_tls_certificate") is False and _url_of(sink).scheme == "https":
+                yield "warning", name, "verify_tls_certificate is off"
+            lost = PEOPLE.difference(map(str, list_of(sink.get("events"))))
+            if lost and sink.get("filter_events"):
+                yield "warning", name, f"does not send {', '.join(sorted(lost))}"
         for alarm in self._objects["alarm"]:
             said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
             if any(word in said.casefold() for word in ("sink", "policy")):
@@ -331,7 +315,8 @@ class Check:
             shown, by_address = ", ".join(found), nodes.of(None, *found)
             if found and access.networks and not any(map(admitted.find, found)):
                 yield "error", name, f"{shown} is in none of [access] networks"
-            if found and self._environment and self._environment not in (by_address, *of_users):
+            # A user counts before an address does.
+            if found and self._environment not in (None, by_address) and not any(of_users):
                 where = f"of [environments.{by_address}]" if by_address else "of no environment"
                 yield "error", name, f"calls of {shown} are {where}"
 
@@ -401,13 +386,12 @@ class Check:
         """
         calls: list[dict[str, Any]] = [{"alias": alias}]
         if kind == "service_configuration":
-            inside = {"registered": True, "remote_alias": f"sip:a@{alias.partition('@')[2]}"}
-            shapes: list[dict[str, Any]] = [{"shape": "sip"}, {"shape": "web"}, inside]
-            calls = [{"local_alias": alias, **one} for one in shapes]
-        found = list[Outcome]()
-        for call in calls:
-            request = make_request(kind, environment=self._environment, **call)
-            found.append((await self._policy.answer(request, "")).outcome)
+            caller = f"sip:caller@{alias.partition('@')[2]}"
+            calls = [{"shape": "sip"}, {"shape": "web"}]
+            calls.append({"registered": True, "remote_alias": caller})
+            calls = [{"local_alias": alias, **one} for one in calls]
+        made = (make_request(kind, environment=self._environment, **one) for one in calls)
+        found = [(await self._policy.answer(one, "")).outcome for one in made]
         answers = [one for one in found if not isinstance(one.decision, Continue)]
         others = [one for one in answers if one.decision.action != "reject"]
         return next(iter(others or answers[len(calls) - 1 :]), None)
@@ -495,10 +479,8 @@ async def _found(config: Path, url: str) -> list[Finding]:
     if not named:
         policy.close()
         refuse(f'{config}: [infinity] source names no source with driver = "infinity"', EX_CONFIG)
-    status, found = (
-        await asyncio.to_thread(running_status, config, policy.settings),
-        list[Finding](),
-    )
+    status = await asyncio.to_thread(running_status, config, policy.settings)
+    found = list[Finding]()
     async with policy.serving():
         for made in [Check(policy, names, status, url) for names in named]:
             await made.read()
