@@ -132,7 +132,7 @@ class AccessControl:
         if (
             cached is not None
             and cached.access is self
-            and (connection.not_after is None or not connection.has_expired())
+            and not connection.has_expired()
             and (
                 credentials is None or compare_digest(_authorization(request), cached.authorization)
             )

@@ -1,6 +1,7 @@
 """No reply is lost where a connection ends: by its client, with the server, or with a call."""
 
 import asyncio
+import gc
 import socket
 import ssl
 import time
@@ -58,6 +59,30 @@ async def test_a_connection_that_asks_no_more_ends_without_waiting(
     async with serving({"toy": plugin(service_configuration=always(None))}) as server:
         assert await asked_whole(server.port, left_over) == b""
         assert (await asked_whole(server.port, REQUEST + left_over)).count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("content", [b"GET /half", REQUEST, REQUEST + b"GET /half"])
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_closed_connection_is_freed_without_garbage_collection(
+    serving: Serve, tmp_path: Path, content: bytes, encrypted: bool
+) -> None:
+    def protocols() -> int:
+        return sum(type(one) is PolicyProtocol for one in gc.get_objects())
+
+    context = certificates.client_context() if encrypted else None
+    name = certificates.NAME if encrypted else None
+    async with serving(large(tmp_path, encrypted)) as server:
+        gc.collect()
+        before = protocols()
+        gc.disable()
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=context, server_hostname=name
+        )
+        writer.write(content)
+        await until(lambda: protocols() > before)
+        writer.close()
+        await until(lambda: protocols() == before)
+        gc.enable()
 
 
 ENTRIES = [DirectoryEntry(alias=f"a{number}", description="A" * 200) for number in range(16_000)]

@@ -50,8 +50,6 @@ _log = logging.getLogger(__name__)
 class ConsoleProtocol(BoundedHandler):
     """aiohttp's protocol with limits, whose replies to malformed requests repeat none of them."""
 
-    __slots__ = ("_connections", "_is_shared")
-
     def __init__(
         self,
         server: web.Server,

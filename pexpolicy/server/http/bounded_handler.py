@@ -88,15 +88,14 @@ class BoundedHandler(web.RequestHandler):
         limits: ConnectionLimits,
         connection: Connection,
     ) -> None:
-        header_bytes = limits.header_bytes
         super().__init__(
             server,
             loop=loop,
             access_log=cast("Any", None),  # aiohttp accepts none, but its annotation does not
             tcp_keepalive=False,
             keepalive_timeout=limits.idle_seconds,
-            max_line_size=header_bytes,
-            max_field_size=header_bytes,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
             max_headers=MAX_LINES,
             auto_decompress=False,
             logger=_logger,
@@ -105,7 +104,7 @@ class BoundedHandler(web.RequestHandler):
         self.received = bytearray()
         """What was received of requests that aiohttp has not been given."""
         self._limits = limits
-        self._limit = header_bytes
+        self._limit = limits.header_bytes
 
     async def start(self) -> None:
         """Answer requests, in a task that is hidden from plugins."""
@@ -132,6 +131,7 @@ class BoundedHandler(web.RequestHandler):
         self.is_deaf = True
         self.connection.ended()
         self.received.clear()
+        self.reading = None  # the traceback of its cancellation refers to this
         super().connection_lost(exc)
 
     @property
@@ -268,12 +268,11 @@ class BoundedHandler(web.RequestHandler):
         size = UNKNOWN if is_chunked else int(value.lstrip(b"0")[:18] or b"0")
         if not size:
             return 0
-        limits, is_plain = self._limits, not is_chunked
-        if target.partition(b"?")[0] == limits.streamed and (is_plain or value == b"chunked"):
+        limits = self._limits
+        if target.partition(b"?")[0] == limits.streamed and (not is_chunked or value == b"chunked"):
             self.body_left, self._takes_body = size, False
             return 0
-        may_have_one = limits.body_bytes and is_plain and target.startswith(limits.body_prefix)
-        if not may_have_one:
+        if is_chunked or not limits.body_bytes or not target.startswith(limits.body_prefix):
             raise _Refused(BODY, 400)
         if size > limits.body_bytes:
             raise _Refused(BODY, 413)
