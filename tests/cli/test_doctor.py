@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,22 @@ def test_a_chain_that_the_nodes_do_not_trust_is_an_error(config: Path) -> None:
     code, found = findings(config)
     assert code == 1
     assert any(s == "error" and "not trusted" in said for s, said in about(found, "certificate"))
+
+
+def test_an_authority_made_by_openssl_alone_is_enough(config: Path) -> None:
+    """Python 3.13 asks for extensions that it does not have, and nodes do not."""
+    new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj"
+    issued = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 90"
+    for arguments in (
+        f"req -x509 -days 90 {new} /CN=site -keyout ca.key -out ca.pem",
+        f"req {new} /CN=policy.example.com -keyout server.key -out server.csr",
+        f"x509 -req -in server.csr {issued} -out server.pem",
+    ):
+        subprocess.run(
+            ["openssl", *arguments.split()], cwd=config.parent, check=True, capture_output=True
+        )
+    _, found = findings(config)
+    assert {state for state, _ in about(found, "certificate")} == {"ok"}
 
 
 @pytest.mark.parametrize(
