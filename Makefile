@@ -138,7 +138,7 @@ dist: $(STAMP) ## wheels and source archives of core, plugins and console, the s
 wheelhouse: dist ## everything for an installation without a network, for this system and Python
 	@rm -rf $(DIST)/wheelhouse && $(BIN)/python -m pip wheel --quiet --no-build-isolation --require-hashes \
 		--only-binary :all: --no-binary python-ldap --wheel-dir $(DIST)/wheelhouse $(addprefix -r deploy/,requirements.lock compiled.lock)
-	@cp $(DIST)/*.whl $(DIST)/wheelhouse && echo "pip install --no-index --find-links $(DIST)/wheelhouse 'pexpolicy[all]'"
+	@cp -R $(DIST)/*.whl deploy $(DIST)/wheelhouse && echo "pip install --no-index --find-links $(DIST)/wheelhouse 'pexpolicy[all]'"
 
 sbom: ## the packages of the image as CycloneDX, from an environment made as the image's
 	@test -x $(TOOLS)/bin/cyclonedx-py || { $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet $(SBOM); }
