@@ -64,10 +64,10 @@ def age(seconds: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Return milliseconds with three significant digits."""
+    """Return milliseconds with three significant digits, below one with two."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits
+    return f"{value:.0f}" if value >= 100 else f"{value:.{2 + (value >= 1)}g}"  # noqa: PLR2004 - digits
 
 
 def size(value: float | None) -> str:

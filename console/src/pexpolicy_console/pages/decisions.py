@@ -85,7 +85,7 @@ class Row:
         self.environment = text_of(event, "environment")
         self.action = text_of(event, "action")
         self.decided_by = text_of(event, "decided_by")
-        self.reason = text_of(event, "reason")
+        self.reason = text_of(event, "reason", "errors")
         self.room = text_of(sent, "name") or text_of(request, "service_name")
         self.ms = event.get("ms")
 

@@ -87,7 +87,7 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
 
 def _marks(changes: Sequence[Change], now: int) -> tuple[list[Change], list[tuple[int, int]]]:
     """Return the changes to mark, and the periods between a stop and the next start."""
-    marks: dict[tuple[int, str], Change] = {}
+    marks: dict[tuple[int, str, str], Change] = {}
     unknown, stopped = list[tuple[int, int]](), 0
     for one in reversed(changes):
         at = int(one.key)
@@ -97,7 +97,7 @@ def _marks(changes: Sequence[Change], now: int) -> tuple[list[Change], list[tupl
             unknown.append((stopped, at))
             stopped = 0
         # Each worker has lines of its own.
-        marks.setdefault((at // MINUTE_MS, one.kind), one)
+        marks.setdefault((at // MINUTE_MS, one.kind, one.policy), one)
     return [*marks.values()], [*unknown, (stopped, now)] if stopped else unknown
 
 

@@ -3,6 +3,7 @@
 // Times: local in the page, without the date of today; UTC on hover.
 const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 const localClock = new Intl.DateTimeFormat("sv-SE", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const localDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const localTime = new Intl.DateTimeFormat("sv-SE", clock);
 // As it may be typed into a filter.
 const localDate = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
@@ -11,7 +12,8 @@ function showLocalTimes(root) {
     const moment = new Date(element.dateTime);
     if (!Number.isNaN(moment.getTime())) {
       const isToday = moment.toDateString() === new Date().toDateString();
-      element.textContent = (element.closest(".axis") ? localClock : isToday ? localTime : localDate).format(moment);
+      const short = element.closest(".by-day") ? localDay : element.closest(".axis, .clock") ? localClock : null;
+      element.textContent = (short || (isToday ? localTime : localDate)).format(moment);
       element.dataset.local = "";
     }
   }
