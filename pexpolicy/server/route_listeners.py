@@ -247,13 +247,17 @@ def _problem(status: int, extra: bytes = b"") -> PrerenderedResponse:
 
 
 class _ApiProtocol(PolicyProtocol):
+    def content_of_refusal(self, status: int) -> tuple[str, bytes]:
+        """Return a problem as in RFC 9457."""
+        what = "a request is HTTP/1.1, its head and its body 64 KiB at most, and no body is chunked"
+        return PROBLEM, _document(status, detail=what)
+
     def send_refusal(self, transport: asyncio.Transport, status: int) -> None:
         """Answer a request that is not read; what a client still sends is dropped meanwhile.
 
         It would not see the reply if the connection was closed before all is sent.
         """
-        what = "a request is HTTP/1.1, its head and its body 64 KiB at most, and no body is chunked"
-        transport.write(last_reply(status, PROBLEM, _document(status, detail=what)))
+        transport.write(last_reply(status, *self.content_of_refusal(status)))
 
 
 class ApiApp(RoutesApp):

@@ -358,6 +358,10 @@ class PolicyProtocol(BoundedHandler):
         if reason is FAULT:
             log_fault(self._batcher.log, exc or sys.exception() or RuntimeError())
         self.note_refusal(reason, status)
-        response = PrerenderedResponse(status)
+        response = PrerenderedResponse(status, *self.content_of_refusal(status))
         response.force_close()
         return response
+
+    def content_of_refusal(self, status: int) -> tuple[str, bytes]:
+        """Return content type and body of the response to a request that is not read."""
+        return "", b""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
@@ -18,7 +19,7 @@ from pexpolicy.policy import BuildContext
 from pexpolicy.testing import Server, capture_audit, server
 from pexpolicy.testing.build import EnvironmentClock
 from tests.support import installed, wire
-from tests.support.waiting import until
+from tests.support.waiting import HANG_S, until
 
 NOW = "2030-06-01T08:00:00Z"
 SCOPES = ["meetings:read", "meetings:write", "pins:read", "live:read"]
@@ -341,6 +342,8 @@ async def test_invitation_has_an_alias_of_its_own(site: Site) -> None:
     place = f"meetings/crm-7/invitations/{made.json['id']}"
     raised = await site.api("PATCH", place, {"uses": 2})
     assert (raised.status, raised.json["uses"]) == (200, 2)
+    reset = (await site.api("PATCH", place, {"uses": None, "name": None})).json
+    assert (reset["uses"], reset["name"], reset["role"]) == (1, "", "guest")
     assert (await site.api("DELETE", place)).status == 204
     assert (await site.api("DELETE", place)).status == 404
     assert "result" not in await site.call(f"sip:{made.json['alias']}")
@@ -482,6 +485,46 @@ async def test_conditions_hold_for_a_creation(site: Site) -> None:
     assert (await site.api("PUT", "meetings/crm-7", CRM_7, If_Match="*")).status == 412
     assert (await site.api("PUT", "meetings/crm-7", CRM_7, If_None_Match="*")).status == 201
     assert (await site.api("PUT", "meetings/crm-7", CRM_7, If_None_Match="*")).status == 412
+
+
+async def test_tags_are_compared_as_http_has_it(site: Site) -> None:
+    tag = (await site.api("PUT", "meetings/crm-7", CRM_7)).headers["ETag"]
+    for name, sent, expected in (
+        ("If-Match", [f"W/{tag}"], 412),
+        ("If-Match", [f'"other", W/{tag}'], 412),
+        ("If-None-Match", [f"W/{tag}"], 412),
+        ("If-None-Match", ['"other"', tag], 412),
+        ("If-Match", ['"other"', tag], 200),
+    ):
+        headers = [("Authorization", "Bearer TOKEN_OF_ACME"), *((name, one) for one in sent)]
+        url = f"{next(site.servers).api_url}/api/v1/meetings/crm-7"
+        async with site.http.patch(url, json={"title": name}, headers=headers) as reply:
+            assert reply.status == expected, (name, sent)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /api/v1/meetings/a b HTTP/1.1", 400),
+        (b"GET /api/v1/meetings/\xc3\xbc HTTP/1.1", 400),
+        (b"FOO /api/v1/meetings HTTP/1.1", 400),
+        (b"GET /api/v1/meetings HTTP/1.1\r\nX: " + b"x" * 65536, 431),
+        (b"PUT /api/v1/meetings/a HTTP/1.1\r\nTransfer-Encoding: chunked", 400),
+        (b"PUT /api/v1/meetings/a HTTP/1.1\r\nContent-Length: 65537", 413),
+    ],
+)
+async def test_requests_that_are_not_read_get_a_problem(
+    site: Site, line: bytes, status: int
+) -> None:
+    url = URL(next(site.servers).api_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(line + b"\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(HANG_S):
+        head = await reader.readuntil(b"\r\n\r\n")
+        problem = json.loads(await reader.read())
+    writer.close()
+    assert b"Content-Type: application/problem+json" in head
+    assert (int(head.split()[1]), problem["status"]) == (status, status)
 
 
 async def test_end_closes_and_new_pins_replace_both(site: Site) -> None:

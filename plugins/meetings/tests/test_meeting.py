@@ -45,6 +45,8 @@ def test_all_faults_are_found_at_once(acme: TenantOf) -> None:
         ({"start": "2030-06-01 at ten"}, "/start"),
         ({"start": "2030-06-01T23:59:60Z"}, "/start"),
         ({"start": "2030-02-30T10:00:00Z"}, "/start"),
+        ({"start": "20300601T080000Z"}, "/start"),
+        ({"start": "2030-W22-6T08:00:00Z"}, "/start"),
         ({"end": "9999-06-01T11:00:00Z"}, "/end"),
         ({"end": "2030-07-03T11:00:00Z"}, "/end"),
         ({"early_minutes": 181}, "/early_minutes"),

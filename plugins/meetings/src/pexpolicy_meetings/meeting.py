@@ -56,9 +56,10 @@ Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z", max_length=100, descr
 CostCentre = Annotated[str, Meta(pattern=r"^[^&\s]*\Z", max_length=100, description=_CODE)]
 Fields = Annotated[dict[str, Any], Meta(max_length=100, description=_OBJECT)]
 AliasText = Annotated[str, Meta(min_length=1, max_length=250)]
-_LIST = "a list of 1 to 10 aliases"
+_LIST = "a list of 1 to 10 aliases, each of at most 250 characters"
 Aliases = Annotated[list[AliasText], Meta(min_length=1, max_length=10, description=_LIST)]
-Time = Annotated[str, Meta(description=_TIME, extra_json_schema={"format": "date-time"})]
+_FORMAT: Any = {"pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]", "description": _TIME}
+Time = Annotated[str, Meta(**_FORMAT, extra_json_schema={"format": "date-time"})]
 _UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLACE = re.compile(r"`\$(\S*)`")
 
@@ -304,7 +305,9 @@ def parsed_invitation(body: object, base: Invitation) -> Invitation | list[Fault
         return [NO_OBJECT]
     faults: list[Fault] = []
     fields = typed(body, InvitationBody, faults)
-    return faults or replace(base, **fields)
+    known = msgspec.structs.fields(InvitationBody)
+    reset = {one.name: one.default for one in known if one.name in body}
+    return faults or replace(base, **{**reset, **fields})
 
 
 def typed(
@@ -396,17 +399,13 @@ def _check_times(fields: Mapping[str, Any], now: float, faults: list[Fault]) -> 
 
 
 def _check_pins(fields: Mapping[str, Any], least: int, faults: list[Fault]) -> None:
-    faults += (
-        Fault(pointer(name), f"must have at least {least} digits: infinity.min_pin_length")
-        for name in ("host_pin", "guest_pin")
-        if fields.get(name) and len(fields[name]) < least
-    )
     users = {Alias(alias).user for alias in fields["aliases"]}
-    faults += (
-        Fault(pointer(name), "must not be an alias of the meeting")
-        for name in ("host_pin", "guest_pin")
-        if fields.get(name) in users
-    )
+    for name in ("host_pin", "guest_pin"):
+        if fields.get(name) and len(fields[name]) < least:
+            text = f"must have at least {least} digits: infinity.min_pin_length"
+            faults.append(Fault(pointer(name), text))
+        if fields.get(name) in users:
+            faults.append(Fault(pointer(name), "must not be an alias of the meeting"))
     host, guest = fields.get("host_pin"), fields.get("guest_pin")
     if guest and fields.get("lobby") == "none":
         text = "with lobby none all are hosts, who have the host PIN: leave it out"

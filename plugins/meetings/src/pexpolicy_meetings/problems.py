@@ -127,9 +127,10 @@ def query_of(request: web.Request, *names: str) -> dict[str, Any]:
 def check_conditions(request: web.Request, meeting: Meeting | None) -> None:
     """Raise ``Refusal`` unless a meeting is as the headers demand (RFC 9110, 13.1)."""
     for name, is_wanted in ((hdrs.IF_MATCH, True), (hdrs.IF_NONE_MATCH, False)):
-        if (header := request.headers.get(name)) is None:
+        if not (sent := request.headers.getall(name, [])):
             continue
-        named = {one.strip().strip('"') for one in header.split(",")}
+        tags = (one.strip() for one in ",".join(sent).split(","))
+        named = {one.removeprefix("" if is_wanted else "W/").strip('"') for one in tags}
         etag = None if meeting is None or meeting.cancelled_at is not None else meeting.etag
         is_found = etag is not None and not named.isdisjoint((etag, "*"))
         if is_found != is_wanted:
