@@ -99,8 +99,10 @@ async def test_a_list_that_changes_while_it_is_read_is_whole(fault: Any, secret:
     api.faults["ivr_theme"] = fault
     async with api.serving() as url, source(url, secret) as made:
         rows = await made.objects("ivr_theme")
+        assert len(api.paths) == (9 if fault == "totals" else 3)
+        api.faults["sip_proxy"] = fault
+        assert len(await made.objects("sip_proxy")) == 1
     assert len(rows) == len({row["id"] for row in rows}) == 2100
-    assert len(api.paths) == (9 if fault == "totals" else 3)
 
 
 async def test_a_list_shorter_than_its_total_is_not_used(secret: Path) -> None:

@@ -169,7 +169,11 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
             "not for this server",
         ),
         (changed("system_location", event_sinks=[]), "location", "no event sink"),
-        (changed("system_location", name="Olso"), "name", "Infinity does not have it"),
+        (
+            changed("system_location", name="Olso"),
+            "name",
+            "Infinity does not have it; did you mean 'Olso'?",
+        ),
         (removed("event_sink"), "events", "none is for this server"),
         (changed("event_sink", url=f"{SINK}/"), "events", "another path"),
         (changed("event_sink", enabled=False), "events", "is disabled"),

@@ -247,15 +247,16 @@ class InfinitySource:
         Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
         """
         found: dict[str, Row] = {}
-        totals = set[int | None]()
+        all_totals = set[int | None]()
         for _ in range(READINGS):
-            totals.clear()
+            totals = set[int | None]()
             async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
                 totals.add(total)
                 found |= {str(row.get("id") or row.get("resource_uri") or row): row for row in rows}
             if totals <= {None, len(found)}:
                 return list(found.values())
-        if len(totals) == 1 and (total := totals.pop() or 0) > len(found):
+            all_totals |= totals
+        if len(all_totals) == 1 and (total := all_totals.pop() or 0) > len(found):
             raise QueryError(f"{resource} has {total} objects, and only {len(found)} are listed")
         return list(found.values())
 

@@ -39,6 +39,7 @@ from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy.testing.report import Table, print_parts
+from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import Row, SourceError
 from pexpolicy_sources.infinity import (
     RESOURCES,
@@ -327,8 +328,8 @@ class Check:
                 yield "skipped", kind, f"names are not read: {problem}"
         for kind, one in self._source.listed_names().items():
             for name in sorted(names.declared.get(kind, frozenset()) - one.names):
-                where = f"[{'.'.join(names.table)}] {kind}"
-                yield "error", name, f"is in {where}, and Infinity does not have it"
+                where, near = f"[{'.'.join(names.table)}] {kind}", did_you_mean(name, one.names)
+                yield "error", name, f"is in {where}, and Infinity does not have it{near}"
         for unknown in names.unknown():
             more = ", ..." if len(unknown.places) > len(unknown.shown) else ""
             yield "error", unknown.name, f"{unknown.text}; in {', '.join(unknown.shown)}{more}"
