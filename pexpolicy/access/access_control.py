@@ -132,7 +132,8 @@ class AccessControl:
         if (
             cached is not None
             and cached.access is self
-            and not connection.has_expired()
+            # Checked here too: most connections have no certificate, and this runs in each call.
+            and (connection.not_after is None or not connection.has_expired())
             and (
                 credentials is None or compare_digest(_authorization(request), cached.authorization)
             )
