@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from tests.support import audit_lines, browser, company, paths
 
@@ -30,12 +31,17 @@ KEPT = {
     "overview": "console-overview.png",
     "decisions": "console-decisions.png",
     "decision": "console-decision.png",
+    "configuration": "console-changes.png",
+    "rules": "console-rules.png",
+    "plugins": "console-plugins.png",
 }
 """Pages of the documentation."""
-KEPT_SIZE = {"width": 1280, "height": 800}
+KEPT_SIZE: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 COLOURS = 256
-MINUTES = 60
-CALLS_A_MINUTE = 9
+MINUTES = 5 * 1440
+"""What is known of more than three days has a normal range."""
+CALLS_A_MINUTE = 1
 ROOMS = ("engineering", "board", "town-hall", "helpdesk", "nobody", "room7@bookings")
 CALLERS = ("alice", "bob", "carol")
 WAIT_MS = 20_000
@@ -63,13 +69,14 @@ PATHS = {
 
 
 def history(lines: list[dict[str, Any]], now: float) -> Iterator[dict[str, Any]]:
-    """Yield calls of the last hour, made of those that the server has answered."""
+    """Yield calls of the last days, made of those that the server has answered."""
     chance = random.Random(7)  # noqa: S311 - no secret
     calls = [one for one in lines if one["event"] == "decision"]
     for number in range(MINUTES * CALLS_A_MINUTE):
         at = int((now - MINUTES * 60 + number * 60 / CALLS_A_MINUTE) * 1000)
         line = copy.deepcopy(chance.choice(calls))
         line["decision_id"] = audit_lines.decision_id(at, number)
+        line["seq"] = number + 2  # the first line of a process is a start
         moment = datetime.fromtimestamp(at / 1000, UTC)
         line["timestamp"] = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
         factor = chance.lognormvariate(0, 0.7)
@@ -97,6 +104,14 @@ def make_call(running: company.Company, room: str, caller: str, number: int) -> 
     running.call("participant_properties", "sso", **parties, **groups, **call)
 
 
+def change_file(running: company.Company) -> None:
+    """Change a value of the configuration, and wait until the server has reloaded it."""
+    config = running.config
+    config.write_text(config.read_text().replace("timeout = 2.0", "timeout = 1.5", 1))
+    while "changed plugins.upstream.timeout" not in running.console.get("/changes").text:
+        time.sleep(0.2)
+
+
 def break_file(running: company.Company) -> None:
     """Leave an error in the configuration, and wait until the server has refused it."""
     config = running.config
@@ -119,6 +134,9 @@ def prepare(running: company.Company) -> dict[str, str]:
         time.sleep(0.2)
     lines = running.server.lines()
     audit_lines.append(audit.with_name("audit.jsonl.1"), history(lines, time.time()))
+    change_file(running)
+    while " behind" in running.console.get("/").text:  # the index
+        time.sleep(0.2)
     found = {}
     for line in lines:
         if line.get("reason") == "a scanner's user agent":
@@ -158,14 +176,17 @@ def take(page: Page, name: str, theme: str, path: str = "") -> None:
         page.screenshot(path=TARGET / f"{name}-{width}-{theme}.png", full_page=True)
 
 
-def keep(page: Page, name: str) -> None:
-    """Write the picture of the documentation."""
-    page.set_viewport_size({"width": KEPT_SIZE["width"], "height": KEPT_SIZE["height"]})
-    with Image.open(BytesIO(page.screenshot())) as picture:
-        small = picture.convert("RGB").quantize(
-            COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        )
-        small.save(PICTURES / KEPT[name], optimize=True)
+def keep(page: Page, name: str, size: ViewportSize = KEPT_SIZE) -> None:
+    """Write the picture of the documentation with this name."""
+    page.set_viewport_size(size)
+    with Image.open(BytesIO(page.screenshot())) as screenshot:
+        picture = screenshot.convert("RGB")
+    # The grounds stay as they are, and each other colour becomes the nearest of the usual ones.
+    usual = Counter(picture.getdata()).most_common(COLOURS)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour, _ in usual for part in colour])
+    small = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    small.save(PICTURES / name, optimize=True)
 
 
 def answer(page: Page) -> None:
@@ -195,7 +216,10 @@ def main() -> int:
             for name, path in pages.items():
                 take(page, name, theme, path)
                 if theme == "light" and name in KEPT:
-                    keep(page, name)
+                    keep(page, KEPT[name])
+            if theme == "dark":
+                page.goto("/decisions?action=reject")
+                keep(page, "console-phone.png", PHONE)
             answer(page)
             take(page, "answer", theme)
             page.goto("/decisions")
