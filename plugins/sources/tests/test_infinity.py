@@ -371,6 +371,10 @@ async def test_a_renamed_theme_is_seen_everywhere_before_a_call_needs_it(tmp_pat
             result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
             assert result.exit_code == 0, result.output
             assert "'Acme' is not one of the themes of Infinity" in result.stderr
+        api.faults["*"] = "broken"
+        result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
+        kept = [line for line in result.stderr.splitlines() if "UTC are kept, as" in line]
+        assert (result.exit_code, len(kept)) == (0, 1), result.output
     assert "clinic@example.com" in next(line for line in log if "is unknown to" in line)
 
 

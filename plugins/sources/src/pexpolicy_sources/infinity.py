@@ -228,7 +228,7 @@ class InfinitySource:
         is_down = len(problems) == len(RESOURCES)
         if is_down:
             problems = dict.fromkeys(problems, next(iter(problems.values())))
-        if problems.items() - self.problems.items():
+        if not is_down and problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
         kept = problems.keys() & self._lists.keys()
         found |= {kind: self._lists[kind]._replace(problem=problems[kind]) for kind in kept}
