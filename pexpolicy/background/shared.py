@@ -27,7 +27,7 @@ from pexpolicy.background.shared_state import (
     SqliteState,
     Statement,
 )
-from pexpolicy.config.outgoing import revealed
+from pexpolicy.config.secrets import revealed
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log
 from pexpolicy.models.context import HOOK_CONTEXT

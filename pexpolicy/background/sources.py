@@ -37,9 +37,9 @@ from pexpolicy.config.files import (
     track_secret,
     tracking,
 )
-from pexpolicy.config.outgoing import revealed
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
+from pexpolicy.config.secrets import revealed
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import hook_context

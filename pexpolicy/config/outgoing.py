@@ -8,12 +8,13 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from yarl import URL
 
 from pexpolicy.config.files import track_file, why_unusable
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret
 from pexpolicy.config.problems import SettingsError
+from pexpolicy.config.secrets import revealed
 from pexpolicy.models.subnets import is_loopback
 
 __all__ = ["HttpSettings", "WebAddress", "basic", "is_encrypted", "is_loopback", "revealed"]
@@ -94,11 +95,6 @@ def postgresql_options(url: str, password: str) -> dict[str, Any]:
 def basic(user: str, password: str) -> str:
     """Return the ``Authorization`` header of a user and password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def revealed(secret: SecretStr | None) -> str:
-    """Return the text of a secret; it is empty without one."""
-    return "" if secret is None else secret.get_secret_value()
 
 
 def _checked(written: str) -> str:

@@ -97,6 +97,11 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     return value
 
 
+def revealed(secret: SecretStr | None) -> str:
+    """Return the text of a secret; it is empty without one."""
+    return "" if secret is None else secret.get_secret_value()
+
+
 COST = 15
 """``ln`` of new hashes: 32 MB and about 0.1 s for each verification."""
 MAX_MEMORY = 256 * 1024 * 1024

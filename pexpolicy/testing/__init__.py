@@ -29,7 +29,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from pexpolicy.config.outgoing import revealed
+from pexpolicy.config.secrets import revealed
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.events.dispatch import EventDispatcher
 from pexpolicy.events.receiver import EventReceiver
