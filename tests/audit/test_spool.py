@@ -60,6 +60,12 @@ def test_no_line_goes_to_a_file_that_another_server_has_just_removed(
     assert list(orphaned_lines(tmp_path, print)) == [b"{}\n"]
 
 
+def test_a_folder_that_is_not_there_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    spool_with_lines(tmp_path / "spool").close()
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+    assert list(orphaned_lines(tmp_path / "spool", pytest.fail)) == [b"two\n"]
+
+
 def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path, NAME, 1 << 20)
     lines = [b"%06d%s\n" % (number, b"x" * 200) for number in range(2000)]
