@@ -372,6 +372,7 @@ async def test_a_renamed_theme_is_seen_everywhere_before_a_call_needs_it(tmp_pat
             assert result.exit_code == 0, result.output
             assert "'Acme' is not one of the themes of Infinity" in result.stderr
         api.faults["*"] = "broken"
+        arguments = ["check", "--config", str(config), "--open"]
         result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
         kept = [line for line in result.stderr.splitlines() if "UTC are kept, as" in line]
         assert (result.exit_code, len(kept)) == (0, 1), result.output
