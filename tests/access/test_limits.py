@@ -69,9 +69,9 @@ async def passes(seconds: float) -> None:
         await asyncio.sleep(0)
 
 
-async def answered(streams: Streams) -> bool:
+async def answered(streams: Streams, asked: bytes = KEPT) -> bool:
     reader, writer = streams
-    writer.write(KEPT)
+    writer.write(asked)
     with suppress(ConnectionError):
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S)
         length = int(wire.parse(head).headers["content-length"])
@@ -125,10 +125,14 @@ async def test_silence_is_closed_and_is_no_refusal(serving: Serve) -> None:
         assert server.lines() == []
 
 
-async def test_a_node_may_be_silent_for_long_between_two_calls(serving: Serve) -> None:
+@pytest.mark.parametrize("pipelined", [1, 20])
+async def test_a_node_may_be_silent_for_long_between_two_calls(
+    serving: Serve, pipelined: int
+) -> None:
     async with serving(policy()) as server, connected(server) as streams:
         for _ in range(3):
-            assert await answered(streams)
+            streams[1].write(KEPT * pipelined)
+            assert all([await answered(streams, b"") for _ in range(pipelined)])
             await passes(LIMIT * 1.5)
         assert reasons(server) == []
 

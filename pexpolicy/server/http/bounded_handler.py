@@ -306,7 +306,6 @@ class BoundedHandler(web.RequestHandler):
             connection.wait()
         if self._is_paused and not self.is_deaf:
             self._feed_received()
-        if self.received:
             connection.received(len(self.received))
 
     def pause_writing(self) -> None:
