@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from pexpolicy_meetings.meeting import DAY_S, Meeting, rfc3339
+from pexpolicy_meetings.meeting import DAY_S, Fault, Meeting, patched, rfc3339
 from pexpolicy_meetings.store import Stored
 from tests.support.booked import Servers
 
@@ -51,10 +52,10 @@ async def change(
 ) -> None:
     """Make one change; what was confirmed is known."""
     meeting_id, now = f"{users[0]}-{rng.randrange(4)}", servers.now
-    action = rng.choice(["put", "put", "put", "cancel", "end", "extend"])
+    action = rng.choice(["put", "put", "put", "cancel", "end", "patch", "patch"])
+    aliases = [f"{user}@acme.example.com" for user in rng.sample(users, rng.choice((1, 2)))]
     if action == "put":
         start = now + rng.randrange(-3, 6) * HOUR_S
-        aliases = [f"{user}@acme.example.com" for user in rng.sample(users, rng.choice((1, 2)))]
         times: dict[str, Any] = {"start": rfc3339(start), "end": rfc3339(start + HOUR_S)}
         found = await servers.put("acme", meeting_id, aliases=aliases, **times)
         if isinstance(found, Stored):
@@ -64,14 +65,24 @@ async def change(
         return
     if meeting_id not in known or known[meeting_id].cancelled_at is not None:
         return
-    fields = {
-        "cancel": {"cancelled_at": now},
-        "end": {"ended_at": now},
-        "extend": {"end": known[meeting_id].end + HOUR_S},
-    }[action]
-    found = await servers.edit_or_faults(lambda one: replace(one, **fields), meeting_id)
+    patch: dict[str, Any] = {
+        "end": rfc3339(known[meeting_id].end + HOUR_S),
+        "late_minutes": rng.choice((0, 180, None)),
+        "aliases": aliases,
+        "title": None,
+    }
+    patch = {name: patch[name] for name in rng.sample([*patch], rng.choice((1, 2)))}
+    acme = servers.plugin().tenants["acme"]
+    edits: dict[str, Callable[[Meeting], Meeting | list[Fault]]] = {
+        "cancel": lambda one: replace(one, cancelled_at=now),
+        "end": lambda one: replace(one, ended_at=now),
+        "patch": lambda one: patched(one, patch, acme, now),
+    }
+    found = await servers.edit_or_faults(edits[action], meeting_id)
     if isinstance(found, Stored):
         known[meeting_id] = found.meeting
+    else:
+        assert {one.status for one in found} == {409}
 
 
 def overlaps(known: dict[str, Meeting]) -> bool:

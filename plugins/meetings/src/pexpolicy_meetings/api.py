@@ -64,11 +64,9 @@ OPERATOR = "[admin]"
 """The token in the audit for a request at the admin listener; no token has this name."""
 CALENDAR = "text/calendar"
 MAX_OCTETS = 75
-"""Octets of a line; a longer one is folded."""
 _FIRST_SEQUENCE = 1_577_836_800
 """2020: the number of a version has 31 bits, and also grows when an id is used again."""
 _QUALITY = re.compile(r";\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
-_SPECIAL = re.compile(r"([\\;,])")
 _KEY = re.compile(r'"([ -!#-~]{1,255})"|([!#-~]{1,255})')
 """An Idempotency-Key: a string of RFC 8941, or as most clients send it."""
 
@@ -487,7 +485,6 @@ def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
     end = meeting.end if meeting.ended_at is None else min(meeting.end, meeting.ended_at)
     address, pin = f"sip:{meeting.aliases[0]}", meeting.guest_pin if has_pins else ""
     text = f"Join: {address}" + (f"\nPIN: {pin}" if pin else "")
-    owner = meeting.owner_email
     lines = (
         *("BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//pexpolicy//meetings//EN"),
         *("BEGIN:VEVENT", f"UID:{meeting.id}@{domain}"),
@@ -499,7 +496,7 @@ def calendar_of(meeting: Meeting, domain: str, *, has_pins: bool) -> str:
         *([f"SUMMARY:{_calendar_text(meeting.title)}"] if meeting.title else []),
         f"LOCATION:{_calendar_text(address)}",
         f"DESCRIPTION:{_calendar_text(text)}",
-        *([f"ORGANIZER:mailto:{owner}"] if owner else []),
+        *([f"ORGANIZER:mailto:{meeting.owner_email}"] if meeting.owner_email else []),
         f"STATUS:{'CONFIRMED' if meeting.cancelled_at is None else 'CANCELLED'}",
         *("END:VEVENT", "END:VCALENDAR"),
     )
@@ -520,7 +517,7 @@ def _calendar_time(seconds: float) -> str:
 
 
 def _calendar_text(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text).replace("\n", "\\n")
+    return re.sub(r"([\\;,])", r"\\\1", text).replace("\n", "\\n")
 
 
 def _folded(line: str) -> str:

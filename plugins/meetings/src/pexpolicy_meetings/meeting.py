@@ -34,9 +34,7 @@ TAG_LENGTH = 250
 READ_ONLY = ("state", "created", "updated", "etag", "invitations", "links")
 """Fields of an answer that a request may repeat, without effect."""
 
-Lobby = Literal["none", "host", "locked"]
 State = Literal["scheduled", "open", "running", "ended", "cancelled"]
-Role = Literal["host", "guest"]
 ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9._~-]{1,128}")
 """Neither ``.`` nor ``..``, which clients and proxies take out of a path."""
 _DIGITS, _EMAIL = "of 4 to 20 digits", "an e-mail address of at most 100 characters"
@@ -84,7 +82,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
     """Minutes before the start from which people are admitted."""
     late_minutes: Minutes = 60
     """Minutes after the end until which people are admitted."""
-    lobby: Lobby = "host"
+    lobby: Literal["none", "host", "locked"] = "host"
     """`none`: all are hosts. `host`: guests wait for a host. `locked`: hosts admit each guest."""
     owner_email: Email | None = None
     cost_centre: CostCentre = ""
@@ -117,7 +115,7 @@ class InvitationBody(msgspec.Struct, frozen=True, kw_only=True):
     """What a booking system sends for an invitation of one person."""
 
     name: Text = ""
-    role: Role = "guest"
+    role: Literal["host", "guest"] = "guest"
     uses: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
@@ -135,8 +133,7 @@ class Invitation(InvitationBody, frozen=True, kw_only=True):
 
     def admits(self, now: float) -> bool:
         """Return whether a call is admitted: also for a while after the last use."""
-        is_spent = self.used >= self.uses
-        return not is_spent or self.spent_at is None or now < self.spent_at + RECONNECT_S
+        return self.used < self.uses or now < (self.spent_at or now) + RECONNECT_S
 
 
 class Meeting(_Common, frozen=True, kw_only=True):

@@ -20,8 +20,6 @@ from pexpolicy.config.schema.plugins import InfinityTable, TenantTable
 from pexpolicy.endpoints.object_names import ObjectNames
 
 Scope = Literal["meetings:read", "meetings:write", "pins:read", "live:read"]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Digits = Annotated[int, Field(ge=5, le=15)]
 MIN_KEY = 32
 """Characters of the key of the PINs, at least."""
 MIN_RANDOM = 5
@@ -40,7 +38,7 @@ class TokenTable(PluginSettings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
     """Names it in the audit."""
-    sha256: Digest
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Its SHA-256, in hexadecimal digits."""
     scopes: Annotated[list[Scope], Field(min_length=1)]
     """What it may do."""
@@ -55,7 +53,7 @@ class Tenant(TenantTable):
     """The domain of aliases that are made. Default: that of the first pattern."""
     alias_prefix: Annotated[str, Field(pattern=r"^[a-z0-9._-]*$", max_length=32)] | None = None
     """The beginning of aliases that are made. Default: that of the first pattern."""
-    alias_digits: Digits = 9
+    alias_digits: Annotated[int, Field(ge=5, le=15)] = 9
     """Digits of an alias that is made, with those of the prefix; at least five are random."""
     defaults: dict[str, Any] = {}
     """Fields of its services, such as `ivr_theme_name`, which a meeting may replace."""
