@@ -76,12 +76,12 @@ def one_adjuster(lab: Lab) -> list[Finding]:
 
 def eight_fields(lab: Lab) -> list[Finding]:
     """Measure the additional cost of creating a decision of eight fields for each call."""
-    return [_made(lab, "eight-fields", "eight", 0.3)]
+    return [_made(lab, "eight-fields", "eight", 0.4)]
 
 
 def full_45_fields(lab: Lab) -> list[Finding]:
     """Measure the additional cost of creating a decision of 46 fields for each call."""
-    return [_made(lab, "full-45-fields", "full", 0.6)]
+    return [_made(lab, "full-45-fields", "full", 1.0)]
 
 
 def start_up(lab: Lab) -> list[Finding]:
