@@ -26,6 +26,7 @@ from click.testing import CliRunner
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.explain import explain
 from pexpolicy.errors import PACKAGE_ROOT
+from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import Server, ServerContext, started
 from pexpolicy.server.process import ShutdownSignal
@@ -90,6 +91,8 @@ def shipped(folder: Path) -> Path:
 async def serving(config: Path) -> AsyncIterator[tuple[Server, ServerContext, ShutdownSignal]]:
     """Serve a configuration on a free port of this process."""
     policy, stop = policy_from(config), ShutdownSignal()
+    # As the command does: without the folder, a reload would describe why it keeps nothing.
+    prepare_state_dir(policy.settings)
     context = ServerContext(
         config, lambda content: policy_from(config, content=content), Log(), lambda _: None
     )
