@@ -43,9 +43,9 @@ ACCEPT_BATCH = 16
 TLS_ACCEPT_BATCH = 4
 """The same with TLS, whose handshake takes as much CPU time as several calls."""
 MAX_WAITING_TLS = 1024
-"""Connections without an admitted call with TLS, which takes 150 KB for each. With fewer of them,
-clients that reconnect at once fill the queue of the kernel, and nodes wait until it is empty.
-"""
+"""Connections without an admitted call with TLS, which takes 150 KB for each, and 430 KB with a
+request of 64 KB that is incomplete. With fewer of them, clients that reconnect at once fill the
+queue of the kernel, and nodes wait until it is empty."""
 OTHER_DESCRIPTORS = 128
 """Descriptors that are left for files, plugins and other sockets."""
 DEFER_S = 5
