@@ -221,8 +221,8 @@ def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_
 def test_workers_that_keep_ending_are_replaced_later(tmp_path: Path) -> None:
     config = lived(tmp_path, "asyncio.get_running_loop().call_later(0.4, os._exit, 7)", 2)
     log: list[str] = []
+    before = time.monotonic()
     with live_server.running(config, log=log):
-        before = time.monotonic()
         wait_until(lambda: "".join(log).count("a worker ended and is replaced") >= 5)
         assert time.monotonic() - before > 0.5
 
