@@ -521,7 +521,8 @@ async def test_requests_that_are_not_read_get_a_problem(
     writer.write(line + b"\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(HANG_S):
         head = await reader.readuntil(b"\r\n\r\n")
-        problem = json.loads(await reader.read())
+        size = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        problem = json.loads(await reader.readexactly(size))
     writer.close()
     assert b"Content-Type: application/problem+json" in head
     assert (int(head.split()[1]), problem["status"]) == (status, status)
