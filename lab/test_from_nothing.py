@@ -81,12 +81,14 @@ class Machine:
         self.port, self.admin_port = free_port(), free_port()
         self.password = ""
         self.output = ""
-        (folder / "log").mkdir()
-        (folder / "units").mkdir()
+        for name in ("bin", "log", "units"):
+            (folder / name).mkdir()
 
     def local(self, command: str) -> str:
         """Return a command of the page for this machine."""
         for old, new in {
+            "/usr/local/bin": f"{self.folder}/bin",
+            "sudo pexpolicy ": f"{self.folder}/bin/pexpolicy ",
             "sudo ": "",
             "python3 ": f"{sys.executable} ",
             " venv ": " venv --without-pip ",
