@@ -36,7 +36,8 @@ KEPT = {
     "plugins": "console-plugins.png",
 }
 """Pages of the documentation."""
-KEPT_SIZE: ViewportSize = {"width": 1280, "height": 800}
+KEPT_SIZE: ViewportSize = {"width": 1280, "height": 716}
+"""Above the path of the file that Changes shows, which is a temporary one."""
 PHONE: ViewportSize = {"width": 360, "height": 740}
 COLOURS = 256
 MINUTES = 5 * 1440
