@@ -53,7 +53,7 @@ class Spool:
         self._size += written
 
     def _open(self) -> None:
-        # Nobody else can make a folder for the user of a service with DynamicUser=yes.
+        # No administrator can make one for the user of a service with DynamicUser=yes.
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = open_own(self._path, os.O_RDWR | os.O_CREAT)
         try:
