@@ -12,6 +12,7 @@ from pexpolicy.policy import BuildContext
 from pexpolicy_meetings.settings import MeetingsSettings, TenantOf, known_tenants
 from tests.support import installed
 from tests.support.booked import TENANTS, Servers
+from tests.support.meetings_api import Site, serving
 
 
 @pytest.fixture
@@ -44,3 +45,22 @@ def start(shared: dict[str, Any], tmp_path: Path) -> Callable[..., Any]:
             yield servers
 
     return started
+
+
+@pytest.fixture
+async def site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: dict[str, Any]
+) -> AsyncIterator[Site]:
+    async with serving(tmp_path, monkeypatch, shared) as made:
+        yield made
+
+
+@pytest.fixture
+async def counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: dict[str, Any]
+) -> AsyncIterator[Site]:
+    """The servers with the plugins that count people."""
+    acme = {"tag": "t=acme", "participants": {"hard": 2}}
+    others: Any = {"live": {}, "limits": {"settings": {"tenants": {"acme": acme}}}}
+    async with serving(tmp_path, monkeypatch, shared, **others) as made:
+        yield made
