@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import select
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -150,13 +151,22 @@ class AppendFile:
         if not self._regular:
             return None
         with suppress(OSError):
-            disk = os.fstatvfs(self._descriptor)
-            return disk.f_bavail * disk.f_frsize, 100 * disk.f_bavail // max(disk.f_blocks, 1)
+            return free_space(self._descriptor)
         return None
 
     def close(self, timeout: float) -> None:
         """Close it."""
         os.close(self._descriptor)
+
+
+def free_space(place: int | Path) -> tuple[int, int]:
+    """Return the free bytes of the disk of a descriptor or path, and percent.
+
+    What is reserved or beyond a quota counts neither as free nor as used, as in ``df``. Raises
+    ``OSError``.
+    """
+    disk = shutil.disk_usage(place)
+    return disk.free, 100 * disk.free // max(disk.free + disk.used, 1)
 
 
 def tail_of(path: Path, count: int = TAIL) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
 import sys
@@ -16,6 +15,7 @@ import click
 
 from pexpolicy.access.certificates import WARNING_DAYS, CertificateFiles, load
 from pexpolicy.access.warnings import core_paths, path_findings, preflight_problems
+from pexpolicy.audit.targets import free_space
 from pexpolicy.cli.common import (
     as_option,
     build,
@@ -199,8 +199,8 @@ def _space(paths: list[NamedPath]) -> Rows:
     """Yield the free space for what is written."""
     for path, key, use in paths:
         if use in ("file", "folder", "made"):
-            usage = shutil.disk_usage(path if path.is_dir() else path.absolute().parent)
-            room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
+            free, percent = free_space(path if path.is_dir() else path.absolute().parent)
+            room = f"{format_size(free)} ({percent} %) free"
             yield "ok", f"{dotted_key(key)}: {path}: {room}"
 
 

@@ -28,10 +28,11 @@ class Clock:
 
 
 class Faulty(AppendFile):
-    """A file whose writes fail while `error` is set."""
+    """A file whose writes fail while `error` is set, on a disk with space."""
 
     error: int | None = None
-    free: tuple[int, int] | None = None
+    free = (1 << 40, 90)
+    """Bytes and percent."""
 
     def write(self, lines: bytes) -> None:
         if self.error is not None:
@@ -44,7 +45,7 @@ class Faulty(AppendFile):
         super().sync()
 
     def space(self) -> tuple[int, int] | None:
-        return self.free or super().space()
+        return self.free
 
 
 @dataclass

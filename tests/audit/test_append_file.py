@@ -10,7 +10,7 @@ import pytest
 
 from pexpolicy.audit.hash_chain import HashChain, last_position
 from pexpolicy.audit.journal import FILE_DELETED
-from pexpolicy.audit.targets import AppendFile, tail_of
+from pexpolicy.audit.targets import AppendFile, free_space, tail_of
 from tests.audit.places import Place, body, chained, faults, lines
 from tests.support.waiting import HANG_S
 
@@ -157,3 +157,16 @@ def test_the_last_line_is_that_of_the_open_file_also_after_a_rotation(tmp_path: 
     assert last_position(tail_of(path)) == b"%b:1:%b" % (theirs.boot_id.encode(), theirs.head)
     assert last_position(tail_of(tmp_path / "absent")) == last_position(b"") == b""
     file.close(0.0)
+
+
+def test_free_space_is_that_of_df(tmp_path: Path) -> None:
+    report = subprocess.run(
+        ["df", "--block-size=1", "--output=avail,pcent", tmp_path],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    available, used = report.stdout.split()[-2:]
+    free, percent = free_space(tmp_path)
+    assert free == pytest.approx(int(available), rel=0.05)
+    assert percent == pytest.approx(100 - int(used[:-1]), abs=2)
