@@ -254,8 +254,8 @@ async def test_a_route_logs_and_counts_as_its_plugin(
 ) -> None:
     before = SEEN.value("desk")
     stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
     async with serving(tmp_path) as server:
+        monkeypatch.setattr(sys, "stderr", stream)
         with capturing(ServerLog()):
             assert (await server.operator("/plugins/desk/logs")).body == b"done"
     assert SEEN.value("desk") == before + 1
