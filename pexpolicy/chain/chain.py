@@ -75,19 +75,6 @@ def hooks_of(endpoint: str) -> tuple[str, str, str]:
     return endpoint, ADJUST + endpoint, RESTRICT + endpoint
 
 
-class StepCounter:
-    """The quick answers of one kind from one plugin, counted by their microseconds."""
-
-    def __init__(self, plugin: str, outcome: str, hook: str = "") -> None:
-        self.plugin, self.outcome, self.hook = plugin, outcome, hook
-        self.cells = [0] * QUICK
-        """How many took each microsecond."""
-
-    def step(self, us: int) -> Step:
-        """Return a step of ``us`` microseconds."""
-        return Step(self.plugin, self.outcome, us / 1000, "", self.hook)
-
-
 @dataclass(slots=True, eq=False)
 class BoundHook:
     """One plugin in a chain; ``ask`` returns its answer to a request. ``timeout`` in seconds."""
@@ -105,13 +92,12 @@ class BoundHook:
     """True for a hook that adjusts or restricts decisions: ``ask`` takes a ``Draft``."""
     hook: str = field(init=False)
     """The hook that its steps name: empty for that of the endpoint."""
-    abstained_steps: StepCounter = field(init=False)
-    decided_steps: StepCounter = field(init=False)
+    quick: dict[str, list[int]] = field(init=False)
+    """How many quick answers took each microsecond, by the outcome of the step."""
 
     def __post_init__(self) -> None:
         self.hook, answered = (self.names[1], ADJUSTED) if self.adjusts else ("", DECIDED)
-        self.abstained_steps = StepCounter(self.plugin, ABSTAINED, self.hook)
-        self.decided_steps = StepCounter(self.plugin, answered, self.hook)
+        self.quick = {ABSTAINED: [0] * QUICK, answered: [0] * QUICK}
 
 
 @dataclass(slots=True, eq=False)
@@ -178,17 +164,17 @@ class Chain:
             run = self.run_type(self, request)
         has_waited = True
         while (run.decision is None and run.at < run.last) or run.begin_next():
-            task = tasks.start(run)
-            has_waited = not task.done()
-            if has_waited:
+            task = tasks.start(run, may_wait=self.links[run.at].may_wait)
+            has_waited = task is not None
+            if task is not None:
                 try:
                     await tasks.wait(task, run, run.seconds_left)
                 finally:
                     run.abandoned += not task.done()
                 if not task.done():
                     run.time_out(run.chain.links[run.at], [*waiting_frames(task)])
-            if task.done() and not task.cancelled():
-                task.result()
+                elif not task.cancelled():
+                    task.result()
         decision, decided_by = run.decision, run.decided_by
         if decision is None:
             decision, has_waited = run.undecided(), True
@@ -288,10 +274,11 @@ class ChainRun:
                     if us >= QUICK and now - began > self.limit:
                         self.time_out(link)
                     else:
-                        kind = link.abstained_steps if answer is None else link.decided_steps
-                        steps.append(kind.step(us))
+                        answered = ADJUSTED if link.adjusts else DECIDED
+                        outcome = ABSTAINED if answer is None else answered
+                        steps.append(Step(link.plugin, outcome, us / 1000, "", link.hook))
                         if us < QUICK:
-                            kind.cells[us] += 1
+                            link.quick[outcome][us] += 1
                         else:
                             self.eventful = True
                         self.began = now

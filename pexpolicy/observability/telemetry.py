@@ -186,9 +186,8 @@ class Telemetry:
         for link in policy.links():
             self._steps.make((link.plugin,), (DECIDED, ABSTAINED, *NOT_ANSWERED))
             self._step_durations.make((link.plugin,))
-            for steps in (link.abstained_steps, link.decided_steps):
-                quick = self._quick.setdefault((link.plugin, steps.outcome), steps.cells)
-                steps.cells = quick
+            for outcome, cells in link.quick.items():
+                link.quick[outcome] = self._quick.setdefault((link.plugin, outcome), cells)
         self._metrics[metrics.SHADOW_DIFF].make(
             plugin.name for plugin in policy.plugins if plugin.table.mode == "shadow"
         )

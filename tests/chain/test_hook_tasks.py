@@ -16,7 +16,7 @@ from pexpolicy.policy import Policy
 from pexpolicy.server.process import run
 from pexpolicy.testing import make_request
 from tests.support.fake_plugins import plugin, policy
-from tests.support.task_scenarios import OPEN, SCENARIOS, SOON, VARIABLE, Seen
+from tests.support.task_scenarios import OPEN, SCENARIOS, SOON, VARIABLE, Seen, me
 
 ROOM = Conference(name="Room", service_tag="")
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -111,9 +111,7 @@ def alone(*hooks: Any) -> dict[str, type]:
 
 async def test_a_cancellation_left_by_a_hook_without_a_wait_hits_no_other_one() -> None:
     async def cached(self: object, request: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().call_later(SOON / 2, task.cancel)
+        asyncio.get_running_loop().call_later(SOON / 2, me().cancel)
 
     async def cached_or_not(self: object, request: Any) -> None:
         await cached(self, request)
@@ -126,6 +124,18 @@ async def test_a_cancellation_left_by_a_hook_without_a_wait_hits_no_other_one() 
     async with served.serving():
         for _ in range(3):
             assert await asked(served, "a") == ("decided", "")
+
+
+async def test_a_hook_without_a_wait_has_a_current_task_and_variables_of_its_own() -> None:
+    async def cancels(self: object, request: Any) -> None:
+        assert (VARIABLE.get(), me().get_name() != "", me().cancel()) == ("unset", True, True)
+        VARIABLE.set("a hook's")
+
+    served = policy(alone(cancels))
+    async with served.serving():
+        for _ in range(2):
+            assert await asked(served, "a") == ("abstained", "")
+    assert (VARIABLE.get(), me().cancelling()) == ("unset", 0)
 
 
 async def test_what_is_abandoned_is_remembered_until_it_ends() -> None:
