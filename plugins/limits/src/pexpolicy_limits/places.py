@@ -118,7 +118,7 @@ class Places:
         self.reservations = Reservations()
         self._tenants = tenants
         self._is_limited = is_limited
-        self._table = LiveTable("pexpolicy_limits")
+        self._table = LiveTable(self._put, self._forget, "pexpolicy_limits")
         self._expires: dict[Key, float] = {}
         """When each call ends of which no further event comes."""
         self._held: dict[Key, frozenset[Place]] = {}
@@ -178,7 +178,7 @@ class Places:
 
     async def _follow(self) -> None:
         """Give and release the places of what has changed in the table."""
-        await self._table.follow(self._put, self._forget)
+        await self._table.follow()
         if self._stale:
             await self.stale.put_all(self._stale)
             self._stale.clear()

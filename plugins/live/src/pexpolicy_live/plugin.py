@@ -30,7 +30,7 @@ from pexpolicy import (
 from pexpolicy.events import Event
 from pexpolicy.events.receiver import Inbox, inbox_row
 from pexpolicy.matching import live_values
-from pexpolicy_live.participants import Key, Participant
+from pexpolicy_live.participants import Key, Participant, Row
 from pexpolicy_live.presence import Counts, Presence
 from pexpolicy_live.repair import changes, fresh, listed
 from pexpolicy_live.table import PAGE, LiveTable
@@ -77,7 +77,7 @@ class Live(Plugin[LiveSettings]):
     def __init__(self, settings: LiveSettings) -> None:
         super().__init__(settings)
         self._tenants = Tenants.known(settings)
-        self._table = LiveTable()
+        self._table = LiveTable(self._put, self._forget)
         self._presence = Presence()
         self._clock = wall_clock()
         self._read_at: float | None = None
@@ -120,14 +120,16 @@ class Live(Plugin[LiveSettings]):
     async def read(self) -> None:
         """Read what has changed."""
         async with self._reading:
-            put = lambda *row: self._presence.put(*row)  # noqa: E731, PLW0108 - of the present one
-            await self._table.follow(put, self._forget)
+            await self._table.follow()
             now = time.monotonic()
             if now - self._expired_at >= SWEEP_S:
                 self._presence.expire(now)
                 self._expired_at = now
             self._read_at = now
             self._measure()
+
+    def _put(self, key: Key, row: Row, now: float, kept: float) -> None:
+        self._presence.put(key, row, now, kept)
 
     def _forget(self) -> None:
         self._presence = Presence()

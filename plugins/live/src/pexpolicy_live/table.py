@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -59,21 +59,20 @@ _PUT = (
 )
 
 
-class Change(NamedTuple):
-    """A row that has changed."""
-
-    number: int
-    key: Key
-    row: Row
-    kept: float
-    """Seconds until it expires."""
-
-
 class LiveTable:
-    """What is known, by key, in the table ``name``. Raises ``SharedUnavailableError``."""
+    """What is known, by key, in the table ``name``. Raises ``SharedUnavailableError``.
 
-    def __init__(self, name: str = NAME) -> None:
-        self._name = name
+    ``put`` is called with each row that has changed, the monotonic time and the seconds from then
+    on that it is kept; ``forget`` before, if it is another database.
+    """
+
+    def __init__(
+        self,
+        put: Callable[[Key, Row, float, float], Any],
+        forget: Callable[[], Any],
+        name: str = NAME,
+    ) -> None:
+        self._put, self._forget, self._name = put, forget, name
         self.shared = SharedTables("rows", map(self._named, CREATE), timeout=TIMEOUT_S)
         self._decoder = msgspec.json.Decoder(tuple[Key, Row])
         self._last = 0
@@ -111,26 +110,25 @@ class LiveTable:
             raise SharedUnavailableError("other servers write all the time")
         return False
 
-    async def follow(
-        self, put: Callable[[Key, Row, float, float], Any], forget: Callable[[], Any]
-    ) -> None:
-        """Call ``put`` with each row that has changed, the monotonic time and the seconds from then
-        on that it is kept; ``forget`` first if it is another database.
-        """
+    async def follow(self) -> None:
+        """Put each row that has changed."""
         is_more = True
         while is_more:
-            head, changes = await self.changes(self._last)
-            if head < self._last:
+            after = self._last
+            rows = await self.shared.read(self._named(_CHANGES), after, PAGE)
+            head = rows[0][0] if rows else 0  # no server has made the table yet
+            if head < after:
                 self._last = 0
-                forget()
+                self._forget()
                 continue
-            is_more = len(changes) == PAGE
-            now = time.monotonic()
-            for number, change in enumerate(changes, 1):
-                if not number % SLICE:
+            now, is_more = time.monotonic(), len(rows) == PAGE
+            for count, (_, number, value, kept) in enumerate(rows, 1):
+                if not count % SLICE:
                     await asyncio.sleep(0)
-                put(change.key, change.row, now, change.kept)
-                self._last = change.number
+                if value:
+                    key, row = self._decoder.decode(value)
+                    self._put(key, row, now, kept)
+                    self._last = number
 
     async def found(self, keys: Collection[Key]) -> tuple[int, dict[Key, Row]]:
         """Return the number of the last change, and the rows that there are."""
@@ -140,7 +138,10 @@ class LiveTable:
         return rows[0][0], dict(self._decoder.decode(row[1]) for row in rows if row[1])
 
     async def write(self, head: int, rows: Mapping[Key, Row]) -> bool:
-        """Write rows; false, and without effect, if the last change is not ``head`` any more."""
+        """Write rows; false, and without effect, if the last change is not ``head`` any more.
+
+        They are put at once if all before was read, so that nothing reads them again.
+        """
         writer = uuid4().hex
         values = [
             (_name_of(key), _text((key, row)), head + number, seconds_kept(row), writer)
@@ -149,19 +150,11 @@ class LiveTable:
         advance = self._named(_ADVANCE), (len(values), writer, head)
         put = self._named(_PUT), values
         advanced, *_ = await self.shared.write(advance, put, locks=["write"])
+        if advanced and head == self._last:
+            self._last, now = head + len(rows), time.monotonic()
+            for key, row in rows.items():
+                self._put(key, row, now, seconds_kept(row))
         return bool(advanced)
-
-    async def changes(self, after: int) -> tuple[int, list[Change]]:
-        """Return the number of the last change, and up to ``PAGE`` rows that changed later."""
-        rows = await self.shared.read(self._named(_CHANGES), after, PAGE)
-        if not rows:  # no server has made the table yet
-            return 0, []
-        found = [
-            Change(number, *self._decoder.decode(value), kept)
-            for _, number, value, kept in rows
-            if value
-        ]
-        return rows[0][0], found
 
     async def sweep(self) -> None:
         """Delete what has expired."""
