@@ -20,25 +20,23 @@ _MIN_LETTERS = 4
 """Letters from which on one may be wrong, or the beginning of a word stands for it, as ``cert``."""
 
 
-def brief(value: object, limit: int = 60) -> str:
+def brief(value: Any, limit: int = 60) -> str:
     """Return any value on one short line, without calling its methods."""
     kind = type(value)
     if kind is str or kind is bytes:
-        text: str | bytes = value  # type: ignore[assignment]
-        if len(text) > limit:
-            return f"{text[:limit]!r}… ({len(text)} long)"
-        return repr(text)
-    if kind is int and value.bit_length() > MAX_BITS:  # type: ignore[attr-defined]
+        return f"{value[:limit]!r}… ({len(value)} long)" if len(value) > limit else repr(value)
+    if kind is int and value.bit_length() > MAX_BITS:
         return f"a number of more than {MAX_BITS} bits"
     if value is None or kind in (bool, int, float):
         return repr(value)[:limit]
-    name_of = type.__dict__["__name__"].__get__
-    return f"the class {name_of(value)[:limit]}" if kind is type else article(name_of(kind)[:limit])
+    is_class = issubclass(kind, type)
+    name = type.__dict__["__name__"].__get__(value if is_class else kind)[:limit]
+    return f"the class {name}" if is_class else article(name)
 
 
 def article(noun: str) -> str:
     """Return a noun after its indefinite article."""
-    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+    return f"an {noun}" if noun[:1] in "aeiouAEIOU" else f"a {noun}"
 
 
 def brief_name(name: str) -> str:

@@ -235,10 +235,7 @@ ANSWERS: list[tuple[Any, str, str]] = [
                 for make in MAKERS
             ),
             (lambda _: next(iter(())), "(test_author_mistakes.py:"),
-            (
-                lambda _: Conference(name="x" * 10_000_000, service_tag="x"),
-                "250 characters",
-            ),
+            (lambda _: Conference(name="x" * 10_000_000, service_tag="x"), "250 characters"),
             (lambda request: request.local_alais, "did you mean 'local_alias'?"),
             (lambda request: request.get("x"), "in request.params"),
             (lambda _: AsyncMock(spec=Coroutine), " without await is not a decision of service_"),
@@ -251,6 +248,7 @@ ANSWERS: list[tuple[Any, str, str]] = [
         )
     ),
     ("a", "directory_information", "None, a list of DirectoryEntry, "),
+    (lambda _: Conference, "service_configuration", "the class Conference is not a decision"),
     ("a", "participant_avatar", "expected None, the bytes of a picture, or"),
 ]
 """What a hook returns or does, its endpoint, and what the step says."""
