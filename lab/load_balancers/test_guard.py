@@ -66,6 +66,7 @@ def test_a_guard_says_what_the_default_of_the_dead_servers_was(
             assert answers(port) == alive
             assert wire.ask_blocking(port, TARGETS["media_location"]).json["decided_by"] == "guard"
             assert wire.ask_blocking(port, "/elsewhere").status == 404
+            assert wire.ask_blocking(port, "/events/v1").status in (502, 503)
 
 
 def test_no_call_is_lost_or_late_whatever_becomes_of_the_servers(guard: Guard) -> None:
