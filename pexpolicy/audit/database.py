@@ -142,7 +142,8 @@ class Database:
             return task.result()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
             raise DatabaseUnavailable(describe_network_error(error)) from None
-        except (SecretError, SettingsError) as error:
+        # The client fails in itself where the server ends the connection during a query.
+        except (SecretError, SettingsError, asyncpg.InternalClientError) as error:
             raise DatabaseUnavailable(str(error)) from None
         finally:
             if not task.done() or task.exception() is not None:
