@@ -32,7 +32,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pexpolicy.config.files import read_file, version_of, write_own
+from pexpolicy.config.files import open_own, read_file, version_of, write_own
 from pexpolicy.config.loader import present_bundle
 from pexpolicy.config.secrets import is_signed, private_key, public_key
 from pexpolicy.config.settings import MANIFEST, PRESENT, Bundle, Manifest, Settings
@@ -110,7 +110,7 @@ def _write_files(members: tarfile.TarFile, listed: Mapping[str, str], folder: Pa
             raise BundleError(f"holds {name!r}, which is not in its manifest")
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
+        with os.fdopen(open_own(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
             data = cast("IO[bytes]", members.extractfile(member))
             while chunk := data.read(_CHUNK):
                 digest.update(chunk)
