@@ -162,6 +162,10 @@ async def test_the_last_answer_holds_while_the_database_does_not_answer(
         assert await servers.call(ALIAS, "10:00:00") == "ended"
         unknown = await servers.outcome("899999999@acme.example.com")
         assert unknown.decision.action == "reject"
+        of_rooms = {"service_tag": "t=acme", "service_name": "Hall"}
+        alias = "899999999@acme.example.com"
+        participant = await servers.outcome(alias, "participant_properties", **of_rooms)
+        assert participant.decided_by == "default"
 
 
 async def test_meetings_are_deleted_after_their_time(start: Any) -> None:

@@ -164,6 +164,9 @@ class Meetings(Plugin[MeetingsSettings]):
         alias = request.local_alias
         if request.call_direction == "dial_out" or request.breakout_uuid is not None:
             return None
+        # The tag of another plugin's service: its people are not ours, whatever the database does.
+        if "&m=" not in (request.service_tag or "&m="):
+            return None
         if not (meetings := await self._meetings(alias, request)):
             return None
         meeting, properties = meetings[0], dict[str, Any]()
