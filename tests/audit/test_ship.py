@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner, Result
 
-from pexpolicy.audit.database import Database, Shipper
+from pexpolicy.audit.database import Database, DatabaseUnavailable, Shipper
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.audit.rotation import Rotation, ShippedLines
@@ -300,6 +301,14 @@ def test_the_lag_is_in_the_status_and_the_metrics(config: Path, database: Databa
         )
         ship(database, config.parent)
         wait_until(lambda: server.operator("/status").json["audit"]["ship_lag"] < 60)
+
+
+def test_a_failure_of_the_client_itself_is_one_of_the_database(database: Database) -> None:
+    async def fail(_: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 15")
+
+    with pytest.raises(DatabaseUnavailable, match="cannot switch"):
+        database.run(fail)
 
 
 def test_a_database_that_cannot_be_reached_is_named(tmp_path: Path) -> None:

@@ -329,6 +329,7 @@ async def test_a_file_is_a_source_too_and_few_old_bundles_stay(maker: Maker) -> 
     assert present is not None
     kept = present.folder.with_suffix(".tar.gz")
     assert kept.read_bytes() == stable.read_bytes()
+    assert {path.stat().st_mode & 0o77 for path in present.folder.rglob("*.toml")} == {0}
     assert run("bundle", "verify", kept, maker.folder / "now.pub").exit_code == 0
     (server.config.parent / "first.pub").unlink()
     assert "first.pub: No such file" in await server.pull()

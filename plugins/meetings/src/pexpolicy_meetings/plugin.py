@@ -160,14 +160,11 @@ class Meetings(Plugin[MeetingsSettings]):
     async def participant_properties(
         self, request: ParticipantPropertiesRequest
     ) -> ParticipantProperties | None:
-        """Return the role of an invitation; hosts pass a locked meeting."""
-        alias = request.local_alias
+        """Return the role of an invitation; hosts pass a locked meeting. Others are not ours."""
+        alias, tag = request.local_alias, request.service_tag or "&m="
         if request.call_direction == "dial_out" or request.breakout_uuid is not None:
             return None
-        # The tag of another plugin's service: its people are not ours, whatever the database does.
-        if "&m=" not in (request.service_tag or "&m="):
-            return None
-        if not (meetings := await self._meetings(alias, request)):
+        if "&m=" not in tag or not (meetings := await self._meetings(alias, request)):
             return None
         meeting, properties = meetings[0], dict[str, Any]()
         role: str | None = request.preauthenticated_role
