@@ -152,7 +152,9 @@ def restore(config: Path, name: str, *, yes: bool) -> None:
     home = config.absolute().parent.resolve()
     for path in changed:
         target = path.resolve()
-        if not (trusted or target.is_relative_to(home)):
+        if settings is not None and target.is_relative_to(settings.bundles.resolve()):
+            warn(f"{path} stays: build the earlier bundle with a higher sequence")
+        elif not (trusted or target.is_relative_to(home)):
             source = folder / "objects" / kept.files[str(path)]
             warn(f"{path} is outside {home}, and stays: cp {source} {path}")
         elif yes:

@@ -165,6 +165,10 @@ def test_a_server_takes_a_new_bundle_and_starts_without_its_source(
         maker.write(rooms_csv=ROWS + "sales@example.com,Sales\n")
         maker.archive(2).replace(stable)
         wait_until(lambda: "v2" in run("status", "--config", config).output)
+        first = json.loads(run("config", "history", "--json", "--config", config).stdout)[-1]
+        done = run("config", "restore", first["policy_hash"], "--yes", "--config", config)
+        assert "present stays: build the earlier bundle with a higher sequence" in done.output
+        assert "v2" in run("status", "--config", config).output
         maker.archive(3, "retired").replace(stable)
         wait_until(lambda: run("status", "--config", config).exit_code == 1)
         assert "signed with none of the public keys" in run("status", "--config", config).output
