@@ -112,6 +112,8 @@ class SharedSource:
     jobs: tuple[ScheduledJob, ...]
     secrets: tuple[Path | str, ...]
     """Files and environment variables with its secrets."""
+    root: Path | None = None
+    """The folder of the paths in its table, if it has any: another one with each bundle."""
     paths: tuple[NamedPath, ...] = ()
     is_of_copies: bool = False
     """Whether it was built from copies, which the files themselves may differ from."""
@@ -158,11 +160,13 @@ class SharedResources:
                 self.state = None
                 await state.close()
 
-    def acquire(self, name: str, digest: bytes) -> SharedSource | None:
-        """Return the source of the same table for another user, if there is one."""
+    def acquire(self, name: str, digest: bytes, root: Path) -> SharedSource | None:
+        """Return the source of the same table and files for another user, if there is one."""
         with self._lock:
             shared = self._shared.get(name)
             if shared is None or shared.digest != digest or not shared.is_usable:
+                return None
+            if shared.root not in (None, root):
                 return None
             shared.users += 1
             return shared
@@ -261,8 +265,8 @@ class SourceLease:
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(name, table.driver)
         # The class is another one after its module was changed.
-        digest = digest_of([id(driver_class), str(self._root), table.settings])
-        if (known := self._resources.acquire(name, digest)) is not None:
+        digest = digest_of([id(driver_class), table.settings])
+        if (known := self._resources.acquire(name, digest, self._root)) is not None:
             for place in known.secrets:
                 track_secret(place)
             return known
@@ -276,6 +280,7 @@ class SourceLease:
             context = {"root": self._root, "paths": paths}
             driver = self._make(table.driver, driver_class, table.settings, context)
         refreshed = declared_by(driver, declared, Refreshed)
+        named = (*tracked.files, *(one.path for one in paths))
         made = SharedSource(
             name,
             table.driver,
@@ -285,6 +290,7 @@ class SourceLease:
             refreshed,
             declared_by(driver, declared, ScheduledJob),
             tuple(tracked.secrets),
+            self._root if any(one.is_relative_to(self._root) for one in named) else None,
             own_paths(("sources", name), paths, refreshed),
             is_of_copies=kept_copies() is not None,
         )

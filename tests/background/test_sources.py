@@ -222,6 +222,25 @@ async def test_a_source_whose_table_is_unchanged_is_kept_open(lines: Lines) -> N
     assert lines()[-1] == "closed one"
 
 
+async def test_a_source_without_paths_is_kept_open_in_another_folder(
+    lines: Lines, tmp_path: Path
+) -> None:
+    pool, kept = SharedResources(), {"people": people()}
+    folders = [tmp_path / name for name in ("v1", "v2")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "list.txt").write_text(folder.name)
+    for sources, is_kept in (
+        (kept, True),
+        ({"people": {"driver": "listed", "path": "list.txt"}}, False),
+    ):
+        first, second = (policy(sources, pool=pool, folder=folder) for folder in folders)
+        assert ({*first.sources} == {*second.sources}) == is_kept
+        first.close()
+        second.close()
+    assert lines().count("built one") == 1
+
+
 async def test_a_source_outlives_the_policy_that_opened_it(lines: Lines) -> None:
     pool = SharedResources()
     first = policy({"people": people()}, pool=pool).serving()
