@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from codecs import getincrementaldecoder
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -24,7 +25,7 @@ FUTURE, UNKNOWN, NOT_JSON, QUEUE_FULL = "future", "unknown_event", "not_json", "
 BULK = "eventsink_bulk"
 MAX_DEPTH = 2
 """Bulk messages in each other that are unpacked."""
-MAX_VALUE = 4 << 20
+MAX_VALUE = 1 << 20
 """Characters of an event, with names of a megabyte, and of all that is not in a list of events."""
 MAX_EVENT = 16 << 10
 """Bytes of an event that is stored as it is."""
@@ -73,44 +74,46 @@ class MessageParser:
         """What has to come before the next event."""
         self._enough = 0
         """Characters with which an event may be complete."""
-        self._found: list[str] = []
 
-    def feed(self, piece: bytes, *, is_last: bool = False) -> list[str]:
-        """Take the next bytes, and return the events that are complete, as JSON of an envelope with
-        all its keys. Raises ``NotJsonError``.
+    @property
+    def stored(self) -> int:
+        """Bytes of memory that what is not complete yet takes."""
+        return sys.getsizeof(self._text) if self._text else 0
+
+    def feed(self, piece: bytes, *, is_last: bool = False) -> Iterator[str | None]:
+        """Take the next bytes, and yield the events that are complete, as JSON of an envelope with
+        all its keys; ``None`` for what cannot be used. Raises ``NotJsonError``.
         """
         try:
             if not self.is_unusable:
                 self._text += self._decode(piece, is_last)
-                self._parse(is_last=is_last)
+                yield from self._parse(is_last=is_last)
         except RecursionError:
             self._skip()
         except ValueError as error:
             raise NotJsonError(str(error)) from None
-        found, self._found = self._found, []
-        return found
 
     def _skip(self) -> None:
         self.is_unusable, self._text = True, ""
         self.counts[TOO_LONG] += 1
 
-    def _parse(self, *, is_last: bool) -> None:
+    def _parse(self, *, is_last: bool) -> Iterator[str | None]:
         if not self._head and (found := _LIST.match(self._text[:MAX_HEAD])):
             self._head, self._text = found[0], self._text[found.end() :]
             self._is_in_list = True
         if self._is_in_list and (len(self._text) >= self._enough or is_last):
-            self._parse_list(is_last=is_last)
+            yield from self._parse_list(is_last=is_last)
         if len(self._text) > MAX_VALUE:
             self._skip()
         elif is_last and not self._is_in_list:
             message = _json.decode(self._head + self._text)
             if not self._head:
-                self._item(message, 1)
+                yield from self._items(message, 1)
         elif is_last:
             raise NotJsonError("it is cut off")
 
-    def _parse_list(self, *, is_last: bool) -> None:
-        """Take the complete events, up to the end of the list."""
+    def _parse_list(self, *, is_last: bool) -> Iterator[str | None]:
+        """Yield the complete events, up to the end of the list."""
         text, at = self._text, _blanks(self._text, 0).end()
         while at < len(text):
             if text[at] == "]" and self._comma != ",]":
@@ -133,23 +136,25 @@ class MessageParser:
                 break
             if end == len(text):
                 break  # a number may go on
-            self._item(value, 1)
+            yield from self._items(value, 1)
             self._comma = ","
             at = _blanks(text, end).end()
         self._text = text[at:]
         # Parsed again when there is twice as much, a long event costs no more than its length.
-        self._enough = 2 * len(self._text)
+        self._enough = min(2 * len(self._text), MAX_VALUE)
 
-    def _item(self, item: object, depth: int) -> None:
-        """Take an event, or what an inner bulk message holds."""
+    def _items(self, item: object, depth: int) -> Iterator[str | None]:
+        """Yield an event, or what an inner bulk message holds."""
         data = item.get("data") if isinstance(item, dict) else None
         if isinstance(data, list) and depth < MAX_DEPTH:
             for inner in data:
-                self._item(inner, depth + 1)
+                yield from self._items(inner, depth + 1)
         elif isinstance(data, list):
             self.counts[NESTED] += 1
+            yield None
         elif (envelope := _envelope(item)) is None:
             self.counts[NOT_OURS] += 1
+            yield None
         else:
             self.counts[UNKNOWN] += envelope.event not in EVENTS
             self.counts[FUTURE] += envelope.time > self._now + FUTURE_S
@@ -158,7 +163,7 @@ class MessageParser:
                 self.counts[SHORTENED] += 1
                 envelope.data = _shortened(envelope.data)
                 content = _encoded(envelope)
-            self._found.append(content.decode())
+            yield content.decode()
 
 
 class _Envelope(msgspec.Struct, kw_only=True):

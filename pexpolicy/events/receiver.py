@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -88,7 +88,7 @@ class EventReceiver:
         self._queue: list[tuple[str, str, str]] = []
         self._next: asyncio.Task[None] | None = None
         """Will store the queue, once the transaction before has ended."""
-        self._turn = asyncio.Lock()
+        self._turn, self._parsing = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._counted_at = -COUNT_S
 
@@ -137,7 +137,7 @@ class EventReceiver:
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._read(request, source, max_bytes)
-        except (NotJsonError, ClientError, HttpProcessingError):
+        except (NotJsonError, ClientError, ConnectionError, HttpProcessingError):
             self.remarks[NOT_JSON] += 1
             return HTTPStatus.BAD_REQUEST
         except SharedUnavailableError:
@@ -163,15 +163,13 @@ class EventReceiver:
                     return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
                 is_dropped = is_dropped or size > max_bytes
                 for at in range(0, 0 if is_dropped else len(read), PIECE):
-                    waiting += parser.feed(read[at : at + PIECE])
-                    if len(waiting) >= MAX_BATCH:
-                        await self.put(source, waiting)
-                        waiting = []
-                    elif len(read) > PIECE:
-                        await asyncio.sleep(0)
+                    waiting = await self._parse(parser.feed(read[at : at + PIECE]), source, waiting)
+                # The connection may be closed for others, as those with half of a request are.
+                protocol.connection.received(parser.stored, is_new=True)
             if not is_dropped:
-                waiting += parser.feed(b"", is_last=True)
+                waiting = await self._parse(parser.feed(b"", is_last=True), source, waiting)
         finally:
+            protocol.connection.received(len(protocol.received))
             self.remarks += parser.counts
         if is_dropped or parser.is_unusable:
             self.remarks[TOO_LONG] += is_dropped
@@ -181,6 +179,25 @@ class EventReceiver:
         if waiting:
             await self.put(source, waiting)
         return HTTPStatus.OK
+
+    async def _parse(
+        self, events: Iterator[str | None], source: str, waiting: list[str]
+    ) -> list[str]:
+        """Store events in batches, and return those that wait.
+
+        One message at a time is parsed, and other work of the event loop goes on between batches.
+        """
+        async with self._parsing:
+            for number, event in enumerate(events, 1):
+                if event is not None:
+                    waiting.append(event)
+                if len(waiting) >= MAX_BATCH:
+                    await self.put(source, waiting)
+                    waiting = []
+                elif number % MAX_BATCH == 0:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return waiting
 
 
 async def discard(request: web.BaseRequest) -> bool:
