@@ -6,10 +6,11 @@ import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -48,6 +49,7 @@ STYLES = {
     "error": ("x", BAD),
 }
 """Symbol and colour of each state."""
+COLOURS = {"subject": "bold", "advice": "cyan"}
 
 
 class Finding(NamedTuple):
@@ -69,16 +71,26 @@ def doctor(config: Path, user: str | None, *, as_json: bool) -> None:
     Warnings of the configuration are those of pexpolicy check. Exit code 1 for an error, 0 with
     warnings only. SSL_CERT_FILE names the CA that the nodes trust, if not that of tls/ca.pem.
     """
-    found = list(findings(config, file_user(config, user)))
-    states = [finding.state for finding in found]
-    errors, warnings = states.count("error"), states.count("warning")
+    states = print_findings([*findings(config, file_user(config, user))], as_json=as_json)
+    sys.exit(1 if states["error"] else 0)
+
+
+def print_findings(found: Sequence[Any], *, as_json: bool) -> Counter[str]:
+    """Print named tuples with a ``state`` of ``STYLES``; return how many have each state."""
+    states, rows = Counter(one.state for one in found), [one._asdict() for one in found]
     if as_json:
-        print_json([finding._asdict() for finding in found])
+        print_json(rows)
     else:
-        rows = ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found)
-        summary = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
-        print_parts([Table(("", "", "", ""), rows), Line(""), Line(summary)])
-    sys.exit(1 if errors else 0)
+        cells = [
+            [
+                STYLES[row["state"]],
+                *((row[key], COLOURS.get(key, "")) for key in row if key != "state"),
+            ]
+            for row in rows
+        ]
+        summary = f"{count(states['error'], 'error')}, {count(states['warning'], 'warning')}"
+        print_parts([Table([""] * len(max(cells, default=())), cells), Line(""), Line(summary)])
+    return states
 
 
 def findings(config: Path, user: FileUser) -> Iterator[Finding]:

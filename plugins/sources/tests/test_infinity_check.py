@@ -250,6 +250,15 @@ def test_what_keeps_calls_from_a_room_of_infinity_is_found(
     assert bool(rooms) == bool(text)
 
 
+def test_a_default_that_rejects_participants_of_a_room_of_infinity_is_found(tmp_path: Path) -> None:
+    api, more = right(), '\n[endpoints.participant_properties]\ndefault = "reject"'
+    for is_asked in (False, True):
+        changed("policy_server", enable_participant_lookup=is_asked)(api)
+        found = json.loads(checked(api, tmp_path, "--json", more=more).stdout)
+        rooms = [one["text"] for one in found if one["check"] == "room"]
+        assert ["default rejects the call" in one for one in rooms] == [True] * is_asked
+
+
 def test_a_location_with_proxying_nodes_only_needs_no_event_sink(tmp_path: Path) -> None:
     api = right()
     (edge,) = api.add(

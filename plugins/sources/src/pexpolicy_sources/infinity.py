@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -61,8 +61,6 @@ MAX_WAIT_S = 60.0
 """Seconds until such a request is repeated."""
 TOKEN_S = 300
 """Life of the assertion that a token is asked for with."""
-
-Api = Literal["configuration", "status", "history"]
 
 
 class InfinitySettings(PluginSettings):
@@ -241,24 +239,26 @@ class InfinitySource:
 
     # ---- objects
 
-    async def objects(self, resource: str, api: Api = "configuration", **filters: str) -> list[Row]:
+    async def objects(self, resource: str, api: str = "configuration", **filters: str) -> list[Row]:
         """Return all objects of a resource, each once.
 
         Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
         """
         found: dict[str, Row] = {}
-        all_totals = set[int | None]()
+        totals = set[int | None]()
         for _ in range(READINGS):
-            totals = set[int | None]()
+            read = set[int | None]()
             async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
-                totals.add(total)
+                read.add(total)
                 found |= {str(row.get("id") or row.get("resource_uri") or row): row for row in rows}
-            if totals <= {None, len(found)}:
-                return list(found.values())
-            all_totals |= totals
-        if len(all_totals) == 1 and (total := all_totals.pop() or 0) > len(found):
-            raise QueryError(f"{resource} has {total} objects, and only {len(found)} are listed")
-        return list(found.values())
+            totals |= read
+            if read <= {None, len(found)}:
+                break
+        else:
+            if len(totals) == 1 and (total := totals.pop() or 0) > len(found):
+                text = f"{resource} has {total} objects, and only {len(found)} are listed"
+                raise QueryError(text)
+        return [*found.values()]
 
     async def _pages(
         self, path: str, filters: Mapping[str, str]
@@ -295,56 +295,43 @@ class InfinitySource:
                 raise
 
     async def _document(self, target: str) -> Any:
-        reply = await self._request(target)
+        reply = await self._send(target)
         for attempt in range(1, REPEATS + 1):
             if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
                 written = reply.headers.get("Retry-After", "")
                 is_number = written.isascii() and written.isdigit()
                 wait = max(float(written), 1.0) if is_number else 5.0 * attempt
                 await self.sleep(min(wait, MAX_WAIT_S))
-                reply = await self._request(target)
+                reply = await self._send(target)
         path, status = target.partition("?")[0], reply.status
-        if reply.failure:
-            raise SourceUnavailableError(reply.failure)
-        if status == HTTPStatus.OK:
-            try:
+        if status == HTTPStatus.OK and not reply.failure:
+            with suppress(ValueError):
                 return await asyncio.to_thread(orjson.loads, reply.body)
-            except ValueError:
-                text = f"{path} is no JSON (Content-Type: {reply.media_type})"
-                raise SourceUnavailableError(text) from None
-        text = f"{path} is {reply.line}"
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        text = reply.failure or f"{path} is {reply.line}"
+        if status == HTTPStatus.OK:
+            text = reply.failure or f"{path} is no JSON (Content-Type: {reply.media_type})"
+        elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             text = f"the account may not read {path} (HTTP {status})"
-        elif status < HTTPStatus.BAD_REQUEST:
+        elif status in range(300, 400):
             text = f"{path} is redirected, as to a login page"
-        is_of_all = status not in (400, 403, 404, 405, 410)
-        raise SourceUnavailableError(text) if is_of_all else QueryError(text)
+        is_of_this = status in (400, 403, 404, 405, 410)
+        raise QueryError(text) if is_of_this else SourceUnavailableError(text)
 
-    async def _request(self, target: str) -> Reply:
+    async def _send(self, target: str, login: str = "", method: str = "GET", **body: Any) -> Reply:
+        """Send a request once less than ``requests_per_minute`` were sent in a minute."""
         if self._session is None:
             raise SourceUnavailableError("the source is not open")
-        session = self._session
-        if self._login is not None:
-            send = partial(self._send, session, target)
-            return await self._login.authorized(session, send)
-        login = basic(self.settings.user or "", revealed(self.settings.password))
-        return await self._send(session, target, login)
-
-    async def _send(
-        self,
-        session: aiohttp.ClientSession,
-        target: str,
-        login: str,
-        method: str = "GET",
-        **body: Any,
-    ) -> Reply:
-        """Send a request once less than ``requests_per_minute`` were sent in a minute."""
+        if not login and self._login is not None:
+            return await self._login.authorized(self._session, partial(self._send, target))
+        login = login or basic(self.settings.user or "", revealed(self.settings.password))
         if len(self._sent) == self._sent.maxlen and (wait := self._sent[0] + 60 - self.clock()) > 0:
             await self.sleep(wait)
         self._sent.append(self.clock())
         headers = {"Accept": "application/json", "Authorization": login}
         url = URL(self._base + target, encoded=True)
-        return await fetch(session, method, url, REQUEST_S, MAX_BYTES, headers=headers, **body)
+        return await fetch(
+            self._session, method, url, REQUEST_S, MAX_BYTES, headers=headers, **body
+        )
 
     # ---- commands
 
@@ -359,25 +346,22 @@ class InfinitySource:
         Return ``done``, ``gone`` for what is not there any more, or why it did not run.
         """
         if self._session is None or not self.has_commands:
-            return (
-                "there is no account for commands: write command_user in its table [sources.NAME]"
-            )
+            return "there is no account for commands: write command_user in [sources.NAME]"
         login = basic(self.settings.command_user or "", revealed(self.settings.command_password))
         path = f"/api/admin/command/v1/{name}/"
         async with self._turn:
             if name not in self._known_commands:
-                target = f"{path}schema/?format=json"
-                schema = await self._send(self._session, target, login)
+                schema = await self._send(f"{path}schema/?format=json", login)
+                if schema.status == HTTPStatus.NOT_FOUND:
+                    return f"this Infinity has no command {name}"
                 if schema.status != HTTPStatus.OK:
-                    is_missing = schema.status == HTTPStatus.NOT_FOUND
-                    text = f"the schema of {name} cannot be read: {schema.failure or schema.line}"
-                    return f"this Infinity has no command {name}" if is_missing else text
+                    return f"the schema of {name} cannot be read: {schema.failure or schema.line}"
                 self._known_commands.add(name)
-            reply = await self._send(self._session, path, login, "POST", json=body)
-        if reply.status == HTTPStatus.NOT_FOUND:
-            return "gone"
-        is_done = HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
-        return "done" if is_done else f"{name}: {reply.failure or reply.line}"
+            reply = await self._send(path, login, "POST", json=body)
+        if reply.status in range(200, 300):
+            return "done"
+        is_gone = reply.status == HTTPStatus.NOT_FOUND
+        return "gone" if is_gone else f"{name}: {reply.failure or reply.line}"
 
     async def end_conferences(self, name: str, tag: str) -> list[str]:
         """End the conferences of a name and tag; return of each what ``command`` does.
@@ -399,11 +383,6 @@ def addresses(resource: str, value: Any) -> set[str]:
     }
 
 
-def list_of(value: object) -> list[Any]:
-    """Return a field that holds a list; an empty one for any other value."""
-    return value if isinstance(value, list) else []
-
-
 def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, list[str]]]:
     """Yield rooms with their aliases, those in the list of all and those in the room."""
     found: dict[str, list[object]] = defaultdict(list)
@@ -411,7 +390,7 @@ def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, lis
         for address in addresses("conference", one.get("conference")):
             found[address].append(one.get("alias"))
     for room in rooms:
-        inside = list_of(room.get("aliases"))
-        inner = [one.get("alias") for one in inside if isinstance(one, Mapping)]
-        own = (alias for address in addresses("conference", room) for alias in found[address])
-        yield room, [*dict.fromkeys(str(alias) for alias in (*own, *inner) if alias)]
+        own = [alias for address in addresses("conference", room) for alias in found[address]]
+        inside = rows if isinstance(rows := room.get("aliases"), list) else []
+        own += [one.get("alias") for one in inside if isinstance(one, Mapping)]
+        yield room, [*dict.fromkeys(str(alias) for alias in own if alias)]

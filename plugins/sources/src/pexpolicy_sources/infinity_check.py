@@ -7,8 +7,10 @@ import re
 import socket
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,42 +19,25 @@ from cryptography import x509
 from yarl import URL
 
 from pexpolicy import Continue
+from pexpolicy.access.access_control import Networks
 from pexpolicy.access.certificates import CertificateFiles, load
-from pexpolicy.cli.common import (
-    EX_CONFIG,
-    EX_TEMPFAIL,
-    build,
-    config_option,
-    count,
-    examples,
-    json_option,
-    print_json,
-    refuse,
-)
-from pexpolicy.cli.doctor import certificate_rows, event_rows
+from pexpolicy.cli import common
+from pexpolicy.cli.doctor import STYLES, certificate_rows, event_rows, print_findings
 from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
-from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
-from pexpolicy.testing.report import Table, print_parts
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import Row, SourceError
-from pexpolicy_sources.infinity import (
-    RESOURCES,
-    Api,
-    InfinitySource,
-    addresses,
-    list_of,
-    with_aliases,
-)
+from pexpolicy_sources.infinity import RESOURCES, InfinitySource, addresses, with_aliases
 
+SERVICE, PARTICIPANT = "service_configuration", "participant_properties"
 SWITCHES = {
-    "service_configuration": ("enable_service_lookup", "enable_internal_service_policy"),
-    "participant_properties": ("enable_participant_lookup", "enable_internal_participant_policy"),
+    SERVICE: ("enable_service_lookup", "enable_internal_service_policy"),
+    PARTICIPANT: ("enable_participant_lookup", "enable_internal_participant_policy"),
     "media_location": ("enable_media_location_lookup", "enable_internal_media_location_policy"),
     "participant_avatar": ("enable_avatar_lookup", "prefer_local_avatar_configuration"),
     "directory_information": ("enable_directory_lookup", ""),
@@ -63,14 +48,10 @@ READ = ["policy_server", "event_sink", "system_location", "conference", "confere
 READ += ["device", "gateway_routing_rule", "worker_vm", "global", "alarm"]
 COMPARED = ("pin", "guest_pin", "allow_guests", "participant_limit")
 """Fields that a room of Infinity and a service of ours share."""
-PEOPLE = {f"participant_{what}" for what in ("connected", "updated", "disconnected")}
+PEOPLE = [f"participant_{what}" for what in ("connected", "disconnected", "updated")]
 """Events without which the live counts are wrong."""
-ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared only
 ADDRESSES = ("address", "secondary_address", "static_nat_address")
 """Where calls of a node may come from."""
-STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green", "skipped": "dim"}
-Found = Iterator[tuple[str, str, str]]
-"""State, subject and text."""
 
 
 class Finding(NamedTuple):
@@ -83,7 +64,7 @@ class Finding(NamedTuple):
 
 
 class Check:
-    """Compares a serving policy with the objects of a platform, which ``read`` reads.
+    """Compares a serving policy with the objects of a platform.
 
     ``names`` are those of the platform, ``status`` is that of the running server, and ``url`` what
     nodes ask, if the configuration does not have it.
@@ -95,112 +76,153 @@ class Check:
         self._policy, self._named, self._status = policy, names, status
         assert isinstance(names.source, InfinitySource)
         self._source = names.source
-        self._environment = names.table[1] if len(names.table) > 1 else None
-        self._ca_file = names.source.settings.ca_file
+        self._environment = (*names.table, None)[1]
         self._settings = settings = policy.settings
+        self._found = list[Finding]()
         self._objects: dict[str, list[Row]] = defaultdict(list)
         self._refused: dict[str, str] = {}
+        self._ours: dict[str, list[Row]] = {}
         self._files: CertificateFiles | None = None
-        certified: list[str] = []
+        self._certified = list[str]()
         if settings.tls is not None:
             self._files = CertificateFiles.of(settings.tls, settings.path.parent)
             for extension in load(self._files).leaf.extensions:
                 if isinstance(extension.value, x509.SubjectAlternativeName):
-                    certified = [str(name.value) for name in extension.value]
-        self._certified = certified
+                    self._certified = [str(name.value) for name in extension.value]
         server = settings.server
         scheme, host = "http" if self._files is None else "https", server.host.strip("[]")
         made = URL.build(scheme=scheme, host="host", port=server.port, path=server.base_path)
         self._is_proxied, self._url = bool(url), URL(url) if url else made
         base = self._url.path.rstrip("/")
         self._paths = {"policy_server": base, "event_sink": base + PATH}
-        self._is_everywhere = not url and host in ANY_ADDRESS
-        hosts = [host] * (not self._is_everywhere) + [socket.gethostname(), settings.instance]
-        self._names = [self._url.host or ""] if url else [*dict.fromkeys((*hosts, *certified))]
+        self._is_everywhere = not url and host in ("0.0.0.0", "::")  # noqa: S104 - compared only
+        hosts = (host, socket.gethostname(), settings.instance, *self._certified)
+        self._names = [*dict.fromkeys((self._url.host or "",) if url else hosts)]
 
-    async def read(self) -> None:
-        """Read the platform; raises ``SourceError`` if nothing can be read."""
+    async def findings(self) -> list[Finding]:
+        """Read the platform, and return what is found; raises ``SourceError`` if it is down."""
         await self._source.refresh_names()
         for resource in READ:
-            api: Api = "status" if resource == "alarm" else "configuration"
+            api = "status" if resource == "alarm" else "configuration"
             try:
                 self._objects[resource] = await self._source.objects(resource, api)
             except SourceError as error:
                 self._refused[resource] = str(error)
-        self._profiles, self._sinks = self._ours("policy_server"), self._ours("event_sink")
+                self._say("read", "skipped", resource, str(error))
+        for resource in self._paths:
+            self._ours[resource] = self._for_us(resource)
+            self._look_at_urls(resource)
+        self._look_at_locations()
+        self._look_at_server()
+        self._look_at_nodes()
+        self._look_at_names()
+        self._look_at_gateways()
+        await self._look_at_rooms()
+        await self._look_at_devices()
+        return self._found
 
-    async def findings(self) -> list[Finding]:
-        """Return all findings."""
-        found: list[Finding] = []
-        for name, rows in {
-            "read": (("skipped", *one) for one in self._refused.items()),
-            "profile": self._of_profiles(),
-            "location": self._of_locations(),
-            "certificate": self._of_certificate(),
-            "events": self._of_events(),
-            "node": self._of_nodes(),
-            "name": self._of_names(),
-            "alias": self._of_gateways(),
-        }.items():
-            found += (Finding(name, *row) for row in rows)
-        for others in (self._of_rooms(), self._of_devices()):
-            found += [one async for one in others]
-        at = "" if self._environment is None else f"{self._environment}: "
-        return [one._replace(subject=at + one.subject) for one in found]
+    def _say(self, check: str, state: str, subject: object, text: str) -> None:
+        """Add a finding about a text, or about an object with a name."""
+        name = str(subject.get("name") if isinstance(subject, Mapping) else subject)
+        name = name if self._environment is None else f"{self._environment}: {name}"
+        self._found.append(Finding(check, state, name, text))
 
     def _is_ours(self, row: Row) -> bool:
         host = _url_of(row).host or ""
         is_named = any(_matches(host, name) for name in self._names)
         return is_named or (self._is_everywhere and _is_local(host))
 
-    def _ours(self, resource: str) -> list[Row]:
+    def _for_us(self, resource: str) -> list[Row]:
         """Return the objects with a URL of this server; without any, those with its path, if all
         are for one server.
         """
         rows = [row for row in self._objects[resource] if _url_of(row).host]
-        path = self._paths[resource]
         is_alone = not self._is_proxied and len({_url_of(row).host for row in rows}) == 1
-        alike = [row for row in rows if is_alone and _url_of(row).path.rstrip("/") == path]
-        return [row for row in rows if self._is_ours(row)] or alike
+        path, found = self._paths[resource], [row for row in rows if self._is_ours(row)]
+        return found or [r for r in rows if is_alone and _url_of(r).path.rstrip("/") == path]
 
-    def _of_profiles(self) -> Found:
-        if not self._profiles and "policy_server" not in self._refused:
-            others = ", ".join(str(_url_of(one)) for one in self._objects["policy_server"])
-            text = f"none is for this server ({', '.join(self._names)}); there are: "
-            yield "error", "policy profiles", text + (others or "none")
-        users = {one.user for one in self._settings.credentials}
-        for profile in self._profiles:
-            name, user = str(profile.get("name")), str(profile.get("username") or "")
-            yield from self._of_address(profile, "policy_server")
-            if "username" in profile and users and user not in users:
-                known = f"[auth] has {', '.join(sorted(users))}"
-                yield "error", name, f"its user is {user or 'not set'}, and {known}"
-            other = self._settings.nodes.of(user)
-            if self._environment and other not in (None, self._environment):
-                yield "error", name, f"its user {user} is one of [environments.{other}]"
-            yield from self._of_switches(profile)
+    def _look_at_urls(self, resource: str) -> None:
+        """Look at the policy profiles, or event sinks, of this server."""
+        ours, path, settings = self._ours[resource], self._paths[resource], self._settings
+        check, what, table = "profile", "policy profiles", "[auth]"
+        users = {one.user for one in settings.credentials}
+        if is_sink := resource == "event_sink":
+            check, what, table = "events", "event sinks", "[events]"
+            of = settings.nodes.event_sources.get(self._environment or "", "")
+            users = {str(o.user) for name, o in settings.event_tables.items() if of in ("", name)}
+        say = partial(self._say, check, "error")
+        if is_sink and settings.events is None:
+            for row in ours:
+                say(row, "sends events here, without [events]")
+            return
+        if not ours and resource not in self._refused:
+            others = ", ".join(str(_url_of(one)) for one in self._objects[resource]) or "none"
+            here = f"{', '.join(self._names)}, path {path or '/'}"
+            say(what, f"none is for this server ({here}); there are: {others}")
+        for row in ours:
+            self._look_at_url(check, resource, row)
+            user, known = str(row.get("username") or ""), ", ".join(sorted(users))
+            # Some versions return no user of an event sink.
+            if users and user not in users and (user or (not is_sink and "username" in row)):
+                say(row, f"its user is {user or 'not set'}, and {table} has {known}")
+            if not is_sink:
+                self._look_at_switches(row, user)
 
-    def _of_switches(self, profile: Row) -> Found:
-        name, kinds_of = str(profile.get("name")), self._kinds()
+    def _look_at_url(self, check: str, resource: str, row: Row) -> None:
+        """Look at a URL; that of an event sink is used as it stands."""
+        url, ours, is_sink = _url_of(row), self._url, resource == "event_sink"
+        wanted, path = self._paths[resource], url.path if is_sink else url.path.rstrip("/")
+        doubled = "; Infinity appends /policy/v1 itself" * ("/policy/v1" in path)
+        # In front of a server without a certificate, a proxy may have one.
+        is_direct = self._is_proxied or self._files or url.scheme == "http"
+        is_direct = is_direct or url.host == self._settings.server.host
+        port, is_ours = f"{ours.scheme}, port {ours.port}", self._is_ours(row)
+        is_other = is_ours and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port)
+        more, known = not is_sink and (url.query_string or url.fragment), ", ".join(self._names)
+        flaws = {
+            f"is for another host than {known}; --url names one of a proxy": not is_ours,
+            f"has another path than {wanted or '/'}{doubled}": path != wanted,
+            "has a query or a fragment, and Infinity appends a path": more,
+            f"has another scheme or port than this server: {port}": is_other,
+            "is disabled": False in (row.get("enabled"), row.get("enable")),
+        }
+        for flaw in filter(flaws.get, flaws):
+            self._say(check, "error", row, f"{url} {flaw}")
+        if not any(flaws.values()):
+            self._say(check, "ok", row, f"points at this server: {url}")
+        bound, own = set().union(*self._bound(resource)), addresses(resource, row)
+        if not own & bound and "system_location" not in self._refused:
+            self._say(check, "warning", row, "no location has it, so it is not used")
+        if row.get("verify_tls_certificate") is False and url.scheme == "https":
+            self._say(check, "warning", row, "verify_tls_certificate is off")
+        lost = ", ".join(one for one in PEOPLE if one not in str(row.get("events")))
+        if lost and row.get("filter_events"):
+            self._say(check, "warning", row, f"does not send {lost}")
+
+    def _look_at_switches(self, profile: Row, user: str) -> None:
         asked = [kind for kind, (switch, _) in SWITCHES.items() if profile.get(switch)]
-        yield ("ok" if asked else "error"), name, f"asks for {', '.join(asked) or 'nothing'}"
+        say, kinds_of = partial(self._say, "profile"), self._kinds()
+        other = self._settings.nodes.of(user)
+        if self._environment and other not in (None, self._environment):
+            say("error", profile, f"its user {user} is one of [environments.{other}]")
+        say("ok" if asked else "error", profile, f"asks for {', '.join(asked) or 'nothing'}")
         for kind, (switch, change) in SWITCHES.items() if asked else ():
             plugins = [one for one, kinds in kinds_of.items() if kind in kinds]
             # One that is asked for others may have no answer for this.
             idle = [one for one in plugins if kinds_of[one].isdisjoint(asked)][:MAX_SHOWN]
             if idle and switch in profile:
                 text = f"{switch} is off: {kind} is never asked of {', '.join(idle)}"
-                yield "warning", name, text
-            if not plugins and kind in asked:
-                yield "note", name, f"{switch} is on, and no plugin answers {kind}"
-            if plugins and kind in asked and profile.get(change):
-                yield "warning", name, f"{change} is on: Infinity may change our answers"
+                say("warning", profile, text)
+            if kind in asked and not plugins:
+                say("ok", profile, f"{switch} is on, and no plugin answers {kind}")
+            if kind in asked and plugins and profile.get(change):
+                say("warning", profile, f"{change} is on: Infinity may change our answers")
 
     def _kinds(self) -> dict[str, set[str]]:
         """Return the requests that each plugin may answer, or each rule of one with rules."""
         found = defaultdict[str, set[str]](set)
-        for kind, chain in self._policy.chains.items():
-            for link in chain.links:
+        for kind, one in self._policy.chains.items():
+            for link in one.links:
                 found[link.plugin].add(kind)
         for plugin in self._policy.plugins:
             is_asked = plugin.table.is_asked_in(self._environment)
@@ -211,134 +233,81 @@ class Check:
                 found[f"{plugin.name} ({rule.name})"] = {*rule.endpoints}
         return found
 
-    def _of_address(self, row: Row, resource: str) -> Found:
-        """Yield whether a URL is right; that of an event sink is used as it stands."""
-        url, ours, name, flaws = _url_of(row), self._url, str(row.get("name")), list[str]()
-        wanted, more = self._paths[resource], resource == "event_sink"
-        if not (is_ours := self._is_ours(row)):
-            known = ", ".join(self._names)
-            flaws.append(f"is for another host than {known}; --url names one of a proxy")
-        if (url.path if more else url.path.rstrip("/")) != wanted:
-            doubled = "/policy/v1" in url.path and not more
-            end = "; Infinity appends /policy/v1 itself" if doubled else ""
-            flaws.append(f"has another path than {wanted or '/'}{end}")
-        if not more and (url.query_string or url.fragment):
-            flaws.append("has a query or a fragment, and Infinity appends a path")
-        # In front of a server without a certificate, a proxy may have one.
-        is_direct = self._is_proxied or self._files or url.scheme == "http"
-        is_direct = is_direct or url.host == self._settings.server.host
-        if is_ours and is_direct and (url.scheme, url.port) != (ours.scheme, ours.port):
-            text = f"has another scheme or port than this server: {ours.scheme}, port {ours.port}"
-            flaws.append(text)
-        if False in (row.get("enabled"), row.get("enable")):
-            flaws.append("is disabled")
-        yield from (("error", name, f"{url} {flaw}") for flaw in flaws)
-        if not flaws:
-            yield "ok", name, f"points at this server: {url}"
-        own, is_read = addresses(resource, row), "system_location" not in self._refused
-        if is_read and not any(own & named for named in self._bound(resource)):
-            yield "warning", name, "no location has it, so it is not used"
-
     def _bound(self, resource: str) -> list[set[str]]:
         """Return the profile of each location, or its event sinks."""
         key = {"event_sink": "event_sinks"}.get(resource, resource)
         return [addresses(resource, one.get(key)) for one in self._objects["system_location"]]
 
-    def _of_locations(self) -> Found:
-        profiles = addresses("policy_server", self._profiles)
-        sinks = addresses("event_sink", self._sinks)
-        named = zip(self._bound("policy_server"), self._bound("event_sink"), strict=True)
-        for location, (asked, told) in zip(self._objects["system_location"], named, strict=True):
-            name, ours = str(location.get("name")), len(told & sinks)
+    def _look_at_locations(self) -> None:
+        say, nodes = partial(self._say, "location", "warning"), self._objects["worker_vm"]
+        profiles, sinks = (addresses(one, self._ours[one]) for one in self._paths)
+        bound = zip(*map(self._bound, self._paths), strict=True)
+        for location, (asked, told) in zip(self._objects["system_location"], bound, strict=True):
+            here, ours = addresses("system_location", location), len(told & sinks)
+            inside = [one for one in nodes if addresses("", one.get("system_location")) & here]
             if not asked:
-                yield "warning", name, "has no policy profile, so its nodes ask nothing"
+                say(location, "has no policy profile, so its nodes ask nothing")
             elif not asked & profiles and "policy_server" not in self._refused:
-                yield "warning", name, "has a policy profile that is not for this server"
-            if not sinks or self._settings.events is None:
-                continue
-            if not ours and not self._only_forwards(location):
-                yield "warning", name, "has no event sink of this server"
-            if ours > 1:
-                yield "warning", name, "has several event sinks of this server: events come twice"
+                say(location, "has a policy profile that is not for this server")
+            # Proxying nodes send no events.
+            only_forwards = {str(one.get("node_type")).upper() for one in inside} == {"PROXYING"}
+            if self._settings.events and sinks and not ours and not only_forwards:
+                say(location, "has no event sink of this server")
+            if self._settings.events and ours > 1:
+                say(location, "has several event sinks of this server: events come twice")
 
-    def _only_forwards(self, location: Row) -> bool:
-        """Return whether a location has proxying nodes only, which send no events."""
-        here, nodes = addresses("system_location", location), self._objects["worker_vm"]
-        inside = (one for one in nodes if addresses("", one.get("system_location")) & here)
-        return {str(one.get("node_type")).upper() for one in inside} == {"PROXYING"}
-
-    def _of_certificate(self) -> Found:
-        if self._files is None:
-            return
-        subject = str(self._files.certificate)
-        for state, text, *_ in certificate_rows(self._files, self._ca_file):
-            yield state, subject, text
-        urls = map(_url_of, filter(self._is_ours, (*self._profiles, *self._sinks)))
-        for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
-            if not any(_matches(host, name) for name in self._certified):
-                names = ", ".join(self._certified) or "no name"
-                yield "error", subject, f"is for {names}, and not for {host}"
-
-    def _of_events(self) -> Found:
-        if (events := self._settings.events) is None:
-            for sink in filter(self._is_ours, self._sinks):
-                yield "error", str(sink.get("name")), "sends events here, without [events]"
-            return
-        if not self._sinks and "event_sink" not in self._refused:
-            yield "error", "event sinks", f"none is for this server: its URL ends in {PATH}"
-        of = self._settings.nodes.event_sources.get(self._environment or "", "")
-        users = {str(one.user) for name, one in events.sources.items() if of in ("", name)}
-        for sink in self._sinks:
-            name, user = str(sink.get("name")), sink.get("username")
-            yield from self._of_address(sink, "event_sink")
-            if user and user not in users:  # some versions return none
-                yield "error", name, f"its user is {user}, and [events] has {', '.join(users)}"
-            if sink.get("verify_tls_certificate") is False and _url_of(sink).scheme == "https":
-                yield "warning", name, "verify_tls_certificate is off"
-            lost = PEOPLE.difference(map(str, list_of(sink.get("events"))))
-            if lost and sink.get("filter_events"):
-                yield "warning", name, f"does not send {', '.join(sorted(lost))}"
-        for alarm in self._objects["alarm"]:
+    def _look_at_server(self) -> None:
+        """Look at our certificate, and at the events that come."""
+        if self._files is not None:
+            say, names = partial(self._say, "certificate"), ", ".join(self._certified) or "no name"
+            for state, text, *_ in certificate_rows(self._files, self._source.settings.ca_file):
+                say(state, self._files.certificate, text)
+            rows = filter(self._is_ours, chain(*self._ours.values()))
+            for host in sorted({str(u.host) for u in map(_url_of, rows) if u.scheme == "https"}):
+                if not any(_matches(host, name) for name in self._certified):
+                    say("error", self._files.certificate, f"is for {names}, and not for {host}")
+        for state, text, *_ in event_rows(self._status):
+            self._say("events", state, "server", text)
+        for alarm in self._objects["alarm"] if self._settings.events else ():
             said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
             if any(word in said.casefold() for word in ("sink", "policy")):
-                yield "error", str(alarm.get("node") or "alarm"), f"Infinity has an alarm: {said}"
-        yield from ((state, "server", text) for state, text, *_ in event_rows(self._status))
+                node = alarm.get("node") or "alarm"
+                self._say("events", "error", node, f"Infinity has an alarm: {said}")
 
-    def _of_nodes(self) -> Found:
-        """Yield the nodes whose calls are refused, or are of another environment."""
+    def _look_at_nodes(self) -> None:
+        """Look for nodes whose calls are refused, or are of another environment."""
         access, nodes = self._settings.access, self._settings.nodes
-        written = map(read_subnet, (*access.networks, *access.trusted_proxies))
-        admitted = Subnets((one, None) for one in dict.fromkeys(written))
-        of_users = {nodes.of(str(one.get("username") or "")) for one in self._profiles}
+        admitted = Networks((*access.networks, *access.trusted_proxies))
+        # A user counts before an address does.
+        has_user = any(nodes.of(str(o.get("username") or "")) for o in self._ours["policy_server"])
         for node in self._objects["worker_vm"]:
-            name, given = str(node.get("name")), (node.get(key) for key in ADDRESSES)
-            found = [one for one in given if isinstance(one, str) and one]
+            found = [one for key in ADDRESSES if isinstance(one := node.get(key), str) and one]
             shown, by_address = ", ".join(found), nodes.of(None, *found)
-            if found and access.networks and not any(map(admitted.find, found)):
-                yield "error", name, f"{shown} is in none of [access] networks"
-            # A user counts before an address does.
-            if found and self._environment not in (None, by_address) and not any(of_users):
+            if found and access.networks and not any(map(admitted.holds, found)):
+                self._say("node", "error", node, f"{shown} is in none of [access] networks")
+            if found and not has_user and self._environment not in (None, by_address):
                 where = f"of [environments.{by_address}]" if by_address else "of no environment"
-                yield "error", name, f"calls of {shown} are {where}"
+                self._say("node", "error", node, f"calls of {shown} are {where}")
 
-    def _of_names(self) -> Found:
-        names, least_ours = self._named, self._settings.infinity.min_pin_length
+    def _look_at_names(self) -> None:
+        names, say = self._named, partial(self._say, "name")
         for kind, problem in self._source.problems.items():
             if RESOURCES[kind] not in self._refused:
-                yield "skipped", kind, f"names are not read: {problem}"
+                say("skipped", kind, f"names are not read: {problem}")
         for kind, one in self._source.listed_names().items():
             for name in sorted(names.declared.get(kind, frozenset()) - one.names):
                 where, near = f"[{'.'.join(names.table)}] {kind}", did_you_mean(name, one.names)
-                yield "error", name, f"is in {where}, and Infinity does not have it{near}"
+                say("error", name, f"is in {where}, and Infinity does not have it{near}")
         for unknown in names.unknown():
             more = ", ..." if len(unknown.places) > len(unknown.shown) else ""
-            yield "error", unknown.name, f"{unknown.text}; in {', '.join(unknown.shown)}{more}"
+            say("error", unknown.name, f"{unknown.text}; in {', '.join(unknown.shown)}{more}")
+        ours = self._settings.infinity.min_pin_length
         for row in self._objects["global"][:1]:
-            if isinstance(least := row.get("min_pin_length"), int) and least > least_ours:
-                yield "warning", "min_pin_length", f"is {least}, and {least_ours} under [infinity]"
+            if isinstance(least := row.get("min_pin_length"), int) and least > ours:
+                say("warning", "min_pin_length", f"is {least}, and {ours} under [infinity]")
 
-    def _of_gateways(self) -> Found:
-        """Yield the rules of Infinity that match aliases of our rooms."""
+    def _look_at_gateways(self) -> None:
+        """Look for rules of Infinity that match aliases of our rooms."""
         plugins = [one.instance for one in self._policy.plugins]
         ours = [one.alias for plugin in plugins for one in getattr(plugin, "room_entries", tuple)()]
         for rule in self._objects["gateway_routing_rule"]:
@@ -350,47 +319,46 @@ class Check:
                 if found and rule.get("enable") is not False:
                     text = f"matches {len(found)} of our aliases, such as {found[0]}"
                     text += ": it is used where we do not answer"
-                    yield "warning", str(rule.get("name")), text
+                    self._say("alias", "warning", rule, text)
 
-    async def _of_rooms(self) -> AsyncIterator[Finding]:
+    async def _look_at_rooms(self) -> None:
         """Ask our policy for each alias of Infinity; then compare the names of rooms."""
-        others, rooms = set[str](), self._objects["conference"]
+        others, rooms, kinds = set[Any](), self._objects["conference"], [SERVICE]
+        if any(one.get(SWITCHES[PARTICIPANT][0]) for one in self._ours["policy_server"]):
+            kinds.append(PARTICIPANT)
         for room, aliases in with_aliases(rooms, self._objects["conference_alias"]):
             answers = defaultdict[Any, list[str]](list)
-            for alias in sorted(aliases):
-                if (outcome := await self._asked("service_configuration", alias)) is not None:
+            for alias, kind in product(sorted(aliases), kinds):
+                outcome = await self._asked(kind, alias)
+                # Other answers about participants keep no caller from a room.
+                if outcome and (kind == SERVICE or outcome.decision.action == "reject"):
                     answers[_compared(room, outcome)].append(alias)
-            others |= set() if answers else {str(room.get("name"))}
+            if not answers:
+                others.add(str(room.get("name")))
             for (check, text), ours in answers.items():
-                whole = f"{', '.join(ours)}: {text}"
-                yield Finding(check, "warning", str(room.get("name")), whole)
+                self._say(check, "warning", room, f"{', '.join(dict.fromkeys(ours))}: {text}")
         for plugin, items in self._policy.static_decisions.items():
             for key, decision in items:
                 if (name := decision.set_fields().get("name")) in others:
                     place = ".".join(map(str, (plugin, *key)))
                     text = f"{place} has this name, too: callers of both meet"
-                    yield Finding("room", "warning", str(name), text)
+                    self._say("room", "warning", name, text)
 
-    async def _of_devices(self) -> AsyncIterator[Finding]:
-        for alias in (str(one["alias"]) for one in self._objects["device"] if one.get("alias")):
-            for kind, what in {
-                "registration_alias": "its registration",
-                "service_configuration": "calls to it",
-            }.items():
-                if (outcome := await self._asked(kind, alias)) is not None:
-                    text = f"{_by(outcome)} {what}, and not Infinity"
-                    yield Finding("alias", "warning", alias, text)
+    async def _look_at_devices(self) -> None:
+        what = {"registration_alias": "its registration", SERVICE: "calls to it"}
+        for alias, kind in product((one.get("alias") for one in self._objects["device"]), what):
+            if alias and (outcome := await self._asked(kind, str(alias))) is not None:
+                text = f"{_by(outcome)} {what[kind]}, and not Infinity"
+                self._say("alias", "warning", alias, text)
 
     async def _asked(self, kind: str, alias: str) -> Outcome | None:
         """Return our answer for an alias, if Infinity would use it; a reject only if all callers
         get one, as others are refused on purpose.
         """
-        calls: list[dict[str, Any]] = [{"alias": alias}]
-        if kind == "service_configuration":
-            caller = f"sip:caller@{alias.partition('@')[2]}"
-            calls = [{"shape": "sip"}, {"shape": "web"}]
-            calls.append({"registered": True, "remote_alias": caller})
-            calls = [{"local_alias": alias, **one} for one in calls]
+        local = {"registered": True, "remote_alias": f"sip:caller@{alias.partition('@')[2]}"}
+        callers: list[dict[str, Any]] = [{"shape": "sip"}, {"shape": "web"}, local]
+        calls = [{"local_alias": alias, **one} for one in callers]
+        calls = [{"alias": alias}] if kind == "registration_alias" else calls
         made = (make_request(kind, environment=self._environment, **one) for one in calls)
         found = [(await self._policy.answer(one, "")).outcome for one in made]
         answers = [one for one in found if not isinstance(one.decision, Continue)]
@@ -420,11 +388,10 @@ def _compared(room: Row, outcome: Outcome) -> tuple[str, str]:
 
 def _is_local(host: str) -> bool:
     """Return whether a host has an address of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with suppress(OSError):
-        for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM):
-            with suppress(OSError), socket.socket(family, kind) as tried:
-                tried.bind(address)
-                return True
+        socket.create_server((host, 0), family=family).close()
+        return True
     return False
 
 
@@ -442,15 +409,15 @@ def _matches(host: str, name: str) -> bool:
     return host == name or (name.startswith("*.") and host.partition(".")[2] == name[2:])
 
 
-@click.group(epilog=examples("pexpolicy infinity check", "pexpolicy infinity check --json"))
+@click.group(epilog=common.examples("pexpolicy infinity check", "pexpolicy infinity check --json"))
 def infinity() -> None:
     """Compare this server with the Infinity platform that asks it."""
 
 
-@infinity.command(epilog=examples("pexpolicy infinity check --url https://policy.example.com"))
-@config_option
+@infinity.command(epilog=common.examples("pexpolicy infinity check --url https://p.example.com"))
+@common.config_option
 @click.option("--url", default="", help="Where nodes reach this server, as behind a proxy.")
-@json_option
+@common.json_option
 def check(config: Path, url: str, *, as_json: bool) -> None:
     """Check policy profiles, locations, certificate, event sinks, names, rooms and aliases.
 
@@ -458,32 +425,25 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
     an error or a warning, 75 if the API does not answer.
     """
     try:
-        found = asyncio.run(_found(config, url))
+        states = print_findings(asyncio.run(_found(config, url)), as_json=as_json)
     except (SourceError, TimeoutError) as error:
-        refuse(f"{config}: the Management API: {str(error) or 'no answer'}", EX_TEMPFAIL)
+        text = f"{config}: the Management API: {str(error) or 'no answer'}"
+        common.refuse(text, common.EX_TEMPFAIL)
     except SecretError as error:
-        refuse(f"{config}: tls.{error.key}: {error}", EX_CONFIG)
-    states = [one.state for one in found]
-    if as_json:
-        print_json([one._asdict() for one in found])
-    else:
-        rows = [((one.state, STYLES[one.state]), one.check, one.subject, one.text) for one in found]
-        errors, warnings = (count(states.count(kind), kind) for kind in ("error", "warning"))
-        print_parts([Table(("state", "check", "subject", "finding"), rows)])
-        click.echo(f"\n{errors}, {warnings}")
-    sys.exit(1 if {"error", "warning"} & {*states} else 0)
+        common.refuse(f"{config}: tls.{error.key}: {error}", common.EX_CONFIG)
+    sys.exit(1 if states["error"] or states["warning"] else 0)
 
 
 async def _found(config: Path, url: str) -> list[Finding]:
-    policy = build(config, context=BuildContext(keeps_static_decisions=True))
+    policy = common.build(config, context=BuildContext(keeps_static_decisions=True))
     named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
     if not named:
         policy.close()
-        refuse(f'{config}: [infinity] source names no source with driver = "infinity"', EX_CONFIG)
+        text = f'{config}: [infinity] source names no source with driver = "infinity"'
+        common.refuse(text, common.EX_CONFIG)
     status = await asyncio.to_thread(running_status, config, policy.settings)
     found = list[Finding]()
     async with policy.serving():
         for made in [Check(policy, names, status, url) for names in named]:
-            await made.read()
             found += await made.findings()
-    return sorted(found, key=lambda one: [*STYLES].index(one.state))
+    return sorted(found, key=lambda one: [*STYLES].index(one.state), reverse=True)
