@@ -89,7 +89,8 @@ def print_findings(found: Sequence[Any], *, as_json: bool) -> Counter[str]:
             for row in rows
         ]
         summary = f"{count(states['error'], 'error')}, {count(states['warning'], 'warning')}"
-        print_parts([Table([""] * len(max(cells, default=())), cells), Line(""), Line(summary)])
+        columns = len(cells[0]) if cells else 0
+        print_parts([Table([""] * columns, cells), Line(""), Line(summary)])
     return states
 
 

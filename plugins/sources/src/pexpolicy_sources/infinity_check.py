@@ -19,7 +19,6 @@ from cryptography import x509
 from yarl import URL
 
 from pexpolicy import Continue
-from pexpolicy.access.access_control import Networks
 from pexpolicy.access.certificates import CertificateFiles, load
 from pexpolicy.cli import common
 from pexpolicy.cli.doctor import STYLES, certificate_rows, event_rows, print_findings
@@ -28,6 +27,7 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
+from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy.text import did_you_mean
@@ -277,13 +277,14 @@ class Check:
     def _look_at_nodes(self) -> None:
         """Look for nodes whose calls are refused, or are of another environment."""
         access, nodes = self._settings.access, self._settings.nodes
-        admitted = Networks((*access.networks, *access.trusted_proxies))
+        written = map(read_subnet, (*access.networks, *access.trusted_proxies))
+        admitted = Subnets((one, None) for one in dict.fromkeys(written))
         # A user counts before an address does.
         has_user = any(nodes.of(str(o.get("username") or "")) for o in self._ours["policy_server"])
         for node in self._objects["worker_vm"]:
             found = [one for key in ADDRESSES if isinstance(one := node.get(key), str) and one]
             shown, by_address = ", ".join(found), nodes.of(None, *found)
-            if found and access.networks and not any(map(admitted.holds, found)):
+            if found and access.networks and not any(map(admitted.find, found)):
                 self._say("node", "error", node, f"{shown} is in none of [access] networks")
             if found and not has_user and self._environment not in (None, by_address):
                 where = f"of [environments.{by_address}]" if by_address else "of no environment"
