@@ -70,7 +70,7 @@ def one_adjuster(lab: Lab) -> list[Finding]:
     )
     return [
         Finding("one-adjuster", "a plugin that leaves each decision", left, "A", aim(0.15), detail),
-        Finding("one-adjuster", "a plugin that changes each decision", changed, "A", aim(0.15)),
+        Finding("one-adjuster", "a plugin that changes each decision", changed, "A", aim(0.35)),
     ]
 
 

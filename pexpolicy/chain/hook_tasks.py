@@ -86,7 +86,7 @@ class HookTasks:
     def _run_through(self, work: Work) -> None:
         """Run work that never waits, with a future as the current task.
 
-        In a task it would wait for another turn of the event loop (a call without: 0.85 to 0.90).
+        In a task it would wait for another turn of the event loop (a call without: 0.90, paired).
         """
         task: Any = _Current(loop=self._loop)
         caller: Any = asyncio.current_task(self._loop)
