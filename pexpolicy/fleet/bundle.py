@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from aiohttp import hdrs
 from yarl import URL
 
 from pexpolicy.config.files import open_own, read_file, version_of, write_own
@@ -302,6 +303,9 @@ async def _fetch(
             raise ValueError(f"it answers {reply.status} {b''.join(codes).decode()}".rstrip())
         given = reply.headers
         found.update({one: given[name] for name, one in _CONDITIONS.items() if name in given})
+        # It may be written again in the same second (RFC 9110, 8.8.2.2).
+        if given.get(hdrs.LAST_MODIFIED) == given.get(hdrs.DATE):
+            found.pop(hdrs.IF_MODIFIED_SINCE, None)
         _check_size(reply.content_length or 0)
         with archive.open("wb") as file:
             async for chunk in reply.content.iter_any():

@@ -6,12 +6,14 @@ import hmac
 import re
 import signal
 import tarfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
@@ -231,6 +233,25 @@ async def test_a_reply_without_a_bundle(maker: Maker, status: int) -> None:
         site.answer, server.source = answer, BundleSource(server.log)
         assert f"it answers {status}" in await server.pull()
         assert server.version == "v5"
+
+
+@pytest.mark.parametrize(("age", "known"), [(0, False), (1, True)])
+async def test_what_was_written_in_this_second_may_be_written_again(
+    maker: Maker, age: int, *, known: bool
+) -> None:
+    seen = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(hdrs.IF_MODIFIED_SINCE in request.headers)
+        now = int(time.time())
+        dates = {hdrs.DATE: formatdate(now), hdrs.LAST_MODIFIED: formatdate(now - age)}
+        return web.Response(body=site.content, headers=dates)
+
+    async with serving(maker) as (server, site):
+        site.answer, server.source = answer, BundleSource(server.log)
+        for _ in range(2):
+            assert await server.pull() == ""
+        assert seen == [False, known]
 
 
 async def test_an_unchanged_bundle_is_asked_for_by_its_validators(maker: Maker) -> None:
