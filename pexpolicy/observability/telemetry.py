@@ -38,6 +38,7 @@ from pexpolicy.observability.metrics import (
     Family,
     Node,
     Snapshot,
+    Times,
     family_of,
     last_nodes,
 )
@@ -157,20 +158,20 @@ class Telemetry:
         self._metrics = {
             found: Series(found, name) for name, found in METRICS.items() if name not in _SAMPLED
         }
-        self._requests = self._metrics[metrics.REQUESTS]
-        self._durations = self._metrics[metrics.DURATION]
-        self._left = self._metrics[metrics.REMAINING][()]
+        self._answered = Counter[tuple[str, str, str]]()
+        """Calls by endpoint, outcome and environment."""
+        self._durations = {endpoint: Times(metrics.DURATION.bounds) for endpoint in ENDPOINTS}
+        self._left = Times(metrics.REMAINING.bounds)
         self._records = self._metrics[metrics.AUDIT_RECORDS][()]
         self._steps = self._metrics[metrics.PLUGIN_CALLS]
         self._step_durations = self._metrics[metrics.PLUGIN_DURATION]
         self._quick: dict[tuple[str, str], list[int]] = {}
         """How many quick steps took each microsecond, by plugin and outcome."""
         self._budget = 0.0
-        self._of_environments: Series | None = None
         self._policy: Policy | None = None
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
-        self._requests.make(ENDPOINTS, CALL_OUTCOMES)
-        self._durations.make(ENDPOINTS)
+        self._metrics[metrics.REQUESTS].make(ENDPOINTS, CALL_OUTCOMES)
+        self._metrics[metrics.DURATION].make(ENDPOINTS)
         self._metrics[metrics.FALLBACK].make(ENDPOINTS, (*NOT_ANSWERED, INTERNAL, UNRECORDED))
         self._metrics[metrics.REFUSED].make(REASONS)
         self._metrics[metrics.SHARED_OPERATIONS].make(SHARED_OUTCOMES)
@@ -193,24 +194,20 @@ class Telemetry:
         )
         observers = (queue.plugin for queue in policy.observers)
         self._metrics[metrics.OBSERVER_CALLS].make(observers, OBSERVER_OUTCOMES)
-        self._of_environments = None
         if environments := policy.settings.environments:
-            self._of_environments = self._metrics[metrics.ENVIRONMENT_REQUESTS]
-            self._of_environments.make((*environments, NO_ENVIRONMENT), CALL_OUTCOMES)
+            of_environments = self._metrics[metrics.ENVIRONMENT_REQUESTS]
+            of_environments.make((*environments, NO_ENVIRONMENT), CALL_OUTCOMES)
         self._budget, self._policy = policy.settings.server.budget, policy
 
     def answered(self, call: CallFacts, answer: Answer) -> None:
-        """Count a call."""
+        """Count a call. ``_snapshot`` makes metrics of it (a call so: 0.94, paired)."""
         outcome, action, seconds = answer.outcome, answer.reply.action, call.seconds()
         request = outcome.request
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
-        self._requests[outcome.endpoint, action].inc()
-        if self._of_environments is not None:
-            self._of_environments[request.environment or NO_ENVIRONMENT, action].inc()
-        self._durations[outcome.endpoint,].observe(seconds)
-        self._left.observe(max(self._budget - seconds, 0.0))
-        self._records.inc()
+        self._answered[outcome.endpoint, action, request.environment or NO_ENVIRONMENT] += 1
+        self._durations[outcome.endpoint].add(seconds)
+        self._left.add(max(self._budget - seconds, 0.0))
         if outcome.has_slow_or_failed_steps and (cause := self._count_steps(outcome)):
             self.count_fallback(outcome.endpoint, cause)
         self.nodes.called(request.params.get("node_ip"), request.peer)
@@ -266,16 +263,25 @@ class Telemetry:
     def _snapshot(self, sampled: dict[str, Family]) -> Snapshot:
         """Add to gauges what was counted. Safe in any thread."""
         families = sampled | {one.definition.name: family_of(one) for one in self._metrics.values()}
-        calls = families[metrics.PLUGIN_CALLS.name]
-        durations = families[metrics.PLUGIN_DURATION.name]
+
+        def add(definition: Definition, labels: Texts, count: int) -> None:
+            families[definition.name].add((definition.name, *labels), count)
+
         for (plugin, outcome), cells in self._quick.copy().items():
-            count, seconds = sum(cells), sum(us * n for us, n in enumerate(cells)) / 1e6
-            calls.add((metrics.PLUGIN_CALLS.name, plugin, outcome), count)
-            for key in durations.samples:
-                if key[1] == plugin:
-                    # They are in each bucket of the histogram.
-                    durations.add(key, seconds if key[0].endswith("_sum") else count)
+            add(metrics.PLUGIN_CALLS, (plugin, outcome), sum(cells))
+            times = Times(metrics.PLUGIN_DURATION.bounds)
+            for us, count in enumerate(cells):
+                times.add(us / 1e6, count)
+            families[metrics.PLUGIN_DURATION.name].add_times((plugin,), times)
+        for endpoint, durations in self._durations.items():
+            families[metrics.DURATION.name].add_times((endpoint,), durations)
+        families[metrics.REMAINING.name].add_times((), self._left)
         policy, used = self._policy, set()
+        for (endpoint, action, environment), count in [*self._answered.items()]:
+            add(metrics.REQUESTS, (endpoint, action), count)
+            add(metrics.AUDIT_RECORDS, (), count)
+            if policy is not None and policy.settings.environments:
+                add(metrics.ENVIRONMENT_REQUESTS, (environment, action), count)
         if policy is not None:
             used = {one.name for one in policy.plugins}
             used |= {f"sources.{one.name}" for one in policy.sources}
