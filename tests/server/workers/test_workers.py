@@ -131,7 +131,11 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(tmp_path: Path
 
 def test_a_worker_that_hangs_is_told_of_gets_nothing_new_and_is_replaced(tmp_path: Path) -> None:
     config = first(tmp_path)
-    times = "workers.SILENT_S, workers.HANG_TIMEOUT_S = 0.75, 3"
+    # Of the limits that end the stop below, only the first one is less than a test waits.
+    times = (
+        "workers.SILENT_S, workers.HANG_TIMEOUT_S, workers.STOP_HANG_TIMEOUT_S = 0.75, 3, 3;"
+        "workers.START_HANG_TIMEOUT_S = workers.KILL_TIMEOUT_S = 600"
+    )
     with live_server.running(config, "--workers", "2", times=times) as server:
         kept = [socket.create_connection(("127.0.0.1", server.port), HANG_S) for _ in range(8)]
         assert {answer(one)[:12] for one in kept} == {b"HTTP/1.1 200"}
