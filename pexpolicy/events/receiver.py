@@ -164,8 +164,8 @@ class EventReceiver:
                 is_dropped = is_dropped or size > max_bytes
                 for at in range(0, 0 if is_dropped else len(read), PIECE):
                     waiting = await self._parse(parser.feed(read[at : at + PIECE]), source, waiting)
-                # The connection may be closed for others, as those with half of a request are.
-                protocol.connection.received(parser.stored, is_new=True)
+                    # It may be closed for others, as connections with half of a request are.
+                    protocol.connection.received(parser.stored, is_new=not at)
             if not is_dropped:
                 waiting = await self._parse(parser.feed(b"", is_last=True), source, waiting)
         finally:

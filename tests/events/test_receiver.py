@@ -17,6 +17,7 @@ from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
 from tests.support import wire
 from tests.support.fake_plugins import Log, open_audit, settings
+from tests.support.waiting import until
 
 SINK = wire.basic("sink", "s3cret-of-the-sink")
 LAB = wire.basic("lab", "s3cret-of-the-lab")
@@ -44,10 +45,18 @@ class Stored(EventReceiver):
         super().__init__(lambda: None, clock=lambda: 1906531200.0)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.is_full = False
+        self.stores = asyncio.Event()
+        self.stores.set()
+        self.storing = 0
 
     async def put(self, source: str, events: Sequence[str]) -> None:
         if self.is_full:
             raise SharedUnavailableError
+        self.storing += 1
+        try:
+            await self.stores.wait()
+        finally:
+            self.storing -= 1
         self.events += [(source, json.loads(one)) for one in events]
 
     @property
@@ -193,6 +202,44 @@ async def test_a_full_queue_asks_the_node_to_come_again(sinks: Sinks) -> None:
     assert (await sinks.post(event())).status == 503
     sinks.receiver.is_full = False
     assert (await sinks.post(event())).status == 200
+
+
+async def unfinished(
+    sinks: Sinks, body: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", sinks.port)
+    sent = {"Content-Length": str(len(body) + 1), "Connection": "keep-alive", **SINK}
+    writer.write(wire.request_bytes(PATH, "POST", sent) + body)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_message_whose_connection_is_lost_waits_for_nothing(sinks: Sinks) -> None:
+    sinks.receiver.stores.clear()
+    _, writer = await unfinished(sinks, json.dumps(bulk(*map(event, range(400)))).encode())
+    await until(lambda: sinks.receiver.storing)
+    writer.close()
+    await until(lambda: not sinks.receiver.storing)
+    sinks.receiver.stores.set()
+    assert (await sinks.post(event())).status == 200
+
+
+async def test_events_that_do_not_end_take_no_more_memory_than_other_halves_of_requests(
+    sinks: Sinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexpolicy.access.connections.MAX_BUFFERED", 500_000)
+    half = json.dumps(event(data={"a": "\N{GRINNING FACE}" * 50_000}), ensure_ascii=False)
+    clients = [await unfinished(sinks, half.encode()[:-10]) for _ in range(6)]
+    ends = {asyncio.create_task(reader.read()) for reader, _ in clients}
+
+    async def are_closed() -> bool:
+        done, _ = await asyncio.wait(ends, timeout=0.05)
+        return len(done) == 4
+
+    await until(are_closed)
+    for _, writer in clients:
+        writer.close()
+    await asyncio.wait(ends)
 
 
 async def test_a_long_body_is_read_and_dropped_and_a_longer_one_is_refused(sinks: Sinks) -> None:

@@ -131,6 +131,9 @@ class BoundedHandler(web.RequestHandler):
         self.is_deaf = True
         self.connection.ended()
         self.received.clear()
+        if self.body_left and self.reading is not None:
+            # What its handler holds of a body would stay in memory until it has its turn.
+            self.reading.cancel()
         self.reading = None  # the traceback of its cancellation refers to this
         super().connection_lost(exc)
 
