@@ -159,7 +159,7 @@ def test_tenants_are_shown_by_fill_and_stale_counts_as_the_least(console: LiveCo
     acme, uni = rows(text)
     assert acme.startswith("acme ≥ 8 of 8, soft 5 full")
     assert uni.startswith("uni ≥ 3 no limit")
-    assert "10.44.0.31 a gap" in text
+    assert "10.44.0.31, a gap" in text
 
 
 def test_pins_of_a_meeting_are_shown_to_admins_and_recorded(console: LiveConsole) -> None:

@@ -67,7 +67,7 @@ def test_of_many_errors_the_first_are_shown(console: LiveConsole) -> None:
         page = console.get("/changes").text
     finally:
         console.config.write_text(right)
-    assert len(re.findall('<li class="bad', page)) == 50
+    assert len(re.findall('<li class="warn', page)) == 50
     assert f"{COUNT - 50:,} more: <code>pexpolicy check</code> shows all." in page
 
 

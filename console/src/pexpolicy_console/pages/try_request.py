@@ -30,6 +30,7 @@ USUAL = {
     "protocol": "Protocol",
     "remote_address": "From",
     "location": "Location",
+    "vendor": "Device",
 }
 """Parameters that people change, and their names on the page."""
 EXAMPLES = (
@@ -107,11 +108,10 @@ async def _recorded(visit: Visit, text: str) -> Event | None:
 
 def _values(event: Event | None, written: Mapping[str, str]) -> list[Value]:
     """Return the parameters of a recorded call, those that people change first."""
-    facts = {} if event is None else event.get("request") or {}
-    names = sorted(facts, key=lambda name: [*USUAL, name].index(name))
+    facts = (event or {}).get("request") or {}
     return [
         Value(name, USUAL.get(name, name), then, written.get(VALUE + name, then).strip())
-        for name in names
+        for name in sorted(facts, key=lambda name: [*USUAL, name].index(name))
         if isinstance(then := facts[name], str)
     ]
 
