@@ -199,8 +199,8 @@ class Reloader:
         if self._kept is not None:
             back_to, by = self._kept.policy_hash, author or "an administrator"
             started_from = (
-                f"decides by the files of {self._kept.moment} ({back_to}), as {by} went back to "
-                "them, until a file changes, a reload or a restart"
+                f"decides by the files of {self._kept.moment} ({back_to}) until a file changes, "
+                f"a reload or a restart, as told by {by}"
             )
         waiting = awaiting_restart(self._started_with, policy.settings)
         self.state = ReloadState(

@@ -71,7 +71,7 @@ def test_a_server_goes_back_until_the_next_change(server: live_server.Running) -
     assert (line["author"], line["policy_hash_before"]) == ("ada", second)
     assert any("First" in text for text in line["changes"])
     (degraded,) = json.loads(server.operator("/status").body)["degraded"]
-    assert "as ada went back" in degraded
+    assert "as told by ada" in degraded
     wait_until(lambda: history(config.parent / "state", config)[0].policy_hash == first)
 
     # A worker that replaces another one decides as the others.
