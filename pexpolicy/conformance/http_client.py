@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from http.client import responses
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ MAX_FIELD = 64 * 1024
 """Maximum size of a field of the head in bytes; a Content-Security-Policy may have more than 8,190,
 which is the default of the library.
 """
+MAX_RETRY_AFTER_S = 300.0
+"""Longest ``Retry-After`` that is respected."""
 BARE = ("Accept-Encoding", "User-Agent")
 """Headers of the library that a request to a policy server does not have."""
 
@@ -52,6 +55,18 @@ class Reply(NamedTuple):
     def media_type(self) -> str:
         """Return the content type without its parameters, in lower case."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def retry_after(self) -> float:
+        """Return the seconds of ``Retry-After``, which has them or a date; 0 for none."""
+        text = self.headers.get("Retry-After", "").strip()
+        if text.isascii() and text.isdigit():
+            return min(float(text), MAX_RETRY_AFTER_S)
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+        return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
     @property
     def codings(self) -> frozenset[str]:

@@ -18,8 +18,8 @@ import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from pexpolicy.conformance.replies import Reply
 from pexpolicy.testing import ConfigError, make_policy
-from pexpolicy_webhook import sender
 from pexpolicy_webhook.plugin import Webhook
 from pexpolicy_webhook.sender import WebhookSettings
 from tests.support.waiting import until
@@ -129,11 +129,14 @@ async def test_retry_after_is_respected(opened: Opened, receiver: Receiver) -> N
 
 
 def test_retry_after_may_be_a_date() -> None:
-    soon = formatdate(time.time() + 100, usegmt=True)
-    assert 90 < sender._retry_after(soon) <= 100
-    assert sender._retry_after(formatdate(time.time() + 9e5, usegmt=True)) == 300
-    for other in (formatdate(0, usegmt=True), "soon", "", "-1", "Wed, 99 Xyz 2026 0:0:0 GMT", None):
-        assert sender._retry_after(other) == 0.0
+    def seconds(text: str) -> float:
+        return Reply(0.0, 429, {"Retry-After": text}).retry_after
+
+    assert 90 < seconds(formatdate(time.time() + 100, usegmt=True)) <= 100
+    assert seconds(formatdate(time.time() + 9e5, usegmt=True)) == seconds("900000") == 300
+    for other in (formatdate(0, usegmt=True), "soon", "", "-1", "Wed, 99 Xyz 2026 0:0:0 GMT"):
+        assert seconds(other) == 0.0
+    assert Reply(0.0, 429).retry_after == 0.0
 
 
 @pytest.mark.parametrize(("is_complete", "connections"), [(False, 3), (True, 1)])

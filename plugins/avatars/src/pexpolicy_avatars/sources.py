@@ -386,8 +386,6 @@ class WebServer:
 
 RENEWED_BEFORE_S = 300.0
 """Seconds before the expiry of a token, half of its time at most, when it is renewed."""
-MAX_RETRY_AFTER_S = 300.0
-"""Longest ``Retry-After`` that is respected."""
 _CODE = re.compile(r"AADSTS\d+")
 _NAME = re.compile(r"[A-Za-z_]{1,60}").fullmatch
 
@@ -482,9 +480,7 @@ class Graph:
         headers = {"Authorization": f"Bearer {token.value}"}
         answer = await self._client.ask("GET", url, headers=headers)
         if answer.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-            text = answer.headers.get("Retry-After", "").strip()
-            if text.isascii() and text.isdigit():
-                self._paused_until = self._clock() + min(float(text), MAX_RETRY_AFTER_S)
+            self._paused_until = max(self._paused_until, self._clock() + answer.retry_after)
         return answer
 
     async def _valid_token(self) -> Token:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -108,8 +107,6 @@ MAX_BODY = 1 << 20
 MIN_PAUSE_S = 0.5
 MAX_PAUSE_S = 60.0
 """Pause after the first failure and the longest one; doubled each time, with 50 % of jitter."""
-MAX_RETRY_AFTER_S = 300.0
-"""Longest ``Retry-After`` that is respected."""
 ADOPT_S = 2.0
 """Seconds between two searches for segments of instances that have ended."""
 FINISH_S = 1.0
@@ -281,10 +278,10 @@ class Sender:
         status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
-        text = Reply(0.0, status).line
+        reply = Reply(0.0, status, response.headers)
         if status in REFUSALS:
-            raise _RefusedError(f"the receiver refused it: {text}")
-        raise _FailedError(str(status), text, _retry_after(response.headers.get("Retry-After")))
+            raise _RefusedError(f"the receiver refused it: {reply.line}")
+        raise _FailedError(str(status), reply.line, reply.retry_after)
 
     def _fail(self, error: _FailedError) -> None:
         self.problem = str(error)
@@ -308,15 +305,3 @@ def _id_of(event: bytes) -> str:
     if isinstance(found, str) and found.isascii() and found.isprintable():
         return found
     raise _RefusedError("it is damaged in the spool, as after a power failure")
-
-
-def _retry_after(header: str | None) -> float:
-    """Return the seconds of a ``Retry-After`` header, which has them or a date; 0 for none."""
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), MAX_RETRY_AFTER_S)
-    try:
-        seconds = parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
