@@ -53,24 +53,22 @@ Token = str | SourceError
 class ClientCredentials:
     """Fetches a token, and keeps it until shortly before its end. Concurrent calls share a request.
 
+    ``form`` makes what is sent with ``headers``, within ``limit`` seconds if not ``LIMIT_S``.
     ``start`` runs the request in a task that outlives the call.
     """
-
-    limit = 0.0
-    """Seconds for a request, if not ``LIMIT_S``."""
 
     def __init__(
         self,
         url: str,
-        client: tuple[str, str],
-        scope: str | None,
+        form: Callable[[], Mapping[str, str]],
         start: Callable[[Coroutine[Any, Any, Token]], asyncio.Task[Token]],
+        *,
+        headers: Mapping[str, str] = {},
+        limit: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = url
-        user, secret = (quote_plus(part) for part in client)
-        self._login = aiohttp.encode_basic_auth(user, secret)
-        self._form = {"grant_type": "client_credentials", **({"scope": scope} if scope else {})}
+        self._url, self._form, self._limit = url, form, limit
+        self._headers = {"Accept": "application/json", **headers}
         self._start = start
         self._clock = clock
         self._token = ""
@@ -104,14 +102,11 @@ class ClientCredentials:
                 self._token = ""
         return reply
 
-    def request(self) -> dict[str, Any]:
-        """Return what identifies the client."""
-        headers = {"Accept": "application/json", "Authorization": self._login}
-        return {"data": self._form, "headers": headers}
-
     async def _fetch(self, session: aiohttp.ClientSession) -> Token:
-        request, url = self.request(), URL(self._url)
-        reply = await fetch(session, "POST", url, self.limit or LIMIT_S, MAX_BYTES, **request)
+        form = {"grant_type": "client_credentials", **self._form()}
+        request: dict[str, Any] = {"data": form, "headers": self._headers}
+        limit = self._limit or LIMIT_S
+        reply = await fetch(session, "POST", URL(self._url), limit, MAX_BYTES, **request)
         if reply.failure:
             return SourceUnavailableError(f"the token server failed: {reply.failure}")
         status = reply.status
@@ -266,7 +261,9 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
         self._login: ClientCredentials | None = None
         if settings.token_url is not None and settings.client_id is not None:
             client = (settings.client_id, revealed(settings.client_secret))
-            self._login = ClientCredentials(settings.token_url, client, settings.scope, self.start)
+            headers = {"Authorization": aiohttp.encode_basic_auth(*map(quote_plus, client))}
+            form, url = {"scope": settings.scope} if settings.scope else {}, settings.token_url
+            self._login = ClientCredentials(url, lambda: form, self.start, headers=headers)
         self._session: aiohttp.ClientSession | None = None
 
     @override

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 import aiohttp
 import orjson
 from pydantic import Field, model_validator
-from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath, PluginSettings, Refreshed, Secret, SettingsError, get_logger
@@ -106,45 +105,36 @@ class InfinitySettings(PluginSettings):
         return self
 
 
-class SignedLogin(ClientCredentials):
-    """Fetches tokens of the Management Node with an assertion that the client signs (RFC 7523)."""
+def signed_form(settings: InfinitySettings) -> Callable[[], dict[str, str]]:
+    """Return what makes the form for a token, with an assertion that the client signs (RFC 7523).
 
-    limit = REQUEST_S
+    Raises ``SettingsError``.
+    """
+    key, client = revealed(settings.client_key), settings.client_id or ""
+    claims = {"iss": client, "sub": client, "aud": settings.audience or URL(settings.url).host}
 
-    def __init__(self, settings: InfinitySettings, start: Callable[..., Any]) -> None:
-        try:
-            from joserfc import jwt  # noqa: PLC0415 - for OAuth only
-            from joserfc.jwk import ECKey  # noqa: PLC0415 - the same
-        except ImportError:
-            text = "needs joserfc: pip install 'pexpolicy-sources[oauth]'"
-            raise SettingsError(text, key="client_key") from None
-        root, key = URL(settings.url), revealed(settings.client_key)
-        url, client = f"{str(root).rstrip('/')}/oauth/token/", settings.client_id or ""
-        super().__init__(url, (client, ""), None, start)
-        claims = {"iss": client, "sub": client, "aud": settings.audience or root.host}
-
-        def sign() -> str:
-            now = int(time.time())
-            more = {"iat": now, "exp": now + TOKEN_S, "jti": str(uuid.uuid4())}
-            return jwt.encode({"alg": "ES256"}, claims | more, made)
-
-        try:
-            made = ECKey.import_key(orjson.loads(key) if key.startswith("{") else key)
-            _ = sign()
-        except Exception:  # noqa: BLE001 - whatever the library raises, and no text of it
-            text = "is no key of the curve P-256, in PEM or as a JSON Web Key"
-            raise SettingsError(text, key="client_key") from None
-        self._sign = sign
-
-    @override
-    def request(self) -> dict[str, Any]:
-        form = {
-            "grant_type": "client_credentials",
+    def form() -> dict[str, str]:
+        now = int(time.time())
+        more = {"iat": now, "exp": now + TOKEN_S, "jti": str(uuid.uuid4())}
+        return {
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "client_assertion": self._sign(),
+            "client_assertion": jwt.encode({"alg": "ES256"}, claims | more, made),
             "scope": "is_admin use_api",
         }
-        return {"data": form, "headers": {"Accept": "application/json"}}
+
+    try:
+        from joserfc import jwt  # noqa: PLC0415 - for OAuth only
+        from joserfc.jwk import ECKey  # noqa: PLC0415 - the same
+
+        made = ECKey.import_key(orjson.loads(key) if key.startswith("{") else key)
+        _ = form()
+    except ImportError:
+        text = "needs joserfc: pip install 'pexpolicy-sources[oauth]'"
+    except Exception:  # noqa: BLE001 - whatever the library raises, and no text of it
+        text = "is no key of the curve P-256, in PEM or as a JSON Web Key"
+    else:
+        return form
+    raise SettingsError(text, key="client_key")
 
 
 class InfinitySource:
@@ -159,11 +149,14 @@ class InfinitySource:
         self.clock: Callable[[], float] = time.monotonic
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
         self.on_names: list[Callable[[], None]] = []
+        self.has_commands = settings.command_user is not None
+        """Whether there is an account for commands."""
         self._base = str(URL(settings.url)).rstrip("/")
         self._tls = tls_context(settings.ca_file)
-        self._login: SignedLogin | None = None
+        self._login: ClientCredentials | None = None
         if settings.client_id is not None:
-            self._login = SignedLogin(settings, asyncio.create_task)
+            url, form = f"{self._base}/oauth/token/", signed_form(settings)
+            self._login = ClientCredentials(url, form, asyncio.create_task, limit=REQUEST_S)
         self._session: aiohttp.ClientSession | None = None
         self._turn = asyncio.Lock()
         self._sent: deque[float] = deque(maxlen=settings.requests_per_minute)
@@ -210,32 +203,31 @@ class InfinitySource:
 
     async def _fetch_names(self) -> dict[str, NameList]:
         """Read the names of all kinds; raise ``SourceUnavailableError`` if none can be read."""
-        found: dict[str, NameList] = {}
-        problems: dict[str, str] = {}
+        found = dict[str, NameList]()
         for kind, resource in RESOURCES.items():
-            last = self._lists.get(kind)
+            last = self._lists.get(kind, NameList(frozenset(), 0.0))
             try:
                 rows = await self.objects(resource)
                 names = frozenset(n for row in rows if isinstance(n := row.get("name"), str) and n)
-                if last is not None and len(names) * 2 < len(last.names):
+                if len(names) * 2 < len(last.names):
                     text = f"the new list of {kind} has {len(names)} of {len(last.names)} names"
                     raise QueryError(text)
                 found[kind] = NameList(names, time.time())
             except SourceError as error:
-                problems[kind] = str(error)
-        is_down = len(problems) == len(RESOURCES)
-        if is_down:
-            problems = dict.fromkeys(problems, next(iter(problems.values())))
-        if not is_down and problems.items() - self.problems.items():
+                found[kind] = last._replace(problem=str(error))
+        problems = {kind: one.problem for kind, one in found.items() if one.problem}
+        why = next(iter(problems.values()), "")
+        if is_down := len(problems) == len(found):
+            found = {kind: one._replace(problem=why) for kind, one in found.items()}
+        elif problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
-        kept = problems.keys() & self._lists.keys()
-        found |= {kind: self._lists[kind]._replace(problem=problems[kind]) for kind in kept}
-        self.problems, self._lists = problems, found
+        self.problems = problems
+        self._lists = {kind: one for kind, one in found.items() if one.fetched_at}
         for call in self.on_names.copy():
             await asyncio.to_thread(call)
         if is_down:
-            raise SourceUnavailableError(problems["themes"])
-        return found
+            raise SourceUnavailableError(why)
+        return self._lists
 
     # ---- objects
 
@@ -244,13 +236,9 @@ class InfinitySource:
 
         Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
         """
-        found: dict[str, Row] = {}
-        totals = set[int | None]()
+        found, totals = dict[str, Row](), set[int | None]()
         for _ in range(READINGS):
-            read = set[int | None]()
-            async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
-                read.add(total)
-                found |= {str(row.get("id") or row.get("resource_uri") or row): row for row in rows}
+            read = await self._read(f"/api/admin/{api}/v1/{resource}/", filters, found)
             totals |= read
             if read <= {None, len(found)}:
                 break
@@ -260,25 +248,28 @@ class InfinitySource:
                 raise QueryError(text)
         return [*found.values()]
 
-    async def _pages(
-        self, path: str, filters: Mapping[str, str]
-    ) -> AsyncIterator[tuple[int | None, list[Row]]]:
-        """Yield the total and the objects of each page."""
+    async def _read(
+        self, path: str, filters: Mapping[str, str], found: dict[str, Row]
+    ) -> set[int | None]:
+        """Read all pages once into ``found``, and return the totals that they state."""
         query: str | None = urlencode({"limit": PAGE, "offset": 0, **filters})
-        asked: set[str] = set()
+        asked, totals = set[str](), set[int | None]()
         while query is not None:
             if query in asked or len(asked) >= MAX_PAGES:
                 raise QueryError(f"{path} has pages without end")
             asked.add(query)
             match await self._get(f"{path}?{query}"):
                 case {"meta": {**meta}, "objects": [*rows]} if {*map(type, rows)} <= {dict}:
-                    total = meta.get("total_count")
-                    yield total if isinstance(total, int) else None, rows
+                    total, following = meta.get("total_count"), meta.get("next")
+                    totals.add(total if isinstance(total, int) else None)
+                    found |= {
+                        str(one.get("id") or one.get("resource_uri") or one): one for one in rows
+                    }
                 case _:
                     raise QueryError(f"{path} is no list of objects")
             # Only its query is used: credentials go nowhere else.
-            following = meta.get("next")
             query = following.partition("?")[2] or None if isinstance(following, str) else None
+        return totals
 
     async def _get(self, target: str) -> Any:
         """Return the JSON of a target; raises ``SourceError``."""
@@ -295,26 +286,19 @@ class InfinitySource:
                 raise
 
     async def _document(self, target: str) -> Any:
-        reply = await self._send(target)
+        reply, path = await self._send(target), target.partition("?")[0]
         for attempt in range(1, REPEATS + 1):
             if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
-                written = reply.headers.get("Retry-After", "")
-                is_number = written.isascii() and written.isdigit()
-                wait = max(float(written), 1.0) if is_number else 5.0 * attempt
-                await self.sleep(min(wait, MAX_WAIT_S))
+                await self.sleep(min(reply.retry_after or 5.0 * attempt, MAX_WAIT_S))
                 reply = await self._send(target)
-        path, status = target.partition("?")[0], reply.status
-        if status == HTTPStatus.OK and not reply.failure:
+        text = reply.failure or f"{path} is {reply.line}"
+        if reply.status == HTTPStatus.OK and not reply.failure:
             with suppress(ValueError):
                 return await asyncio.to_thread(orjson.loads, reply.body)
-        text = reply.failure or f"{path} is {reply.line}"
-        if status == HTTPStatus.OK:
-            text = reply.failure or f"{path} is no JSON (Content-Type: {reply.media_type})"
-        elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            text = f"the account may not read {path} (HTTP {status})"
-        elif status in range(300, 400):
+            text = f"{path} is no JSON (Content-Type: {reply.media_type})"
+        elif reply.status in range(300, 400):
             text = f"{path} is redirected, as to a login page"
-        is_of_this = status in (400, 403, 404, 405, 410)
+        is_of_this = reply.status in (400, 403, 404, 405, 410)
         raise QueryError(text) if is_of_this else SourceUnavailableError(text)
 
     async def _send(self, target: str, login: str = "", method: str = "GET", **body: Any) -> Reply:
@@ -334,11 +318,6 @@ class InfinitySource:
         )
 
     # ---- commands
-
-    @property
-    def has_commands(self) -> bool:
-        """Whether there is an account for them."""
-        return self.settings.command_user is not None
 
     async def command(self, name: str, **body: str) -> str:
         """Run a command of the node, such as ``participant/disconnect``.
