@@ -9,22 +9,14 @@ from typing import Any
 
 from pexpolicy.cli.common import EX_TEMPFAIL, build, refuse
 from pexpolicy.config.files import write_own
+from pexpolicy.endpoints.object_names import NAMED_OBJECTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
 from pexpolicy_importers.csv_files import rooms_csv
 from pexpolicy_importers.toml_merge import ImportFailed, block
 
-NAMED = {
-    "ivr_theme_name": ("ivr_theme", "ivr_theme"),
-    "host_identity_provider_group": ("host_identity_provider_group", "identity_provider_group"),
-    "guest_identity_provider_group": ("guest_identity_provider_group", "identity_provider_group"),
-    "gms_access_token_name": ("gms_access_token", "gms_access_token"),
-    "mssip_proxy_name": ("mssip_proxy", "mssip_proxy"),
-    "teams_proxy_name": ("teams_proxy", "teams_proxy"),
-    "media_playlist_name": ("media_playlist", "media_library_playlist"),
-    "system_location_name": ("system_location", "system_location"),
-}
-"""The field and the resource of each name in a room; Infinity has an address there."""
+THEIRS = {name: name.removesuffix("_name") for name in NAMED_OBJECTS}
+"""The field in Infinity of each name in a room; it has an address."""
 RATES = ("max_callrate_in", "max_callrate_out")
 """In kbit/s in Infinity, and in bit/s here."""
 
@@ -38,25 +30,20 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
         raise ImportFailed(f"{into} is neither .csv nor .toml")
     if into.exists():
         raise ImportFailed(f"{into} is there already: rooms are imported once; name a new file")
-    try:
-        from pexpolicy_sources import infinity  # noqa: PLC0415 - another package
-        from pexpolicy_sources.data_source import SourceError  # noqa: PLC0415 - the same
-    except ImportError:
-        raise ImportFailed("install the package pexpolicy-sources") from None
-    policy, rooms, remarks = build(config), list[dict[str, Any]](), list[str]()
+    policy, rooms, remarks = build(config), list[tuple[list[str], dict[str, Any]]](), list[str]()
+    policy.close()
     source = next((one.source for one in policy.all_names if one.table == ("infinity",)), None)
+    if not hasattr(source, "objects"):
+        raise ImportFailed(f'{config}: [infinity] source names no source of driver = "infinity"')
+    from pexpolicy_sources import SourceError, infinity  # noqa: PLC0415 - another package
+
     try:
-        if not isinstance(source, infinity.InfinitySource):
-            text = f'{config}: [infinity] source names no source of driver = "infinity"'
-            raise ImportFailed(text)
-        names, rows, listed = asyncio.run(_read(source))
+        names, rows, listed = asyncio.run(_read(source, infinity.RESOURCES))
     except SourceError as error:
         refuse(f"{config}: the Management API: {error}", EX_TEMPFAIL)
-    finally:
-        policy.close()
     for row, aliases in infinity.with_aliases(rows, listed):
         try:
-            rooms.append({"aliases": aliases, **_fields(row, names, aliases)})
+            rooms.append((aliases, _fields(row, names, aliases)))
             if row.get("automatic_participants"):
                 remarks.append(f"the room {row.get('name')}: add its automatic participants")
         except ValueError as error:
@@ -68,22 +55,21 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
     return len(rooms), remarks
 
 
-def _text_of(rooms: list[dict[str, Any]], suffix: str) -> str:
+def _text_of(rooms: list[tuple[list[str], dict[str, Any]]], suffix: str) -> str:
     if suffix == ".toml":
-        return "\n".join(block("[[rooms]]", room) for room in rooms)
+        return "\n".join(block("[[rooms]]", {"aliases": one, **more}) for one, more in rooms)
     from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
 
-    return rooms_csv(
-        WrittenRoom(("rooms", number), room.pop("aliases"), room)
-        for number, room in enumerate(map(dict, rooms))
-    )
+    return rooms_csv(WrittenRoom(("rooms", number), *room) for number, room in enumerate(rooms))
 
 
-async def _read(source: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
+async def _read(
+    source: Any, resources: Mapping[str, str]
+) -> tuple[dict[str, Any], list[Any], list[Any]]:
     """Return the names of objects by their address, the rooms and the aliases."""
     async with source:
         rows = await source.objects("conference")
-        used = {r for field, r in NAMED.values() if any(row.get(field) for row in rows)}
+        used = {resources[NAMED_OBJECTS[n]] for n in THEIRS if any(r.get(THEIRS[n]) for r in rows)}
         objects = [one for name in sorted(used) for one in await source.objects(name)]
         names = {str(one.get("resource_uri")): one.get("name") for one in objects}
         return names, rows, await source.objects("conference_alias")
@@ -101,7 +87,7 @@ def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]
     fields |= {name: row[name] * 1000 for name in RATES if isinstance(row.get(name), int)}
     fields |= {"service_tag": row.get("tag"), "service_type": written}
     fields |= {"view": row.get("host_view")} if "host_view" not in known else {}
-    for ours, (theirs, _) in NAMED.items():
+    for ours, theirs in THEIRS.items():
         if value := row.get(theirs):
             inner = value.get("name") if isinstance(value, Mapping) else names.get(str(value))
             if (name := inner) is None or ours not in known:
