@@ -58,33 +58,27 @@ class ManagementApi:
 
     def add(self, resource: str, *objects: Mapping[str, Any]) -> list[str]:
         """Add objects of ``configuration``; return their addresses, for references to them."""
-        added: list[str] = []
-        for one in objects:
-            number = next(self._ids)
+        made, listed = list[Object](), self.objects.setdefault(resource, [])
+        for one, number in zip(objects, self._ids, strict=False):
             uri = f"{_ROOT}/configuration/v1/{resource}/{number}/"
-            listed = self.objects.setdefault(resource, [])
-            listed.append({"id": number, "resource_uri": uri, **one})
-            added.append(uri)
-        return added
+            made.append({"id": number, "resource_uri": uri, **one})
+        listed += made
+        return [one["resource_uri"] for one in made]
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Serve it on a free port of 127.0.0.1; yield its URL."""
         app = web.Application()
         app.router.add_get(_ROOT + "/{api}/v1/{resource}/", self._handle)
-        path = _ROOT + "/command/v1/{kind}/{name}/"
-        app.router.add_get(path + "schema/", self._command)
-        app.router.add_post(path, self._command)
+        app.router.add_route("*", _ROOT + "/command/v1/{kind}/{name}/{_:(schema/)?}", self._command)
         async with TestServer(app, shutdown_timeout=0.1) as server:
             yield str(server.make_url("")).rstrip("/")
 
     def listed(self, api: str, resource: str) -> list[Object] | None:
         """Return the objects of a resource; ``None`` for one that there is not."""
-        if (api, resource) == ("status", "participant"):
-            return [*self._participants()]
-        if (api, resource) == ("status", "conference"):
-            return [*self._conferences()]
-        return self.objects.get(resource if api == "configuration" else f"{api}/{resource}")
+        name = resource if api == "configuration" else f"{api}/{resource}"
+        made = {"status/participant": self._participants, "status/conference": self._conferences}
+        return [*made[name]()] if name in made else self.objects.get(name)
 
     def _participants(self) -> Iterator[Object]:
         for person in self.platform.people:
@@ -97,8 +91,8 @@ class ManagementApi:
                 yield {**row, "resource_uri": f"{_ROOT}/status/v1/participant/{row['id']}/"}
 
     def _conferences(self) -> Iterator[Object]:
-        names = {person.service: person for person in self.platform.people if person.service}
-        for name, person in names.items():
+        present = {person.service: person for person in self.platform.people if person.service}
+        for name, person in present.items():
             row = {"id": _ids("conference", person)[0], "name": name, "is_started": True}
             yield {**row, "service_type": person.stage, "tag": person.legs[0]["service_tag"]}
 
@@ -106,7 +100,7 @@ class ManagementApi:
         """Answer for the schema of a command, or run it."""
         self.paths.append(request.raw_path)
         kind, name = (request.match_info[one] for one in ("kind", "name"))
-        if not self._admits(request, self.commander):
+        if request.headers.get("Authorization") != basic(self.commander, self.password):
             return web.Response(status=403)
         if f"{kind}/{name}" not in self.commands:
             return web.Response(status=404)
@@ -118,14 +112,11 @@ class ManagementApi:
             self.platform.leave(person)
         return web.json_response({"status": "success"}, status=202 if found else 404)
 
-    def _admits(self, request: web.Request, user: str) -> bool:
-        return request.headers.get("Authorization") == basic(user, self.password)
-
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.raw_path)
         api, resource = request.match_info["api"], request.match_info["resource"]
         fault = self.faults.get(resource, self.faults.get("*", ""))
-        if not self._admits(request, self.user):
+        if request.headers.get("Authorization") != basic(self.user, self.password):
             fault = "unauthorized"
         if fault == "slow":
             await asyncio.sleep(self.slow_s)
@@ -136,10 +127,8 @@ class ManagementApi:
             if fault == "busy" and self.retry_after is not None:
                 headers["Retry-After"] = self.retry_after
             return web.Response(status=status, headers=headers)
-        rows = self.listed(api, resource)
-        return web.Response(status=404) if rows is None else self._list(request, rows, fault)
-
-    def _list(self, request: web.Request, rows: list[Object], fault: str) -> web.Response:
+        if (rows := self.listed(api, resource)) is None:
+            return web.Response(status=404)
         query = dict(request.query)
         limit = min(int(query.pop("limit", 20)) or self.page, self.page)
         offset = int(query.pop("offset", 0))
