@@ -133,10 +133,9 @@ class ObjectNames:
         return decision.with_warnings(*warnings) if warnings else decision
 
     def record(self, place: Place, decision: Decision) -> None:
-        """Remember where a static decision uses names that only the source lists."""
+        """Remember where a static decision uses names."""
         for field, value in _named(decision):
-            if (kind := NAMED_OBJECTS[field]) not in self.declared:
-                self._uses[kind, value].append((*place, field))
+            self._uses[NAMED_OBJECTS[field], value].append((*place, field))
 
     def unknown(self) -> list[UnknownName]:
         """Return the names in static decisions that the source does not list now."""

@@ -73,10 +73,9 @@ class Check:
     def __init__(
         self, policy: Policy, names: ObjectNames, status: Document | None, url: str
     ) -> None:
-        self._policy, self._named, self._status = policy, names, status
         assert isinstance(names.source, InfinitySource)
-        self._source = names.source
-        self._environment = (*names.table, None)[1]
+        self._policy, self._named, self._status = policy, names, status
+        self._source, self._environment = names.source, (*names.table, None)[1]
         self._settings = settings = policy.settings
         self._found = list[Finding]()
         self._objects: dict[str, list[Row]] = defaultdict(list)
@@ -89,26 +88,26 @@ class Check:
             for extension in load(self._files).leaf.extensions:
                 if isinstance(extension.value, x509.SubjectAlternativeName):
                     self._certified = [str(name.value) for name in extension.value]
-        server = settings.server
-        scheme, host = "http" if self._files is None else "https", server.host.strip("[]")
+        server, scheme = settings.server, "http" if self._files is None else "https"
         made = URL.build(scheme=scheme, host="host", port=server.port, path=server.base_path)
         self._is_proxied, self._url = bool(url), URL(url) if url else made
         base = self._url.path.rstrip("/")
         self._paths = {"policy_server": base, "event_sink": base + PATH}
-        self._is_everywhere = not url and host in ("0.0.0.0", "::")  # noqa: S104 - compared only
-        hosts = (host, socket.gethostname(), settings.instance, *self._certified)
+        hosts = (server.host.strip("[]"), socket.gethostname(), settings.instance, *self._certified)
         self._names = [*dict.fromkeys((self._url.host or "",) if url else hosts)]
 
     async def findings(self) -> list[Finding]:
         """Read the platform, and return what is found; raises ``SourceError`` if it is down."""
         await self._source.refresh_names()
+        self._refused = {RESOURCES[kind]: why for kind, why in self._source.problems.items()}
         for resource in READ:
             api = "status" if resource == "alarm" else "configuration"
             try:
                 self._objects[resource] = await self._source.objects(resource, api)
             except SourceError as error:
                 self._refused[resource] = str(error)
-                self._say("read", "skipped", resource, str(error))
+        for resource, why in self._refused.items():
+            self._say("read", "skipped", resource, why)
         for resource in self._paths:
             self._ours[resource] = self._for_us(resource)
             self._look_at_urls(resource)
@@ -128,9 +127,9 @@ class Check:
         self._found.append(Finding(check, state, name, text))
 
     def _is_ours(self, row: Row) -> bool:
-        host = _url_of(row).host or ""
-        is_named = any(_matches(host, name) for name in self._names)
-        return is_named or (self._is_everywhere and _is_local(host))
+        host, first = _url_of(row).host or "", self._names[0]
+        is_local = first in ("0.0.0.0", "::") and _is_local(host)  # noqa: S104 - compared only
+        return is_local or any(_matches(host, name) for name in self._names)
 
     def _for_us(self, resource: str) -> list[Row]:
         """Return the objects with a URL of this server; without any, those with its path, if all
@@ -150,16 +149,14 @@ class Check:
             check, what, table = "events", "event sinks", "[events]"
             of = settings.nodes.event_sources.get(self._environment or "", "")
             users = {str(o.user) for name, o in settings.event_tables.items() if of in ("", name)}
-        say = partial(self._say, check, "error")
-        if is_sink and settings.events is None:
-            for row in ours:
-                say(row, "sends events here, without [events]")
-            return
-        if not ours and resource not in self._refused:
+        say, is_off = partial(self._say, check, "error"), is_sink and settings.events is None
+        if not ours and not is_off and resource not in self._refused:
             others = ", ".join(str(_url_of(one)) for one in self._objects[resource]) or "none"
             here = f"{', '.join(self._names)}, path {path or '/'}"
             say(what, f"none is for this server ({here}); there are: {others}")
         for row in ours:
+            if is_off:
+                say(row, "sends events here, without [events]")
             self._look_at_url(check, resource, row)
             user, known = str(row.get("username") or ""), ", ".join(sorted(users))
             # Some versions return no user of an event sink.
@@ -190,8 +187,9 @@ class Check:
             self._say(check, "error", row, f"{url} {flaw}")
         if not any(flaws.values()):
             self._say(check, "ok", row, f"points at this server: {url}")
-        bound, own = set().union(*self._bound(resource)), addresses(resource, row)
-        if not own & bound and "system_location" not in self._refused:
+        own, locations = addresses(resource, row), self._objects["system_location"]
+        is_bound = any(own & self._bound(resource, one) for one in locations)
+        if not is_bound and "system_location" not in self._refused:
             self._say(check, "warning", row, "no location has it, so it is not used")
         if row.get("verify_tls_certificate") is False and url.scheme == "https":
             self._say(check, "warning", row, "verify_tls_certificate is off")
@@ -207,42 +205,35 @@ class Check:
             say("error", profile, f"its user {user} is one of [environments.{other}]")
         say("ok" if asked else "error", profile, f"asks for {', '.join(asked) or 'nothing'}")
         for kind, (switch, change) in SWITCHES.items() if asked else ():
-            plugins = [one for one, kinds in kinds_of.items() if kind in kinds]
+            answering = {name: kinds for name, kinds in kinds_of.items() if kind in kinds}
             # One that is asked for others may have no answer for this.
-            idle = [one for one in plugins if kinds_of[one].isdisjoint(asked)][:MAX_SHOWN]
+            idle = sorted(name for name in answering if answering[name].isdisjoint(asked))
             if idle and switch in profile:
-                text = f"{switch} is off: {kind} is never asked of {', '.join(idle)}"
-                say("warning", profile, text)
-            if kind in asked and not plugins:
-                say("ok", profile, f"{switch} is on, and no plugin answers {kind}")
-            if kind in asked and plugins and profile.get(change):
+                never = f"{kind} is never asked of {', '.join(idle[:MAX_SHOWN])}"
+                say("warning", profile, f"{switch} is off: {never}")
+            if kind in asked and answering and profile.get(change):
                 say("warning", profile, f"{change} is on: Infinity may change our answers")
 
     def _kinds(self) -> dict[str, set[str]]:
         """Return the requests that each plugin may answer, or each rule of one with rules."""
-        found = defaultdict[str, set[str]](set)
-        for kind, one in self._policy.chains.items():
-            for link in one.links:
-                found[link.plugin].add(kind)
+        found = dict[str, set[str]]()
         for plugin in self._policy.plugins:
-            is_asked = plugin.table.is_asked_in(self._environment)
-            rules = getattr(plugin.instance, "rule_summaries", None)
-            if rules is not None or not is_asked:
-                found.pop(plugin.name, None)
-            for rule in rules() if rules is not None and is_asked else ():
-                found[f"{plugin.name} ({rule.name})"] = {*rule.endpoints}
+            if plugin.table.mode == "decide" and plugin.table.is_asked_in(self._environment):
+                if rules := getattr(plugin.instance, "rule_summaries", None):
+                    found |= {f"{plugin.name} ({one.name})": {*one.endpoints} for one in rules()}
+                else:
+                    found[plugin.name] = {k for k in SWITCHES for hook in plugin.hooks if k in hook}
         return found
 
-    def _bound(self, resource: str) -> list[set[str]]:
-        """Return the profile of each location, or its event sinks."""
-        key = {"event_sink": "event_sinks"}.get(resource, resource)
-        return [addresses(resource, one.get(key)) for one in self._objects["system_location"]]
+    def _bound(self, resource: str, location: Row) -> set[str]:
+        """Return the profile of a location, or its event sinks."""
+        return addresses(resource, location.get(resource + "s" * (resource == "event_sink")))
 
     def _look_at_locations(self) -> None:
         say, nodes = partial(self._say, "location", "warning"), self._objects["worker_vm"]
         profiles, sinks = (addresses(one, self._ours[one]) for one in self._paths)
-        bound = zip(*map(self._bound, self._paths), strict=True)
-        for location, (asked, told) in zip(self._objects["system_location"], bound, strict=True):
+        for location in self._objects["system_location"]:
+            asked, told = (self._bound(one, location) for one in self._paths)
             here, ours = addresses("system_location", location), len(told & sinks)
             inside = [one for one in nodes if addresses("", one.get("system_location")) & here]
             if not asked:
@@ -292,9 +283,6 @@ class Check:
 
     def _look_at_names(self) -> None:
         names, say = self._named, partial(self._say, "name")
-        for kind, problem in self._source.problems.items():
-            if RESOURCES[kind] not in self._refused:
-                say("skipped", kind, f"names are not read: {problem}")
         for kind, one in self._source.listed_names().items():
             for name in sorted(names.declared.get(kind, frozenset()) - one.names):
                 where, near = f"[{'.'.join(names.table)}] {kind}", did_you_mean(name, one.names)
