@@ -292,20 +292,23 @@ def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPl
 
 
 def _undeclared(told: Descriptions, names_of: Names, settings: Settings) -> Iterable[Problem]:
-    """Yield a problem for each static decision that names an object missing in ``[infinity]``, or
-    in that of an environment to which the plugin is limited.
+    """Yield a problem for each static decision that names an object missing in ``[infinity]`` of
+    an environment to which the plugin is limited, or in all if it is limited to none.
     """
     for plugin, items in told.decisions.items():
-        environments = settings.plugins[plugin].environments or (None,)
-        checked = dict.fromkeys(names_of[one] for one in environments if one in names_of)
-        for names in checked:
-            for key, decision in items:
-                place = ("plugins", plugin, "settings", *key)
-                names.record(place, decision)
+        limits = settings.plugins[plugin].environments
+        environments = limits or (None, *settings.environments)
+        checked = tuple(dict.fromkeys(names_of[one] for one in environments if one in names_of))
+        for key, decision in items:
+            place, found = ("plugins", plugin, "settings", *key), list[Problem]()
+            for names in checked:
+                names.record(place, decision, () if limits else checked)
                 try:
                     names.check(decision)
                 except DecisionError as error:
-                    yield Problem((*place, error.refusal.field), error.refusal.rule)
+                    found.append(Problem((*place, error.refusal.field), error.refusal.rule))
+            if limits or len(found) == len(checked):
+                yield from found if limits else found[:1]
 
 
 def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:

@@ -104,7 +104,7 @@ class ObjectNames:
         """The key of the table with the names."""
         self.declared = declared
         self.source = source
-        self._uses: dict[tuple[str, str], list[Place]] = defaultdict(list)
+        self._uses: dict[tuple[str, str, tuple[ObjectNames, ...]], list[Place]] = defaultdict(list)
 
     @property
     def listed(self) -> Mapping[str, NameList]:
@@ -132,17 +132,26 @@ class ObjectNames:
                 warnings.append(f"{field}: {brief(value)}{NOT_LISTED.format(kind)}")
         return decision.with_warnings(*warnings) if warnings else decision
 
-    def record(self, place: Place, decision: Decision) -> None:
-        """Remember where a static decision uses names."""
+    def record(
+        self, place: Place, decision: Decision, others: tuple[ObjectNames, ...] = ()
+    ) -> None:
+        """Remember where a static decision uses names; those of ``others`` are right, too."""
         for field, value in _named(decision):
-            self._uses[NAMED_OBJECTS[field], value].append((*place, field))
+            self._uses[NAMED_OBJECTS[field], value, others].append((*place, field))
+
+    def lacks(self, kind: str, name: str) -> bool:
+        """Return whether the names of a kind are known, and this one is not among them."""
+        known = self.declared.get(kind)
+        if known is None and kind in self.listed:
+            known = self.listed[kind].names
+        return known is not None and name not in known
 
     def unknown(self) -> list[UnknownName]:
         """Return the names in static decisions that the source does not list now."""
         listed, found = self.listed, list[UnknownName]()
-        for (kind, name), places in self._uses.items():
-            if kind in listed and name not in (names := listed[kind].names):
-                near = _nearest(name, names) if len(found) < MAX_SUGGESTED else ""
+        for (kind, name, others), places in self._uses.items():
+            if kind in listed and all(one.lacks(kind, name) for one in (self, *others)):
+                near = _nearest(name, listed[kind].names) if len(found) < MAX_SUGGESTED else ""
                 text = f"{brief(name)}{NOT_LISTED.format(kind)}{near}"
                 found.append(UnknownName(kind, name, text, [*dict.fromkeys(places)]))
         return found

@@ -140,6 +140,14 @@ def test_a_name_that_disappears_is_warned_of_once_with_its_places() -> None:
     assert source.on_names == []
 
 
+def test_a_name_that_another_platform_has_is_not_unknown() -> None:
+    east, west = ObjectNames({}, Listing(themes=["Blue"])), ObjectNames({}, Listing(themes=["Red"]))
+    for names in (east, west):
+        for theme in ("Blue", "Red", "Rose"):
+            names.record((theme,), conference(ivr_theme_name=theme), (east, west))
+    assert [[one.name for one in names.unknown()] for names in (east, west)] == [["Rose"], ["Rose"]]
+
+
 def test_a_thousand_rooms_and_200_themes_are_checked_in_less_than_a_second() -> None:
     names = ObjectNames({}, Listing(themes=[f"Theme {n} of Oslo" for n in range(200)]))
     began = time.thread_time()

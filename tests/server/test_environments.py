@@ -219,6 +219,16 @@ def test_check_names_what_does_not_fit(
     assert expected in json.dumps(found["errors"] + found["warnings"], ensure_ascii=False)
 
 
+@pytest.mark.parametrize(("theme", "count"), [("Blue", 0), ("Red", 0), ("Rose", 1)])
+def test_a_name_in_a_plugin_for_all_platforms_is_one_of_any(
+    theme: str, count: int, config: Path
+) -> None:
+    room = f'a = {{ name = "A", ivr_theme_name = "{theme}" }}'
+    config.write_text(f"{CONFIG}[plugins.rooms.settings.rooms]\n{room}\n")
+    errors = invoked("check", "--config", config, "--json")["errors"]
+    assert [f"{theme!r} is not listed" in one["message"] for one in errors] == [True] * count
+
+
 class Witness(Plugin[PluginSettings]):
     """Sees what its environments tell it."""
 
