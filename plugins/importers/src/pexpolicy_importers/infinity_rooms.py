@@ -63,9 +63,7 @@ def _text_of(rooms: list[tuple[list[str], dict[str, Any]]], suffix: str) -> str:
     return rooms_csv(WrittenRoom(("rooms", number), *room) for number, room in enumerate(rooms))
 
 
-async def _read(
-    source: Any, resources: Mapping[str, str]
-) -> tuple[dict[str, Any], list[Any], list[Any]]:
+async def _read(source: Any, resources: Mapping[str, str]) -> tuple[dict[str, Any], Any, Any]:
     """Return the names of objects by their address, the rooms and the aliases."""
     async with source:
         rows = await source.objects("conference")

@@ -49,8 +49,8 @@ READINGS = 3
 """How often a list is read that changes meanwhile; then all objects that were seen count."""
 REQUEST_S = 30.0
 """Seconds for one request; an answer may take more than 10."""
-NAMES_S = 300.0
-"""Seconds for the names of all kinds."""
+REFRESHED: dict[str, Any] = {"name": "names", "timeout": 300.0, "first": "later", "jitter": 0.2}
+"""How the names of all kinds are read."""
 FAILURES = 3
 """Failures in a row after which the API is not asked for ``PAUSE_S``, wrong credentials too."""
 PAUSE_S = 60.0
@@ -164,14 +164,7 @@ class InfinitySource:
         self._known_commands: set[str] = set()
         file = None if settings.cache is None else CacheFile(settings.cache, dict[str, NameList])
         self._names: Refreshed[dict[str, NameList]] = Refreshed(
-            self._fetch_names,
-            every=settings.every,
-            timeout=NAMES_S,
-            first="later",
-            key=self._base,
-            file=file,
-            name="names",
-            jitter=0.2,
+            self._fetch_names, every=settings.every, key=self._base, file=file, **REFRESHED
         )
         self.problems: dict[str, str] = {}
         """Why the names of a kind were not read, by kind."""
@@ -248,9 +241,7 @@ class InfinitySource:
                 raise QueryError(text)
         return [*found.values()]
 
-    async def _read(
-        self, path: str, filters: Mapping[str, str], found: dict[str, Row]
-    ) -> set[int | None]:
+    async def _read(self, path: str, filters: Mapping[str, str], found: dict[str, Row]) -> set[Any]:
         """Read all pages once into ``found``, and return the totals that they state."""
         query: str | None = urlencode({"limit": PAGE, "offset": 0, **filters})
         asked, totals = set[str](), set[int | None]()
@@ -262,9 +253,8 @@ class InfinitySource:
                 case {"meta": {**meta}, "objects": [*rows]} if {*map(type, rows)} <= {dict}:
                     total, following = meta.get("total_count"), meta.get("next")
                     totals.add(total if isinstance(total, int) else None)
-                    found |= {
-                        str(one.get("id") or one.get("resource_uri") or one): one for one in rows
-                    }
+                    for row in rows:
+                        found[str(row.get("id") or row.get("resource_uri") or row)] = row
                 case _:
                     raise QueryError(f"{path} is no list of objects")
             # Only its query is used: credentials go nowhere else.
@@ -301,7 +291,7 @@ class InfinitySource:
         is_of_this = reply.status in (400, 403, 404, 405, 410)
         raise QueryError(text) if is_of_this else SourceUnavailableError(text)
 
-    async def _send(self, target: str, login: str = "", method: str = "GET", **body: Any) -> Reply:
+    async def _send(self, target: str, login: str = "", method: str = "GET", **more: Any) -> Reply:
         """Send a request once less than ``requests_per_minute`` were sent in a minute."""
         if self._session is None:
             raise SourceUnavailableError("the source is not open")
@@ -311,11 +301,9 @@ class InfinitySource:
         if len(self._sent) == self._sent.maxlen and (wait := self._sent[0] + 60 - self.clock()) > 0:
             await self.sleep(wait)
         self._sent.append(self.clock())
-        headers = {"Accept": "application/json", "Authorization": login}
+        more["headers"] = {"Accept": "application/json", "Authorization": login}
         url = URL(self._base + target, encoded=True)
-        return await fetch(
-            self._session, method, url, REQUEST_S, MAX_BYTES, headers=headers, **body
-        )
+        return await fetch(self._session, method, url, REQUEST_S, MAX_BYTES, **more)
 
     # ---- commands
 
