@@ -143,10 +143,7 @@ def _platforms(settings: Settings, names_of: Names, sources: Sequence[str]) -> M
 
 
 def _chains(
-    settings: Settings,
-    context: BuildContext,
-    names_of: Names,
-    plugins: list[BuiltPlugin],
+    settings: Settings, context: BuildContext, names_of: Names, plugins: list[BuiltPlugin]
 ) -> dict[str | None, Chains]:
     """Return the chains of the calls of each environment, and of those of none."""
     bound = {

@@ -117,19 +117,17 @@ class ObjectNames:
 
         Raise ``DecisionError`` for a name of a declared kind that is not listed.
         """
-        listed = self.source.listed_names() if self.source is not None else {}
         warnings = []
         for field, value in _named(decision):
-            kind = NAMED_OBJECTS[field]
-            known = self.declared.get(kind)
-            if known is not None and value not in known:
+            if not self.lacks(kind := NAMED_OBJECTS[field], value):
+                continue
+            if (known := self.declared.get(kind)) is not None:
                 text = f"{brief(value)} is not listed under [{'.'.join(self.table)}] {kind}"
                 text += suggest(value, sorted(known)) if len(known) <= MAX_COMPARED else ""
                 contract = contract_of(type(decision))
                 raise DecisionError(refusal(contract, field, value, text, Confidence.TRANSCRIBED))
-            if known is None and kind in listed and value not in listed[kind].names:
-                # The nearest one is not looked for, as a call waits and may come often.
-                warnings.append(f"{field}: {brief(value)}{NOT_LISTED.format(kind)}")
+            # The nearest one is not looked for, as a call waits and may come often.
+            warnings.append(f"{field}: {brief(value)}{NOT_LISTED.format(kind)}")
         return decision.with_warnings(*warnings) if warnings else decision
 
     def record(
@@ -141,9 +139,8 @@ class ObjectNames:
 
     def lacks(self, kind: str, name: str) -> bool:
         """Return whether the names of a kind are known, and this one is not among them."""
-        known = self.declared.get(kind)
-        if known is None and kind in self.listed:
-            known = self.listed[kind].names
+        listed = self.source.listed_names() if self.source is not None else {}
+        known = self.declared.get(kind, listed[kind].names if kind in listed else None)
         return known is not None and name not in known
 
     def unknown(self) -> list[UnknownName]:
