@@ -22,7 +22,6 @@ JOB_TIMEOUT_S = 900.0
 PROGRESS: Mapping[str, Any] = {"records": 0, "share": 0.0, "changed": 0}
 """Of a replay: the share of the files, and the calls with another answer."""
 
-
 Json = dict[str, Any]
 """A JSON object, such as a question and its answer."""
 
@@ -141,13 +140,11 @@ class Job(DryRuns):
         return self._task is not None and not self._task.done()
 
     def start(self, **arguments: Any) -> None:
-        """Start a job, unless one runs."""
-        if not self.is_running:
-            self.started, self.last, self.problems = time.time(), None, []
-            asked = arguments.get("kept") or arguments.get("file")
-            self.name_of_config = asked or self._config.name
-            self.progress |= PROGRESS
-            self._task = asyncio.create_task(self._run(arguments))
+        """Start a job, while none runs."""
+        self.started, self.last, self.problems = time.time(), None, []
+        self.name_of_config = arguments.get("kept") or arguments.get("file") or self._config.name
+        self.progress |= PROGRESS
+        self._task = asyncio.create_task(self._run(arguments))
 
     async def cancel(self) -> None:
         """End the job that runs, without a result."""

@@ -106,8 +106,8 @@ async def log_out(visit: Visit) -> web.StreamResponse:
     """End the session."""
     request = visit.request
     # The session ends even if a full disk keeps the logout from being recorded.
-    visit.console.sessions.end(session_cookie(request))
-    visit.record("logout")
+    if visit.console.sessions.end(session_cookie(request)):
+        visit.record("logout")
     response = redirect("/login")
     name, secure = _name(request), is_secure(request)
     response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")

@@ -101,9 +101,9 @@ class Sessions:
             self._sessions.move_to_end(key)
         return session
 
-    def end(self, cookie: str) -> None:
-        """End a session."""
-        self._sessions.pop(_key(cookie), None)
+    def end(self, cookie: str) -> bool:
+        """End a session; return whether there was one."""
+        return self._sessions.pop(_key(cookie), None) is not None
 
 
 def entry_of(table: ConsoleTable, method: str, user: str) -> object:

@@ -136,7 +136,7 @@ async def reload(visit: Visit) -> Response:
 
 
 async def replay(visit: Visit) -> Response:
-    """Start a replay of the last day on the file on the disk, on another one, or on kept files."""
+    """Replay the last day on the file on the disk, another one, or kept files, unless one runs."""
     job, config, form = visit.console.replay, visit.console.config, visit.form
     name, kept, since = form.get("file", ""), form.get("kept", ""), time.time() - DAY_S
     _, folder, known = await _kept(visit)
@@ -144,15 +144,17 @@ async def replay(visit: Visit) -> Response:
     if (kept and _of(known, kept) is None) or (name and name not in others):
         raise web.HTTPNotFound
     path = config.path.with_name(name or config.path.name)
-    visit.record("replay", path=str(path), policy_hash=kept)
-    job.start(since=since, file=path.name, kept=kept, folder=str(folder))
+    if not job.is_running:
+        visit.record("replay", path=str(path), policy_hash=kept)
+        job.start(since=since, file=path.name, kept=kept, folder=str(folder))
     raise web.HTTPSeeOther(f"/changes/back?to={kept}" if "back" in form else "/changes#replay")
 
 
 async def cancel_replay(visit: Visit) -> Response:
-    """End the replay that runs."""
-    visit.record("replay_cancelled", of=visit.console.replay.name_of_config)
-    await visit.console.replay.cancel()
+    """End the replay, if one runs."""
+    if visit.console.replay.is_running:
+        visit.record("replay_cancelled", of=visit.console.replay.name_of_config)
+        await visit.console.replay.cancel()
     raise web.HTTPSeeOther("/changes#replay")
 
 

@@ -171,9 +171,10 @@ async def audit(visit: Visit) -> Response:
 
 
 async def verify(visit: Visit) -> Response:
-    """Start a verification of the chain."""
-    visit.record("verify audit")
-    visit.console.verification.start()
+    """Start a verification of the chain, unless one runs."""
+    if not visit.console.verification.is_running:
+        visit.record("verify audit")
+        visit.console.verification.start()
     raise web.HTTPSeeOther("/audit")
 
 
