@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 
 from pexpolicy.audit.hash_chain import last_position
-from pexpolicy.audit.targets import MODE, tail_of
-from pexpolicy.config.files import read_own, sync_folder, write_own
+from pexpolicy.audit.targets import tail_of
+from pexpolicy.config.files import open_own, read_own, sync_folder, write_own
 
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64
@@ -64,7 +64,7 @@ class Rotation:
         ``is_current`` returns whether the path still leads to the file that is due. Return false
         when another writer was faster; raises ``OSError``.
         """
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+        lock = open_own(f"{path}.lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not is_current():

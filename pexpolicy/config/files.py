@@ -144,22 +144,29 @@ def _read_regular(path: Path) -> bytes:
 
 def read_own(path: Path, most: int) -> bytes:
     """Read a file that ``open_own`` opens, of at most ``most`` bytes; raises ``OSError``."""
-    with os.fdopen(open_own(path, os.O_RDONLY, most=most), "rb") as file:
+    # Root looks after the servers of other users: it also reads what the folder's owner has there.
+    owner = path.parent.stat().st_uid if os.geteuid() == 0 else 0
+    with os.fdopen(open_own(path, os.O_RDONLY, most=most, owner=owner), "rb") as file:
         return file.read(most)
 
 
 def open_own(
-    path: Path | str, flags: int, *, most: int | None = None, folder: int | None = None
+    path: Path | str,
+    flags: int,
+    *,
+    most: int | None = None,
+    folder: int | None = None,
+    owner: int = 0,
 ) -> int:
     """Open a file of this server in a folder that others may write to; return the descriptor.
 
     Raises ``OSError`` for a link, and what ``check_own`` refuses. A new file has mode 0600;
-    ``folder`` is an open one that a relative path is in.
+    ``folder`` is an open one that a relative path is in; ``owner`` may own the file too.
     """
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600, dir_fd=folder)
     try:
-        check_own(path, os.fstat(descriptor), most)
+        check_own(path, os.fstat(descriptor), most, owner)
     except OSError:
         os.close(descriptor)
         raise
@@ -207,16 +214,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_own(
-    path: Path | str, found: os.stat_result | None = None, most: int | None = None
+    path: Path | str, found: os.stat_result | None = None, most: int | None = None, owner: int = 0
 ) -> None:
-    """Raise ``OSError`` unless a path is a regular file without a second name, of this user or
-    root, with at most ``most`` bytes.
+    """Raise ``OSError`` unless a path is a regular file without a second name, of this user, root
+    or ``owner``, with at most ``most`` bytes.
     """
     found = os.lstat(path) if found is None else found
     for is_wrong, code, text in (
         (not stat.S_ISREG(found.st_mode), errno.EINVAL, NOT_REGULAR),
         (found.st_nlink > 1, errno.EMLINK, "it is a link: the file has another name too"),
-        (found.st_uid not in (0, os.geteuid()), errno.EPERM, "it belongs to another user"),
+        (found.st_uid not in (0, os.geteuid(), owner), errno.EPERM, "it belongs to another user"),
         (found.st_size > (most or math.inf), errno.EFBIG, f"it has more than {most} bytes"),
     ):
         if is_wrong:

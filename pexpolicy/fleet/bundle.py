@@ -33,7 +33,7 @@ import msgspec
 from aiohttp import hdrs
 from yarl import URL
 
-from pexpolicy.config.files import open_own, read_file, version_of, write_own
+from pexpolicy.config.files import open_own, read_file, read_own, version_of, write_own
 from pexpolicy.config.loader import present_bundle
 from pexpolicy.config.secrets import is_signed, private_key, public_key
 from pexpolicy.config.settings import MANIFEST, PRESENT, Bundle, Manifest, Settings
@@ -246,7 +246,7 @@ class BundleSource:
             self._log.warning(event, source=source, error=problem, present=present)
         self.problem = problem
         with suppress(OSError):  # the log has it
-            (settings.bundles / PROBLEM).write_text(problem)
+            write_own(settings.bundles / PROBLEM, problem.encode())
         return problem
 
 
@@ -256,7 +256,7 @@ def report(settings: Settings) -> dict[str, object] | None:
         return None
     (_, manifest), problem = settings.present, ""
     with suppress(OSError):
-        problem = read_file(settings.bundles / PROBLEM).decode()
+        problem = read_own(settings.bundles / PROBLEM, _CHUNK).decode()
     found = {"version": manifest.version, "sequence": manifest.sequence}
     return {**found, "source": settings.bundle.source, "problem": problem or None}
 
@@ -266,7 +266,8 @@ def _prepared(settings: Settings, names: Iterable[str]) -> list[bytes]:
     for folder in (settings.state_dir, settings.bundles):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(settings.bundles / NEW, ignore_errors=True)
-    (settings.bundles / NEW / "files").mkdir(parents=True)
+    (settings.bundles / NEW).mkdir()  # fails where a link is left
+    (settings.bundles / NEW / "files").mkdir()
     return [read_file(settings.resolve(name)) for name in names]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.config.files import Kept, read_file, read_own, sync_folder, write_own
+from pexpolicy.config.files import Kept, open_own, read_file, read_own, sync_folder, write_own
 from pexpolicy.config.settings import ConfigError, Settings, state_dir_of
 from pexpolicy.fleet.policy_hash import PolicyInputs, digest_of, secret_digest
 
@@ -96,9 +96,7 @@ def _manifests(folder: Path) -> Iterator[tuple[Path, Activation]]:
     """Yield what can be read of all configurations, the latest first."""
     for path in sorted((folder / "history").glob("*.json"), reverse=True):
         with suppress(OSError, msgspec.MsgspecError):
-            # Root looks after the servers of other users.
-            content = read_file(path) if os.geteuid() == 0 else read_own(path, MAX_MANIFEST)
-            yield path, msgspec.json.decode(content, type=Activation)
+            yield path, msgspec.json.decode(read_own(path, MAX_MANIFEST), type=Activation)
 
 
 def copy_of(folder: Path, kept: Activation, name: str) -> bytes:
@@ -156,7 +154,7 @@ def keep(
     for one in (objects, folder / "history"):
         one.mkdir(mode=0o700, exist_ok=True)
     # Other servers may keep theirs in the same folder.
-    with (folder / "history.lock").open("w") as lock:
+    with os.fdopen(open_own(folder / "history.lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = next(iter(history(folder, settings.path)), None)
         then = {} if before is None else before.files

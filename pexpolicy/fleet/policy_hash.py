@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.config.files import Tracked, open_own, read_file, write_own
+from pexpolicy.config.files import Tracked, open_own, read_file, read_own, write_own
 from pexpolicy.config.settings import Settings
 
 KEY_NAME = "policy-hash.key"
@@ -94,7 +94,7 @@ def _key(settings: Settings) -> bytes:
     if settings.fleet_key is not None:
         return settings.fleet_key.get_secret_value().encode()
     try:
-        return read_file(settings.state_dir / KEY_NAME)
+        return read_own(settings.state_dir / KEY_NAME, 4096)
     except OSError:
         return b""
 

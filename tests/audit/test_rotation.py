@@ -167,3 +167,12 @@ def test_a_crash_loop_rotates_at_each_start(tmp_path: Path) -> None:
     assert len(files) == 3
     assert all(file.stat().st_size < 2 << 20 for file in files)
     assert faults(*files) == []
+
+
+def test_the_lock_is_not_made_where_a_link_leads(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(body(1) + b"\n")
+    (tmp_path / "audit.jsonl.lock").symlink_to("elsewhere")
+    with pytest.raises(OSError, match=r"audit\.jsonl\.lock"):
+        Rotation(clock=Watch()).rotate(path, lambda: True)
+    assert not (tmp_path / "elsewhere").exists()

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import re
+import shutil
 import signal
 import tarfile
 import time
@@ -423,3 +424,21 @@ def test_a_refused_bundle_is_in_the_metrics(maker: Maker) -> None:
         wait_until(lambda: shows("1.0"))
         maker.archive(6).replace(stable)
         wait_until(lambda: shows("0.0"))
+
+
+async def test_links_in_the_folder_of_bundles_lead_nowhere(maker: Maker) -> None:
+    async with serving(maker) as (server, site):
+        bundles, other = server.settings.bundles, maker.folder / "other"
+        other.mkdir()
+        (victim := maker.folder / "victim").write_text("as it was")
+        for name in (bundle.PROBLEM, bundle.NEW):
+            path = bundles / name
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        (bundles / bundle.PROBLEM).symlink_to(victim)
+        (bundles / bundle.NEW).symlink_to(other)
+        found = report(server.settings)
+        assert found is not None
+        assert found["problem"] is None
+        site.content = maker.archive(6).read_bytes()
+        assert "File exists" in await server.pull()
+        assert (victim.read_text(), [*other.iterdir()], server.version) == ("as it was", [], "v5")

@@ -379,3 +379,16 @@ def test_history_difference_and_restoration(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         modes = {(tmp_path / name).stat().st_mode & 0o777 for name in ("config.toml", "rooms.csv")}
         assert modes == {mode}
+
+
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to])
+def test_a_link_in_the_state_folder_leaves_its_target_as_it_was(
+    tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    config, victim = written(tmp_path), tmp_path / "victim"
+    (tmp_path / "state").mkdir()
+    victim.write_text("as it was")
+    make(tmp_path / "state" / "history.lock", victim)
+    with pytest.raises(OSError, match=r"history\.lock"):
+        keep(config)
+    assert victim.read_text() == "as it was"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pexpolicy.audit.audit_log import audit_of
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import DECIDING, ConfigError, Document
-from pexpolicy.fleet.policy_hash import KEY_NAME, prepare_state_dir
+from pexpolicy.fleet.policy_hash import KEY_NAME, own_token, prepare_state_dir
 
 LOCAL = {
     *("server", "auth", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
@@ -162,3 +163,22 @@ def test_the_name_of_a_server(
 def test_a_short_key_of_the_fleet_is_refused(hash_of: Hash) -> None:
     with pytest.raises(ConfigError, match=r"fleet\.key_file"):
         hash_of(FLEET + ROOMS, fleet_key="short")
+
+
+def test_a_key_that_others_have_put_there_is_not_used(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    settings = load(config)
+    settings.state_dir.mkdir()
+    key = settings.state_dir / KEY_NAME
+    (tmp_path / "known").write_text("known to others")
+    key.symlink_to(tmp_path / "known")
+    assert own_token(settings) == ""
+    key.unlink()
+    assert prepare_state_dir(settings) == ""
+    assert own_token(settings) != ""
+    if os.geteuid() == 0:
+        os.chown(key, 61234, 61234)
+        assert own_token(settings) == ""
+        os.chown(settings.state_dir, 61234, 61234)  # a server of that user
+        assert own_token(settings) != ""

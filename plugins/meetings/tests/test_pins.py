@@ -1,5 +1,6 @@
 """PINs: how they are made, and how they are stored."""
 
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,3 +55,9 @@ def test_pins_are_even_and_never_what_can_be_guessed() -> None:
     assert not {"4711", "8123", "1234", "0106", "0601", "2030", "3105"} & set(made)
     first = Counter(pin[0] for pin in made)
     assert all(1800 < first[digit] < 2200 for digit in "0123456789")
+
+
+def test_a_pipe_in_the_place_of_the_key_ends_the_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / KEY_FILE)
+    with pytest.raises(OSError, match="not a regular file"):
+        opened(tmp_path)
