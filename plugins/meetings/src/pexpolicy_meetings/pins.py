@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from pexpolicy import SettingsError
 from pexpolicy.background.shared_state import SharedState
-from pexpolicy.config.files import read_own, write_own
+from pexpolicy.config.files import read_file, write_own
 from pexpolicy_meetings.meeting import DAY_S
 
 KEY_FILE = "meetings.key"
@@ -114,4 +114,4 @@ def _made_once(path: Path) -> str:
         with suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
-    return read_own(path, 4096).decode()
+    return read_file(path).decode()
