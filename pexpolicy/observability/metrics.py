@@ -6,8 +6,7 @@ endpoints, configured plugins and words of this program, so their number does no
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -229,23 +228,6 @@ MAX_NODES = 1000
 _COMBINE: dict[Combine, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 
-class Times:
-    """How often something took how many seconds, by the bounds of a histogram."""
-
-    __slots__ = ("_bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        """Above each bound and up to the next one."""
-        self.total = 0.0
-
-    def add(self, seconds: float, count: int = 1) -> None:
-        """Count something that took so long."""
-        self.counts[bisect_left(self._bounds, seconds)] += count
-        self.total += seconds * count
-
-
 class Family(msgspec.Struct, array_like=True):
     """The samples of one metric."""
 
@@ -261,15 +243,15 @@ class Family(msgspec.Struct, array_like=True):
             value = _COMBINE[self.definition.combine]((before, value))
         self.samples[key] = value
 
-    def add_times(self, labels: tuple[str, ...], times: Times) -> None:
-        """Add to a series of a histogram."""
-        buckets = accumulate(times.counts)
+    def add_times(self, labels: tuple[str, ...], counts: Sequence[int], total: float) -> None:
+        """Add to a series of a histogram: the count of each bucket alone, and the sum of times."""
+        buckets = accumulate(counts)
         for key in self.samples:
             if key[1 : len(labels) + 1] == labels:
                 if key[0].endswith("_bucket"):
                     self.add(key, next(buckets))
                 else:
-                    self.add(key, times.total if key[0].endswith("_sum") else sum(times.counts))
+                    self.add(key, total if key[0].endswith("_sum") else sum(counts))
 
 
 class Node(msgspec.Struct, array_like=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,6 @@ from pexpolicy.observability.metrics import (
     Family,
     Node,
     Snapshot,
-    Times,
     family_of,
     last_nodes,
 )
@@ -144,6 +144,23 @@ NO_ENVIRONMENT = "-"
 _SAMPLED = {found.name: found for found in METRICS.values() if found.kind == "gauge"}
 for _counter in (metrics.AUDIT_LOST, metrics.AUDIT_REMOVED_UNSHIPPED):
     _SAMPLED[_counter.name] = _counter
+
+
+class Times:
+    """How often something took how many seconds, by the bounds of a histogram."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """Above each bound and up to the next one."""
+        self.total = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Count something that took so long."""
+        self.counts[bisect_left(self._bounds, seconds)] += count
+        self.total += seconds * count
 
 
 class Telemetry:
@@ -272,10 +289,10 @@ class Telemetry:
             times = Times(metrics.PLUGIN_DURATION.bounds)
             for us, count in enumerate(cells):
                 times.add(us / 1e6, count)
-            families[metrics.PLUGIN_DURATION.name].add_times((plugin,), times)
-        for endpoint, durations in self._durations.items():
-            families[metrics.DURATION.name].add_times((endpoint,), durations)
-        families[metrics.REMAINING.name].add_times((), self._left)
+            families[metrics.PLUGIN_DURATION.name].add_times((plugin,), times.counts, times.total)
+        for endpoint, one in self._durations.items():
+            families[metrics.DURATION.name].add_times((endpoint,), one.counts, one.total)
+        families[metrics.REMAINING.name].add_times((), self._left.counts, self._left.total)
         policy, used = self._policy, set()
         for (endpoint, action, environment), count in [*self._answered.items()]:
             add(metrics.REQUESTS, (endpoint, action), count)
