@@ -1,5 +1,6 @@
 """The size, speed and memory of an index of the audit, and how long searches in it take."""
 
+import gc
 import math
 import os
 import resource
@@ -15,6 +16,7 @@ from lab.console_index import generated_audit
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter, segments
+from pexpolicy_console.server import YOUNG_THRESHOLD
 
 PAGE = 100
 REPEATS = 5
@@ -80,6 +82,7 @@ def measure(folder: Path, lines: int) -> Measured:
     audit, index = folder / "audit.jsonl", folder / "index"
     generated_audit.write(audit, lines)
     writer = IndexWriter(index, audit, 1 << 50)
+    gc.set_threshold(YOUNG_THRESHOLD)
     began = time.process_time()
     while writer.step():
         pass

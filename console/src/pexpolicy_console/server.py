@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -31,6 +32,8 @@ STOP_TIMEOUT_S = 1.0
 """Time to answer the requests in flight at the end; streams are closed at once."""
 CERTIFICATE_POLL_INTERVAL_S = 10.0
 BACKLOG = 128
+YOUNG_THRESHOLD = 20_000
+"""Objects between two collections, which by default take a tenth of the time of the index."""
 POLL_INTERVAL_S = 0.5
 """Time between two looks for the parent, and for connections whose time is over."""
 
@@ -81,6 +84,7 @@ async def serve(
     parent: int | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or while ``parent`` is the parent; raise ``ConsoleError``."""
+    gc.set_threshold(YOUNG_THRESHOLD)
     stop, loop, connections = asyncio.Event(), asyncio.get_running_loop(), Connections(LIMITS)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
