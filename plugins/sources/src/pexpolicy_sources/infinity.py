@@ -234,11 +234,9 @@ class InfinitySource:
             read = await self._read(f"/api/admin/{api}/v1/{resource}/", filters, found)
             totals |= read
             if read <= {None, len(found)}:
-                break
-        else:
-            if len(totals) == 1 and (total := totals.pop() or 0) > len(found):
-                text = f"{resource} has {total} objects, and only {len(found)} are listed"
-                raise QueryError(text)
+                return [*found.values()]
+        if len(totals) == 1 and (total := totals.pop() or 0) > len(found):
+            raise QueryError(f"{resource} has {total} objects, and only {len(found)} are listed")
         return [*found.values()]
 
     async def _read(self, path: str, filters: Mapping[str, str], found: dict[str, Row]) -> set[Any]:

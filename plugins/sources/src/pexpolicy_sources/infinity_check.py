@@ -24,7 +24,7 @@ from pexpolicy.cli import common
 from pexpolicy.cli.doctor import STYLES, certificate_rows, event_rows, print_findings
 from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.subnets import Subnets, read_subnet
@@ -82,7 +82,6 @@ class Check:
         self._settings = settings = policy.settings
         self._found = list[Finding]()
         self._objects: dict[str, list[Row]] = defaultdict(list)
-        self._refused: dict[str, str] = {}
         tls, server, folder = settings.tls, settings.server, settings.path.parent
         self._files = CertificateFiles.of(tls, folder) if tls else None
         leaf = load(self._files).leaf.extensions if self._files else ()
@@ -182,6 +181,10 @@ class Check:
             is_wrong = user not in users and (user or (not is_sink and "username" in row))
             text = f"its user is {user or 'not set'}, and not {', '.join(sorted(users))}"
             say("error", text, users, is_wrong)
+            other = None if is_sink else self._settings.nodes.of(user)
+            is_other = other not in (None, self._environment)
+            text = f"its user {user} is one of [environments.{other}]"
+            say("error", text, self._environment, is_other)
             is_unused = bound and addresses(resource, row).isdisjoint(chain(*bound))
             say("warning", "no location has it, so it is not used", is_unused)
             is_open = url.scheme == "https" and row.get("verify_tls_certificate") is False
@@ -198,7 +201,7 @@ class Check:
                 answering = [name for name, kinds in kinds_of.items() if kind in kinds]
                 # One that is asked for others may have no answer for this.
                 idle = sorted(one for one in answering if kinds_of[one].isdisjoint(asked))
-                text = f"{switch} is off: {kind} is never asked of {', '.join(idle)}"
+                text = f"{switch} is off: {kind} is never asked of {', '.join(idle[:MAX_SHOWN])}"
                 say("warning", text, idle, asked, switch in profile)
                 text = f"{change} is on: Infinity may change our answers"
                 say("warning", text, kind in asked, answering, profile.get(change))
@@ -255,17 +258,18 @@ class Check:
         access, nodes = self._settings.access, self._settings.nodes
         written = {*map(read_subnet, (*access.networks, *access.trusted_proxies))}
         admitted = Subnets((network, None) for network in written)
-        users = {nodes.of(str(one.get("username") or "")) for one in self._ours[PROFILE]} - {None}
+        # A user counts before an address does.
+        has_user = any(nodes.of(str(one.get("username") or "")) for one in self._ours[PROFILE])
         for node in self._objects["worker_vm"]:
             say = partial(self._say, "node", node, "error")
             found = [one for key in ADDRESSES if isinstance(one := node.get(key), str) and one]
             shown = ", ".join(found)
             is_admitted = any(map(admitted.find, found)) or not access.networks
             say(f"{shown} is in none of [access] networks", found, not is_admitted)
-            # A user counts before an address does.
-            others = (users or {nodes.of(None, *found)}) - {self._environment}
-            where = ", ".join(one or "no environment" for one in others)
-            say(f"calls of {shown} are of {where}", found, self._environment, others)
+            other = nodes.of(None, *found)
+            where = f"of [environments.{other}]" if other else "of no environment"
+            is_other = self._environment not in (None, other)
+            say(f"calls of {shown} are {where}", found, not has_user, is_other)
 
     def _look_at_names(self) -> None:
         names, table = self._named, ".".join(self._named.table)
