@@ -9,8 +9,9 @@ import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import ConfigDict, SecretStr
@@ -47,7 +48,7 @@ from pexpolicy.config.schema.server import (
 )
 from pexpolicy.config.secrets import Credential
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.subnets import DuplicateSubnetError, Subnets
+from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.text import suggest
 
 POLICY, MANIFEST = "policy.toml", "manifest.json"
@@ -203,34 +204,30 @@ class Environments:
     def __init__(
         self, tables: Mapping[str, EnvironmentTable], sources: Collection[str] = ()
     ) -> None:
-        self.networks = Subnets[str]()
         self.event_sources = {
             name: table.events or (name if name in sources else "default")
             for name, table in tables.items()
         }
         """The source of the events of each environment."""
-        self._users: dict[str, str] = {}
+        owners: dict[str, dict[Any, str]] = {"networks": {}, "credentials": {}}
         problems: list[Problem] = []
-        for name, table in tables.items():
-            for number, network in enumerate(table.networks):
-                try:
-                    self.networks.add(network, name)
-                except DuplicateSubnetError as error:
-                    if (other := error.earlier.value) != name:
-                        text = f"{network} is a network of environment {other} too"
-                        problems.append(Problem(("environments", name, "networks", number), text))
-            for number, user in enumerate(table.credentials):
-                if (other := self._users.setdefault(user, name)) != name:
-                    text = f"{user!r} is a user of environment {other} too"
-                    problems.append(Problem(("environments", name, "credentials", number), text))
+        for name, key in product(tables, owners):
+            for number, written in enumerate(getattr(tables[name], key)):
+                what, value = "user", written
+                if key == "networks":
+                    what, value = "network", read_subnet(written)
+                if (other := owners[key].setdefault(value, name)) != name:
+                    text = f"{written} is a {what} of environment {other} too"
+                    problems.append(Problem(("environments", name, key, number), text))
         if problems:
             raise SettingsError(problems=problems)
+        self._networks, self._users = Subnets(owners["networks"].items()), owners["credentials"]
 
     def of(self, user: str | None, *addresses: str | None) -> str | None:
         """Return the environment of a user, else that of the first address that has one."""
         if user is not None and (found := self._users.get(user)) is not None:
             return found
-        matches = filter(None, map(self.networks.find, addresses))
+        matches = filter(None, map(self._networks.find, addresses))
         return next((match.value for match in matches), None)
 
 

@@ -134,14 +134,12 @@ class ManagementApi:
         offset = int(query.pop("offset", 0))
         for field, value in query.items():
             rows = [one for one in rows if field == "format" or str(one.get(field)) == value]
-        total, end = len(rows), offset + limit
-        first = max(offset - (fault == "twice"), 0)
-        more = f"{request.path}?limit={limit}&offset={end}" if end < total else None
-        before = f"{request.path}?limit={limit}&offset={offset - limit}" if offset else None
-        if fault == "totals":
-            total += len(self.paths)
-        meta: Object = {"limit": limit, "offset": offset, "total_count": total}
-        meta |= {"next": more, "previous": before}
+        first, end = max(offset - (fault == "twice"), 0), offset + limit
+        total, place = len(rows), f"{request.path}?limit={limit}&offset="
+        meta: Object = {"limit": limit, "offset": offset}
+        meta["total_count"] = total + len(self.paths) * (fault == "totals")
+        meta["next"] = f"{place}{end}" if end < total else None
+        meta["previous"] = f"{place}{offset - limit}" if offset else None
         shown = rows[first : end : 2 if fault == "cut" else 1]
         return web.json_response({"meta": meta, "objects": shown})
 
