@@ -29,7 +29,7 @@ from pexpolicy.tasks import start_background
 
 PATH = "/events/v1"
 """The path below ``base_path``."""
-PIECE = 8 << 10
+PIECE = 2 << 10
 """Bytes that are parsed before other work of the event loop goes on."""
 MAX_BATCH = 300
 """Events of a message that are stored at once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -31,8 +30,6 @@ from pexpolicy.tasks import run_in_thread, start_background
 T = TypeVar("T")
 GENERATION_DRAIN_TIMEOUT_S = 10.0
 """Seconds for the last calls of a generation; more than any budget."""
-SWITCH_INTERVAL_S = 0.0005
-"""Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
 Build = Callable[[bytes | None], Policy]
 """Builds a policy from the content of a configuration file, or from the present file for ``None``;
 raises ``ConfigError``."""
@@ -95,13 +92,11 @@ async def run_in_build_thread(build: Callable[[], T]) -> T:
     The garbage collector is disabled meanwhile, and the built objects are exempt from collections
     later: traversing 100,000 rooms takes 0.15 s, in which no call is answered.
     """
-    interval, collects = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    collects = gc.isenabled()
     gc.disable()
     try:
         return await run_in_thread(build, "pexpolicy-build")
     finally:
-        sys.setswitchinterval(interval)
         if collects:
             gc.enable()
 

@@ -63,7 +63,7 @@ RESTART_DELAY_S = 1.0
 """Seconds until a worker with a shorter life than that is replaced."""
 LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
-EVENTS_NICE = 10
+EVENTS_NICE = 19
 """The priority of the process that dispatches events, so that calls need not wait for it."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 _fork = multiprocessing.get_context("fork")
