@@ -75,6 +75,8 @@ class BuildContext:
     """The clock of conditions on the time; seconds since 1970."""
     state_in_memory: bool = False
     """True: shared state is kept by each plugin in memory, as in tests; a command only reads it."""
+    keeps_static_decisions: bool = False
+    """True: the policy keeps the decisions that never change, with the keys that they come from."""
 
     def applied_to(self, settings: Settings) -> Settings:
         """Return the settings to build: without time limits, or without other dependencies."""
@@ -131,7 +133,9 @@ class Policy:
         """The HTTP routes of each plugin that has any."""
         self.api_routes = told.api_routes
         """Those on the listener of ``[api]``."""
-        told.decisions = {}  # the keys of 100,000 rooms would take much memory
+        self.static_decisions = told.decisions if context.keeps_static_decisions else {}
+        """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
+        told.decisions = {}
         self._chains = chains
         """Those of each environment, and of the calls of none."""
         self._all_chains = [
