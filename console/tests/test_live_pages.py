@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -152,6 +153,16 @@ def test_flags_that_would_cover_each_other_become_numbers_or_share_one() -> None
     alone = chart(span, moments, [Tally() for _ in range(96)], marks[3:], (), UTC, 0)
     assert [(len(group), number) for _, group, number in alone.marks] == [(1, 0)]
     assert moments[-1] - moments[0] == 24 * hour
+
+
+def test_a_column_of_a_day_is_a_day_of_the_zone_and_has_no_counts_where_none_are_known() -> None:
+    span, zone = SPANS["14d"], ZoneInfo("Europe/Oslo")  # where 25 October 2026 has 25 hours
+    moments = bounds(span, 1_793_300_000, zone)
+    clocks = [datetime.fromtimestamp(one / 1000, zone) for one in moments[::4]]
+    assert [(one.day, one.hour) for one in clocks[-8:]] == [(23 + n, 0) for n in range(8)]
+    tallies = [Tally()] * 56
+    drawn = chart(span, moments, tallies, [], [(moments[0], moments[20])], zone, 1)
+    assert [one.is_known for one in drawn.columns] == [False] * 5 + [True] * 9
 
 
 def test_tenants_are_shown_by_fill_and_stale_counts_as_the_least(console: LiveConsole) -> None:

@@ -53,8 +53,9 @@ def zone_of(visit: Visit) -> tzinfo:
 def bounds(span: Span, now: float, zone: tzinfo) -> list[int]:
     """Return the moments between the columns of a wide chart; ``now`` is in one of the last."""
     step, narrow = (one * MINUTE_MS for one in span.minutes)
-    # A column of a day is a day of the zone.
-    end = _rounded(int(now * 1000) + 1, max(step, narrow // DAY_MS * DAY_MS), zone)
+    if narrow == DAY_MS:
+        return days(span.length * MINUTE_MS // DAY_MS, now, zone, parts=DAY_MS // step)
+    end = _rounded(int(now * 1000) + 1, step, zone)
     return list(range(end - span.length * MINUTE_MS, end + 1, step))
 
 
@@ -65,12 +66,12 @@ def _rounded(at: int, step: int, zone: tzinfo) -> int:
     return at + -local % step
 
 
-def days(count: int, now: float, zone: tzinfo) -> list[int]:
-    """Return the moments between days of a zone, the last one of which is today."""
-    today = datetime.fromtimestamp(now, zone).date()
-    dates = (today - timedelta(days=ago) for ago in range(count - 1, -2, -1))
-    midnights = (datetime(one.year, one.month, one.day, tzinfo=zone) for one in dates)
-    return [int(one.timestamp() * 1000) for one in midnights]
+def days(count: int, now: float, zone: tzinfo, parts: int = 1) -> list[int]:
+    """Return the moments between days of a zone, or parts of them; today is the last day."""
+    today = datetime.combine(datetime.fromtimestamp(now, zone), datetime.min.time(), zone)
+    # Sums are those of the clocks of the zone: a day may have an hour more or less.
+    times = (today + timedelta(1 - count + n / parts) for n in range(count * parts + 1))
+    return [int(one.timestamp() * 1000) for one in times]
 
 
 def link(start: int, end: int, **filters: str) -> str:
@@ -86,6 +87,7 @@ class Column(NamedTuple):
     counts: Sequence[int]
     heights: Sequence[float]
     url: str
+    is_known: bool = True
 
 
 def columns(
@@ -145,6 +147,9 @@ def chart(
     def percent(at: int) -> float:
         return 100 * min(max(at - start, 0), length) / length
 
+    def is_known(one: Column) -> bool:
+        return any(one.counts) or not any(a <= one.at and one.end <= b for a, b in unknown)
+
     step = span.label * MINUTE_MS * (1 + place)
     labels = range(_rounded(start, step, zone), moments[-1] - step // 4, step)
     placed: list[tuple[float, list[Change]]] = []
@@ -157,11 +162,11 @@ def chart(
     return Chart(
         ("wide", "narrow")[place],
         span.units[place],
-        [*columns(moments[::times], joined, tops)],
+        [one._replace(is_known=is_known(one)) for one in columns(moments[::times], joined, tops)],
         tops,
         [(percent(at), at / 1000) for at in labels],
         [(at, group, number * collide) for number, (at, group) in enumerate(placed, 1)],
-        [(percent(a), percent(b) - percent(a)) for a, b in unknown if b > start],
+        [(percent(a), percent(b) - percent(a)) for a, b in unknown if percent(a) < percent(b)],
     )
 
 

@@ -71,8 +71,7 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
         for kind, place in (("reason", 1), ("location", 0), ("room", 0))
     }
     marks, unknown = _marks(changes_of(lines(reader)), at)
-    if first is None or first > moments[0]:
-        unknown.append((moments[0], min(first or at, moments[-1])))
+    unknown.append((moments[0], first or at))  # before the first line
     return {
         "since": first,
         "columns": reader.all_tallies(moments),

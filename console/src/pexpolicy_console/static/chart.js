@@ -49,7 +49,8 @@ class TimeChart {
     const column = this.columns[at];
     column.classList.add("selected");
     if (isChosen) chosen.set(this.size, column.dataset.at);
-    const [accepted, refused, failed] = column.dataset.counts.split(" ").map((text) => Number(text).toLocaleString("en"));
+    // Of a time without data there are no counts.
+    const [accepted, refused, failed] = (column.dataset.counts || "- - -").split(" ").map((text) => (text === "-" ? text : Number(text).toLocaleString("en")));
     const time = formats[this.kind === "day" ? "full" : this.kind].format(new Date(Number(column.dataset.at)));
     this.readout.querySelector("time").textContent = time;
     this.readout.querySelectorAll("b").forEach((element, place) => { element.textContent = [accepted, refused, failed][place]; });
