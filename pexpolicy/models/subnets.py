@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pexpolicy.text import brief
 
@@ -25,14 +25,6 @@ _IPV4_BYTES = 4
 
 class SubnetError(ValueError):
     """A subnet cannot be added; the text says what is wrong with it and what to write."""
-
-
-class DuplicateSubnetError(SubnetError):
-    """The subnet was added before; ``earlier`` is the first entry."""
-
-    def __init__(self, text: str, earlier: Match[Any]) -> None:
-        super().__init__(text)
-        self.earlier = earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +55,8 @@ class Subnets(Generic[T]):
     def add(self, subnet: Written, value: T) -> Match[T]:
         """Add a subnet such as ``10.0.0.0/8`` or ``2001:db8::/32``, or a single address.
 
-        Raise ``SubnetError`` for text that is not a subnet or has host bits set, and
-        ``DuplicateSubnetError``.
+        Raise ``SubnetError`` for text that is not a subnet or has host bits set, and for a subnet
+        that was added before.
         """
         network = read_subnet(subnet) if isinstance(subnet, str) else subnet
         tables = self._ipv4 if isinstance(network, IPv4Network) else self._ipv6
@@ -75,8 +67,8 @@ class Subnets(Generic[T]):
             tables.clear()
             tables.update(ordered)
         table, prefix = tables[host_bits], int(network.network_address) >> host_bits
-        if (earlier := table.get(prefix)) is not None:
-            raise DuplicateSubnetError(f"{network} is there already", earlier)
+        if prefix in table:
+            raise SubnetError(f"{network} is there already")
         match = table[prefix] = Match(str(network), value)
         return match
 

@@ -28,7 +28,7 @@ from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.subnets import Subnets, read_subnet
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.testing import make_request
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import Row, SourceError
@@ -131,7 +131,8 @@ class Check:
         """Add a finding about a text, or about an object with a name, if all of ``when`` is so."""
         name = str(subject.get("name") if isinstance(subject, Mapping) else subject)
         name = name if self._environment is None else f"{self._environment}: {name}"
-        self._found += [Finding(check, state, name, text)] if all(when) else []
+        if all(when):
+            self._found.append(Finding(check, state, name, text))
 
     def _is_ours(self, row: Row) -> bool:
         host, first = _url_of(row).host or "", self._names[0]
@@ -317,9 +318,9 @@ class Check:
             for (check, text), ours in answers.items():
                 self._say(check, room, "warning", f"{', '.join(dict.fromkeys(ours))}: {text}")
             others |= set() if answers else {str(room.get("name"))}
-        for plugin in self._policy.plugins:
-            for key, decision in plugin.hooks.get("static_decisions", tuple)():
-                name, place = decision.set_fields().get("name"), map(str, (plugin.name, *key))
+        for plugin, items in self._policy.static_decisions.items():
+            for key, decision in items:
+                name, place = decision.set_fields().get("name"), map(str, (plugin, *key))
                 text = f"{'.'.join(place)} has this name, too: callers of both meet"
                 self._say("room", name, "warning", text, name in others)
 
@@ -405,7 +406,7 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
 
 
 async def _found(config: Path, url: str) -> list[Finding]:
-    policy = common.build(config)
+    policy = common.build(config, context=BuildContext(keeps_static_decisions=True))
     named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
     if not named:
         policy.close()
