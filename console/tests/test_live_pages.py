@@ -10,11 +10,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pexpolicy_console.index.reader import Tally
+from pexpolicy_console.index.reader import IndexReader, Tally
+from pexpolicy_console.index.writer import IndexWriter
 from pexpolicy_console.pages.changes import Change
 from pexpolicy_console.pages.chart import SPANS, bounds, chart
 from pexpolicy_console.pages.live import policies_over
+from pexpolicy_console.pages.overview import marks_of, read
 from tests.support import live_console
+from tests.support.audit_lines import EPOCH, append, line
 from tests.support.live_console import LiveConsole, plugin_state, running_console
 from tests.support.server_process import free_port
 from tests.support.waiting import wait_until
@@ -163,6 +166,39 @@ def test_a_column_of_a_day_is_a_day_of_the_zone_and_has_no_counts_where_none_are
     tallies = [Tally()] * 56
     drawn = chart(span, moments, tallies, [], [(moments[0], moments[20])], zone, 1)
     assert [one.is_known for one in drawn.columns] == [False] * 5 + [True] * 9
+
+
+@pytest.mark.parametrize(
+    ("events", "servers", "unknown"),
+    [
+        ("a-10", "a", [(10, 100)]),
+        ("a-10 a+20 a-30 a+40", "a", [(10, 20), (30, 40)]),
+        ("a-10 a-11 a+20 a+21", "a", [(10, 20)]),
+        ("a-10 a+20", "ab", []),
+        ("a-10 b-15 a+20 b+30 b-40", "ab", [(15, 20)]),
+        ("a-10 b-15", "", [(15, 100)]),
+        ("a+20", "a", []),
+    ],
+)
+def test_there_are_no_data_while_all_servers_are_stopped(
+    events: str, servers: str, unknown: list[tuple[int, int]]
+) -> None:
+    kinds = {"-": "end", "+": "start"}
+    parts = [(one[0], kinds[one[1]], int(one[2:]) / 1000) for one in events.split()]
+    found = [Change(at, kind, "", instance=name) for name, kind, at in parts]
+    assert marks_of(found[::-1], 100, servers)[1] == unknown
+
+
+def test_a_column_to_come_has_no_counts(tmp_path: Path) -> None:
+    append(tmp_path / "audit.jsonl", [line(0), line(1, EPOCH + 86_400_000)])
+    writer = IndexWriter(tmp_path / "index", tmp_path / "audit.jsonl")
+    while writer.step():
+        pass
+    span, now = SPANS["14d"], EPOCH / 1000 + 86_400  # at 11:06
+    moments = bounds(span, now, UTC)
+    found = read(IndexReader(tmp_path / "index", tmp_path / "audit.jsonl"), moments, now)
+    drawn = chart(span, moments, found["columns"], [], found["unknown"], UTC, 0)
+    assert [one.is_known for one in drawn.columns] == [False] * 49 + [True] * 5 + [False] * 2
 
 
 def test_tenants_are_shown_by_fill_and_stale_counts_as_the_least(console: LiveConsole) -> None:

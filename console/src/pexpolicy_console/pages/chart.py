@@ -137,11 +137,8 @@ def chart(
     """Return the chart for wide or for narrow windows, by ``place``."""
     start, length = moments[0], moments[-1] - moments[0]
     times = span.minutes[place] // span.minutes[0]
-    tallies = [one.counts for one in found]
-    joined = [
-        [*map(sum, zip(*tallies[at : at + times], strict=True))]
-        for at in range(0, len(tallies), times)
-    ]
+    parts = zip(*[(one.counts for one in found)] * times, strict=True)
+    joined = [[*map(sum, zip(*part, strict=True))] for part in parts]
     tops = _end(max(one[0] for one in joined)), _end(max(one[1] + one[2] for one in joined))
 
     def percent(at: int) -> float:

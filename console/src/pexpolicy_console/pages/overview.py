@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -70,8 +70,10 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
         )
         for kind, place in (("reason", 1), ("location", 0), ("room", 0))
     }
-    marks, unknown = _marks(changes_of(lines(reader)), at)
-    unknown.append((moments[0], first or at))  # before the first line
+    servers = reader.tallies("instance", (0, at))[0]
+    marks, unknown = marks_of(changes_of(lines(reader)), at, servers)
+    # Before the first line, and of columns to come.
+    unknown += (moments[0], first or at), (next(one for one in moments if one > at), moments[-1])
     return {
         "since": first,
         "columns": reader.all_tallies(moments),
@@ -84,20 +86,21 @@ def read(reader: IndexReader, moments: Sequence[int], now: float) -> dict[str, A
     }
 
 
-def _marks(changes: Sequence[Change], now: int) -> tuple[list[Change], list[tuple[int, int]]]:
-    """Return the changes to mark, and the periods between a stop and the next start."""
-    marks: dict[tuple[int, str, str], Change] = {}
-    unknown, stopped = list[tuple[int, int]](), 0
+def marks_of(
+    changes: Sequence[Change], now: int, servers: Iterable[str]
+) -> tuple[list[Change], list[tuple[int, int]]]:
+    """Return the changes to mark, and the periods in which all servers were stopped."""
+    marks, unknown = dict[tuple[int, str, str], Change](), list[tuple[int, int]]()
+    running, since = {*servers, *(one.instance for one in changes)}, 0
     for one in reversed(changes):
         at = int(one.key)
-        if one.kind == "end":
-            stopped = stopped or at
-        elif stopped:
-            unknown.append((stopped, at))
-            stopped = 0
+        running = running - {one.instance} if one.kind == "end" else running | {one.instance}
+        if running and since:
+            unknown.append((since, at))
+        since = 0 if running else since or at
         # Each worker has lines of its own.
         marks.setdefault((at // MINUTE_MS, one.kind, one.policy), one)
-    return [*marks.values()], [*unknown, (stopped, now)] if stopped else unknown
+    return [*marks.values()], [*unknown, (since, now)] if since else unknown
 
 
 def _figures(reader: IndexReader, first: int | None, now: int) -> list[Figure]:
@@ -105,7 +108,7 @@ def _figures(reader: IndexReader, first: int | None, now: int) -> list[Figure]:
     end, half = now // MINUTE_MS * MINUTE_MS, 30 * MINUTE_MS
     start = end - NOW_MINUTES * MINUTE_MS
     ago = [end - day * DAY_MS for day in range(1, NORMAL_DAYS + 1)]
-    hours = [(at - half, at + half) for at in ago if first is not None and first <= at - half]
+    hours = [(at - half, at + half) for at in ago if first and first <= at - half]
     spans = [(start, end), *hours]
     calls = [reader.all_tallies(one)[0] for one in spans]
     rates = [one.total * MINUTE_MS / (b - a) for one, (a, b) in zip(calls, spans, strict=True)]
@@ -121,10 +124,10 @@ def _figures(reader: IndexReader, first: int | None, now: int) -> list[Figure]:
 
 def _normal(values: Sequence[float | None]) -> tuple[float | None, float | None, float | None]:
     """Return the first value, and the middle 80 % of the others."""
-    known, last = sorted(one for one in values[1:] if one is not None), -1
+    known = sorted(one for one in values[1:] if one is not None)
     if len(known) < MIN_DAYS:
         return values[0], None, None
-    last += len(known)
+    last = len(known) - 1
     return values[0], known[round(0.1 * last)], known[round(0.9 * last)]
 
 
@@ -142,10 +145,11 @@ def attention(status: Document, *, hides_names: bool) -> Iterator[Notice]:
     if audit.lost or (audit.status and audit.status != "healthy"):
         text = f"{audit.status}, {audit.lost} lines lost: {audit.problem or ''}"
         yield Notice("The audit is not complete.", text, "/audit", "Audit")
-    if certificate is not None and certificate.not_after - time.time() < EXPIRY_S:
-        yield Notice("The certificate ends within 14 days.", "Then nodes get no answer.")
-    if certificate is not None and certificate.problem:
-        yield Notice("The new certificate cannot be used.", certificate.problem)
+    if certificate is not None:
+        if certificate.not_after - time.time() < EXPIRY_S:
+            yield Notice("The certificate ends within 14 days.", "Then nodes get no answer.")
+        if certificate.problem:
+            yield Notice("The new certificate cannot be used.", certificate.problem)
 
 
 def attention_to_parts(status: Document, figures: Sequence[Figure]) -> Iterator[Notice]:
