@@ -47,6 +47,10 @@ ID_MS = 60_000
 _FIND = """
 SELECT boot_id, seq, line FROM audit_lines
 JOIN unnest($1::text[], $2::bigint[]) AS wanted (boot_id, seq) USING (boot_id, seq)"""
+_EDGES = (
+    "SELECT coalesce(max(at), 0), coalesce((SELECT min(at) FROM line), 0), "
+    "(SELECT id FROM first) FROM line"
+)
 MINUTES = 60
 """Up to which minutes are counted one by one, and not by hour."""
 LIMIT_S = 5.0
@@ -163,10 +167,7 @@ class IndexReader:
                     passed.add(key)  # it is on the page before
                 elif key in mine:
                     # Of those with equal results, the first one counts.
-                    worst = row, mine[key]
-                    mine[key] = max(
-                        worst, key=lambda one: (-1 if one[8] is None else one[8], -one[0])
-                    )
+                    mine[key] = max(row, mine[key], key=lambda one: (one[8] is not None, one[8]))
                 elif key not in passed and key not in found:
                     if len(found) + len(mine) < limit:
                         mine[key] = row
@@ -184,23 +185,23 @@ class IndexReader:
         found = (base.execute("SELECT max(id) FROM line").fetchone()[0] for base in self.bases())
         return next(filter(None, found), 0)
 
-    def over_time(self, query: Query, start: int, step: int) -> Counter[tuple[int, int]]:
-        """Count the calls that match, or requests, by number of a ``step`` from ``start`` on, both
-        in milliseconds, and by place in ``RESULTS``.
+    def over_time(self, query: Query, start: int, end: int, parts: int) -> list[list[int]]:
+        """Count the calls that match, or requests, in equal parts of a time in seconds, each by
+        place in ``RESULTS``; those before and after it in the first and the last one.
         """
-        found = Counter[tuple[int, int]]()
+        found = [[0] * len(RESULTS) for _ in range(parts)]
         for base in self.bases(*query.period()):
             table, where, values, number = self._where(base, query)
-            one = number if query.requests else f"coalesce(call, {number})"
+            one = number if query.requests else "call"
             # All parts of the statement are literals of this module; values are bound.
             rows = base.execute(
-                "SELECT (first - ?) / ? AS slot, result, count(*) FROM (SELECT min(at) AS first, "  # noqa: S608
-                f"max(result) AS result FROM {table} {where} GROUP BY {one}) "
-                "WHERE result IS NOT NULL AND first >= ? GROUP BY slot, result",
-                [start, step, *values, start],
+                "SELECT min(max((first / 1000 - ?) * ? / ?, 0), ?) AS slot, result, count(*) FROM "  # noqa: S608
+                f"(SELECT min(at) AS first, max(result) AS result, {one} AS one FROM {table} "
+                f"{where} GROUP BY one) WHERE result >= 0 AND one >= 0 GROUP BY slot, result",
+                [start, parts, end - start, parts - 1, *values],
             )
             for slot, result, count in rows:
-                found[slot, result] += count
+                found[slot][result] += count
         return found
 
     def newer(self, query: Query, after: int, limit: int) -> tuple[list[Hit], int]:
@@ -231,7 +232,7 @@ class IndexReader:
     def totals(
         self, query: Query, before: int | None = None, after: int | None = None
     ) -> tuple[int, int]:
-        """Return the number of lines that match, and that of the calls that they are of."""
+        """Return the number of lines that match, and that of the calls that they answered."""
         lines = calls = 0
         shared = set[int]()
         for base in self.bases(*query.period(), after):
@@ -240,8 +241,8 @@ class IndexReader:
             known = ", ".join(map(str, shared))
             columns = (
                 "count(*), count(DISTINCT CASE WHEN "
-                f"call >= {first} AND call NOT IN ({known}) THEN call END), "
-                f"group_concat(DISTINCT CASE WHEN call < {first} THEN call END)"
+                f"result >= 0 AND call >= {first} AND call NOT IN ({known}) THEN call END), "
+                f"group_concat(DISTINCT CASE WHEN result >= 0 AND call < {first} THEN call END)"
             )
             ((count, own, others),) = self._select(base, query, columns, before, 1, after)
             lines += count
@@ -315,7 +316,7 @@ class IndexReader:
     def since(self) -> int | None:
         """Return the time of the first line that is counted; ``None`` without one."""
         firsts = [base.execute("SELECT min(at) FROM line").fetchone()[0] for base in self.bases()]
-        return min((first for first in firsts if first is not None), default=None)
+        return min(filter(None, firsts), default=None)
 
     def tallies(self, kind: str, bounds: Sequence[int]) -> list[Tallies]:
         """Count the calls between each two of ``bounds``, in milliseconds, by value of a kind."""
@@ -351,11 +352,9 @@ class IndexReader:
                 with closing(sqlite3.connect(uri, uri=True)) as base:
                     base.set_progress_handler(lambda: self._clock() > end, _STEPS)
                     base.execute("BEGIN")  # all that is read is of one moment
-                    (last,) = base.execute("SELECT max(at) FROM line").fetchone()
-                    (first,) = base.execute("SELECT min(at) FROM line").fetchone()
-                    if (last or 0) >= (since or 0) and (until is None or (first or 0) < until):
+                    last, first, first_id = base.execute(_EDGES).fetchone()
+                    if last >= (since or 0) and (until is None or first < until):
                         yield base
-                    (first_id,) = base.execute("SELECT id FROM first").fetchone()
                     if after is not None and first_id <= after:
                         return
             except sqlite3.OperationalError as error:

@@ -132,7 +132,7 @@ async def decisions(visit: Visit) -> Response:
         visit.record_view(filters=query.params())
         if (decided := await visit.search(IndexReader.decision, query.alias)) is not None:
             raise web.HTTPSeeOther(Row(decided).link)
-        found = await visit.search(_search, query, whole_number(before) or None)
+        found = await visit.search(read, query, whole_number(before) or None)
     return visit.render(
         "decisions.html",
         query=query,
@@ -146,7 +146,7 @@ async def decisions(visit: Visit) -> Response:
     )
 
 
-def _search(reader: IndexReader, query: Query, before: int | None) -> dict[str, Any]:
+def read(reader: IndexReader, query: Query, before: int | None) -> dict[str, Any]:
     """Return what a view of the list shows."""
     found: dict[str, Any] = {"newest": reader.newest()}
     if query.requests:
@@ -164,23 +164,20 @@ def _search(reader: IndexReader, query: Query, before: int | None) -> dict[str, 
 def _histogram(reader: IndexReader, query: Query, since: int) -> dict[str, Any]:
     """Return its columns, and the times of its axis in seconds."""
     start, end = query.period()
-    end = end or int(time.time() * 1000)
+    # Links are of whole seconds.
+    until = -(-(end or int(time.time() * 1000)) // 1000)
     # Of a view without a start it is that of the last calls.
-    start = start or max(since, end - DAY_MS)
-    step = max((end - start) // BARS, 1000)
-    bounds = [start + slot * step for slot in range(BARS + 1)]
+    first = (start or max(since, 1000 * until - DAY_MS)) // 1000
+    until = max(until, first + 1)
+    bounds = [1000 * (first - slot * (first - until) // BARS) for slot in range(BARS + 1)]
     if query.is_of_all and not query.requests:
         parts = [one.counts for one in reader.all_tallies(bounds)]
     else:
-        counts = reader.over_time(query.between(start, end), start, step)
-        parts = [[counts[slot, result] for result in range(3)] for slot in range(BARS)]
+        counted = query if start else query.between(bounds[0], bounds[-1])
+        parts = reader.over_time(counted, first, until, BARS)
     tops = max(1, *(part[0] for part in parts)), max(1, *(part[1] + part[2] for part in parts))
-
-    def link(at: int, until: int) -> str:
-        return query.between(at, until).url()
-
-    labels = [(start + (end - start) * part / 6) / 1000 for part in range(6)]
-    return {"bars": [*columns(bounds, parts, tops, HEIGHTS, link)], "labels": labels}
+    bars = columns(bounds, parts, tops, HEIGHTS, lambda *ends: query.between(*ends).url())
+    return {"bars": [*bars], "labels": [at / 1000 for at in bounds[: -1 : BARS // 6]]}
 
 
 async def newer(visit: Visit) -> Response:
@@ -196,7 +193,7 @@ async def newer(visit: Visit) -> Response:
     hits, left_out = await visit.search(IndexReader.newer, query, after, MAX_ROWS) or ([], 0)
     rows = [Row(hit) for hit in hits]
     if not query.requests:
-        worst = {row.call: row for row in sorted(rows, key=lambda row: (row.rank, -row.id))}
+        worst = {row.call: row for row in sorted(rows, key=lambda row: row.rank)}
         rows = [row for row in rows if worst[row.call] is row]
     context = {"rows": rows, "query": query}
     html = aiohttp_jinja2.render_string("decision_rows.html", visit.request, context)
