@@ -15,6 +15,7 @@ from pexpolicy_console.index.lines import RESULTS
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader
 from pexpolicy_console.index.writer import QUARTER_MS, IndexWriter
+from pexpolicy_console.pages import decisions
 from tests.support.audit_lines import EPOCH, append, line
 
 MINUTES = 60_000
@@ -113,10 +114,12 @@ def counted(calls: Sequence[list[Line]], kind: str, start: int, end: int) -> Cou
     return found
 
 
-def write(folder: Path, drawn: Sequence[Line]) -> tuple[IndexReader, list[dict[str, Any]]]:
+def write(
+    folder: Path, drawn: Sequence[Line], segment_lines: int = 7
+) -> tuple[IndexReader, list[dict[str, Any]]]:
     """Write and index an audit, with all that happens to it."""
     audit, lines, times = folder / "audit.jsonl", list[dict[str, Any]](), Counter[str]()
-    new = partial(IndexWriter, folder / "index", audit, 1 << 40, 7)
+    new = partial(IndexWriter, folder / "index", audit, 1 << 40, segment_lines)
     writer = new()
     for number, one in enumerate(drawn):
         times[one["instance"]] += one["wait"]
@@ -168,6 +171,59 @@ def test_numbers_are_those_of_a_count(drawn: list[Line], moments: list[int]) -> 
         (found,) = reader.tallies("rule", everything)
         assert Counter({name: tally.total for name, tally in found.items()}) == hits
         for result, name in enumerate(RESULTS):
-            mine = [one for one in lines if result_of(one) == result]
+            # The answer of a shadow was not sent.
+            sent = [one for one in lines if one["event"] == "decision"]
+            mine = [one for one in sent if result_of(one) == result]
             assert reader.totals(Query(result=name))[0] == len(mine)
         assert reader.totals(Query()) == (len(lines), len(calls))
+
+
+VIEWS: Sequence[Mapping[str, str]] = (
+    {"location": "Oslo"},
+    {"result": "refused"},
+    {"event": "shadow"},
+    {"plugin": "rooms"},
+    {"endpoint": "registration_alias"},
+)
+
+
+@given(
+    st.lists(LINES, min_size=1, max_size=40),
+    st.tuples(st.integers(-100, 3000), st.integers(1, 20_000)),
+    st.sampled_from(VIEWS),
+)
+def test_columns_add_up_to_the_calls_of_their_page(
+    drawn: list[Line], seconds: tuple[int, int], filters: Mapping[str, str]
+) -> None:
+    start = EPOCH + 1000 * seconds[0]
+    query = Query(filters).between(start, start + 1000 * seconds[1])
+    requests = Query(query, event="decision", requests="1")
+    with tempfile.TemporaryDirectory() as folder:
+        reader, _ = write(Path(folder), drawn, segment_lines=1000)
+        found = decisions.read(reader, query, None)
+        assert sum(sum(one.counts) for one in found.get("bars", ())) == found["calls"]
+        of_requests = decisions.read(reader, requests, None)
+        for one in of_requests.get("bars", ()):
+            assert sum(one.counts) == reader.totals(requests.between(one.at, one.end))[0]
+        assert sum(sum(one.counts) for one in of_requests.get("bars", ())) == of_requests["lines"]
+
+
+def test_what_a_shadow_would_have_refused_is_found_and_was_not_refused(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    request = {"remote_alias": "sip:bob@example.com", "local_alias": "sip:lab@example.com"}
+    shadow: dict[str, Any] = {
+        "event": "shadow",
+        "decided_by": "newer",
+        "action": "reject",
+        "differs": True,
+    }
+    append(audit, [line(1, request=request), line(2, request=request, **shadow)])
+    writer = IndexWriter(tmp_path / "index", audit)
+    while writer.step():
+        pass
+    reader = IndexReader(tmp_path / "index", audit)
+    (call,), _ = reader.calls(Query())
+    assert call.result == RESULTS.index("accepted")
+    assert reader.search(Query(result="refused")) == []
+    (found,) = reader.search(Query(event="shadow", action="reject"))
+    assert (found.event or {})["seq"] == 3

@@ -30,7 +30,7 @@ RULE = "rule "
 """What the reason of a decision by the plugin rules begins with."""
 ACCEPTED, REFUSED, FAILED = RESULTS = ("accepted", "refused", "failed")
 """Of a request, and of a call: the policy rejected it, or the ``on_error`` of a plugin did."""
-START = "start"
+DECISION, START = "decision", "start"
 """The word, as of an event, of the first line of a process."""
 ORDINARY = (DECIDED, ABSTAINED)
 """Outcomes that need no attention, and are no words."""
@@ -162,7 +162,7 @@ def facts_of(line: AuditLine, tenant_of: TenantOf | None = None) -> Facts:
 
 def words_of(line: AuditLine, facts: Facts, result: int) -> list[str]:
     """Return the words of a line, some of them more than once."""
-    request, became = line.request, RESULTS[result] if line.endpoint and line.action else ""
+    request, became = line.request, RESULTS[result] if line.event == DECISION else ""
     room, location, protocol, tenant, reason, plugin, node, instance, policy = facts
     where = location, protocol, tenant, node, instance, policy, line.environment
     decided = line.event, line.endpoint, line.action, plugin, reason, rule_of(line.reason), became

@@ -21,6 +21,7 @@ from pexpolicy.config.files import check_own
 from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, ChunkReader, DamagedFileError
 from pexpolicy_console.index.calls import BEGINNING, Call, OpenCalls, decode_call, encode_call
 from pexpolicy_console.index.lines import (
+    DECISION,
     AuditLine,
     Facts,
     TenantOf,
@@ -34,13 +35,12 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 12
+VERSION = 13
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
 CALL, STEP, DIFFERENCE = "call", "step", "difference"
 """What is counted by minute; a difference is of a shadow plugin."""
-DECISION = "decision"
 COUNTED = (DECISION, "shadow")
 MINUTE_MS = 60_000
 QUARTER_MS = 15 * MINUTE_MS
@@ -158,10 +158,10 @@ class SegmentWriter:
             head: Progress(number, position, complete)
             for number, head, position, complete in self._base.execute("SELECT * FROM file")
         }
-        (last,) = self._base.execute("SELECT max(id) FROM line").fetchone()
-        first: tuple[int] = self._base.execute("SELECT id FROM first").fetchone()
-        self.first_id = first[0]
-        self.next_id = self.first_id if last is None else last + 1
+        self.first_id: int
+        self.next_id: int
+        ends = "SELECT id, coalesce((SELECT max(id) + 1 FROM line), id) FROM first"
+        self.first_id, self.next_id = self._base.execute(ends).fetchone()
         opened = self._base.execute("SELECT call FROM open ORDER BY id")
         self.open_calls = OpenCalls(decode_call(content) for (content,) in opened)
         self._terms: set[str] = set()
@@ -246,9 +246,8 @@ class SegmentWriter:
         *_, reason, plugin, node, instance, policy = map(name_id, facts)
         asked = map(name_id, (line.event, line.endpoint, line.action))
         place = number, at, file, offset, size, int(line.ms * 1000), id_tail(line.decision_id)
-        # What a client changed through a plugin has an action, but is no call.
-        answered = result if line.endpoint and line.action else None
-        became = None if call is None else call.id, answered
+        # The answer of a shadow was not sent.
+        became = None if call is None else call.id, result if is_decision else None
         row = *place, *became, rule, *asked, plugin, reason, node, instance, location, policy
         return row, " ".join(dict.fromkeys(words_of(line, facts, result)))
 
