@@ -4,14 +4,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from playwright.sync_api import Browser, Page
 
-from bench import cpu, load
+from bench import cores, cpu, load
 from bench.findings import Spread
 from lab.console_load import page_tasks
 from lab.console_load.page_tasks import LONG_MS, Task
@@ -106,10 +105,14 @@ class Compared:
 def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
     """Measure rounds of three runs. With two processors, the server has one of its own."""
     compared = Compared()
-    cores = sorted(os.sched_getaffinity(0))
-    with _pinned(cores[-1]), browser.chromium() as chromium, company.running(folder) as running:
+    usable = sorted(os.sched_getaffinity(0))
+    with (
+        cores.pinned(usable[-1]),
+        browser.chromium() as chromium,
+        company.running(folder) as running,
+    ):
         console = running.console.pid
-        pin(running.server.pid, {cores[0]})
+        pin(running.server.pid, {usable[0]})
         calls = folder / "calls"
         calls.write_text("\n".join(["", "", *_targets()]))
         page = _live_page(chromium, running)
@@ -157,36 +160,9 @@ def _run(running: company.Company, calls: Path, seconds: int, rate: int) -> Run:
     before = cpu.reading(running.server.pid)
     target = load.Target("server", running.server.port, calls)
     pause_ms = max(1000 * CONNECTIONS // rate - ANSWER_MS, 1)
-    with _at_once():
+    with cores.at_once():
         totals = load.run(
             [target], seconds=seconds, connections=CONNECTIONS, core=None, pause_ms=pause_ms
         )["server"]
     spent = cpu.spent(before, cpu.reading(running.server.pid))
     return Run(totals.p99_us / 1000, spent / 1000 / totals.requests, totals.requests / seconds)
-
-
-@contextmanager
-def _at_once() -> Iterator[None]:
-    """Let programs that are started run as soon as they have something to do.
-
-    Nodes are other machines; here the client has the processor of the console and the browser.
-    Only root may do so: without it, the client also measures how long it waits for them.
-    """
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        yield
-    finally:
-        os.sched_setscheduler(0, policy, parameters)
-
-
-@contextmanager
-def _pinned(core: int) -> Iterator[None]:
-    """Let this process, and those that it starts, run on one processor."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import cpu
+from bench import cores, cpu
 from lab.live.server import PLUGINS, PolicyServer
 from lab.load import Connection
 from lab.report import Finding
@@ -83,11 +83,12 @@ async def send(port: int, by_node: Sequence[Sequence[bytes]], seconds: float) ->
 async def percentile(port: int, calls: Path, rate: int, seconds: int) -> float:
     """Return the 99th percentile of calls at a steady rate, in milliseconds."""
     options = (str(port), str(calls), str(rate), str(seconds), str(CONNECTIONS))
-    client = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.openloop", *options),
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
+    with cores.at_once():
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.openloop", *options),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
     printed, _ = await client.communicate()
     assert client.returncode == 0, "calls were not answered"
     return float(json.loads(printed)["p99_ms"])
