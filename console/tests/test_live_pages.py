@@ -194,6 +194,7 @@ def test_a_column_to_come_has_no_counts(tmp_path: Path) -> None:
     writer = IndexWriter(tmp_path / "index", tmp_path / "audit.jsonl")
     while writer.step():
         pass
+    writer.close()
     span, now = SPANS["14d"], EPOCH / 1000 + 86_400  # at 11:06
     moments = bounds(span, now, UTC)
     found = read(IndexReader(tmp_path / "index", tmp_path / "audit.jsonl"), moments, now)

@@ -221,6 +221,7 @@ def test_what_a_shadow_would_have_refused_is_found_and_was_not_refused(tmp_path:
     writer = IndexWriter(tmp_path / "index", audit)
     while writer.step():
         pass
+    writer.close()
     reader = IndexReader(tmp_path / "index", audit)
     (call,), _ = reader.calls(Query())
     assert call.result == RESULTS.index("accepted")
