@@ -176,6 +176,8 @@ def core_paths(settings: Settings) -> Iterator[NamedPath]:
         yield NamedPath(settings.resolve(settings.audit.path), ("audit", "path"), "file")
     key: Key = ("server", "state_dir") if settings.server.state_dir else ()
     yield NamedPath(settings.state_dir, key, "kept")
+    if settings.bundle is not None:
+        yield NamedPath(settings.bundles, ("bundle", "folder"), "kept")
     if settings.audit.spool is not None:
         yield NamedPath(settings.resolve(settings.audit.spool), ("audit", "spool"), "folder")
 
@@ -214,7 +216,8 @@ def _loose(path: Path, key: Key, use: str, user: FileUser) -> Iterator[str]:
             yield f"{path} can be read by {others}: {user.grant(path)}"
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         yield f"{path} can be changed by every user: chmod o-w {shlex.quote(str(path))}"
-    if use in ("folder", "made") and user.uid and found.st_uid not in (0, user.uid, *DYNAMIC):
+    is_own = not user.uid or found.st_uid in (0, user.uid, *DYNAMIC)
+    if use in ("folder", "made", "kept") and not is_own:
         yield f"{path} belongs to another user than {user}, who can change what is in it"
 
 

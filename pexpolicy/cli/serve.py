@@ -29,7 +29,7 @@ from pexpolicy.cli.common import (
 from pexpolicy.config.files import CLOCK_STEP
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
+from pexpolicy.config.settings import PRESENT, ConfigError, PluginStartupError, Settings
 from pexpolicy.errors import describe_network_error
 from pexpolicy.fleet.bundle import BundleSource
 from pexpolicy.fleet.policy_hash import prepare_state_dir
@@ -146,7 +146,7 @@ def serve(
 
 
 def _fetch_first(config: Path, bundles: BundleSource) -> None:
-    """Fetch the bundle; without it start with that on the disk, and raise if there is none."""
+    """Fetch the bundle; without it start with that on the disk, and raise if there was none."""
     try:
         settings = load(config)
     except ConfigError as error:
@@ -157,7 +157,7 @@ def _fetch_first(config: Path, bundles: BundleSource) -> None:
         return
     problem = asyncio.run(bundles.pull(settings, starting=True))
     time.sleep(CLOCK_STEP)  # what it has written is older than the configuration that is read now
-    if problem and settings.present is None:
+    if problem and not (settings.bundles / PRESENT).exists():
         key = ("bundle", "url")
         raise PluginStartupError(config, [Problem(key, f"there is no bundle yet: {problem}")])
 

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
+    kept_copies,
     read_file,
     track_file,
     tracking,
@@ -173,10 +174,16 @@ def from_document(document: Tables, path: Path) -> Settings:
 
 
 def present_bundle(folder: Path) -> Bundle:
-    """Return the present one of the bundles in a folder; raises ``OSError`` or ``ValueError``."""
+    """Return the present one of the bundles in a folder; raises ``OSError`` or ``ValueError``, also
+    for a file that is not as it was signed. Copies have been compared where they are read.
+    """
     track_file(folder / PRESENT)
     inner = folder / read_file(folder / PRESENT).decode()
-    return Bundle(inner, msgspec.json.decode(read_file(inner / MANIFEST), type=Manifest))
+    manifest = msgspec.json.decode(read_file(inner / MANIFEST), type=Manifest)
+    for name, digest in manifest.files.items() if kept_copies() is None else ():
+        if hashlib.sha256(read_file(inner / name)).hexdigest() != digest:
+            raise ValueError(f"{inner / name} differs from its manifest")
+    return Bundle(inner, manifest)
 
 
 def _with_bundle(document: Tables, folder: Path) -> tuple[Tables, Bundle | None, Iterable[Problem]]:

@@ -374,11 +374,12 @@ def _accept(new: Path, settings: Settings, keys: Sequence[bytes]) -> None:
         raise BundleError(f"is older than the present one: its sequence is {manifest.sequence}")
     if missing := [*unmet(manifest.requires)]:
         raise BundleError(f"needs {'; '.join(missing)}")
-    if not (bundles / digest).exists():
-        (new / "files").rename(bundles / digest)
+    with suppress(FileNotFoundError):  # it may be damaged
+        (bundles / digest).rename(new / digest)
+    (new / "files").rename(bundles / digest)
     archive.replace(bundles / f"{digest}.tar.gz")
     write_own(bundles / PRESENT, digest.encode(), sync=True)
-    serving = settings.present.folder.name if settings.present is not None else ""
+    serving = settings.present and settings.present.folder.name
     archives = sorted(bundles.glob("*.tar.gz"), key=lambda one: one.stat().st_mtime)
     for old in archives[: -KEPT - 1]:
         if (name := old.name.partition(".")[0]) not in (digest, serving):

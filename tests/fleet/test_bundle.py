@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.builder import policy_from
+from pexpolicy.config.loader import load
 from tests.fleet.bundles import POLICY, ROWS, Maker, run
 from tests.support import live_server, wire
 from tests.support.server_process import free_port
@@ -149,6 +150,15 @@ def test_urls_that_are_none(maker: Maker, url: str) -> None:
     assert "bundle.url" in run("check", server_file(maker, url)).output
 
 
+def test_others_must_not_change_the_folder_of_bundles(maker: Maker) -> None:
+    config = server_file(maker, "https://www.example.com/x.tar.gz")
+    put_present(config, POLICY)
+    bundles = load(config).bundles
+    assert str(bundles) not in run("check", config).output
+    bundles.chmod(0o777)
+    assert f"bundle.folder: {bundles} can be changed by every user" in run("check", config).output
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_takes_a_new_bundle_and_starts_without_its_source(
     maker: Maker, workers: str
@@ -187,4 +197,8 @@ def test_a_server_takes_a_new_bundle_and_starts_without_its_source(
         assert "the server starts with the bundle on its disk" in "".join(log)
         assert "the last good files are used" in "".join(log)
         wait_until(lambda: "v2" in run("status", "--config", config).output)
+        assert server.ask(wire.SERVICE + "?local_alias=sales@example.com").json["result"]
+    # Its disk has lost the bundle too, but not the last good files.
+    (config.parent / "state" / "bundles" / "present").write_text("lost")
+    with live_server.running(config, *options, own_admin_port=True) as server:
         assert server.ask(wire.SERVICE + "?local_alias=sales@example.com").json["result"]

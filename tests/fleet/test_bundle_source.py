@@ -426,6 +426,35 @@ def test_a_refused_bundle_is_in_the_metrics(maker: Maker) -> None:
         wait_until(lambda: shows("0.0"))
 
 
+def changed(folder: Path) -> None:
+    (folder / "rooms.csv").write_text(ROWS.replace("Board", "Fraud"))
+
+
+def linked(folder: Path) -> None:
+    changed(folder.parent)
+    (folder / "rooms.csv").unlink()
+    (folder / "rooms.csv").symlink_to(folder.parent / "rooms.csv")
+
+
+def torn(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [changed, linked, torn, shutil.rmtree])
+async def test_what_differs_from_its_manifest_is_unpacked_again_at_the_next_start(
+    maker: Maker, damage: Callable[[Path], object]
+) -> None:
+    async with serving(maker) as (server, _):
+        present = server.settings.present
+        assert present is not None
+        damage(present.folder)
+        with pytest.raises(ConfigError, match=r"bundle\.folder: .* (cannot be used|no bundle)"):
+            load(server.config)
+        server.source = BundleSource(server.log)
+        assert (await server.pull(), server.version) == ("", "v5")
+        assert (present.folder / "rooms.csv").read_text() == ROWS
+
+
 async def test_links_in_the_folder_of_bundles_lead_nowhere(maker: Maker) -> None:
     async with serving(maker) as (server, site):
         bundles, other = server.settings.bundles, maker.folder / "other"
