@@ -193,13 +193,12 @@ class Redaction:
     def masked(self, decision: Decision) -> tuple[Fields, list[str]] | None:
         """Return the fields without secrets, and the removed names; ``None`` if none is removed.
 
-        It is cached in the decision: most decisions are made when the policy is built, and sent or
-        adjusted many times.
+        It is cached with the result: most are checked once, and sent or adjusted many times.
         """
-        state = state_of(decision)
-        if state.redacted_by is not self:
-            state.redacted, state.redacted_by = self._mask_result(decision), self
-        return state.redacted
+        checked = state_of(decision).checked
+        if checked.redacted_by is not self:
+            checked.redacted, checked.redacted_by = self._mask_result(decision), self
+        return checked.redacted
 
     def _mask_result(self, decision: Decision) -> tuple[Fields, list[str]] | None:
         contract, fields = contract_of(type(decision)), decision.set_fields()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from functools import lru_cache
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -68,6 +69,20 @@ assign = object.__setattr__
 """Sets an attribute of a frozen class; for its own constructors only."""
 
 
+class Checked(msgspec.Struct, gc=False):
+    """Fields that were checked, in JSON, and what was made of them since.
+
+    The garbage collector does not visit it: a decision does not hold itself, and there are many.
+    """
+
+    result: bytes
+    warnings: tuple[str, ...]
+    redacted_by: object = None
+    """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
+    redacted: tuple[dict[str, Any], list[str]] | None = None
+    """The fields without secrets, and the names of removed ones; ``None`` if nothing is removed."""
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Model(ModelBase):
     """Fields under their names on the wire, rendered and checked when the instance is made.
@@ -76,9 +91,10 @@ class Model(ModelBase):
     a broken rule that Pexip documents. Other broken rules become ``warnings``.
     """
 
-    __slots__ = ("warnings",)
+    __slots__ = ("_checked", "warnings")
 
     _contract = Contract()
+    _checked: Checked
     _decode: ClassVar[Callable[[bytes], Any]]
 
     result: bytes
@@ -142,13 +158,15 @@ class Model(ModelBase):
         contract = cls._contract
         for name, value in contract.constants.items():
             fields.setdefault(name, value)
-        result, warnings = b"", tuple[str, ...]()
         try:
-            result = render(fields)
-            sent = cls._decode(result)
+            # orjson returns part of a larger block, which would stay allocated for the life of a
+            # room: 4 KB each. Joining makes a copy of the exact size.
+            checked = _check_result(cls, b"".join((render(fields), b"")))
+        except DecisionError:
+            raise
         except Exception:  # noqa: BLE001 - values of a plugin may raise anything
-            sent = None
-        if sent is None:
+            checked = None
+        if checked is None:
             # After the handler: the context of an error that is raised in it has values.
             given = {name: value for name, value in fields.items() if value is not UNSET}
             if len(given) < len(fields):
@@ -157,15 +175,11 @@ class Model(ModelBase):
             result, sent, warnings = check_in_detail(
                 contract, fields, extras, known_only=known_only
             )
-        for place, rule, value in broken_rules(contract, sent, fields):
-            if rule.refused:
-                where = place + rule.field
-                raise DecisionError(refusal(contract, where, value, rule.text, rule.mark))
-            warnings += (place + rule.warning,)
-        # orjson returns part of a larger block, which would stay allocated for the life of a room:
-        # 4 KB each. Joining makes a copy of the exact size.
-        assign(self, "result", b"".join((result, b"")))
-        assign(self, "warnings", warnings)
+            warnings += _rule_warnings(contract, sent, fields)
+            checked = Checked(b"".join((result, b"")), warnings)
+        assign(self, "_checked", checked)
+        assign(self, "result", checked.result)
+        assign(self, "warnings", checked.warnings)
 
     if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
 
@@ -216,14 +230,32 @@ class Model(ModelBase):
 _OWN_ATTRIBUTES = frozenset({*ModelBase.__annotations__, *Model.__annotations__})
 
 
-class DecisionState(msgspec.Struct, gc=False):
-    """What the core keeps with a decision: what was checked, and what was made of it since.
+@lru_cache(maxsize=10_000)
+def _check_result(model: type[Model], result: bytes) -> Checked:
+    """Check the JSON of fields; raise ``DecisionError``, or another error for a wrong type.
 
-    The garbage collector does not visit it: a decision does not hold itself, and there are many.
+    Most decisions are made again and again: a room has the same fields at each of its calls.
     """
+    sent = model._decode(result)  # noqa: SLF001 - its own
+    contract = contract_of(model)
+    return Checked(result, _rule_warnings(contract, sent, contract.names))
+
+
+def _rule_warnings(contract: Contract, sent: object, names: Container[str]) -> tuple[str, ...]:
+    warnings = []
+    for place, rule, value in broken_rules(contract, sent, names):
+        if rule.refused:
+            where = place + rule.field
+            raise DecisionError(refusal(contract, where, value, rule.text, rule.mark))
+        warnings.append(place + rule.warning)
+    return tuple(warnings)
+
+
+class DecisionState(msgspec.Struct, gc=False):
+    """What the core keeps with a decision; the garbage collector does not visit it either."""
 
     kind: type[Decision]
-    result: bytes
+    checked: Checked
     reason: str | None
     warnings: tuple[str, ...]
     extras: Extras
@@ -231,14 +263,10 @@ class DecisionState(msgspec.Struct, gc=False):
     """Warnings that no check made: they stay unless their field is replaced."""
     replaced: tuple[tuple[object, ...], Any] | None = None
     """The last result of ``replace``, and its arguments."""
-    redacted_by: object = None
-    """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
-    redacted: tuple[dict[str, Any], list[str]] | None = None
-    """The fields without secrets, and the names of removed ones; ``None`` if nothing is removed."""
     follows: tuple[object, ...] = ()
     """The results that it was compared with as an adjusted decision, and which it does not open."""
     changes: tuple[object, object, str | None, Any] | None = None
-    """``redacted_by``, result and reason of the decision before, and the changes as written."""
+    """The ``Redaction``, result and reason of the decision before, and the changes as written."""
 
 
 class Decision(Model):
@@ -333,6 +361,7 @@ class Decision(Model):
 
     def _copied(self, reason: str | None, *added: str) -> Self:
         copied = type(self).__new__(type(self))
+        assign(copied, "_checked", self._state.checked)
         assign(copied, "result", self.result)
         assign(copied, "warnings", (*self.warnings, *added))
         copied._seal(reason, self._state.extras, (*self._state.added, *added))  # noqa: SLF001 - its own
@@ -343,7 +372,7 @@ class Decision(Model):
     ) -> None:
         text = None if reason is None else _shortened(reason)
         assign(self, "reason", text)
-        state = DecisionState(type(self), self.result, text, self.warnings, extras, added)
+        state = DecisionState(type(self), self._checked, text, self.warnings, extras, added)
         assign(self, "_state", state)
 
 
@@ -359,7 +388,7 @@ def is_intact(decision: Decision) -> bool:
     """
     state = state_of(decision)
     return (
-        decision.result is state.result
+        decision.result is state.checked.result
         and decision.reason is state.reason
         and decision.warnings is state.warnings
         and type(decision) is state.kind

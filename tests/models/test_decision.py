@@ -244,6 +244,31 @@ def test_a_decision_that_was_changed_is_no_decision(
                 ENDPOINTS[endpoint].to_decision(changed)
 
 
+def test_a_change_of_one_decision_does_not_reach_another_with_the_same_fields() -> None:
+    changed, other = (Conference(name="Room", service_tag="", pin="1234") for _ in range(2))
+    object.__setattr__(changed, "result", b"{}")
+    assert is_intact(other)
+    assert Conference(name="Room", service_tag="", pin="1234") == other != changed
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ({"allow_guests": True}, {"allow_guests": 1}),
+        ({"participant_limit": 1}, {"participant_limit": True}),
+        ({"participant_limit": 1}, {"participant_limit": 1.0}),
+        ({"pin": "1234"}, {"pin": 1234}),
+    ],
+)
+def test_what_was_accepted_once_does_not_let_an_equal_value_of_another_type_pass(
+    right: dict[str, Any], wrong: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        Conference.from_result({"name": "Room", "service_tag": ""} | right)
+        with pytest.raises(DecisionError):
+            Conference.from_result({"name": "Room", "service_tag": ""} | wrong)
+
+
 RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
 
 
