@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -92,7 +91,8 @@ def build_policy(
 
     def core_warnings() -> Iterator[Problem | ConfigWarning]:
         yield from config_warnings(settings, plugins)
-        yield from chain(*map(_name_warnings, policy.all_names))
+        for one in chain.from_iterable(names.problems() for names in policy.all_names):
+            yield from (ConfigWarning(place, one.text) for place in one.places)
         if file_user is not None:
             yield from path_findings(policy.paths, file_user)
 
@@ -306,20 +306,6 @@ def _undeclared(told: Descriptions, names_of: Names, settings: Settings) -> Iter
                     found.append(Problem((*place, error.refusal.field), error.refusal.rule))
             if limits or len(found) == len(checked):
                 yield from found if limits else found[:1]
-
-
-def _name_warnings(names: ObjectNames) -> Iterable[ConfigWarning]:
-    """Yield a warning for each use of a name that is unknown to Infinity, as its API says."""
-    if names.source is not None and not names.source.listed_names():
-        text = "its names are not known yet: check --open asks for them"
-        yield ConfigWarning((*names.table, "source"), text)
-    for known in names.listed.values():
-        if known.problem:
-            at = datetime.fromtimestamp(known.fetched_at, UTC)
-            text = f"names of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
-            yield ConfigWarning((*names.table, "source"), text)
-    for one in names.unknown():
-        yield from (ConfigWarning(place, one.text) for place in one.places)
 
 
 def _short_pins(told: Descriptions, least: int) -> Iterable[ConfigWarning]:

@@ -92,10 +92,10 @@ STATUS = live_console.status_document(
         )
     ],
     sources=[plugin_state("people", failures=["no column for alice"])],
-    names={
-        "unknown": [{"problem": "'Blue' is not one of the themes", "at": ["rooms.alice"]}],
-        "kept": {"locations": "the new list is empty"},
-    },
+    name_problems=[
+        {"problem": "'Blue' is not one of the themes", "at": ["rooms.alice"]},
+        {"problem": "names are kept, as the new list is empty", "at": ["infinity.source"]},
+    ],
 )
 
 

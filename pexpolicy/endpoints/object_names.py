@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -72,11 +73,12 @@ class NameSource(Protocol):
         """Fetch the lists now; raise what that raises."""
 
 
-class UnknownName(NamedTuple):
-    """A name in static decisions that Infinity does not have, and where it is used."""
+class NameProblem(NamedTuple):
+    """A name in static decisions that Infinity does not have, or names that are not read."""
 
     kind: str
     name: str
+    """Empty for names that are not read."""
     text: str
     """What is wrong, for the first ones with the likely name."""
     places: list[Place]
@@ -143,14 +145,27 @@ class ObjectNames:
         known = self.declared.get(kind, listed[kind].names if kind in listed else None)
         return known is not None and name not in known
 
-    def unknown(self) -> list[UnknownName]:
+    def problems(self) -> Iterator[NameProblem]:
+        """Yield what is wrong with the names of the source: not read, kept, or unknown to it."""
+        place = (*self.table, "source")
+        if self.source is not None and not self.source.listed_names():
+            text = "its names are not known yet: check --open asks for them"
+            yield NameProblem("", "", text, [place])
+        for kind, known in self.listed.items():
+            if known.problem:
+                at = datetime.fromtimestamp(known.fetched_at, UTC)
+                text = f"names of {at:%Y-%m-%d %H:%M} UTC are kept, as {known.problem}"
+                yield NameProblem(kind, "", text, [place])
+        yield from self.unknown()
+
+    def unknown(self) -> list[NameProblem]:
         """Return the names in static decisions that the source does not list now."""
-        listed, found = self.listed, list[UnknownName]()
+        listed, found = self.listed, list[NameProblem]()
         for (kind, name, others), places in self._uses.items():
             if kind in listed and all(one.lacks(kind, name) for one in (self, *others)):
                 near = _nearest(name, listed[kind].names) if len(found) < MAX_SUGGESTED else ""
                 text = f"{brief(name)}{NOT_LISTED.format(kind)}{near}"
-                found.append(UnknownName(kind, name, text, [*dict.fromkeys(places)]))
+                found.append(NameProblem(kind, name, text, [*dict.fromkeys(places)]))
         return found
 
     @contextmanager
@@ -160,13 +175,12 @@ class ObjectNames:
         known = {one[:2] for one in self.unknown()}
 
         def look() -> None:
+            nonlocal known
             unknown = {one[:2]: one for one in self.unknown()}
-            for key in unknown.keys() - known:
-                one = unknown[key]
-                uses, at = len(one.places), one.shown
-                warn("a name is unknown to Infinity", problem=one.text, uses=uses, at=at)
-            known.clear()
-            known.update(unknown)
+            for one in (unknown[key] for key in unknown.keys() - known):
+                uses = len(one.places)
+                warn("a name is unknown to Infinity", problem=one.text, uses=uses, at=one.shown)
+            known = {*unknown}
 
         self.source.on_names.append(look)
         try:

@@ -13,7 +13,6 @@ import orjson
 
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import describe_error
 from pexpolicy.fleet.bundle import report
 from pexpolicy.models.event import EVENTS, OTHER
@@ -100,7 +99,12 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             },
             "remarks": counted.by_last_label(metrics.EVENT_REMARKS),
         },
-        "names": _names(policy.all_names),
+        "name_problems": [
+            {"kind": ".".join((*names.table[1:2], one.kind)), "name": one.name, "problem": one.text}
+            | {"uses": len(one.places), "at": one.shown}
+            for names in policy.all_names
+            for one in names.problems()
+        ],
         "commands": [name for name, one in policy.platforms.items() if one.has_commands],
         "refused": counted.by_last_label(metrics.REFUSED),
         "plugins": [
@@ -125,26 +129,6 @@ async def document(policy: Policy, telemetry: Telemetry, reports: PluginStatuses
             for node in counted.nodes.values()
         ],
     }
-
-
-def _names(checks: Iterable[ObjectNames]) -> Json | None:
-    """Return the names that Infinity does not know, and the lists that were kept; a list of an
-    environment has that before its kind.
-    """
-    found = {".".join((*one.table[1:2], "")): one for one in checks if one.source is not None}
-    unknown = [
-        {"kind": at + one.kind, "name": one.name, "problem": one.text}
-        | {"uses": len(one.places), "at": one.shown}
-        for at, names in found.items()
-        for one in names.unknown()
-    ]
-    kept = {
-        at + kind: one.problem
-        for at, names in found.items()
-        for kind, one in names.listed.items()
-        if one.problem
-    }
-    return {"unknown": unknown, "kept": kept} if found else None
 
 
 def _memory() -> dict[str, int] | None:

@@ -122,7 +122,7 @@ async def test_a_list_shorter_than_its_total_is_not_used(secret: Path) -> None:
         ("forbidden", "HTTP 403"),
         ("busy", "HTTP 429"),
         ("html", "text/html"),
-        ("redirect", "login page"),
+        ("redirect", "HTTP 302"),
         ("broken", "HTTP 500"),
     ],
 )
@@ -356,7 +356,7 @@ async def test_a_renamed_theme_is_seen_everywhere_before_a_call_needs_it(tmp_pat
             api.objects["ivr_theme"][0]["name"] = "Acme 2"
             gauge = 'pexpolicy_infinity_unknown_names{kind="themes"} 1'
             wait_until(lambda: gauge in server.operator("/metrics").body.decode())
-            unknown = server.operator("/status").json["names"]["unknown"]
+            unknown = server.operator("/status").json["name_problems"]
             assert [(one["kind"], one["name"], one["uses"]) for one in unknown] == [
                 ("themes", "Acme", 1)
             ]
@@ -429,8 +429,6 @@ async def test_a_command_is_used_only_if_the_schema_of_the_node_has_it(secret: P
         assert await made.end_conferences("red", "t=acme") == ["done"]
         assert await made.end_conferences("red", "t=acme") == []
     assert not any(calls.truth()["red"])
-    schemas = [path for path in api.paths if "participant" in path and "schema" in path]
-    assert len(schemas) == 1
     keys["command_user"] = "reader"
     async with api.serving() as url, source(url, secret, **keys) as made:
         assert "HTTP 403" in await made.command("participant/disconnect", participant_id="x")

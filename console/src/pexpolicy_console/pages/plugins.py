@@ -155,9 +155,7 @@ async def plugins(visit: Visit) -> Response:
     status = await visit.status()
     span, calls, found = await _steps(visit)
     states = [] if status is None else status.plugins
-    names = (status and status.names) or {"unknown": (), "kept": {}}
-    unknown = [f"{one['problem']}; in {', '.join(one['at'])}" for one in names["unknown"]]
-    unknown += [f"{kind}: the last names are kept: {why}" for kind, why in names["kept"].items()]
+    names = (status and status.name_problems) or ()
     return visit.render(
         "plugins.html",
         span=span,
@@ -165,7 +163,7 @@ async def plugins(visit: Visit) -> Response:
         chains=[*chains(states, calls, found)],
         rows=[(one, found.get(("", one.name), Tally()), _problems(visit, one)) for one in states],
         server=status,
-        unknown=unknown,
+        unknown=[f"{one['problem']}; in {', '.join(one['at'])}" for one in names],
     )
 
 
