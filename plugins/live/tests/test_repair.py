@@ -107,10 +107,10 @@ async def test_a_repair_is_due_at_the_start_after_a_gap_and_now_and_then(
     live = cast("Live", built.instance)
     live._clock = clock
     where: dict[str, Any] = {"source": "default", "node": "n", "event": "source_stale", "seq": 0}
-    for now in range(1000, 3000, 10):
+    for now in range(1000, 3000, 60):
         clock.at = float(now)
-        if now in (1010, 1150):
-            gap = SourceStale(**where, time=now, received=now, why="a", is_stale=now == 1010)
+        if now in (1060, 1180):
+            gap = SourceStale(**where, time=now, received=now, why="a", is_stale=now == 1060)
             await live.on_events([gap])
             await live.read()
         if now == 1060:

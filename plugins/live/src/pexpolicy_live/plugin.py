@@ -45,12 +45,10 @@ MAX_KNOWN = 100_000
 MAX_CAUSES = 100
 """Causes of staleness that are shown."""
 
-TICK_S = 2.0
-"""Seconds between two looks whether a repair is due."""
 REPAIR_S = 600.0
 """Seconds between two repairs, shortened at random by up to a fifth."""
 APART_S = 60.0
-"""The least seconds between two repairs, also after one that failed."""
+"""Seconds between two looks whether a repair is due: no two are closer, also after a restart."""
 API_S = 30.0
 """Seconds for all pages of the Management API."""
 SETTLE_S = 2.0
@@ -91,7 +89,7 @@ class Live(Plugin[LiveSettings]):
         self._pause = REPAIR_S
         for name in values.platforms.keys() & values.received:
             run = partial(self.repair_if_due, name, values.platforms[name])
-            schedule(run, every=TICK_S, once_per="fleet", name=f"repair {name}")
+            schedule(run, every=APART_S, once_per="fleet", name=f"repair {name}")
         schedule(self.read, every=READ_S, once_per="worker", name="read")
         schedule(self._table.sweep, every=SWEEP_S, name="sweep")
 
@@ -186,15 +184,11 @@ class Live(Plugin[LiveSettings]):
 
     async def repair_if_due(self, source: str, api: Any) -> None:
         """Repair at the start, after events were missing, and now and then; raise why not."""
-        now, of = self._clock(), f"{source}/"
-        runs = dict(await self._repairs.items(of))
-        tried, done = (runs.get(of + name, 0.0) for name in ("tried", "done"))
+        now, done = self._clock(), await self._repairs.get(source) or 0.0
         stale = (one.since for (name, _), one in self._presence.stale.items() if name == source)
-        is_due = max(stale, default=0.0) > done or not 0 <= now - done < self._pause
-        if is_due and not 0 <= now - tried < APART_S:
-            await self._repairs.put(f"{of}tried", now)
+        if max(stale, default=0.0) > done or not 0 <= now - done < self._pause:
             await self._repair(source, api)
-            await self._repairs.put(f"{of}done", now)
+            await self._repairs.put(source, now)
             self._pause = REPAIR_S * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
 
     async def _repair(self, source: str, api: Any) -> None:

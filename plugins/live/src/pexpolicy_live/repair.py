@@ -14,8 +14,6 @@ from pexpolicy.events import ParticipantEvent
 from pexpolicy.models.event import STALE, typed_event
 from pexpolicy_live.participants import KEPT_S, MAX_NAME, Participant, TenantOf
 
-SETTLED_S = 30.0
-"""Seconds for which the API may still list a participant whose end was reported."""
 SEQ = 10**9
 """The number of its events: at the same time they win."""
 FIELDS = [name for name in ParticipantEvent.__annotations__ if name not in ("uuid", "call_id")]
@@ -54,37 +52,30 @@ def changes(
     reported. One of whom they differ is left to the events.
     """
     for uuid in before.keys() | told.keys():
-        row, last, body = before.get(uuid), after.get(uuid), told.get(uuid)
-        is_settled = row is None and last is not None and _reported(last) <= began - SETTLED_S
-        if row != last and not (is_settled and last is not None and last.is_over):
+        if (row := before.get(uuid)) != after.get(uuid):
             continue
-        time = max(began, 0.0 if last is None else _reported(last))
-        if body is None:
-            assert row is not None
-            gone = {"uuid": uuid, "conference": row.room[0] if row.room else ""}
+        time = began if row is None else max(began, _reported(row))
+        if (body := told.get(uuid)) is None:
+            gone = {"uuid": uuid, "conference": row.room[0] if row and row.room else ""}
             yield ENDED, {**_envelope("participant_disconnected", time), "data": gone}
             continue
         event = {**_envelope("participant_updated", time), "data": body}
-        if row is None:
-            yield ADDED, event
+        typed = typed_event(event, "", time)
+        assert isinstance(typed, ParticipantEvent)
         # One that is not reported again would expire.
-        elif _reported(row) < began - KEPT_S / 2 or _differs(row, event, tenant_of):
-            yield CHANGED, event
+        is_old = row is not None and _reported(row) < began - KEPT_S / 2
+        if row is None or is_old or _shown(row.merged(typed, tenant_of)) != _shown(row):
+            yield CHANGED if row else ADDED, event
 
 
 def _reported(row: Participant) -> float:
     """Return the time of the last report of a participant, by the clock of a node."""
-    stamps = [stay.last for stay in row.rooms.values()] + [one[:4] for one in row.facts.values()]
-    return max(stamps)[1] if stamps else 0.0
+    return max((stay.last[1] for stay in row.rooms.values()), default=0.0)
 
 
-def _differs(row: Participant, event: Body, tenant_of: TenantOf) -> bool:
-    typed = typed_event(event, "", event["time"])
-    assert isinstance(typed, ParticipantEvent)
-    told = Participant().merged(typed, tenant_of)
-    is_elsewhere = row.room is None or told.room is None or row.room[0] != told.room[0]
-    is_new = told.is_connected and not row.is_connected
-    return is_elsewhere or is_new or any(row.fact(n) != one[-1] for n, one in told.facts.items())
+def _shown(row: Participant) -> object:
+    facts = {name: one[-1] for name, one in row.facts.items()}
+    return row.room and row.room[0], row.is_connected, facts
 
 
 def _seconds(written: object) -> float | None:
