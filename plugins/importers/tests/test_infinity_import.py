@@ -25,19 +25,26 @@ def platform() -> ManagementApi:
     api = ManagementApi()
     (theme,) = api.add("ivr_theme", {"name": "Acme"})
     api.add("identity_provider_group", {"name": "Staff"})
-    room, reception, *_ = api.add(
+    room, reception, _, safe, odd = api.add(
         "conference",
         {"name": "Clinic", "service_type": "conference", "tag": "t=acme", "pin": "0482",
          "guest_pin": "", "allow_guests": True, "max_callrate_in": 1024, "ivr_theme": theme,
          "host_view": "one_main_seven_pips",
-         "participant_limit": None, "aliases": [{"alias": "clinic@example.com"}]},
+         "participant_limit": None},
         {"name": "Hall", "service_type": "two_stage_dialing", "tag": ""},
         {"name": "Bare", "service_type": "conference"},
-        {"name": "Safe", "aliases": [{"alias": "safe"}], "host_identity_provider_group": "/gone/"},
-        {"name": "Odd", "aliases": [{"alias": "odd"}], "pin": "12ab"},
+        {"name": "Safe", "host_identity_provider_group": "/gone/"},
+        {"name": "Odd", "pin": "12ab"},
     )  # fmt: skip
-    api.add("conference_alias", {"alias": "2301", "conference": room})
-    api.add("conference_alias", {"alias": "hall", "conference": reception})
+    aliases = {
+        "clinic@example.com": room,
+        "2301": room,
+        "hall": reception,
+        "safe": safe,
+        "odd": odd,
+    }
+    for alias, conference in aliases.items():
+        api.add("conference_alias", {"alias": alias, "conference": conference})
     return api
 
 

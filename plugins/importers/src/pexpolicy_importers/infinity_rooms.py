@@ -26,41 +26,35 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
 
     Return their number, and what they lack. Raise ``ImportFailed``.
     """
-    if into.suffix not in (".csv", ".toml"):
-        raise ImportFailed(f"{into} is neither .csv nor .toml")
-    if into.exists():
-        raise ImportFailed(f"{into} is there already: rooms are imported once; name a new file")
-    policy, rooms, remarks = build(config), list[tuple[list[str], dict[str, Any]]](), list[str]()
+    if into.exists() or into.suffix not in (".csv", ".toml"):
+        raise ImportFailed(f"{into} is there already, or neither .csv nor .toml: name a new file")
+    policy = build(config)
     policy.close()
     source = next((one.source for one in policy.all_names if one.table == ("infinity",)), None)
     if not hasattr(source, "objects"):
         raise ImportFailed(f'{config}: [infinity] source names no source of driver = "infinity"')
-    from pexpolicy_sources import SourceError, infinity  # noqa: PLC0415 - another package
+    from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
+    from pexpolicy_sources import SourceError, infinity  # noqa: PLC0415 - the same
 
+    rooms, remarks = list[WrittenRoom](), list[str]()
     try:
         names, rows, listed = asyncio.run(_read(source, infinity.RESOURCES))
     except SourceError as error:
         refuse(f"{config}: the Management API: {error}", EX_TEMPFAIL)
     for row, aliases in infinity.with_aliases(rows, listed):
         try:
-            rooms.append((aliases, _fields(row, names, aliases)))
+            rooms.append(WrittenRoom(("rooms", len(rooms)), aliases, _fields(row, names, aliases)))
             if row.get("automatic_participants"):
                 remarks.append(f"the room {row.get('name')}: add its automatic participants")
         except ValueError as error:
             remarks.append(f"the room {row.get('name')} is left out: {error}")
+    tables = ({"aliases": room.aliases, **room.fields} for room in rooms)
+    toml = "\n".join(block("[[rooms]]", one) for one in tables)
     try:
-        write_own(into, _text_of(rooms, into.suffix).encode())
+        write_own(into, (toml if into.suffix == ".toml" else rooms_csv(rooms)).encode())
     except OSError as error:
         raise ImportFailed(f"{into} cannot be written: {error.strerror}") from None
     return len(rooms), remarks
-
-
-def _text_of(rooms: list[tuple[list[str], dict[str, Any]]], suffix: str) -> str:
-    if suffix == ".toml":
-        return "\n".join(block("[[rooms]]", {"aliases": one, **more}) for one, more in rooms)
-    from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
-
-    return rooms_csv(WrittenRoom(("rooms", number), *room) for number, room in enumerate(rooms))
 
 
 async def _read(source: Any, resources: Mapping[str, str]) -> tuple[dict[str, Any], Any, Any]:
@@ -87,8 +81,7 @@ def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]
     fields |= {"view": row.get("host_view")} if "host_view" not in known else {}
     for ours, theirs in THEIRS.items():
         if value := row.get(theirs):
-            inner = value.get("name") if isinstance(value, Mapping) else names.get(str(value))
-            if (name := inner) is None or ours not in known:
+            if (name := names.get(str(value))) is None or ours not in known:
                 raise ValueError(f"its {theirs} is unknown")
             fields[ours] = name
     fields = {n: fields[n] for n in sorted(known & fields.keys()) if fields[n] not in (None, "")}
