@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -42,7 +42,6 @@ RESOURCES = {
 }
 """The resource of ``configuration`` that has the names of each kind."""
 PAGE = 1000
-MAX_PAGES = 200
 MAX_BYTES = 32 << 20
 """Size of one page."""
 READINGS = 3
@@ -54,10 +53,9 @@ REFRESHED: dict[str, Any] = {"name": "names", "timeout": 300.0, "first": "later"
 FAILURES = 3
 """Failures in a row after which the API is not asked for ``PAUSE_S``, wrong credentials too."""
 PAUSE_S = 60.0
-REPEATS = 2
-"""Of a request that was one too many for the API."""
+WAITS_S = (5.0, 10.0)
+"""Seconds before a request is repeated that was one too many, if the API does not say how many."""
 MAX_WAIT_S = 60.0
-"""Seconds until such a request is repeated."""
 TOKEN_S = 300
 """Life of the assertion that a token is asked for with."""
 
@@ -161,7 +159,6 @@ class InfinitySource:
         self._turn = asyncio.Lock()
         self._sent: deque[float] = deque(maxlen=settings.requests_per_minute)
         self._failures, self._paused_until, self._problem = 0, 0.0, ""
-        self._known_commands: set[str] = set()
         file = None if settings.cache is None else CacheFile(settings.cache, dict[str, NameList])
         self._names: Refreshed[dict[str, NameList]] = Refreshed(
             self._fetch_names, every=settings.every, key=self._base, file=file, **REFRESHED
@@ -196,26 +193,24 @@ class InfinitySource:
 
     async def _fetch_names(self) -> dict[str, NameList]:
         """Read the names of all kinds; raise ``SourceUnavailableError`` if none can be read."""
-        found = dict[str, NameList]()
+        found, problems = dict(self._lists), dict[str, str]()
         for kind, resource in RESOURCES.items():
-            last = self._lists.get(kind, NameList(frozenset(), 0.0))
             try:
                 rows = await self.objects(resource)
                 names = frozenset(n for row in rows if isinstance(n := row.get("name"), str) and n)
-                if len(names) * 2 < len(last.names):
-                    text = f"the new list of {kind} has {len(names)} of {len(last.names)} names"
-                    raise QueryError(text)
+                before = len(found[kind].names) if kind in found else 0
+                if len(names) * 2 < before:
+                    raise QueryError(f"the new list of {kind} has {len(names)} of {before} names")
                 found[kind] = NameList(names, time.time())
             except SourceError as error:
-                found[kind] = last._replace(problem=str(error))
-        problems = {kind: one.problem for kind, one in found.items() if one.problem}
-        why = next(iter(problems.values()), "")
-        if is_down := len(problems) == len(found):
-            found = {kind: one._replace(problem=why) for kind, one in found.items()}
-        elif problems.items() - self.problems.items():
+                problems[kind] = str(error)
+        why, is_down = next(iter(problems.values()), ""), problems.keys() == RESOURCES.keys()
+        if not is_down and problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
+        # Once the API is down, the later ones are not asked for.
+        shown = dict.fromkeys(RESOURCES, why) if is_down else problems
+        self._lists = {k: one._replace(problem=shown.get(k, "")) for k, one in found.items()}
         self.problems = problems
-        self._lists = {kind: one for kind, one in found.items() if one.fetched_at}
         for call in self.on_names.copy():
             await asyncio.to_thread(call)
         if is_down:
@@ -231,33 +226,33 @@ class InfinitySource:
         """
         found, totals = dict[str, Row](), set[int | None]()
         for _ in range(READINGS):
-            read = await self._read(f"/api/admin/{api}/v1/{resource}/", filters, found)
-            totals |= read
+            read = set[int | None]()
+            async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
+                read.add(total if isinstance(total, int) else None)
+                found |= {str(row.get("id") or row.get("resource_uri") or row): row for row in rows}
             if read <= {None, len(found)}:
                 return [*found.values()]
-        if len(totals) == 1 and (total := totals.pop() or 0) > len(found):
-            raise QueryError(f"{resource} has {total} objects, and only {len(found)} are listed")
+            totals |= read
+        if len(totals) == 1 and (most := totals.pop() or 0) > len(found):
+            raise QueryError(f"{resource} has {most} objects, and only {len(found)} are listed")
         return [*found.values()]
 
-    async def _read(self, path: str, filters: Mapping[str, str], found: dict[str, Row]) -> set[Any]:
-        """Read all pages once into ``found``, and return the totals that they state."""
-        query: str | None = urlencode({"limit": PAGE, "offset": 0, **filters})
-        asked, totals = set[str](), set[int | None]()
-        while query is not None:
-            if query in asked or len(asked) >= MAX_PAGES:
+    async def _pages(
+        self, path: str, filters: Mapping[str, str]
+    ) -> AsyncIterator[tuple[Any, list[Row]]]:
+        """Yield the total that each page states, and its objects; raises ``SourceError``."""
+        query, asked = urlencode({"limit": PAGE, "offset": 0, **filters}), set[str]()
+        while query:
+            if query in asked:
                 raise QueryError(f"{path} has pages without end")
             asked.add(query)
             match await self._get(f"{path}?{query}"):
                 case {"meta": {**meta}, "objects": [*rows]} if {*map(type, rows)} <= {dict}:
-                    total, following = meta.get("total_count"), meta.get("next")
-                    totals.add(total if isinstance(total, int) else None)
-                    for row in rows:
-                        found[str(row.get("id") or row.get("resource_uri") or row)] = row
+                    yield meta.get("total_count"), rows
                 case _:
                     raise QueryError(f"{path} is no list of objects")
             # Only its query is used: credentials go nowhere else.
-            query = following.partition("?")[2] or None if isinstance(following, str) else None
-        return totals
+            query = str(meta.get("next") or "").partition("?")[2]
 
     async def _get(self, target: str) -> Any:
         """Return the JSON of a target; raises ``SourceError``."""
@@ -275,17 +270,15 @@ class InfinitySource:
 
     async def _document(self, target: str) -> Any:
         reply, path = await self._send(target), target.partition("?")[0]
-        for attempt in range(1, REPEATS + 1):
+        for usual in WAITS_S:
             if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
-                await self.sleep(min(reply.retry_after or 5.0 * attempt, MAX_WAIT_S))
+                await self.sleep(min(reply.retry_after or usual, MAX_WAIT_S))
                 reply = await self._send(target)
         text = reply.failure or f"{path} is {reply.line}"
         if reply.status == HTTPStatus.OK and not reply.failure:
             with suppress(ValueError):
                 return await asyncio.to_thread(orjson.loads, reply.body)
             text = f"{path} is no JSON (Content-Type: {reply.media_type})"
-        elif reply.status in range(300, 400):
-            text = f"{path} is redirected, as to a login page"
         is_of_this = reply.status in (400, 403, 404, 405, 410)
         raise QueryError(text) if is_of_this else SourceUnavailableError(text)
 
@@ -315,13 +308,11 @@ class InfinitySource:
         login = basic(self.settings.command_user or "", revealed(self.settings.command_password))
         path = f"/api/admin/command/v1/{name}/"
         async with self._turn:
-            if name not in self._known_commands:
-                schema = await self._send(f"{path}schema/?format=json", login)
-                if schema.status == HTTPStatus.NOT_FOUND:
-                    return f"this Infinity has no command {name}"
-                if schema.status != HTTPStatus.OK:
-                    return f"the schema of {name} cannot be read: {schema.failure or schema.line}"
-                self._known_commands.add(name)
+            schema = await self._send(f"{path}schema/?format=json", login)
+            if schema.status == HTTPStatus.NOT_FOUND:
+                return f"this Infinity has no command {name}"
+            if schema.status != HTTPStatus.OK:
+                return f"the schema of {name} cannot be read: {schema.failure or schema.line}"
             reply = await self._send(path, login, "POST", json=body)
         if reply.status in range(200, 300):
             return "done"
@@ -349,13 +340,10 @@ def addresses(resource: str, value: Any) -> set[str]:
 
 
 def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, list[str]]]:
-    """Yield rooms with their aliases, those in the list of all and those in the room."""
-    found: dict[str, list[object]] = defaultdict(list)
+    """Yield rooms with their aliases in the list of all."""
+    found: dict[str, list[str]] = defaultdict(list)
     for one in listed:
-        for address in addresses("conference", one.get("conference")):
-            found[address].append(one.get("alias"))
+        for address in addresses("conference", one.get("conference")) if one.get("alias") else ():
+            found[address].append(str(one["alias"]))
     for room in rooms:
-        own = [alias for address in addresses("conference", room) for alias in found[address]]
-        inside = rows if isinstance(rows := room.get("aliases"), list) else []
-        own += [one.get("alias") for one in inside if isinstance(one, Mapping)]
-        yield room, [*dict.fromkeys(str(alias) for alias in own if alias)]
+        yield room, [alias for address in addresses("conference", room) for alias in found[address]]
