@@ -70,7 +70,7 @@ def ignore(*_: object) -> None:
     """Record nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Observer:
     """A plugin that is notified of decisions or events, up to ``batch`` at once. ``timeout`` in
     seconds.
@@ -89,7 +89,7 @@ class Observer:
 
     def observes(self, name: str | None) -> bool:
         """Return whether it gets what is of an environment or source."""
-        return self.only is None or name in self.only
+        return not self.only or name in self.only
 
 
 class Attempts:
@@ -114,7 +114,7 @@ class Attempts:
         succeeded meanwhile, the batch is delivered.
         """
         limit = self._observer.timeout
-        if (last := self._task) is not None:
+        if last := self._task:
             await asyncio.wait((last,), timeout=limit)
             if not last.done():
                 return TIMED_OUT, TimeoutError("its last call still runs")

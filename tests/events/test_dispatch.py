@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,10 @@ def sinks(folder: Path, *arguments: str, more: str = "") -> Iterator[Running]:
         yield server
 
 
-def post(server: Running, *bodies: object) -> None:
+def post(server: Running, *bodies: object, user: Mapping[str, str] = SINK) -> None:
     for body in bodies:
         content = json.dumps(body).encode()
-        head = {"Content-Length": str(len(content)), **SINK}
+        head = {"Content-Length": str(len(content)), **user}
         sent = wire.request_bytes("/events/v1", "POST", head) + content
         assert asyncio.run(wire.send(server.port, sent)).status == 200
 
@@ -75,8 +75,8 @@ def gaps(server: Running) -> Any:
     ]
 
 
-def told(folder: Path) -> list[Any]:
-    file = folder.parent / "events.jsonl"
+def told(folder: Path, name: str = "events.jsonl") -> list[Any]:
+    file = folder.parent / name
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -113,6 +113,23 @@ def test_events_come_once_and_in_order_and_gaps_are_told(tmp_path: Path) -> None
     assert seqs(tmp_path)[:7] == [1, 2, 3, 4, 5, 6, 9]
     assert {why for *_, why, _ in found if why} == {"its sink was started"}
     assert len({pid for *_, pid in found}) == 1
+
+
+def test_a_plugin_of_an_environment_gets_the_events_of_its_source(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    live_server.drop_in(folder, "of_lab", PLUGIN.replace("events.jsonl", "lab.jsonl"))
+    tables = (
+        '[events.lab]\nuser = "lab"\npassword_env = "SINK_PASSWORD"\n'
+        '[environments.lab]\nnetworks = ["192.0.2.0/24"]\n'
+        '[plugins.of_lab]\nenvironments = ["lab"]\n'
+    )
+    with sinks(folder, more=tables) as server:
+        post(server, event(1, time=1001.0))
+        post(server, event(2, time=1002.0), user=wire.basic("lab", "s3cret-of-the-sink"))
+        wait_until(lambda: sorted(seqs(folder)) == [1, 2] and told(folder, "lab.jsonl"))
+    assert {source for source, *_ in told(folder)} == {"default", "lab"}
+    assert {source for source, *_ in told(folder, "lab.jsonl")} == {"lab"}
 
 
 def test_another_worker_takes_over(tmp_path: Path) -> None:
