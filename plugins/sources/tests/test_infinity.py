@@ -291,7 +291,6 @@ def _decoded(text: str) -> bytes:
         ({"url": "http://mgr.example.com"}, "https://"),
         ({"user": None}, "write user and password_file"),
         ({"client_id": "c"}, "write user and password_file"),
-        ({"audience": "mgr"}, "audience belongs to client_id"),
         ({"command_user": "c"}, "go together"),
         ({"url": "https://mgr.example.com/?x"}, "leave out"),
     ],

@@ -22,25 +22,18 @@ from pexpolicy import ConfigPath, PluginSettings, Refreshed, Secret, SettingsErr
 from pexpolicy.background.refreshed import CacheFileError
 from pexpolicy.config.outgoing import basic, is_encrypted, revealed, tls_context
 from pexpolicy.conformance.replies import Reply, client_session, fetch
-from pexpolicy.endpoints.object_names import NameList
+from pexpolicy.endpoints.object_names import NAMED_OBJECTS, NameList
 from pexpolicy.files import CacheFile
 from pexpolicy_sources.data_source import QueryError, Row, SourceError, SourceUnavailableError
 from pexpolicy_sources.http import Base, ClientCredentials
 
 RESOURCES = {
+    **{kind: field.removesuffix("_name") for field, kind in NAMED_OBJECTS.items()},
     "locations": "system_location",
-    "themes": "ivr_theme",
     "identity_provider_groups": "identity_provider_group",
-    "h323_gatekeepers": "h323_gatekeeper",
-    "sip_proxies": "sip_proxy",
-    "mssip_proxies": "mssip_proxy",
-    "teams_proxies": "teams_proxy",
-    "stun_servers": "stun_server",
-    "turn_servers": "turn_server",
-    "gms_access_tokens": "gms_access_token",
     "media_playlists": "media_library_playlist",
 }
-"""The resource of ``configuration`` that has the names of each kind."""
+"""The resource of ``configuration`` that has the names of each kind; most fields are named so."""
 PAGE = 1000
 MAX_BYTES = 32 << 20
 """Size of one page."""
@@ -96,8 +89,6 @@ class InfinitySettings(PluginSettings):
             raise ValueError(f"write {ways}")
         if (self.command_user is None) != (self.command_password is None):
             raise ValueError("command_user and command_password_file go together")
-        if self.audience is not None and self.client_id is None:
-            raise ValueError("audience belongs to client_id")
         if not is_encrypted(self.url):
             raise ValueError(f"{self.url} would get credentials unencrypted: write https://")
         return self

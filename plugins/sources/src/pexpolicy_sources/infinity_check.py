@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from cryptography.x509.oid import ExtensionOID
@@ -21,14 +21,14 @@ from yarl import URL
 from pexpolicy import Continue
 from pexpolicy.access.certificates import CertificateFiles, load
 from pexpolicy.cli import common
-from pexpolicy.cli.doctor import STYLES, certificate_rows, event_rows, print_findings
+from pexpolicy.cli.doctor import STYLES, Finding, certificate_rows, event_rows, print_findings
 from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.subnets import Subnets, read_subnet
-from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import Row, SourceError
@@ -47,20 +47,11 @@ LOOKUPS = {
 }
 """By request, its name in the switches of a policy profile."""
 READ = [PROFILE, SINK, "system_location", "conference", "conference_alias", "device"]
-READ += ["worker_vm", "global", "alarm"]
+READ += ["worker_vm", "alarm"]
 PEOPLE = [f"participant_{what}" for what in ("connected", "disconnected", "updated")]
 """Events without which the live counts are wrong."""
 ADDRESSES = ("address", "secondary_address", "static_nat_address")
 """Where calls of a node may come from."""
-
-
-class Finding(NamedTuple):
-    """What was looked at, one of ``STYLES``, the object, and why."""
-
-    check: str
-    state: str
-    subject: str
-    text: str
 
 
 class Check:
@@ -101,11 +92,10 @@ class Check:
                 self._refused[resource] = str(error)
         for resource, why in self._refused.items():
             self._say("read", resource, "skipped", why)
+        locations = self._objects["system_location"]
         self._ours = {one: [*filter(self._is_ours, self._objects[one])] for one in CHECKS}
         self._bound = {
-            resource: [
-                addresses(resource, one.get(field)) for one in self._objects["system_location"]
-            ]
+            resource: [addresses(resource, one.get(field)) for one in locations]
             for resource, (_, field, _) in CHECKS.items()
         }
         tables = self._settings.event_tables.items()
@@ -122,10 +112,10 @@ class Check:
 
     def _say(self, check: str, subject: object, state: str, text: str, *when: object) -> None:
         """Add a finding about a text, or about an object with a name, if all of ``when`` is so."""
-        name = str(subject.get("name") if isinstance(subject, Mapping) else subject)
-        name = name if self._environment is None else f"{self._environment}: {name}"
+        name = subject.get("name") if isinstance(subject, Mapping) else subject
+        place = ": ".join(filter(None, (self._environment, check, str(name))))
         if all(when):
-            self._found.append(Finding(check, state, name, text))
+            self._found.append(Finding(place, state, text))
 
     def _is_ours(self, row: Row) -> bool:
         host = _url_of(row).host or ""
@@ -172,11 +162,9 @@ class Check:
             asked = {kind for kind, name in LOOKUPS.items() if profile.get(f"enable_{name}_lookup")}
             say("ok" if asked else "error", f"asks for {', '.join(sorted(asked)) or 'nothing'}")
             for name, kinds in kinds_of.items():
-                switches = (f"enable_{LOOKUPS[kind]}_lookup" for kind in sorted(kinds))
-                off = ", ".join(switch for switch in switches if switch in profile)
-                say(
-                    "warning", f"{name} is never asked: {off} is off", asked, off, not asked & kinds
-                )
+                off = {f"enable_{LOOKUPS[kind]}_lookup" for kind in kinds} & profile.keys()
+                text = f"{name} is never asked: {', '.join(sorted(off))} is off"
+                say("warning", text, asked, off, not asked & kinds)
             for kind in asked & {*chain(*kinds_of.values())}:
                 change = f"enable_internal_{LOOKUPS[kind]}_policy"
                 say("warning", f"{change}: Infinity may change our answers", profile.get(change))
@@ -188,8 +176,8 @@ class Check:
             if plugin.table.mode == "decide" and plugin.table.is_asked_in(self._environment):
                 rules: Any = getattr(plugin.instance, "rule_summaries", tuple)()
                 may = {kind for kind in LOOKUPS for hook in plugin.hooks if kind in hook}
-                found |= {f"{plugin.name} ({one.name})": {*one.endpoints} for one in rules}
-                found |= {} if rules else {plugin.name: may}
+                of_rules = {f"{plugin.name} ({one.name})": {*one.endpoints} for one in rules}
+                found |= of_rules or {plugin.name: may}
         return found
 
     def _look_at_locations(self) -> None:
@@ -215,7 +203,7 @@ class Check:
             say = partial(self._say, "certificate", self._files.certificate)
             for state, text, *_ in certificate_rows(self._files, self._source.settings.ca_file):
                 say(state, text)
-            urls = map(_url_of, filter(self._is_ours, chain(*self._ours.values())))
+            urls = map(_url_of, chain(*self._ours.values()))
             for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
                 text = f"is for {', '.join(self._certified) or 'no name'}, and not for {host}"
                 say("error", text, not any(_matches(host, name) for name in self._certified))
@@ -227,7 +215,6 @@ class Check:
             self._say("events", node or "alarm", "error", f"Infinity's alarm: {said}", is_of_us)
 
     def _look_at_nodes(self) -> None:
-        """Look for nodes whose calls are refused."""
         access = self._settings.access
         written = {*map(read_subnet, (*access.networks, *access.trusted_proxies))}
         admitted = Subnets((network, None) for network in written)
@@ -243,34 +230,19 @@ class Check:
                 text = f"is in [{table}] {kind}, and Infinity does not have it"
                 self._say("name", name, "error", text + did_you_mean(name, one.names))
         for unknown in names.unknown():
-            text = f"{unknown.text}; in {', '.join(unknown.shown)}"
-            text += ", ..." * (len(unknown.places) > len(unknown.shown))
-            self._say("name", unknown.name, "error", text)
-        ours = self._settings.infinity.min_pin_length
-        for row in self._objects["global"][:1]:
-            is_longer = isinstance(least := row.get("min_pin_length"), int) and least > ours
-            text = f"is {least}, and {ours} under [infinity]"
-            self._say("name", "min_pin_length", "warning", text, is_longer)
+            places = f"{common.count(len(unknown.places), 'use')}: {', '.join(unknown.shown)}"
+            self._say("name", unknown.name, "error", f"{unknown.text}; {places}")
 
     async def _look_at_rooms(self) -> None:
-        """Ask our policy for each alias of Infinity; then compare the names of rooms."""
+        """Ask our policy for each alias of Infinity."""
         named = (str(alias) for one in self._objects["device"] if (alias := one.get("alias")))
         devices = (({"name": f"device {alias}"}, [alias]) for alias in named)
         rooms = with_aliases(self._objects["conference"], self._objects["conference_alias"])
-        others = set[str]()
         for room, aliases in chain(rooms, devices):
-            answers = defaultdict[tuple[str, str], list[str]](list)
             for alias in sorted(aliases):
                 if (outcome := await self._asked(alias)) is not None:
-                    answers[_compared(room, outcome)].append(alias)
-            for (check, text), ours in answers.items():
-                self._say(check, room, "warning", f"{', '.join(ours)}: {text}")
-            others |= set() if answers else {str(room.get("name"))}
-        for plugin, items in self._policy.static_decisions.items():
-            for key, decision in items:
-                name, place = decision.set_fields().get("name"), map(str, (plugin, *key))
-                text = f"{'.'.join(place)} has this name, too: callers of both meet"
-                self._say("room", name, "warning", text, name in others)
+                    check, text = _compared(room, outcome)
+                    self._say(check, room, "warning", f"{alias}: {text}")
 
     async def _asked(self, alias: str) -> Outcome | None:
         """Return our answer for an alias, if Infinity would use it; a reject only if all callers
@@ -336,7 +308,7 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
 
 
 async def _found(config: Path, url: str) -> list[Finding]:
-    policy = common.build(config, context=BuildContext(keeps_static_decisions=True))
+    policy = common.build(config)
     named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
     if not named:
         policy.close()
