@@ -209,19 +209,18 @@ class Environments:
             for name, table in tables.items()
         }
         """The source of the events of each environment."""
-        owners: dict[str, dict[Any, str]] = {"networks": {}, "credentials": {}}
+        owners: dict[Any, str] = {}
         problems: list[Problem] = []
-        for name, key in product(tables, owners):
+        for name, key in product(tables, ("networks", "credentials")):
             for number, written in enumerate(getattr(tables[name], key)):
-                what, value = "user", written
-                if key == "networks":
-                    what, value = "network", read_subnet(written)
-                if (other := owners[key].setdefault(value, name)) != name:
-                    text = f"{written} is a {what} of environment {other} too"
+                value = read_subnet(written) if key == "networks" else written
+                if (other := owners.setdefault(value, name)) != name:
+                    text = f"{written} is of environment {other} too"
                     problems.append(Problem(("environments", name, key, number), text))
         if problems:
             raise SettingsError(problems=problems)
-        self._networks, self._users = Subnets(owners["networks"].items()), owners["credentials"]
+        self._users = {user: name for user, name in owners.items() if isinstance(user, str)}
+        self._networks = Subnets((one, owners[one]) for one in owners.keys() - self._users)
 
     def of(self, user: str | None, *addresses: str | None) -> str | None:
         """Return the environment of a user, else that of the first address that has one."""

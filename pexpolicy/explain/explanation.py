@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.request_forms import AuditLine, InvalidRequestError, RecordedRequest
+from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
 from pexpolicy.models.request import Request, collect_errors, enable_notes, set_origin
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.text import suggest
@@ -70,22 +70,18 @@ def request_of(settings: Settings, recorded: RecordedRequest) -> Request:
 
 
 def _environment_of(settings: Settings, recorded: RecordedRequest) -> str | None:
-    """Return the environment that is wanted, else that of the audit line, of its credential, or of
-    the first address that has one.
+    """Return the environment that is wanted, else that of the audit line, or of the first address
+    that has one.
     """
     tables, wanted, line = settings.environments, recorded.environment, recorded.line
     if wanted is not None and wanted not in tables:
         text = f"there is no table [environments.{wanted}]{suggest(wanted, tables)}"
         raise InvalidRequestError(text)
-    if line is None or line.peer != recorded.peer:
-        line = AuditLine()  # another client may be of another environment
-    if (found := wanted or line.environment) in tables:
+    is_of_line = line is not None and line.peer == recorded.peer  # not of another client
+    if (found := wanted or (line.environment if line and is_of_line else None)) in tables:
         return found
-    users = [one.user for one in settings.credentials]
-    number = line.credential or int(len(users) == 1)
-    user = users[number - 1] if 0 < number <= len(users) else None
     node = None if "node_ip" in recorded.assumed else recorded.params.get("node_ip")
-    return settings.nodes.of(user, recorded.peer, node)
+    return settings.nodes.of(None, recorded.peer, node)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:

@@ -153,8 +153,6 @@ ASKED = [
     ({"peer": "127.1.0.1", "environment": "apac"}, (), "apac"),
     ({"peer": "127.1.0.1", "environment": "apac"}, ("peer=127.1.0.2",), "emea"),
     ({"peer": "127.1.0.1", "environment": "of_old"}, (), "emea"),
-    ({"peer": "127.3.0.1", "credential": 2}, (), "apac"),
-    ({"peer": "127.3.0.1", "credential": 9}, (), None),
     ("/policy/v1/service/configuration?local_alias=board&node_ip=127.1.0.1", (), "emea"),
 ]
 """A request, what is changed in it, and the environment that it is of."""
@@ -199,8 +197,8 @@ def test_a_case_is_of_an_environment(config: Path) -> None:
 
 MISTAKES = [
     ('environments = ["emea"]', 'environments = ["emae"]', "[environments.emae]; did you mean"),
-    ('["127.2.0.0/16",', '["127.2.0.0/16", "127.1.0.0/16",', "a network of environment emea too"),
-    ('credentials = ["apac-nodes"]', 'credentials = ["emea-nodes"]', "a user of environment emea"),
+    ('["127.2.0.0/16",', '["127.2.0.0/16", "127.1.0.0/16",', "is of environment emea too"),
+    ('credentials = ["apac-nodes"]', 'credentials = ["emea-nodes"]', "is of environment emea too"),
     ('credentials = ["apac-nodes"]', 'credentials = ["apac"]', "no such user"),
     ('infinity.themes = ["Red"]', 'infinity.themes = ["Rose"]', "'Red' is not listed under"),
     ('infinity.themes = ["Red"]', 'events = "apac"', "[events] has no source 'apac'"),
