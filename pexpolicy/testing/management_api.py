@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -14,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pexpolicy.config.outgoing import basic
-from pexpolicy.testing.simulator import Person, Simulator
+from pexpolicy.testing.simulator import Simulator
 
 Object = dict[str, Any]
 _ROOT = "/api/admin"
@@ -52,18 +51,17 @@ class ManagementApi:
         self.retry_after: str | None = "1"
         self.slow_s = 10.0
         self.paths: list[str] = []
-        self._ids = count(1)
         self.commands = {"participant/disconnect", "conference/disconnect"}
         """Those that are in the schema."""
 
     def add(self, resource: str, *objects: Mapping[str, Any]) -> list[str]:
         """Add objects of ``configuration``; return their addresses, for references to them."""
-        made, listed = list[Object](), self.objects.setdefault(resource, [])
-        for one, number in zip(objects, self._ids, strict=False):
+        listed = self.objects.setdefault(resource, [])
+        first = len(listed)
+        for number, one in enumerate(objects, first + 1):
             uri = f"{_ROOT}/configuration/v1/{resource}/{number}/"
-            made.append({"id": number, "resource_uri": uri, **one})
-        listed += made
-        return [one["resource_uri"] for one in made]
+            listed.append({"id": number, "resource_uri": uri, **one})
+        return [one["resource_uri"] for one in listed[first:]]
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -93,7 +91,7 @@ class ManagementApi:
     def _conferences(self) -> Iterator[Object]:
         present = {person.service: person for person in self.platform.people if person.service}
         for name, person in present.items():
-            row = {"id": _ids("conference", person)[0], "name": name, "is_started": True}
+            row = {"id": _id_of(name), "name": name, "is_started": True}
             yield {**row, "service_type": person.stage, "tag": person.legs[0]["service_tag"]}
 
     async def _command(self, request: web.Request) -> web.StreamResponse:
@@ -106,11 +104,13 @@ class ManagementApi:
             return web.Response(status=404)
         if request.method == "GET":
             return web.json_response({"fields": {f"{kind}_id": {"type": "string"}}})
-        wanted = (await request.json())[f"{kind}_id"]
-        found = [one for one in self.platform.people if one.service and wanted in _ids(kind, one)]
-        for person in found:
-            self.platform.leave(person)
-        return web.json_response({"status": "success"}, status=202 if found else 404)
+        wanted, status = (await request.json())[f"{kind}_id"], 404
+        for person in self.platform.people:
+            ids = (_id_of(person.service), *(leg["uuid"] for leg in person.legs))
+            if person.service and wanted in ids:
+                self.platform.leave(person)
+                status = 202
+        return web.json_response({"status": "success"}, status=status)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.raw_path)
@@ -144,8 +144,5 @@ class ManagementApi:
         return web.json_response({"meta": meta, "objects": shown})
 
 
-def _ids(kind: str, person: Person) -> list[str]:
-    """Return the ids of the participants of a person, or of the conference."""
-    if kind == "conference":
-        return [str(uuid5(NAMESPACE_URL, person.service))]
-    return [leg["uuid"] for leg in person.legs]
+def _id_of(conference: str) -> str:
+    return str(uuid5(NAMESPACE_URL, conference))
