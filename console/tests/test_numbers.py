@@ -208,6 +208,16 @@ def test_columns_add_up_to_the_calls_of_their_page(
         assert sum(sum(one.counts) for one in of_requests.get("bars", ())) == of_requests["lines"]
 
 
+def test_a_call_in_two_segments_is_the_worst_of_its_lines(tmp_path: Path) -> None:
+    same = {"wait": 5, "instance": "", "endpoint": ENDPOINTS[0], "caller": "bob", "room": "lab"}
+    same |= {"request_id": "", "location": "", "reason": None, "outcome": "decided"}
+    actions = ("reject", "continue")
+    drawn = [same | {"action": one, "event": "decision", "then": "rotate"} for one in actions]
+    reader, _ = write(tmp_path, drawn, segment_lines=1)
+    (call,), _ = reader.calls(Query())
+    assert call.result == RESULTS.index("refused")
+
+
 def test_what_a_shadow_would_have_refused_is_found_and_was_not_refused(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     request = {"remote_alias": "sip:bob@example.com", "local_alias": "sip:lab@example.com"}

@@ -156,23 +156,21 @@ class IndexReader:
         A call is the worst of its lines, of these the first; a line of no call stands for itself.
         """
         found: dict[int, Hit] = {}
-        passed, older = set[int](), None
+        ranks, passed, older = dict[int, int](), set[int](), None
         above = None if before is None else before + LINES_OF_CALLS
         for base in self.bases(*query.period()):
             rows = self._select(base, query, "line.*", above, 2 * LINES_OF_CALLS)
             mine: dict[int, tuple[Any, ...]] = {}
             for row in rows:
-                key = row[7] or row[0]
+                key, rank = row[7] or row[0], -1 if row[8] is None else row[8]
                 if before is not None and row[0] >= before:
                     passed.add(key)  # it is on the page before
-                elif key in mine:
+                elif key in ranks or (key not in passed and len(ranks) < limit):
                     # Of those with equal results, the first one counts.
-                    mine[key] = max(row, mine[key], key=lambda one: (one[8] is not None, one[8]))
-                elif key not in passed and key not in found:
-                    if len(found) + len(mine) < limit:
-                        mine[key] = row
-                    else:
-                        older = older or row[0] + 1
+                    if rank >= ranks.get(key, rank):
+                        mine[key], ranks[key] = row, rank
+                elif key not in passed:
+                    older = older or row[0] + 1
             found |= zip(mine, self._hits(base, [*mine.values()]), strict=True)
             if older is None and len(rows) == 2 * LINES_OF_CALLS:
                 older = rows[-1][0]
