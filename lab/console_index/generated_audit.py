@@ -4,10 +4,12 @@ The example configuration answers one call of each kind; its audit lines are the
 times, aliases, identifiers and durations are replaced.
 """
 
+import gzip
 import random
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,7 @@ def _calls() -> Iterator[audits.Asked]:
             yield endpoint, Alias(alias).raw, list(params.items()), at
 
 
+@cache
 def templates() -> list[bytes]:
     """Return formats for ``%``: lines of the server with named values."""
     _, lines = audits.answers(CONFIG, list(_calls()))
@@ -117,3 +120,12 @@ def write(path: Path, count: int, seed: int = 1) -> None:
         made = lines(count, seed)
         while block := b"".join(islice(made, BLOCK)):
             file.write(block)
+
+
+def rotate(audit: Path, number: int, *, compressed: bool) -> None:
+    """Rename an audit file as logrotate does."""
+    rotated = audit.rename(audit.with_name(f"{audit.name}.{number:06}"))
+    if compressed:
+        with gzip.open(f"{rotated}.gz", "wb", compresslevel=1) as packed:
+            packed.write(rotated.read_bytes())
+        rotated.unlink()

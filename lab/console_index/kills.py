@@ -1,6 +1,5 @@
 """An index whose writer is killed while the audit is written and rotated."""
 
-import gzip
 import os
 import random
 import signal
@@ -56,12 +55,7 @@ def write_audit(audit: Path, count: int, seed: int, may_end: threading.Event) ->
                 file.write(part[:cut])
                 file.write(part[cut:])
                 may_end.wait(chosen.random() * 0.01)
-        rotated = audit.with_name(f"{audit.name}.{number + 1:06}")
-        audit.rename(rotated)
-        if chosen.random() < 0.5:
-            with gzip.open(f"{rotated}.gz", "wb", compresslevel=1) as packed:
-                packed.write(rotated.read_bytes())
-            rotated.unlink()
+        generated_audit.rotate(audit, number + 1, compressed=chosen.random() < 0.5)
 
 
 def kill(folder: Path, audit: Path, kills: int, seed: int) -> None:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from lab.console_index import kills, scale
+import pytest
+
+from lab.console_index import figures, kills, scale
 
 
 def test_an_index_is_small_and_finds_the_lines_of_an_alias(tmp_path: Path) -> None:
@@ -19,3 +21,9 @@ def test_an_index_is_small_and_finds_the_lines_of_an_alias(tmp_path: Path) -> No
 
 def test_an_index_that_was_killed_is_the_same_as_without_kills(tmp_path: Path) -> None:
     assert "the same index" in kills.run(tmp_path, 5, 10_000)
+
+
+@pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
+def test_each_figure_on_each_page_is_that_of_a_count_of_the_lines() -> None:
+    (report,) = figures.run(1, seed=3)
+    assert report == "1 audits: 41 of 41 pages have the figures of a count of the lines"
