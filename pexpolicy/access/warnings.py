@@ -18,7 +18,6 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from pexpolicy.access.access_control import Networks
 from pexpolicy.access.certificates import configured, load
 from pexpolicy.config.files import CREDENTIALS, DYNAMIC, FileUser, NamedPath, missing_hint, odd_path
 from pexpolicy.config.outgoing import is_encrypted, tls_context
@@ -26,7 +25,7 @@ from pexpolicy.config.problems import ConfigWarning, Key, Problem, SettingsError
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.models.subnets import is_loopback, lone_network, read_subnet
+from pexpolicy.models.subnets import is_loopback, lone_network
 from pexpolicy.text import suggest
 
 Findings = Iterator[tuple[Key, str]]
@@ -103,7 +102,6 @@ def _environment_findings(settings: Settings) -> Findings:
     """Yield what keeps calls from their environment, or events from its plugins."""
     users = [one.user for one in settings.credentials]
     sources = settings.event_tables
-    admitted = Networks(settings.access.networks)
     for name, table in settings.environments.items():
         if not table.networks and not table.credentials:
             yield ("environments", name), "no call is of it: name networks or credentials"
@@ -111,10 +109,6 @@ def _environment_findings(settings: Settings) -> Findings:
             if user not in users:
                 text = f"no call is of {user!r}: [auth] has no such user{suggest(user, users)}"
                 yield ("environments", name, "credentials", number), text
-        for number, network in enumerate(table.networks):
-            if admitted and not admitted.holds(str(read_subnet(network).network_address)):
-                text = f"{network} is not in access.networks, so its calls are refused"
-                yield ("environments", name, "networks", number), text
         if table.events is not None and table.events not in sources:
             text = f"[events] has no source {table.events!r}{suggest(table.events, sources)}"
             yield ("environments", name, "events"), text

@@ -204,7 +204,6 @@ MISTAKES = [
     ('infinity.themes = ["Red"]', 'events = "apac"', "[events] has no source 'apac'"),
     ('when.environment = ["emea"', 'when.environment = ["emae"', "environment.equals = 'emae'"),
     ("[audit]", "[environments.none]\n[audit]", "no call is of it"),
-    ("[audit]", '[access]\nnetworks = ["127.1.0.0/16"]\n[audit]', "is not in access.networks"),
 ]
 
 

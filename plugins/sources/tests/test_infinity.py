@@ -418,7 +418,7 @@ async def test_a_command_is_used_only_if_the_schema_of_the_node_has_it(secret: P
     api.commands = {"participant/disconnect"}
     async with api.serving() as url, source(url, secret, **keys) as made:
         assert await made.end_conferences("red", "t=acme") == [
-            "this Infinity has no command conference/disconnect"
+            "this Infinity has no command conference/disconnect: HTTP 404 Not Found"
         ]
         api.commands.add("conference/disconnect")
         ids = [people[2].uuid, people[2].uuid, "unknown"]

@@ -198,7 +198,6 @@ class InfinitySource:
         why, is_down = next(iter(problems.values()), ""), problems.keys() == RESOURCES.keys()
         if not is_down and problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
-        # Once the API is down, the later ones are not asked for.
         shown = dict.fromkeys(RESOURCES, why) if is_down else problems
         self._lists = {k: one._replace(problem=shown.get(k, "")) for k, one in found.items()}
         self.problems = problems
@@ -300,15 +299,13 @@ class InfinitySource:
         path = f"/api/admin/command/v1/{name}/"
         async with self._turn:
             schema = await self._send(f"{path}schema/?format=json", login)
-            if schema.status == HTTPStatus.NOT_FOUND:
-                return f"this Infinity has no command {name}"
             if schema.status != HTTPStatus.OK:
-                return f"the schema of {name} cannot be read: {schema.failure or schema.line}"
+                return f"this Infinity has no command {name}: {schema.failure or schema.line}"
             reply = await self._send(path, login, "POST", json=body)
-        if reply.status in range(200, 300):
-            return "done"
-        is_gone = reply.status == HTTPStatus.NOT_FOUND
-        return "gone" if is_gone else f"{name}: {reply.failure or reply.line}"
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return "gone"
+        is_done = reply.status in range(200, 300)
+        return "done" if is_done else f"{name}: {reply.failure or reply.line}"
 
     async def end_conferences(self, name: str, tag: str) -> list[str]:
         """End the conferences of a name and tag; return of each what ``command`` does.
@@ -320,21 +317,17 @@ class InfinitySource:
         return [await self.command("conference/disconnect", conference_id=one) for one in ids]
 
 
-def addresses(resource: str, value: Any) -> set[str]:
+def addresses(value: Any) -> set[str]:
     """Return the addresses of objects, or of those that a field names, embedded ones included."""
-    made = f"/api/admin/configuration/v1/{resource}/%s/"
-    return {
-        str(one.get("resource_uri") or made % one.get("id")) if isinstance(one, Mapping) else one
-        for one in (value if isinstance(value, list) else [value])
-        if one and isinstance(one, str | Mapping)
-    }
+    found = (one for one in (value if isinstance(value, list) else [value]) if one)
+    return {str(one.get("resource_uri") if isinstance(one, Mapping) else one) for one in found}
 
 
 def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, list[str]]]:
     """Yield rooms with their aliases in the list of all."""
     found: dict[str, list[str]] = defaultdict(list)
     for one in listed:
-        for address in addresses("conference", one.get("conference")) if one.get("alias") else ():
+        for address in addresses(one.get("conference")) if one.get("alias") else ():
             found[address].append(str(one["alias"]))
     for room in rooms:
-        yield room, [alias for address in addresses("conference", room) for alias in found[address]]
+        yield room, [alias for address in addresses(room) for alias in found[address]]

@@ -95,7 +95,7 @@ class Check:
         locations = self._objects["system_location"]
         self._ours = {one: [*filter(self._is_ours, self._objects[one])] for one in CHECKS}
         self._bound = {
-            resource: [addresses(resource, one.get(field)) for one in locations]
+            resource: [addresses(one.get(field)) for one in locations]
             for resource, (_, field, _) in CHECKS.items()
         }
         tables = self._settings.event_tables.items()
@@ -148,7 +148,7 @@ class Check:
             is_wrong = user not in users and (user or (not is_sink and "username" in row))
             text = f"its user is {user or 'not set'}, and not {', '.join(sorted(users))}"
             say("error", text, users, is_wrong)
-            is_unused = bound and addresses(resource, row).isdisjoint(chain(*bound))
+            is_unused = bound and addresses(row).isdisjoint(chain(*bound))
             say("warning", "no location has it, so it is not used", is_unused)
             is_open = url.scheme == "https" and row.get("verify_tls_certificate") is False
             say("warning", "verify_tls_certificate is off", is_open)
@@ -181,7 +181,7 @@ class Check:
         return found
 
     def _look_at_locations(self) -> None:
-        profiles, sinks = (addresses(one, rows) for one, rows in self._ours.items())
+        profiles, sinks = map(addresses, self._ours.values())
         sinks, nodes = sinks if self._settings.events else set(), self._objects["worker_vm"]
         locations = self._objects["system_location"]
         for location, asked, told in zip(locations, *self._bound.values(), strict=True):
@@ -189,8 +189,8 @@ class Check:
             say("has no policy profile, so its nodes ask nothing", not asked)
             is_other = asked and asked.isdisjoint(profiles) and PROFILE not in self._refused
             say("has a policy profile that is not for this server", is_other)
-            here = addresses("system_location", location)
-            inside = [one for one in nodes if addresses("", one.get("system_location")) & here]
+            here = addresses(location)
+            inside = [one for one in nodes if addresses(one.get("system_location")) & here]
             # Proxying nodes send no events.
             only_forwards = {str(one.get("node_type")).upper() for one in inside} == {"PROXYING"}
             is_silent = sinks and told.isdisjoint(sinks) and not only_forwards
@@ -309,13 +309,12 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
 
 async def _found(config: Path, url: str) -> list[Finding]:
     policy = common.build(config)
-    named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
-    if not named:
-        policy.close()
-        text = f'{config}: [infinity] source names no source with driver = "infinity"'
-        common.refuse(text, common.EX_CONFIG)
     status = await asyncio.to_thread(running_status, config, policy.settings)
     async with policy.serving():
+        named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
         made = [Check(policy, names, status, url) for names in named]
         found = [one for check in made for one in await check.findings()]
+    if not named:
+        text = f'{config}: [infinity] source names no source with driver = "infinity"'
+        common.refuse(text, common.EX_CONFIG)
     return sorted(found, key=lambda one: [*STYLES].index(one.state), reverse=True)
