@@ -206,7 +206,7 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
                 changed("conference_alias", alias="clinic@example.com")(api),
             ),
             "alias",
-            "Infinity's own room is used",
+            "Infinity's own is used",
         ),
     ],
 )

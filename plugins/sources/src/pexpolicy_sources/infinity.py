@@ -327,7 +327,7 @@ def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, lis
     """Yield rooms with their aliases in the list of all."""
     found: dict[str, list[str]] = defaultdict(list)
     for one in listed:
-        for address in addresses(one.get("conference")) if one.get("alias") else ():
-            found[address].append(str(one["alias"]))
+        if one.get("alias"):
+            found[str(one.get("conference"))].append(str(one["alias"]))
     for room in rooms:
-        yield room, [alias for address in addresses(room) for alias in found[address]]
+        yield room, found[str(room.get("resource_uri"))]

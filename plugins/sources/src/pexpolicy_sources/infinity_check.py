@@ -26,7 +26,6 @@ from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.events.receiver import PATH
-from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
@@ -98,14 +97,12 @@ class Check:
             resource: [addresses(one.get(field)) for one in locations]
             for resource, (_, field, _) in CHECKS.items()
         }
-        tables = self._settings.event_tables.items()
-        of = self._settings.nodes.event_sources.get(self._environment or "", "")
+        sources = self._settings.event_tables.values()
         self._look_at_urls(PROFILE, {one.user for one in self._settings.credentials})
-        self._look_at_urls(SINK, {str(one.user) for name, one in tables if of in ("", name)})
+        self._look_at_urls(SINK, {str(one.user) for one in sources})
         self._look_at_switches()
         self._look_at_locations()
         self._look_at_server()
-        self._look_at_nodes()
         self._look_at_names()
         await self._look_at_rooms()
         return self._found
@@ -156,7 +153,13 @@ class Check:
             say("warning", f"does not send {lost}", lost and row.get("filter_events"))
 
     def _look_at_switches(self) -> None:
-        kinds_of = self._kinds()
+        kinds_of = dict[str, set[str]]()
+        for plugin in self._policy.plugins:
+            if plugin.table.mode == "decide" and plugin.table.is_asked_in(self._environment):
+                rules: Any = getattr(plugin.instance, "rule_summaries", tuple)()
+                may = {kind for kind in LOOKUPS for hook in plugin.hooks if kind in hook}
+                of_rules = {f"{plugin.name} ({one.name})": {*one.endpoints} for one in rules}
+                kinds_of |= of_rules or {plugin.name: may}
         for profile in self._ours[PROFILE]:
             say = partial(self._say, "profile", profile)
             asked = {kind for kind, name in LOOKUPS.items() if profile.get(f"enable_{name}_lookup")}
@@ -168,17 +171,6 @@ class Check:
             for kind in asked & {*chain(*kinds_of.values())}:
                 change = f"enable_internal_{LOOKUPS[kind]}_policy"
                 say("warning", f"{change}: Infinity may change our answers", profile.get(change))
-
-    def _kinds(self) -> dict[str, set[str]]:
-        """Return the requests that each plugin may answer, or each rule of one with rules."""
-        found = dict[str, set[str]]()
-        for plugin in self._policy.plugins:
-            if plugin.table.mode == "decide" and plugin.table.is_asked_in(self._environment):
-                rules: Any = getattr(plugin.instance, "rule_summaries", tuple)()
-                may = {kind for kind in LOOKUPS for hook in plugin.hooks if kind in hook}
-                of_rules = {f"{plugin.name} ({one.name})": {*one.endpoints} for one in rules}
-                found |= of_rules or {plugin.name: may}
-        return found
 
     def _look_at_locations(self) -> None:
         profiles, sinks = map(addresses, self._ours.values())
@@ -198,7 +190,7 @@ class Check:
             say("has several event sinks of this server: events come twice", len(told & sinks) > 1)
 
     def _look_at_server(self) -> None:
-        """Look at our certificate, and at the events that come."""
+        """Look at our certificate, events that come, and nodes whose calls are refused."""
         if self._files is not None:
             say = partial(self._say, "certificate", self._files.certificate)
             for state, text, *_ in certificate_rows(self._files, self._source.settings.ca_file):
@@ -213,8 +205,6 @@ class Check:
             said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
             is_of_us, node = re.search("sink|policy", said.casefold()), alarm.get("node")
             self._say("events", node or "alarm", "error", f"Infinity's alarm: {said}", is_of_us)
-
-    def _look_at_nodes(self) -> None:
         access = self._settings.access
         written = {*map(read_subnet, (*access.networks, *access.trusted_proxies))}
         admitted = Subnets((network, None) for network in written)
@@ -240,13 +230,11 @@ class Check:
         rooms = with_aliases(self._objects["conference"], self._objects["conference_alias"])
         for room, aliases in chain(rooms, devices):
             for alias in sorted(aliases):
-                if (outcome := await self._asked(alias)) is not None:
-                    check, text = _compared(room, outcome)
-                    self._say(check, room, "warning", f"{alias}: {text}")
+                await self._compare(room, alias)
 
-    async def _asked(self, alias: str) -> Outcome | None:
-        """Return our answer for an alias, if Infinity would use it; a reject only if all callers
-        get one, as others are refused on purpose.
+    async def _compare(self, room: Row, alias: str) -> None:
+        """Ask our policy for an alias of a room of Infinity. A reject counts only if all callers
+        get one, as others are refused on purpose; no PIN is shown.
         """
         local = {"registered": True, "remote_alias": f"sip:caller@{alias.partition('@')[2]}"}
         answers = []
@@ -256,17 +244,14 @@ class Check:
             answers.append(answer.outcome)
         found = [one for one in answers if not isinstance(one.decision, Continue)]
         admitting = [one for one in found if one.decision.action != "reject"]
-        return next(iter(admitting or found[len(answers) - 1 :]), None)
-
-
-def _compared(room: Row, outcome: Outcome) -> tuple[str, str]:
-    """Return the check, and what our answer means for a room of Infinity; no PIN is shown."""
-    name, action = outcome.decision.set_fields().get("name"), outcome.decision.action
-    if action == "continue" and name == room.get("name"):
-        text = "has it, too: Infinity's own room is used where we do not answer"
-        return "alias", f"{outcome.decided_by} {text}"
-    does = f"answers {name!r}" if action == "continue" else f"{action}s the call"
-    return "room", f"never reached, as {outcome.decided_by} {does}"
+        for outcome in (admitting or found[len(answers) - 1 :])[:1]:
+            name, action = outcome.decision.set_fields().get("name"), outcome.decision.action
+            by, is_same = outcome.decided_by, action == "continue" and name == room.get("name")
+            does = f"answers {name!r}" if action == "continue" else f"{action}s the call"
+            text = f"never reached, as {by} {does}"
+            if is_same:
+                text = f"{by} has it, too: Infinity's own is used where we do not answer"
+            self._say("alias" if is_same else "room", room, "warning", f"{alias}: {text}")
 
 
 def _url_of(row: Row) -> URL:
