@@ -151,7 +151,7 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
         (
             changed("policy_server", enable_service_lookup=False, enable_avatar_lookup=True),
             "profile",
-            "rooms is never asked: enable_service_lookup is off",
+            "enable_service_lookup is off: never asked are rules (Avatars of others), rooms",
         ),
         (changed("policy_server", enable_internal_service_policy=True), "profile", "may change"),
         (added("event_sink", name="b", url=SINK), "events", "no location has it"),

@@ -24,7 +24,7 @@ from pexpolicy.cli import common
 from pexpolicy.cli.doctor import STYLES, Finding, certificate_rows, event_rows, print_findings
 from pexpolicy.cli.status import Document, running_status
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
 from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import Policy
@@ -164,10 +164,12 @@ class Check:
             say = partial(self._say, "profile", profile)
             asked = {kind for kind, name in LOOKUPS.items() if profile.get(f"enable_{name}_lookup")}
             say("ok" if asked else "error", f"asks for {', '.join(sorted(asked)) or 'nothing'}")
-            for name, kinds in kinds_of.items():
-                off = {f"enable_{LOOKUPS[kind]}_lookup" for kind in kinds} & profile.keys()
-                text = f"{name} is never asked: {', '.join(sorted(off))} is off"
-                say("warning", text, asked, off, not asked & kinds)
+            idle = {name: kinds for name, kinds in kinds_of.items() if not asked & kinds}
+            off = {
+                f"enable_{LOOKUPS[one]}_lookup" for one in chain(*idle.values())
+            } & profile.keys()
+            text = f"{', '.join(sorted(off))} is off: never asked are "
+            say("warning", text + ", ".join([*idle][:MAX_SHOWN]), asked, off)
             for kind in asked & {*chain(*kinds_of.values())}:
                 change = f"enable_internal_{LOOKUPS[kind]}_policy"
                 say("warning", f"{change}: Infinity may change our answers", profile.get(change))
