@@ -1,6 +1,7 @@
 """The pure state: whatever is repeated, delayed or reordered, the counts equal the truth."""
 
 import random
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from hypothesis import given
@@ -111,10 +112,13 @@ def test_what_is_lost_is_stale(platform: Simulator, lose: float, reorder: int) -
         assert receiver.counts == platform.truth()
 
 
-def known(receiver: Receiver, told: Any = ()) -> dict[str, Participant]:
+def known(
+    receiver: Receiver, told: Any = (), before: Mapping[str, Any] = {}
+) -> dict[str, Participant]:
     rows = ((uuid, receiver.rows.get(("participant", "default", uuid))) for uuid in told)
-    ended = {uuid: row for uuid, row in rows if isinstance(row, Participant) and row.is_over}
-    return ended | receiver.presence.calls("default")
+    calls = ((uuid, row) for uuid, row in rows if isinstance(row, Participant))
+    found = {uuid: row for uuid, row in calls if row.is_over or uuid in before}
+    return found | receiver.presence.calls("default")
 
 
 @given(
@@ -143,7 +147,7 @@ def test_after_a_repair_the_counts_equal_the_truth(
                 receiver.receive(body)
         else:
             late += platform.events[first:]
-    found = list(changes(before, known(receiver, told), told, began, lambda _, tag: tag))
+    found = list(changes(before, known(receiver, told, before), told, began, lambda _, tag: tag))
     for _, event in found:
         receiver.receive(event)
     for body in late:

@@ -198,13 +198,12 @@ class Live(Plugin[LiveSettings]):
             told = await asyncio.to_thread(listed, await api.objects("participant", "status"))
         await asyncio.sleep(SETTLE_S)
         await self.read()
-        keys: list[Key] = [("participant", source, one) for one in told.keys() - before.keys()]
-        after = dict[str, Participant]()
+        after = self._presence.calls(source)
+        keys: list[Key] = [("participant", source, one) for one in told.keys() - after.keys()]
         for at in range(0, len(keys), PAGE):
             _, rows = await self._table.found(keys[at : at + PAGE])
-            ended = ((key[-1], one) for key, one in rows.items() if isinstance(one, Participant))
-            after |= {uuid: one for uuid, one in ended if one.is_over}
-        after |= self._presence.calls(source)
+            calls = ((key[-1], one) for key, one in rows.items() if isinstance(one, Participant))
+            after |= {uuid: one for uuid, one in calls if one.is_over or uuid in before}
         found = changes(before, after, told, began, self._tenant_of)
         made = await asyncio.to_thread(lambda: [*found])
         bodies = map(msgspec.json.encode, (*(event for _, event in made), fresh(began)))

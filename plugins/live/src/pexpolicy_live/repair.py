@@ -48,8 +48,9 @@ def changes(
     """Yield events, each with what it changes, after which the API and what is known are equal.
 
     ``before`` are the participants who were in a service before the API was asked, at ``began``;
-    ``after`` those who are a while after it, and of others whom it lists those whose end was
-    reported. One of whom they differ is left to the events.
+    ``after`` those who are a while after it, and of others whom it lists those who were before, as
+    their conference may have ended, and whose end was reported. One of whom they differ is left to
+    the events.
     """
     for uuid in before.keys() | told.keys():
         if (row := before.get(uuid)) != after.get(uuid):
