@@ -253,11 +253,17 @@ async def test_other_replies_are_failures(
 async def test_replies_of_another_form_and_size_are_refused(service: Service) -> None:
     service.rooms["list"] = ["no", "objects"]
     service.rooms["large"] = {"name": "x" * (1 << 20)}
+    for name, item in {"objects": {}, "lists": [], "nested": [[]], "numbers": 1}.items():
+        service.rooms[f"many {name}"] = {"values": [item] * 140_000}
     async with source(service, max_mb=1) as made:
         with pytest.raises(QueryError, match="neither an object nor a list"):
             await by_alias(made).ask(alias="list")
         with pytest.raises(QueryError, match="longer than 1048576 bytes: max_mb"):
             await by_alias(made).ask(alias="large")
+        for name in ("objects", "lists", "nested", "numbers"):
+            # As large as it may be, but it would stop all calls while it is read.
+            with pytest.raises(QueryError, match="has more than 131,072 values"):
+                await by_alias(made).ask(alias=f"many {name}")
     async with source(service, rows="data.rooms") as made:
         with pytest.raises(QueryError, match=r"no data\.rooms"):
             await by_alias(made).ask(alias="list")

@@ -45,6 +45,23 @@ LIMIT_S = 5.0
 MAX_BYTES = 1 << 20
 """Size of a reply; a token has some 2,000 bytes."""
 _CODE = re.compile(r"[a-z_]{1,60}").fullmatch
+_MARKS = b",[{"
+"""Each value in JSON but the first has one before it, or is one."""
+
+
+def parsed(content: bytes, limit: int) -> Any:
+    """Return JSON of a service that may send ``limit`` bytes; raises ``ValueError`` with the rest
+    of a sentence.
+
+    All threads wait for the parser, and a list of empty lists takes 30 times its bytes: there may
+    be one value for eight of the bytes.
+    """
+    if len(content) - len(content.translate(None, _MARKS)) > limit // 8:
+        raise ValueError(f"has more than {limit // 8:,} values")
+    try:
+        return orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+    except ValueError:
+        raise ValueError("is not JSON") from None
 
 
 Token = str | SourceError
@@ -111,7 +128,7 @@ class ClientCredentials:
             return SourceUnavailableError(f"the token server failed: {reply.failure}")
         status = reply.status
         try:
-            answer = orjson.loads(reply.body)
+            answer = parsed(reply.body, MAX_BYTES)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
@@ -334,9 +351,9 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
 
     def _rows(self, content: bytes) -> list[Row]:
         try:
-            value = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
-        except ValueError:
-            raise QueryError("the reply is not JSON") from None
+            value = parsed(content, self.settings.max_mb << 20)
+        except ValueError as error:
+            raise QueryError(f"the reply {error}") from None
         try:
             return rows_at(value, self.settings.rows)
         except ValueError as error:

@@ -25,7 +25,7 @@ from pexpolicy.conformance.replies import Reply, client_session, fetch
 from pexpolicy.endpoints.object_names import NAMED_OBJECTS, NameList
 from pexpolicy.files import CacheFile
 from pexpolicy_sources.data_source import QueryError, Row, SourceError, SourceUnavailableError
-from pexpolicy_sources.http import Base, ClientCredentials
+from pexpolicy_sources.http import Base, ClientCredentials, parsed
 
 RESOURCES = {
     **{kind: field.removesuffix("_name") for field, kind in NAMED_OBJECTS.items()},
@@ -266,9 +266,10 @@ class InfinitySource:
                 reply = await self._send(target)
         text = reply.failure or f"{path} is {reply.line}"
         if reply.status == HTTPStatus.OK and not reply.failure:
-            with suppress(ValueError):
-                return await asyncio.to_thread(orjson.loads, reply.body)
-            text = f"{path} is no JSON (Content-Type: {reply.media_type})"
+            try:
+                return parsed(reply.body, MAX_BYTES)
+            except ValueError as error:
+                text = f"{path} {error} (Content-Type: {reply.media_type})"
         is_of_this = reply.status in (400, 403, 404, 405, 410)
         raise QueryError(text) if is_of_this else SourceUnavailableError(text)
 
