@@ -156,6 +156,10 @@ def test_flags_that_would_cover_each_other_become_numbers_or_share_one() -> None
     alone = chart(span, moments, [Tally() for _ in range(96)], marks[3:], (), UTC, 0)
     assert [(len(group), number) for _, group, number in alone.marks] == [(1, 0)]
     assert moments[-1] - moments[0] == 24 * hour
+    # The flag of a late mark is to the left of it, where that of the one before is to the right.
+    late = [Change((moments[0] + n * hour) / 1000, "reload", "a") for n in (16, 23)]
+    narrow = chart(span, moments, [Tally()] * 96, late, (), UTC, 1)
+    assert [(len(group), number) for _, group, number in narrow.marks] == [(1, 1), (1, 2)]
 
 
 def test_a_column_of_a_day_is_a_day_of_the_zone_and_has_no_counts_where_none_are_known() -> None:

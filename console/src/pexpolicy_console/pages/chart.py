@@ -19,6 +19,8 @@ HEIGHTS = (132, 56)
 """Of the largest column, in pixels: of accepted calls, and of the others."""
 FLAG_PERCENT = (9, 27)
 """Of the width that the flag of a mark takes, on a wide and on a narrow window."""
+LEFT_PERCENT = 80
+"""Place from which on a flag is to the left of its mark."""
 
 
 class Span(NamedTuple):
@@ -149,13 +151,18 @@ def chart(
 
     step = span.label * MINUTE_MS * (1 + place)
     labels = range(_rounded(start, step, zone), moments[-1] - step // 4, step)
+
+    def distance(a: float, b: float) -> float:
+        # Two flags are between a mark and a later one whose flag is to the left of it.
+        return (b - a) / (1 + (a <= LEFT_PERCENT < b))
+
     placed: list[tuple[float, list[Change]]] = []
     for one in marks:
         at = percent(int(one.key))
-        if not placed or at - placed[-1][0] >= FLAG_PERCENT[place] / 2:
+        if not placed or distance(placed[-1][0], at) >= FLAG_PERCENT[place] / 2:
             placed.append((at, []))
         placed[-1][1].append(one)
-    collide = any(after - at < FLAG_PERCENT[place] for (at, _), (after, _) in pairwise(placed))
+    collide = any(distance(a, b) < FLAG_PERCENT[place] for (a, _), (b, _) in pairwise(placed))
     return Chart(
         ("wide", "narrow")[place],
         span.units[place],

@@ -14,7 +14,7 @@ from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader, quantile
 from pexpolicy_console.index.writer import MINUTE_MS
 from pexpolicy_console.pages.changes import Change, changes_of, lines
-from pexpolicy_console.pages.chart import DAY_MS, SPANS, Chart, bounds, chart, link, zone_of
+from pexpolicy_console.pages.chart import DAY_MS, SPANS, bounds, chart, link, zone_of
 from pexpolicy_console.pages.live import SILENT_S
 from pexpolicy_console.server_client import Document
 
@@ -183,22 +183,23 @@ async def overview(visit: Visit) -> Response:
     span = SPANS.get(visit.text("span"), SPANS["24h"])
     moments = bounds(span, now, zone)
     numbers = await visit.search(read, moments, now) or {}
-    columns, notices, charts = numbers.get("columns", []), list[Notice](), list[Chart]()
+    columns, notices = numbers.get("columns", []), list[Notice]()
     if status is not None:
         notices = [*attention(status, hides_names=visit.hides_names)]
         notices += attention_to_parts(status, numbers.get("figures", ()))
         if odd := ", ".join(visit.console.server.odd_servers):
             text = "silent, or refused the change that others have"
             notices.append(Notice(f"{odd}:", text, "/servers", "Servers"))
-    if columns:
-        drawn = partial(chart, span, moments, columns, numbers["marks"], numbers["unknown"], zone)
-        charts = [drawn(place) for place in (0, 1)]
     return visit.render(
         "overview.html",
         server=status,
         attention=notices,
         numbers=numbers,
-        charts=charts,
+        charts=[
+            chart(span, moments, columns, numbers["marks"], numbers["unknown"], zone, place)
+            for place in (0, 1)
+            if columns
+        ],
         totals=[sum(one.counts[kind] for one in columns) for kind in range(3)],
         span=span,
         spans=SPANS.values(),
