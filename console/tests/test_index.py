@@ -24,7 +24,7 @@ from pexpolicy_console.index.index import Index
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter, bucket_bounds, bucket_of, segments
-from pexpolicy_console.pages.plugins import by_minute
+from pexpolicy_console.pages.plugins import by_minute, tallies
 from tests.support import audit_lines, forked
 from tests.support.audit_lines import EPOCH, append, line
 from tests.support.waiting import wait_until
@@ -244,7 +244,7 @@ def test_a_call_is_listed_once_with_the_worst_of_its_lines(indexed: Indexed) -> 
     assert listed == expected
     start = EPOCH // 1000
     counts = indexed.reader.over_time(Query(), start, start + 1800, 3)
-    assert counts == [[5, 5, 0]] * 3
+    assert counts == [[0, 0, 0], *[[5, 5, 0]] * 3]
 
 
 def test_counts_are_those_of_the_view(indexed: Indexed) -> None:
@@ -277,10 +277,9 @@ def test_a_search_ends_when_its_time_is_over(indexed: Indexed) -> None:
 def test_calls_steps_and_differences_of_a_minute_are_counted(indexed: Indexed) -> None:
     shadows = (line(n, event="shadow", differs=n > 200) for n in range(200, 203))
     indexed.add(*(line(n, EPOCH + n * 1000, ms=float(n)) for n in range(120)), *shadows)
-    calls, steps = indexed.reader.steps(EPOCH / 1000 + 1000, 60)
+    calls, found = tallies(indexed.reader.minutes(EPOCH // 60_000, EPOCH // 60_000 + 17))
     assert calls == {"service_configuration": 120}
-    assert sum(count for (*_, bucket), count in steps.items() if bucket >= 0) == 123
-    assert sum(count for (*_, bucket), count in steps.items() if bucket < 0) == 2
+    assert (found["", "rooms"].asked, found["", "rooms"].differences) == (123, 2)
     minutes = by_minute(indexed.reader, line(0)["steps"][0]["plugin"], EPOCH / 1000 + 1000)
     assert (sum(good for _, good, _ in minutes), len(minutes)) == (123, 60)
     assert sum(at <= EPOCH / 1000 + 120 for at, good, _ in minutes if good) == 3

@@ -174,38 +174,56 @@ def test_numbers_are_those_of_a_count(drawn: list[Line], moments: list[int]) -> 
             # The answer of a shadow was not sent.
             sent = [one for one in lines if one["event"] == "decision"]
             mine = [one for one in sent if result_of(one) == result]
-            assert reader.totals(Query(result=name))[0] == len(mine)
-        assert reader.totals(Query()) == (len(lines), len(calls))
+            assert reader.total(Query(result=name)) == len(mine)
+        assert reader.total(Query()) == len(lines)
+        assert decisions.read(reader, Query(), None)["calls"] == len(calls)
 
 
-VIEWS: Sequence[Mapping[str, str]] = (
-    {"location": "Oslo"},
-    {"result": "refused"},
-    {"event": "shadow"},
-    {"plugin": "rooms"},
-    {"endpoint": "registration_alias"},
+VIEWS: Sequence[tuple[Mapping[str, str], Callable[[Line], bool] | None]] = (
+    ({}, lambda _: True),
+    ({"location": "Oslo"}, lambda one: one["request"].get("location") == "Oslo"),
+    ({"result": "refused"}, lambda one: result_of(one) == 1),
+    ({"event": "shadow"}, lambda _: False),
+    ({"plugin": "rooms"}, None),
+    ({"endpoint": "registration_alias"}, None),
 )
+"""Filters, and which requests of calls they find; ``None`` where it needs those of others."""
 
 
 @given(
     st.lists(LINES, min_size=1, max_size=40),
-    st.tuples(st.integers(-100, 3000), st.integers(1, 20_000)),
+    st.one_of(st.none(), st.tuples(st.integers(-100, 3000), st.integers(1, 20_000))),
     st.sampled_from(VIEWS),
 )
-def test_columns_add_up_to_the_calls_of_their_page(
-    drawn: list[Line], seconds: tuple[int, int], filters: Mapping[str, str]
+def test_heading_columns_and_links_agree(
+    drawn: list[Line],
+    seconds: tuple[int, int] | None,
+    view: tuple[Mapping[str, str], Callable[[Line], bool] | None],
 ) -> None:
-    start = EPOCH + 1000 * seconds[0]
-    query = Query(filters).between(start, start + 1000 * seconds[1])
+    query, start, end = Query(view[0]), 0, decisions.END
+    if seconds is not None:
+        start = EPOCH + 1000 * seconds[0]
+        end = start + 1000 * seconds[1]
+        query = query.between(start, end)
+    if view[1] is not None:
+        drawn = [one for one in drawn if one["endpoint"] in ENDPOINTS]
     requests = Query(query, event="decision", requests="1")
     with tempfile.TemporaryDirectory() as folder:
-        reader, _ = write(Path(folder), drawn, segment_lines=1000)
+        reader, lines = write(Path(folder), drawn)
         found = decisions.read(reader, query, None)
-        assert sum(sum(one.counts) for one in found.get("bars", ())) == found["calls"]
+        if view[1] is not None:
+            calls = (one for one in calls_of(lines) if start <= time_of(one[0]) < end)
+            assert found["calls"] == sum(any(map(view[1], one)) for one in calls)
         of_requests = decisions.read(reader, requests, None)
-        for one in of_requests.get("bars", ()):
-            assert sum(one.counts) == reader.totals(requests.between(one.at, one.end))[0]
-        assert sum(sum(one.counts) for one in of_requests.get("bars", ())) == of_requests["lines"]
+        if seconds is None:
+            return  # The columns are those of the last day.
+        assert sum(sum(one.counts) for one in found["bars"]) == found["calls"]
+        for one in found["bars"]:
+            linked = decisions.read(reader, query.between(one.at, one.end), None)
+            assert sum(one.counts) == linked["calls"]
+        assert sum(sum(one.counts) for one in of_requests["bars"]) == of_requests["lines"]
+        for one in of_requests["bars"]:
+            assert sum(one.counts) == reader.total(requests.between(one.at, one.end))
 
 
 def test_a_call_in_two_segments_is_the_worst_of_its_lines(tmp_path: Path) -> None:

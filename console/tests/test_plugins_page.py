@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy_console.index.reader import Hit, quantile
-from pexpolicy_console.index.writer import bucket_bounds, bucket_of
+from pexpolicy_console.index.writer import CALL, DIFFERENCE, STEP, bucket_bounds, bucket_of
 from pexpolicy_console.pages import plugins
 from pexpolicy_console.server_client import Document
 
@@ -26,13 +26,15 @@ def test_the_way_of_calls_has_the_shares_of_each_plugin() -> None:
         ("service_configuration/rooms", "decided", quick): 45,
         ("service_configuration/rooms", "abstained", quick): 45,
         ("media_location/rules", "decided", quick): 7,
-        ("media_location/shadow", "", -1): 3,
     }
-    found = plugins.tallies(steps)
+    rows = [(0, STEP, *key, count) for key, count in steps.items()]
+    counted = [(0, CALL, "service_configuration", "continue", quick, 100)]
+    counted += [*rows, (0, DIFFERENCE, "media_location/shadow", "", 0, 3)]
+    asked, found = plugins.tallies(counted)
     assert found["", "shadow"].differences == 3
     rules = found["", "rules"]
     assert (rules.asked, rules.of("decided"), rules.failed, rules.of("skipped")) == (102, 17, 15, 5)
-    (only,) = plugins.chains([RULES, ROOMS], {"service_configuration": 100}, found)
+    (only,) = plugins.chains([RULES, ROOMS], asked, found)
     endpoint, calls, (first, second), left = only
     assert (endpoint, calls, left) == ("service_configuration", 100, 45)
     assert (first.thickness, first.decided, first.failed) == (100, 10, 15)

@@ -28,7 +28,6 @@ from pexpolicy_console.index.writer import (
     MINUTE_MS,
     QUARTER_MS,
     RULE,
-    STEP,
     bucket_bounds,
     segments,
 )
@@ -36,7 +35,7 @@ from pexpolicy_console.index.writer import (
 COLUMNS: tuple[str, ...] = ("result", "event", "endpoint", "action", "decided_by", "reason")
 COLUMNS += ("location", "node", "instance", "policy")
 """The columns that are counted."""
-COUNTED_LINES = 100_000
+COUNTED_LINES = 20_000
 """Lines whose columns are counted, at most."""
 LINES_OF_CALLS = 1000
 """Lines in which all those of the calls at the edge of a page are looked for."""
@@ -150,8 +149,8 @@ class IndexReader:
     def calls(
         self, query: Query, before: int | None = None, limit: int = 100
     ) -> tuple[list[Hit], int | None]:
-        """Return the newest calls that match, or those before a number in the index, and the number
-        before which there are more: ``None`` where there are none.
+        """Return the newest calls that match, or requests, or those before a number in the index,
+        and the number before which there are more: ``None`` where there are none.
 
         A call is the worst of its lines, of these the first; a line of no call stands for itself.
         """
@@ -162,7 +161,8 @@ class IndexReader:
             rows = self._select(base, query, "line.*", above, 2 * LINES_OF_CALLS)
             mine: dict[int, tuple[Any, ...]] = {}
             for row in rows:
-                key, rank = row[7] or row[0], -1 if row[8] is None else row[8]
+                key = row[0] if query.requests else row[7] or row[0]
+                rank = -1 if row[8] is None else row[8]
                 if before is not None and row[0] >= before:
                     passed.add(key)  # it is on the page before
                 elif key in ranks or (key not in passed and len(ranks) < limit):
@@ -184,38 +184,45 @@ class IndexReader:
         return next(filter(None, found), 0)
 
     def over_time(self, query: Query, start: int, end: int, parts: int) -> list[list[int]]:
-        """Count the calls that match, or requests, in equal parts of a time in seconds, each by
-        place in ``RESULTS``; those before and after it in the first and the last one.
+        """Count the calls that match, or requests, each by place in ``RESULTS``: before a time in
+        seconds, and in equal parts of it, with those after it in the last one.
         """
-        found = [[0] * len(RESULTS) for _ in range(parts)]
+        found = [[0] * len(RESULTS) for _ in range(parts + 1)]
+        several = dict[int, tuple[int, int]]()
         for base in self.bases(*query.period()):
             table, where, values, number = self._where(base, query)
-            one = number if query.requests else "call"
+            one, at = (number, "at") if query.requests else ("call", "began")
             # All parts of the statement are literals of this module; values are bound.
             rows = base.execute(
-                "SELECT min(max((first / 1000 - ?) * ? / ?, 0), ?) AS slot, result, count(*) FROM "  # noqa: S608
-                f"(SELECT min(at) AS first, max(result) AS result, {one} AS one FROM {table} "
-                f"{where} GROUP BY one) WHERE result >= 0 AND one >= 0 GROUP BY slot, result",
-                [start, parts, end - start, parts - 1, *values],
+                "SELECT CASE WHEN one < (SELECT id FROM first) OR one IN "  # noqa: S608
+                "(SELECT value FROM json_each(?)) THEN one ELSE -3 * slot - result - 1 END AS key, "
+                f"slot, result, count(*) FROM (SELECT {one} AS one, max(result) AS result, "
+                f"min(max((({at} / 1000 - ?) * ? + ?) / ?, 0), ?) AS slot FROM {table} {where} "
+                "GROUP BY one) WHERE result >= 0 AND one >= 0 GROUP BY key",
+                [str([*several]), start, parts, end - start, end - start, parts, *values],
             )
-            for slot, result, count in rows:
-                found[slot][result] += count
+            for key, slot, result, count in rows:
+                if key < 0:
+                    found[slot][result] += count
+                else:
+                    # Of a call that began in an older segment there may be lines there, too.
+                    several[key] = max((result, slot), several.get(key, (0, 0)))
+        for result, slot in several.values():
+            found[slot][result] += 1
         return found
 
     def newer(self, query: Query, after: int, limit: int) -> tuple[list[Hit], int]:
         """Return the newest of the lines after a number, and how many there are besides."""
         found = self.search(query, None, limit, after)
         is_all = len(found) < limit
-        return found, 0 if is_all else self.totals(query, found[-1].id, after)[0]
+        return found, 0 if is_all else self.total(query, found[-1].id, after)
 
-    def counts(
-        self, query: Query, limit: int = COUNTED_LINES
-    ) -> tuple[int, dict[str, Counter[str]]]:
+    def counts(self, query: Query) -> tuple[int, dict[str, Counter[str]]]:
         """Return how many of the newest lines were counted, and the values of each column."""
         total, counters = 0, {name: Counter[str]() for name in COLUMNS}
         columns = ", ".join(f"line.{name}" for name in COLUMNS)
         for base in self.bases(*query.period()):
-            rows = self._select(base, query, columns, None, limit - total)
+            rows = self._select(base, query, columns, None, COUNTED_LINES - total)
             names = Names(base)
             for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
                 known = dict(enumerate(RESULTS)) | {None: ""} if name == "result" else names
@@ -223,30 +230,14 @@ class IndexReader:
                     if text := known[value]:
                         counters[name][text] += count
             total += len(rows)
-            if total >= limit:
+            if total >= COUNTED_LINES:
                 break
         return total, counters
 
-    def totals(
-        self, query: Query, before: int | None = None, after: int | None = None
-    ) -> tuple[int, int]:
-        """Return the number of lines that match, and that of the calls that they answered."""
-        lines = calls = 0
-        shared = set[int]()
-        for base in self.bases(*query.period(), after):
-            (first,) = base.execute("SELECT id FROM first").fetchone()
-            # Calls that began in an older segment may have lines there, too.
-            known = ", ".join(map(str, shared))
-            columns = (
-                "count(*), count(DISTINCT CASE WHEN "
-                f"result >= 0 AND call >= {first} AND call NOT IN ({known}) THEN call END), "
-                f"group_concat(DISTINCT CASE WHEN result >= 0 AND call < {first} THEN call END)"
-            )
-            ((count, own, others),) = self._select(base, query, columns, before, 1, after)
-            lines += count
-            calls += own
-            shared.update(map(int, others.split(",") if others else ()))
-        return lines, calls + len(shared)
+    def total(self, query: Query, before: int | None = None, after: int | None = None) -> int:
+        """Return the number of lines that match."""
+        bases = self.bases(*query.period(), after)
+        return sum(self._select(base, query, "count(*)", before, 1, after)[0][0] for base in bases)
 
     def decision(self, decision_id: str) -> Hit | None:
         """Return the line of a decision."""
@@ -272,19 +263,6 @@ class IndexReader:
         statement = f"SELECT * FROM line WHERE at BETWEEN ? AND ? AND {where} ORDER BY id LIMIT 50"  # noqa: S608
         for base in self.bases(*period):
             yield from self._hits(base, base.execute(statement, (*period, value)).fetchall())
-
-    def steps(self, now: float, minutes: int) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
-        """Return the calls of each endpoint in the minutes up to ``now``, whole hours if they are
-        more than one, and the steps by ``endpoint/plugin``, outcome and bucket; differences of
-        shadows have a bucket below 0.
-        """
-        end, calls, found = int(now // 60) + 1, Counter[str](), Counter[tuple[str, str, int]]()
-        for _, kind, name, outcome, bucket, count in self.minutes(end - minutes, end):
-            if kind == CALL:
-                calls[name] += count
-            else:
-                found[name, outcome, bucket if kind == STEP else -1] += count
-        return calls, found
 
     def latencies(self, start: int, end: int) -> Counter[int]:
         """Count the requests between two moments in milliseconds by bucket of their duration."""
@@ -351,7 +329,8 @@ class IndexReader:
                     base.set_progress_handler(lambda: self._clock() > end, _STEPS)
                     base.execute("BEGIN")  # all that is read is of one moment
                     last, first, first_id = base.execute(_EDGES).fetchone()
-                    if last >= (since or 0) and (until is None or first < until):
+                    is_late = until is not None and first - SAME_CALL_MS >= until
+                    if last + SAME_CALL_MS >= (since or 0) and not is_late:
                         yield base
                     if after is not None and first_id <= after:
                         return
@@ -385,12 +364,22 @@ class IndexReader:
         (since, until), slower = query.period(), query.slower_us()
         match = query.expression(self._personal, partial(terms_with, base))
         number = "word.rowid" if match else "line.id"
+        last, first, _ = base.execute(_EDGES).fetchone()
+        # Where each line of a segment is of the period, none has to be looked at for it.
+        if since is not None and since <= first - SAME_CALL_MS:
+            since = None
+        if until is not None and until > last + SAME_CALL_MS:
+            until = None
+        # A call is of the period in which it began, with all its lines.
+        at = "at" if query.requests else "began"
         terms = {
             "word MATCH ?": match or None,
             f"{number} < ?": before,
             f"{number} > ?": after,
-            "at >= ?": since,
-            "at < ?": until,
+            f"at >= ? - {SAME_CALL_MS}": since,
+            f"at < ? + {SAME_CALL_MS}": until,
+            f"+{at} >= ?": since,
+            f"+{at} < ?": until,
             "us >= ?": slower or None,
         }
         known = {term: value for term, value in terms.items() if value is not None}

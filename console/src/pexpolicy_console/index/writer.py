@@ -35,7 +35,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 13
+VERSION = 14
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
@@ -61,7 +61,7 @@ CREATE TABLE line (
     id INTEGER PRIMARY KEY, at INTEGER, file INTEGER, offset INTEGER, size INTEGER, us INTEGER,
     tail INTEGER, call INTEGER, result INTEGER, rule INTEGER, event INTEGER, endpoint INTEGER,
     action INTEGER, decided_by INTEGER, reason INTEGER, node INTEGER, instance INTEGER,
-    location INTEGER, policy INTEGER
+    location INTEGER, policy INTEGER, age INTEGER, began AS (at - age)
 );
 CREATE INDEX line_at ON line (at);
 CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
@@ -85,7 +85,7 @@ CREATE TABLE minute (
     PRIMARY KEY (at, kind, name, outcome, bucket)
 ) WITHOUT ROWID;
 """
-_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _QUARTER = (
     "INSERT INTO quarter VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
@@ -248,7 +248,8 @@ class SegmentWriter:
         place = number, at, file, offset, size, int(line.ms * 1000), id_tail(line.decision_id)
         # The answer of a shadow was not sent.
         became = None if call is None else call.id, result if is_decision else None
-        row = *place, *became, rule, *asked, plugin, reason, node, instance, location, policy
+        age = 0 if call is None else at - call.at
+        row = *place, *became, rule, *asked, plugin, reason, node, instance, location, policy, age
         return row, " ".join(dict.fromkeys(words_of(line, facts, result)))
 
     def _count_minute(self, line: AuditLine, minute: int, *, is_decision: bool) -> None:

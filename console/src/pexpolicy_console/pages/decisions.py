@@ -27,12 +27,12 @@ FIELDS = {
 }
 COUNTERS = ("result", "reason", "decided_by", "location", "policy", "node", "instance", "endpoint")
 """The columns whose values are counted next to the list, in its order."""
-COUNTED_LINES = 20_000
-"""Lines of a view whose columns are counted, at most."""
 BARS = 60
 """Of the histogram."""
 HEIGHTS = (26, 12)
 """Of the columns of its two plots, in pixels."""
+END = 1 << 50
+"""A time after each line, in milliseconds."""
 MAX_ROWS = 25
 """Newer rows that an open page gets at once; further ones are counted."""
 
@@ -45,11 +45,8 @@ class Outcome(NamedTuple):
     style: str
 
 
-OUTCOMES = {
-    "accepted": Outcome("accepted", "accepted", "ok"),
-    "refused": Outcome("refused", "refused", "refuse"),
-    "failed": Outcome("failed", "failed", "trouble"),
-}
+_STYLES = zip(RESULTS, ("ok", "refuse", "trouble"), strict=True)
+OUTCOMES = {name: Outcome(name, name, style) for name, style in _STYLES}
 EVENTS = {
     "refused": Outcome("failed", "no answer", "trouble"),
     "reload": Outcome("reload", "reload", "ok"),
@@ -148,21 +145,15 @@ async def decisions(visit: Visit) -> Response:
 
 def read(reader: IndexReader, query: Query, before: int | None) -> dict[str, Any]:
     """Return what a view of the list shows."""
-    found: dict[str, Any] = {"newest": reader.newest()}
-    if query.requests:
-        hits = reader.search(query, before, PAGE_SIZE)
-        found["older"] = hits[-1].id if len(hits) == PAGE_SIZE else None
-    else:
-        hits, found["older"] = reader.calls(query, before, PAGE_SIZE)
-    found["counted"], found["counters"] = reader.counts(query, COUNTED_LINES)
-    found["lines"], found["calls"] = reader.totals(query)
+    found: dict[str, Any] = {"newest": reader.newest(), "lines": reader.total(query)}
+    found["hits"], found["older"] = reader.calls(query, before, PAGE_SIZE)
+    found["counted"], found["counters"] = reader.counts(query)
     since = query.period()[0] or reader.since()
-    histogram = _histogram(reader, query, since or 0) if hits else {}
-    return {**found, "hits": hits, "since": since, **histogram}
+    return {**found, "since": since, **_histogram(reader, query, since or 0)}
 
 
 def _histogram(reader: IndexReader, query: Query, since: int) -> dict[str, Any]:
-    """Return its columns, and the times of its axis in seconds."""
+    """Return its columns, the times of its axis in seconds, and the calls, or requests, of all."""
     start, end = query.period()
     # Links are of whole seconds.
     until = -(-(end or int(time.time() * 1000)) // 1000)
@@ -171,13 +162,14 @@ def _histogram(reader: IndexReader, query: Query, since: int) -> dict[str, Any]:
     until = max(until, first + 1)
     bounds = [1000 * (first - slot * (first - until) // BARS) for slot in range(BARS + 1)]
     if query.is_of_all and not query.requests:
-        parts = [one.counts for one in reader.all_tallies(bounds)]
+        edges = (start or 0, start or bounds[0], *bounds[1:-1], end or END)
+        before, *parts = (one.counts for one in reader.all_tallies(edges))
     else:
-        counted = query if start else query.between(bounds[0], bounds[-1])
-        parts = reader.over_time(counted, first, until, BARS)
+        before, *parts = reader.over_time(query, first, until, BARS)
     tops = max(1, *(part[0] for part in parts)), max(1, *(part[1] + part[2] for part in parts))
     bars = columns(bounds, parts, tops, HEIGHTS, lambda *ends: query.between(*ends).url())
-    return {"bars": [*bars], "labels": [at / 1000 for at in bounds[: -1 : BARS // 6]]}
+    labels = [at / 1000 for at in bounds[: -1 : BARS // 6]]
+    return {"bars": [*bars], "labels": labels, "calls": sum(map(sum, (before, *parts)))}
 
 
 async def newer(visit: Visit) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from pexpolicy.models.outcome import ABSTAINED, ADJUSTED, DECIDED, NOT_ANSWERED,
 from pexpolicy_console.context import Page, PageError, Response, Visit
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import Hit, IndexReader, quantile
-from pexpolicy_console.index.writer import STEP
+from pexpolicy_console.index.writer import CALL, STEP
 from pexpolicy_console.pages.chart import SPANS, Span
 from pexpolicy_console.server_client import Document
 
@@ -65,6 +65,10 @@ class Tally:
         return int(p99 * 0.8) if p99 > SLOW_MS else 0
 
 
+Counted = tuple[Counter[str], dict[tuple[str, str], Tally]]
+"""Calls by endpoint, and what plugins did by endpoint and plugin, of all by an empty endpoint."""
+
+
 class Station(NamedTuple):
     """A plugin in a chain: the shares are percent of the calls that reach it."""
 
@@ -78,18 +82,21 @@ class Station(NamedTuple):
     """By its median time, from 1 to 20."""
 
 
-def tallies(steps: Mapping[tuple[str, str, int], int]) -> dict[tuple[str, str], Tally]:
-    """Return what each plugin did by endpoint and plugin, and of all by an empty endpoint."""
-    found: dict[tuple[str, str], Tally] = {}
-    for (name, outcome, bucket), count in steps.items():
+def tallies(minutes: Iterable[tuple[int, str, str, str, int, int]]) -> Counted:
+    """Return what rows of ``IndexReader.minutes`` count."""
+    calls, found = Counter[str](), dict[tuple[str, str], Tally]()
+    for _, kind, name, outcome, bucket, count in minutes:
+        if kind == CALL:
+            calls[name] += count
+            continue
         endpoint, _, plugin = name.partition("/")
         for key in ((endpoint, plugin), ("", plugin)):
             one = found.setdefault(key, Tally())
-            if bucket < 0:
-                one.differences += count
-            else:
+            if kind == STEP:
                 one.buckets.setdefault(outcome, Counter())[bucket] += count
-    return found
+            else:
+                one.differences += count
+    return calls, found
 
 
 def chains(
@@ -142,18 +149,17 @@ def by_minute(reader: IndexReader, name: str, now: float) -> list[tuple[int, int
     return [(60 * at, found[at, False], found[at, True]) for at in range(end - 60, end)]
 
 
-async def _steps(visit: Visit) -> tuple[Span, Counter[str], dict[tuple[str, str], Tally]]:
-    """Return the period of the URL, the calls of each endpoint, and what the plugins did."""
-    span = SPANS.get(visit.text("span"), SPANS["1h"])
-    found = await visit.search(IndexReader.steps, time.time(), span.length)
-    calls, steps = found or (Counter(), {})
-    return span, calls, tallies(steps)
+async def _counted(visit: Visit) -> tuple[Span, Counted]:
+    """Return the period of the URL, and what is counted in it."""
+    span, end = SPANS.get(visit.text("span"), SPANS["1h"]), int(time.time() // 60) + 1
+    found = await visit.search(lambda index: tallies(index.minutes(end - span.length, end)))
+    return span, found or (Counter(), {})
 
 
 async def plugins(visit: Visit) -> Response:
     """Show the way of calls through the plugins, and the state of each plugin and source."""
     status = await visit.status()
-    span, calls, found = await _steps(visit)
+    span, (calls, found) = await _counted(visit)
     states = [] if status is None else status.plugins
     names = (status and status.name_problems) or ()
     return visit.render(
@@ -175,7 +181,7 @@ async def plugin(visit: Visit) -> Response:
     state = next((one for one in status.plugins if one.name == name), None)
     if state is None:
         raise web.HTTPNotFound
-    span, _, found = await _steps(visit)
+    span, (_, found) = await _counted(visit)
     now = time.time()
     return visit.render(
         "plugin.html",
