@@ -216,8 +216,8 @@ class Count:
         """Return the lines that filters match."""
         plugin = query.get("plugin")
         tests: dict[str, Callable[[Line, str], bool]] = {
-            "since": lambda one, text: one.at >= milliseconds(text),
-            "until": lambda one, text: one.at < milliseconds(text),
+            "since": lambda one, text: began(one) >= milliseconds(text),
+            "until": lambda one, text: began(one) < milliseconds(text),
             "slower": lambda one, text: one.event.get("ms", 0) >= float(text),
             "plugin": lambda one, text: any(step["plugin"] == text for step in one.steps),
             "outcome": lambda one, text: any(
@@ -228,6 +228,9 @@ class Count:
             "caller": lambda one, text: text in one.callers,
             "requests": lambda *_: True,
         }
+
+        def began(one: Line) -> int:
+            return one.at if "requests" in query or one.call is None else one.call.at
 
         def equals(one: Line, name: str, text: str) -> bool:
             return tests[name](one, text) if name in tests else one.values.get(name) == text

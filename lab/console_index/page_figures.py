@@ -150,7 +150,7 @@ def decisions(page: Page, audit: Audit, query: Mapping[str, str]) -> Figures:
     count, found, is_each = audit.count, audit.count.matching(query), "requests" in query
     calls = {one.call for one in found if one.call and one.result is not None}
     since = milliseconds(query["since"]) if "since" in query else count.first
-    of_calls = len(calls) if calls or not found else None
+    of_calls = None if is_each or (found and not calls) else len(calls)
     yield ".lead", [(of_calls, len(found), at(since))]
     yield ".filters > summary", [len(query.keys() - {"requests"}) or None]
     groups: dict[object, list[Line]] = defaultdict(list)
@@ -189,16 +189,17 @@ def _histogram(count: Count, query: Mapping[str, str], found: Iterable[Line]) ->
     end = -(-(until or count.now) // 1000)
     start = (since or max(count.first, 1000 * end - DAY)) // 1000
     end = max(end, start + 1)
-    groups: dict[object, list[Line]] = defaultdict(list)
+    known: dict[object, tuple[int, int]] = {}
     for line in found:
-        if line.result is not None and (since or 1000 * start <= line.at < 1000 * end):
-            groups[line if "requests" in query else line.call].append(line)
-    groups.pop(None, None)
-    known = [(one[0].at, max(line.result or 0 for line in one)) for one in groups.values()]
+        one = line if "requests" in query else line.call
+        if line.result is not None and one is not None:
+            known[one] = max(known.get(one, (one.at, 0)), (one.at, line.result))
     if not query.keys() - {"since", "until"}:
-        known = [(c.at, c.result) for c in count.calls if 1000 * start <= c.at < 1000 * end]
+        known = {one: (one.at, one.result) for one in count.calls}
     columns = [[0, 0, 0] for _ in range(60)]
-    for moment, result in known:
+    for moment, result in known.values():
+        if not (since or 1000 * start) <= moment < 1000 * end:
+            continue
         place = (moment // 1000 - start) * 60 // (end - start)
         columns[min(max(place, 0), 59)][result] += 1
     return [tuple(one) for one in columns if any(one)]
