@@ -57,15 +57,14 @@ class Inbox(SharedTables):
     def __init__(self) -> None:
         super().__init__("events", [_CREATE], TIMEOUT_S)
 
-    async def put(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Store rows; raises ``SharedUnavailableError``."""
+    async def put(self, events: Sequence[tuple[str, str]]) -> None:
+        """Store events, JSON with all keys of an envelope, each after its source.
+
+        Raises ``SharedUnavailableError``.
+        """
+        rows = [(str(uuid7()), *event) for event in events]
         for at in range(0, len(rows), MAX_ROWS):
             await self.write((_INSERT, rows[at : at + MAX_ROWS]))
-
-
-def inbox_row(source: str, event: str) -> tuple[str, str, str]:
-    """Return the row of an event, which is JSON with all keys of an envelope."""
-    return str(uuid7()), source, event
 
 
 class EventReceiver:
@@ -85,7 +84,7 @@ class EventReceiver:
         self._state = state
         self._clock = clock
         self._tables = Inbox()
-        self._queue: list[tuple[str, str, str]] = []
+        self._queue: list[tuple[str, str]] = []
         self._next: asyncio.Task[None] | None = None
         """Will store the queue, once the transaction before has ended."""
         self._turn, self._parsing = asyncio.Lock(), asyncio.Lock()
@@ -108,15 +107,15 @@ class EventReceiver:
         await self.count()
         if self.waiting >= MAX_WAITING:
             raise SharedUnavailableError("too many events wait")
-        self._queue += [inbox_row(source, event) for event in events]
+        self._queue += [(source, event) for event in events]
         if self._next is None:
             self._next = start_background(self._store(), self._tasks)
         await asyncio.shield(self._next)
 
     async def _store(self) -> None:
         async with self._turn:
-            rows, self._queue, self._next = self._queue, [], None
-            await self.tables.put(rows)
+            events, self._queue, self._next = self._queue, [], None
+            await self.tables.put(events)
             self.arrived.set()
 
     async def count(self, age: float = COUNT_S) -> None:

@@ -28,7 +28,7 @@ from pexpolicy import (
     wall_clock,
 )
 from pexpolicy.events import Event
-from pexpolicy.events.receiver import Inbox, inbox_row
+from pexpolicy.events.receiver import Inbox
 from pexpolicy.matching import live_values
 from pexpolicy_live.participants import Key, Participant, Row
 from pexpolicy_live.presence import Counts, Presence
@@ -207,7 +207,7 @@ class Live(Plugin[LiveSettings]):
         found = changes(before, after, told, began, self._tenant_of)
         made = await asyncio.to_thread(lambda: [*found])
         bodies = map(msgspec.json.encode, (*(event for _, event in made), fresh(began)))
-        await self._inbox.put([inbox_row(source, body.decode()) for body in bodies])
+        await self._inbox.put([(source, body.decode()) for body in bodies])
         for what, number in Counter(what for what, _ in made).items():
             REPAIRED.inc(number, change=what)
 

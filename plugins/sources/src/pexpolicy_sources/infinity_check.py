@@ -22,7 +22,7 @@ from pexpolicy import Continue
 from pexpolicy.access.certificates import CertificateFiles, load
 from pexpolicy.cli import common
 from pexpolicy.cli.doctor import STYLES, Finding, certificate_rows, event_rows, print_findings
-from pexpolicy.cli.status import Document, running_status
+from pexpolicy.cli.status import running_status
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
 from pexpolicy.events.receiver import PATH
@@ -56,15 +56,13 @@ ADDRESSES = ("address", "secondary_address", "static_nat_address")
 class Check:
     """Compares a serving policy with the objects of a platform.
 
-    ``names`` are those of the platform, ``status`` is that of the running server, and ``url`` what
-    nodes ask, if the configuration does not have it.
+    ``names`` are those of the platform, and ``url`` is what nodes ask, if the configuration does
+    not have it.
     """
 
-    def __init__(
-        self, policy: Policy, names: ObjectNames, status: Document | None, url: str
-    ) -> None:
+    def __init__(self, policy: Policy, names: ObjectNames, url: str) -> None:
         assert isinstance(names.source, InfinitySource)
-        self._policy, self._named, self._status = policy, names, status
+        self._policy, self._named = policy, names
         self._source, self._environment = names.source, (*names.table, None)[1]
         self._settings = settings = policy.settings
         self._found = list[Finding]()
@@ -102,7 +100,7 @@ class Check:
         self._look_at_urls(SINK, {str(one.user) for one in sources})
         self._look_at_switches()
         self._look_at_locations()
-        self._look_at_server()
+        await self._look_at_server()
         self._look_at_names()
         await self._look_at_rooms()
         return self._found
@@ -191,7 +189,7 @@ class Check:
             say("has no event sink of this server", is_silent)
             say("has several event sinks of this server: events come twice", len(told & sinks) > 1)
 
-    def _look_at_server(self) -> None:
+    async def _look_at_server(self) -> None:
         """Look at our certificate, events that come, and nodes whose calls are refused."""
         if self._files is not None:
             say = partial(self._say, "certificate", self._files.certificate)
@@ -201,7 +199,8 @@ class Check:
             for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
                 text = f"is for {', '.join(self._certified) or 'no name'}, and not for {host}"
                 say("error", text, not any(_matches(host, name) for name in self._certified))
-        for state, text, *_ in event_rows(self._status):
+        status = await asyncio.to_thread(running_status, self._settings.path, self._settings)
+        for state, text, *_ in event_rows(status):
             self._say("events", "server", state, text)
         for alarm in self._objects["alarm"] if self._settings.events else ():
             said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
@@ -296,10 +295,9 @@ def check(config: Path, url: str, *, as_json: bool) -> None:
 
 async def _found(config: Path, url: str) -> list[Finding]:
     policy = common.build(config)
-    status = await asyncio.to_thread(running_status, config, policy.settings)
     async with policy.serving():
         named = [one for one in policy.all_names if isinstance(one.source, InfinitySource)]
-        made = [Check(policy, names, status, url) for names in named]
+        made = [Check(policy, names, url) for names in named]
         found = [one for check in made for one in await check.findings()]
     if not named:
         text = f'{config}: [infinity] source names no source with driver = "infinity"'
