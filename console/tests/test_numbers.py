@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pexpolicy_console.index.lines import RESULTS
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader
-from pexpolicy_console.index.writer import QUARTER_MS, IndexWriter
+from pexpolicy_console.index.writer import CALL, QUARTER_MS, IndexWriter
 from pexpolicy_console.pages import decisions
 from tests.support.audit_lines import EPOCH, append, line
 
@@ -234,6 +234,19 @@ def test_a_call_in_two_segments_is_the_worst_of_its_lines(tmp_path: Path) -> Non
     reader, _ = write(tmp_path, drawn, segment_lines=1)
     (call,), _ = reader.calls(Query())
     assert call.result == RESULTS.index("refused")
+
+
+def test_whole_hours_are_counted_in_each_segment(tmp_path: Path) -> None:
+    audit, day = tmp_path / "audit.jsonl", 1440
+    writer = IndexWriter(tmp_path / "index", audit, 1 << 40, 1)
+    for number, at in enumerate((EPOCH, EPOCH + day * MINUTES)):
+        append(audit, [line(number, at)])
+        while writer.step():
+            pass
+    writer.close()
+    start = EPOCH // MINUTES + 20
+    found = IndexReader(tmp_path / "index", audit).minutes(start, start + day)
+    assert sum(count for _, kind, *_, count in found if kind == CALL) == 2
 
 
 def test_what_a_shadow_would_have_refused_is_found_and_was_not_refused(tmp_path: Path) -> None:

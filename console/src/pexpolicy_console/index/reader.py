@@ -280,7 +280,7 @@ class IndexReader:
         """
         is_short = end - start <= MINUTES
         period = (start, end - 1) if is_short else (-((end - 1) // 60), -(start // 60))
-        for base in self.bases(start * MINUTE_MS):
+        for base in self.bases(start // 60 * 60 * MINUTE_MS):
             names = Names(base)
             for at, kind, name, outcome, bucket, count in base.execute(
                 "SELECT at * ? AS slot, kind, name, outcome, bucket, sum(count) FROM minute "
