@@ -106,13 +106,13 @@ class ObjectNames:
         """The key of the table with the names."""
         self.declared = declared
         self.source = source
+        self._listed = dict[str, NameList] if source is None else source.listed_names
         self._uses: dict[tuple[str, str, tuple[ObjectNames, ...]], list[Place]] = defaultdict(list)
 
     @property
     def listed(self) -> Mapping[str, NameList]:
         """The lists of the source, without the kinds that the configuration lists."""
-        found = self.source.listed_names() if self.source is not None else {}
-        return {kind: one for kind, one in found.items() if kind not in self.declared}
+        return {kind: one for kind, one in self._listed().items() if kind not in self.declared}
 
     def check(self, decision: D) -> D:
         """Return the decision, with a warning for each name that the source does not list.
@@ -141,14 +141,14 @@ class ObjectNames:
 
     def lacks(self, kind: str, name: str) -> bool:
         """Return whether the names of a kind are known, and this one is not among them."""
-        listed = self.source.listed_names() if self.source is not None else {}
+        listed = self._listed()
         known = self.declared.get(kind, listed[kind].names if kind in listed else None)
         return known is not None and name not in known
 
     def problems(self) -> Iterator[NameProblem]:
         """Yield what is wrong with the names of the source: not read, kept, or unknown to it."""
         place = (*self.table, "source")
-        if self.source is not None and not self.source.listed_names():
+        if self.source is not None and not self._listed():
             text = "its names are not known yet: check --open asks for them"
             yield NameProblem("", "", text, [place])
         for kind, known in self.listed.items():

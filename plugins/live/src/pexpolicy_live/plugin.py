@@ -226,11 +226,7 @@ class Live(Plugin[LiveSettings]):
             return 0 if tenant is None else self._presence.of_tenant(tenant).participants
         service = getattr(request, "service_name", None)
         names = (service,) if service else (str(alias), alias.user) if alias else ()
-        if source is not None:
-            found = [self._presence.of_place(source, one) for one in names]
-        else:
-            services = self._presence.services
-            found = [services[one] for one in names if one in services]
+        found = (self._presence.of_place(source, one) for one in names)
         counts = next(filter(None, found), Counts())
         return int(getattr(counts, "participants" if name == "service" else name))
 

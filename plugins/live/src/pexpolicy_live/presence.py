@@ -97,8 +97,10 @@ class Presence:
         """Return the counts of a tenant."""
         return self.tenants.get(name) or Counts()
 
-    def of_place(self, source: str, service: str) -> Counts:
-        """Return the counts of a service on one platform."""
+    def of_place(self, source: str | None, service: str) -> Counts:
+        """Return the counts of a service on one platform, or on all together."""
+        if source is None:
+            return self.services.get(service) or Counts()
         place, counts = _Place(source, service), Counts()
         for conversation in self._people.get(place, ()):
             counts.add(self._counted[place, conversation][0])
