@@ -203,7 +203,8 @@ class Check:
         for state, text, *_ in event_rows(status):
             self._say("events", "server", state, text)
         for alarm in self._objects["alarm"] if self._settings.events else ():
-            said = " ".join(str(alarm.get(key) or "") for key in ("identifier", "name", "details"))
+            keys = ("identifier", "name", "details")
+            said = " ".join(str(alarm[key]) for key in keys if alarm.get(key))
             is_of_us, node = re.search("sink|policy", said.casefold()), alarm.get("node")
             self._say("events", node or "alarm", "error", f"Infinity's alarm: {said}", is_of_us)
         access = self._settings.access
