@@ -2,7 +2,8 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from pexpolicy_console.index.reader import IndexReader
 from pexpolicy_console.index.writer import CALL, QUARTER_MS, IndexWriter
 from pexpolicy_console.pages import decisions
 from tests.support.audit_lines import EPOCH, append, line
+from tests.support.counted_lines import KINDS, Count
 
 MINUTES = 60_000
 Line = Mapping[str, Any]
@@ -49,69 +51,6 @@ def as_line(number: int, at: int, drawn: Line) -> dict[str, Any]:
     kept = {name: drawn[name] for name in ("endpoint", "reason", "action", "event", "instance")}
     name = drawn["room"].partition("@")[0]
     return line(number, at, request=request, steps=steps, sent={"name": name}, **kept)
-
-
-def calls_of(lines: Sequence[Line]) -> list[list[Line]]:
-    """Return the requests of each call, as the definition has it."""
-    calls: list[list[Line]] = []
-    owners: dict[object, int] = {}
-    over = set[int]()
-    for one in lines:
-        if one["event"] != "decision" or one["endpoint"] not in ENDPOINTS:
-            continue
-        for number, (first, *_) in enumerate(calls):
-            if first["instance"] == one["instance"] and time_of(one) - time_of(first) > 120_000:
-                over.add(number)
-        asked = one["request"]
-        keys: list[object] = [asked["request_id"]] if "request_id" in asked else []
-        if asked["remote_alias"]:
-            bare = asked["remote_alias"].lower().removeprefix("sip:")
-            keys.append((bare, asked["local_alias"]))
-        near = (
-            owners[key]
-            for key in keys
-            if key in owners
-            and owners[key] not in over
-            and abs(time_of(one) - time_of(calls[owners[key]][0])) <= 120_000
-        )
-        number = next(near, len(calls))
-        if number == len(calls):
-            calls.append([])
-        calls[number].append(one)
-        owners |= dict.fromkeys(keys, number)
-    return calls
-
-
-def time_of(one: Line) -> int:
-    return int(one["decision_id"].replace("-", "")[:12], 16)
-
-
-def result_of(one: Line) -> int:
-    if one["action"] == "continue":
-        return 0
-    return 2 if one["steps"][0]["outcome"] == "failed" else 1
-
-
-VALUES: Mapping[str, Callable[[Line], str | None]] = {
-    "room": lambda one: one["sent"]["name"] if one["endpoint"] == ENDPOINTS[0] else "",
-    "location": lambda one: one["request"].get("location"),
-    "reason": lambda one: one["reason"],
-    "plugin": lambda one: one["decided_by"],
-    "node": lambda one: one["request"]["node_ip"],
-    "instance": lambda one: one["instance"],
-    "policy": lambda one: one["policy_hash"],
-}
-
-
-def counted(calls: Sequence[list[Line]], kind: str, start: int, end: int) -> Counter[Any]:
-    found = Counter[Any]()
-    for call in calls:
-        worst = max(call, key=result_of)
-        known = [worst] if kind in ("reason", "plugin") else call
-        value = "" if kind == "all" else next(filter(None, map(VALUES[kind], known)), None)
-        if value is not None and start <= time_of(call[0]) < end:
-            found[value, result_of(worst)] += 1
-    return found
 
 
 def write(
@@ -153,41 +92,29 @@ def test_numbers_are_those_of_a_count(drawn: list[Line], moments: list[int]) -> 
     bounds = sorted([*moments, (EPOCH // QUARTER_MS + 9) * QUARTER_MS])
     with tempfile.TemporaryDirectory() as folder:
         reader, lines = write(Path(folder), drawn)
-        calls = calls_of(lines)
-        assert reader.since() == min(map(time_of, lines))
-        for kind in (*VALUES, "all"):
-            for found, (start, end) in zip(
-                reader.tallies(kind, bounds), pairwise(bounds), strict=True
-            ):
-                assert +Counter(
-                    {(v, r): t.counts[r] for v, t in found.items() for r in range(3)}
-                ) == counted(calls, kind, start, end), kind
-        hits = Counter(
-            one["reason"].removeprefix("rule ").partition(":")[0]
-            for one in lines
-            if one["event"] == "decision" and (one["reason"] or "").startswith("rule ")
-        )
-        everything = (EPOCH - 1, EPOCH + 10**10)
-        (found,) = reader.tallies("rule", everything)
-        assert Counter({name: tally.total for name, tally in found.items()}) == hits
+        count = Count(lines, EPOCH + 10**10, UTC)
+        assert reader.since() == count.first
+        for kind in (*KINDS, "all", "rule"):
+            tallies = reader.tallies(kind, bounds)
+            for found, (start, end) in zip(tallies, pairwise(bounds), strict=True):
+                counts = {name: tally.counts for name, tally in found.items()}
+                assert counts == count.by(kind, start, end), kind
         for result, name in enumerate(RESULTS):
             # The answer of a shadow was not sent.
-            sent = [one for one in lines if one["event"] == "decision"]
-            mine = [one for one in sent if result_of(one) == result]
+            mine = [one for one in count.lines if one.result == result]
             assert reader.total(Query(result=name)) == len(mine)
         assert reader.total(Query()) == len(lines)
-        assert decisions.read(reader, Query(), None)["calls"] == len(calls)
+        assert decisions.read(reader, Query(), None)["calls"] == len(count.calls)
 
 
-VIEWS: Sequence[tuple[Mapping[str, str], Callable[[Line], bool] | None]] = (
-    ({}, lambda _: True),
-    ({"location": "Oslo"}, lambda one: one["request"].get("location") == "Oslo"),
-    ({"result": "refused"}, lambda one: result_of(one) == 1),
-    ({"event": "shadow"}, lambda _: False),
-    ({"plugin": "rooms"}, None),
-    ({"endpoint": "registration_alias"}, None),
+VIEWS: Sequence[Mapping[str, str]] = (
+    {},
+    {"location": "Oslo"},
+    {"result": "refused"},
+    {"event": "shadow"},
+    {"plugin": "rooms"},
+    {"endpoint": "registration_alias"},
 )
-"""Filters, and which requests of calls they find; ``None`` where it needs those of others."""
 
 
 @given(
@@ -198,22 +125,20 @@ VIEWS: Sequence[tuple[Mapping[str, str], Callable[[Line], bool] | None]] = (
 def test_heading_columns_and_links_agree(
     drawn: list[Line],
     seconds: tuple[int, int] | None,
-    view: tuple[Mapping[str, str], Callable[[Line], bool] | None],
+    view: Mapping[str, str],
 ) -> None:
-    query, start, end = Query(view[0]), 0, decisions.END
+    query, start, end = Query(view), 0, decisions.END
     if seconds is not None:
         start = EPOCH + 1000 * seconds[0]
         end = start + 1000 * seconds[1]
         query = query.between(start, end)
-    if view[1] is not None:
-        drawn = [one for one in drawn if one["endpoint"] in ENDPOINTS]
     requests = Query(query, event="decision", requests="1")
     with tempfile.TemporaryDirectory() as folder:
         reader, lines = write(Path(folder), drawn)
         found = decisions.read(reader, query, None)
-        if view[1] is not None:
-            calls = (one for one in calls_of(lines) if start <= time_of(one[0]) < end)
-            assert found["calls"] == sum(any(map(view[1], one)) for one in calls)
+        mine = [one for one in Count(lines, end, UTC).matching(view) if one.result >= 0]
+        calls = {one.call for one in mine if one.call and start <= one.call.at < end}
+        assert found["calls"] == len(calls)
         of_requests = decisions.read(reader, requests, None)
         if seconds is None:
             return  # The columns are those of the last day.

@@ -21,10 +21,8 @@ from aiohttp import hdrs
 from aiohttp.test_utils import TestClient, TestServer
 
 from lab.console_index import generated_audit, page_figures, varied_audit
-from lab.console_index.counted import KINDS, Count
 from lab.console_index.page_figures import NAMES, TITLES, Audit, Figures
 from lab.console_index.page_text import Difference, Page, at
-from lab.console_index.varied_audit import FAULTS, HOUR
 from pexpolicy.cli.for_console import Tenants
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy_console import app, periods
@@ -37,6 +35,7 @@ from pexpolicy_console.pages import live
 from pexpolicy_console.server import console_from
 from pexpolicy_console.server_client import Document, ServerClient
 from pexpolicy_console.template_filters import age, milliseconds, number, size
+from tests.support.counted_lines import FAULTS, HOUR, KINDS, Count
 from tests.support.live_console import plugin_state, status_document
 from tests.support.waiting import HANG_S
 
@@ -230,7 +229,7 @@ def pages(audit: Audit, chosen: random.Random) -> Iterator[tuple[str, Callable[[
         yield page("/plugins", page_figures.plugins, span, span=span)
         yield page(f"/plugins/{name}", page_figures.plugin, span, name, span=span)
     values = [{name: value} for one in count.lines for name, value in one.values.items()]
-    steps = [s for _, s in count.steps(0, count.now) if s["outcome"] in FAULTS]
+    steps = [s for one in count.lines for s in one.steps if s["outcome"] in FAULTS]
     period = {"since": _second(count.now - 30 * HOUR), "until": _second(count.now - HOUR)}
     views = [{}, period, {"requests": "1"}, {"slower": "50"}, {"event": "shadow"}]
     views += [{**chosen.choice(values), **chosen.choice((period, {}))} for _ in range(3)]
@@ -265,24 +264,19 @@ def _second(at: int) -> str:
     return f"{datetime.fromtimestamp(at // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-async def _all(audits: int, seed: int) -> list[str]:
-    found = []
-    with tempfile.TemporaryDirectory(prefix="console-pages-") as name:
-        process = _DryRuns(_config(Path(name)).path)
-        try:
-            for one in range(seed, seed + audits):
-                with tempfile.TemporaryDirectory(prefix="console-pages-") as folder:
-                    lines = LINES[one % len(LINES)]
-                    found += await compare(Path(folder), one, lines, process)
-        finally:
-            await DryRuns.aclose(process)
-    return found
-
-
-def run(audits: int = 1000, seed: int = 1) -> list[str]:
-    """Compare so many audits; return what differs, and after that what was done."""
+def run(audits: int = 1000, seed: int = 1) -> Iterator[str]:
+    """Compare so many audits; yield what differs, and at last what was done."""
     generated_audit.templates()  # made before there is an event loop
-    found = asyncio.run(_all(audits, seed))
-    wrong = [f"FAILED: {text}" for text in found if text]
-    equal = f"{len(found) - len(wrong):,} of {len(found):,} pages"
-    return [*wrong, f"{audits:,} audits: {equal} have the figures of a count of the lines"]
+    pages = wrong = 0
+    with tempfile.TemporaryDirectory(prefix="console-pages-") as name, asyncio.Runner() as runner:
+        process = _DryRuns(_config(Path(name)).path)
+        for one in range(seed, seed + audits):
+            with tempfile.TemporaryDirectory(prefix="console-pages-") as folder:
+                lines = LINES[one % len(LINES)]
+                found = runner.run(compare(Path(folder), one, lines, process))
+            differing = [f"FAILED: {text}" for text in found if text]
+            pages, wrong = pages + len(found), wrong + len(differing)
+            yield from differing
+        runner.run(DryRuns.aclose(process))
+    equal = f"{pages - wrong:,} of {pages:,} pages"
+    yield f"{audits:,} audits: {equal} have the figures of a count of the lines"

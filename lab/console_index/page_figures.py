@@ -14,12 +14,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lab.console_index.counted import WORDS, Count, Line, Tally, milliseconds, rank
 from lab.console_index.page_text import Page, Row, at
-from lab.console_index.varied_audit import DAY, FAULTS, HOUR, MINUTE
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy_console.template_filters import age
 from pexpolicy_console.template_filters import milliseconds as ms
+from tests.support.counted_lines import (
+    DAY,
+    FAULTS,
+    HOUR,
+    MINUTE,
+    WORDS,
+    Count,
+    Line,
+    Tally,
+    milliseconds,
+    rank,
+)
 
 Figures = Iterator[tuple[str, Iterable[Row] | None]]
 TITLES = {"1h": "1 hour", "24h": "24 hours", "14d": "14 days"}
@@ -52,7 +62,6 @@ class Audit:
 
 
 def overview(page: Page, audit: Audit, span: str) -> Figures:
-    """The chart with its table, what is normal, lists, changes, servers and the index."""
     count, title = audit.count, TITLES[span]
     start, *_, end = moments = count.columns(span)
     totals, marks = count.between(start, end), count.marks(start)
@@ -97,7 +106,6 @@ def _columns(count: Count, moments: Sequence[int]) -> list[tuple[int, int, Seque
 
 
 def _chart(chart: str, columns: Sequence[tuple[int, int, Sequence[int]]], now: int) -> Figures:
-    """The figures of the wide or of the narrow chart."""
     yield f"{chart} .hits a@data-counts", [tuple(parts) for *_, parts in columns]
     since, _, parts = [one for one in columns if one[1] <= now][-1]
     yield f"{chart} .readout", [(at(since), *parts)]
@@ -146,9 +154,8 @@ def _now(page: Page, count: Count) -> Figures:
 
 
 def decisions(page: Page, audit: Audit, query: Mapping[str, str]) -> Figures:
-    """The list with filters, its histogram and its counters."""
     count, found, is_each = audit.count, audit.count.matching(query), "requests" in query
-    calls = {one.call for one in found if one.call and one.result is not None}
+    calls = {one.call for one in found if one.call and one.result >= 0}
     since = milliseconds(query["since"]) if "since" in query else count.first
     of_calls = None if is_each or (found and not calls) else len(calls)
     yield ".lead", [(of_calls, len(found), at(since))]
@@ -158,7 +165,7 @@ def decisions(page: Page, audit: Audit, query: Mapping[str, str]) -> Figures:
         groups[(None if is_each else line.call) or line].append(line)
     places = {line: place for place, line in enumerate(count.lines)}
     latest = sorted(groups.values(), key=lambda lines: -places[lines[-1]])[:ROWS]
-    worst = [max(one, key=Line.rank) for one in latest]
+    worst = [max(one, key=lambda line: line.result) for one in latest]
     yield "#decisions > tbody tr", [_row(one) for one in worst] or ["…"]
     total = len(found if is_each or not calls else calls)
     yield ".list-foot", [(len(worst), total if len(groups) > ROWS else None)]
@@ -177,8 +184,12 @@ def decisions(page: Page, audit: Audit, query: Mapping[str, str]) -> Figures:
 
 
 def _row(line: Line) -> Row:
-    word = "…" if line.result is None else WORDS[line.result]
-    return at(line.at), word, "…", ms(line.event["ms"]) if "ms" in line.event else None
+    return (
+        at(line.at),
+        WORDS[line.result],
+        "…",
+        ms(line.event["ms"]) if "ms" in line.event else None,
+    )
 
 
 def _histogram(count: Count, query: Mapping[str, str], found: Iterable[Line]) -> list[Row]:
@@ -192,21 +203,19 @@ def _histogram(count: Count, query: Mapping[str, str], found: Iterable[Line]) ->
     known: dict[object, tuple[int, int]] = {}
     for line in found:
         one = line if "requests" in query else line.call
-        if line.result is not None and one is not None:
+        if line.result >= 0 and one is not None:
             known[one] = max(known.get(one, (one.at, 0)), (one.at, line.result))
     if not query.keys() - {"since", "until"}:
         known = {one: (one.at, one.result) for one in count.calls}
     columns = [[0, 0, 0] for _ in range(60)]
     for moment, result in known.values():
-        if not (since or 1000 * start) <= moment < 1000 * end:
-            continue
-        place = (moment // 1000 - start) * 60 // (end - start)
-        columns[min(max(place, 0), 59)][result] += 1
+        if (since or 1000 * start) <= moment < 1000 * end:
+            place = (moment // 1000 - start) * 60 // (end - start)
+            columns[min(max(place, 0), 59)][result] += 1
     return [tuple(one) for one in columns if any(one)]
 
 
 def decision(page: Page, audit: Audit, line: Line) -> Figures:
-    """One decision, and the other requests of its call."""
     event, duration = line.event, ms(line.event["ms"])
     yield ".story", [("…", at(line.at), "…", duration)]
     yield "#steps", [duration]
@@ -221,26 +230,26 @@ def decision(page: Page, audit: Audit, line: Line) -> Figures:
 
 
 def calls(page: Page, audit: Audit, by: str, query: Mapping[str, str]) -> Figures:
-    """The calls by one of their values."""
     found = counted_calls(audit.count, by, query)
     _, refused, failed = totals = [sum(one[3][result] for one in found) for result in range(3)]
     yield "h1", [sum(totals)]
     yield ".lead", [(refused, failed, at(audit.count.first))]
-    rows: list[Row] = []
-    for start, _, value, counts in found:
-        since = at(start) if "each" in query else None
-        rows.append((since, None if by == "all" else value, *counts, sum(counts)))
+    is_each, is_named = "each" in query, by != "all"
+    rows = [
+        (at(start) if is_each else None, value if is_named else None, *counts, sum(counts))
+        for start, _, value, counts in found
+    ]
     yield ".numbers > tbody tr", rows or [None]
 
 
 def calls_csv(page: Page, audit: Audit, by: str, query: Mapping[str, str]) -> Figures:
-    """The same as CSV."""
-    rows = [",".join(("from", "until", by, *WORDS, "total"))]
+    def time(moment: int) -> str:
+        return datetime.fromtimestamp(moment / 1000, audit.count.zone).isoformat()
+
+    rows: list[tuple[object, ...]] = [("from", "until", by, *WORDS[:3], "total")]
     for start, end, value, counts in counted_calls(audit.count, by, query):
-        zone, moments = audit.count.zone, (start / 1000, end / 1000)
-        times = [datetime.fromtimestamp(one, zone).isoformat() for one in moments]
-        rows.append(",".join((*times, value, *map(str, (*counts, sum(counts))))))
-    yield "li", rows
+        rows.append((time(start), time(end), value, *counts, sum(counts)))
+    yield "li", [",".join(map(str, row)) for row in rows]
 
 
 def counted_calls(
@@ -250,17 +259,18 @@ def counted_calls(
     start, *_, end = count.columns(query.get("span", "14d"))
     given = {"since": start, "until": min(end, count.now // 1000 * 1000 + 1000)}
     start, end = (milliseconds(query[k]) if k in query else one for k, one in given.items())
-    inner: Iterable[int] = ()
-    if "each" in query:
+    each, inner = query.get("each"), list[int]()
+    if each:
         start = min(max(start, count.first), end - 1)
         hours = range(start // HOUR * HOUR, end, HOUR)
-        inner = hours if query["each"] == "hour" else count.days(60)
-    moments = [start, *(one for one in inner if start < one < end), end]
-    found = []
-    for pair in pairwise(moments):
-        values = sorted(count.by(by, *pair).items(), key=lambda one: (-sum(one[1]), one[0]))
-        found += [(*pair, value, counts) for value, counts in values]
-    return found
+        inner = [one for one in (hours if each == "hour" else count.days(60)) if start < one < end]
+    return [
+        (since, until, value, counts)
+        for since, until in pairwise((start, *inner, end))
+        for value, counts in sorted(
+            count.by(by, since, until).items(), key=lambda one: (-sum(one[1]), one[0])
+        )
+    ]
 
 
 def hits(page: Page, audit: Audit, kind: str, query: Mapping[str, str]) -> Figures:
@@ -268,29 +278,24 @@ def hits(page: Page, audit: Audit, kind: str, query: Mapping[str, str]) -> Figur
     count, days, listed = audit.count, int(query.get("days", "14")), audit.names[kind]
     start, *_, end = count.days(days)
     known = {name: sum(one) for name, one in count.by(kind, start, end).items()}
-    unhit = [one for one in listed if one not in known]
     rows = []
     for number, name in enumerate(listed, 1):
         times = known.get(name, 0)
         last = at(count.last(kind, name)) if times else f"not in {days} days"
-        row = number if kind == "rule" else "…", name, "…", times, last, "…"
-        order = (-times, page.place("tbody tr", name)) if "hits" in query.values() else (number, 0)
-        if times or (query.get("show") != "hits"):
-            rows.append((order, row))
-    if query.get("show") == "unhit":
-        rows = [one for one in rows if not one[1][3]]
-    yield "tbody tr", [row for _, row in sorted(rows)] or [None]
+        order = (-times, page.place("tbody tr", name)) if "hits" in query.values() else (number,)
+        rows.append((order, number if kind == "rule" else "…", name, "…", times, last, "…"))
+    called, show = [row for row in rows if row[4]], query.get("show")
+    unhit = [row for row in rows if not row[4]]
+    shown = sorted({"hits": called, "unhit": unhit}.get(show or "", rows))
+    yield "tbody tr", [row[1:] for row in shown] or [None]
     total = len(listed)
-    if kind == "rule":
-        yield ".lead", [total]
-        yield "nav[aria-label=Rules]", [(total, total, days, len(unhit))]
-    else:
-        yield "caption", [total]
+    yield ".lead", [total] * (kind == "rule")
+    yield "nav[aria-label=Rules]", [(total, total, days, len(unhit))] * (kind == "rule")
+    yield "caption", [total] * (kind == "room")
     yield "main > .quiet", [at(count.first)]
 
 
 def plugins(page: Page, audit: Audit, span: str) -> Figures:
-    """The way of the calls through the plugins, and what each did."""
     count, listed = audit.count, audit.plugins
     start, end = count.span_of_steps(span)
     yield ".lead", [len(listed)]
@@ -333,12 +338,10 @@ def _stations(audit: Audit, span: str, endpoint: str, total: int) -> Iterator[Ro
 
 
 def _slow(one: Tally) -> Row:
-    """Return what is said of slow answers."""
     return "1 answer in 100", 0.8 * (one.rank(0.99) or 0.0)
 
 
 def plugin(page: Page, audit: Audit, span: str, name: str) -> Figures:
-    """The outcomes of a plugin, its errors, and its calls in each minute of an hour."""
     count, one, title = audit.count, audit.count.tally(span, name), TITLES[span]
     asked = one.asked, title, one.of("decided", "adjusted")
     yield ".lead", [frozenset((asked, _slow(one))) if one.asked else title]
@@ -347,16 +350,18 @@ def plugin(page: Page, audit: Audit, span: str, name: str) -> Figures:
         shares = () if outcome == "skipped" else (0.5, 0.99)
         if total := one.of(outcome):
             rows.append((total, *(one.rank(share, outcome) for share in shares)))
-    rows = rows or [title]
     table = ".stack > section > table:1 tbody tr"
-    errors = count.errors(name)
-    errors.sort(key=lambda one: (-one[1][0], page.place(table, one[0])))
-    rows += [(text, len(seen), at(seen[-1]), at(seen[0])) for text, seen in errors]
-    yield table, rows
-    yield ".banner", [(at(seen[0]), text) for text, seen in errors[:1]]
+    seen: dict[str, list[int]] = defaultdict(list)
+    for line, step in count.steps(name, count.now - 14 * DAY, count.now):
+        if step["outcome"] in FAULTS and step["outcome"] != "skipped":
+            seen[step["detail"]].append(line.at)
+    errors = [(text, len(times), at(times[0]), at(times[-1])) for text, times in seen.items()]
+    errors.sort(key=lambda one: (-seen[one[0]][-1], page.place(table, one[0])))
+    yield table, [*(rows or [title]), *errors]
+    yield ".banner", [(last, text) for text, _, _, last in errors[:1]]
     minutes: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for line, step in count.steps((count.now // MINUTE - 59) * MINUTE, count.now + 1):
-        if step["plugin"] == name and step["outcome"] != "skipped":
+    for line, step in count.steps(name, (count.now // MINUTE - 59) * MINUTE, count.now + 1):
+        if step["outcome"] != "skipped":
             minutes[line.at // MINUTE * MINUTE][step["outcome"] in FAULTS] += 1
     known = sorted(minutes.items())
     sums = (sum(parts[place] for _, parts in known) for place in (0, 1))
@@ -410,7 +415,6 @@ def blocked(page: Page, audit: Audit, caller: str) -> Figures:
 
 
 def servers(page: Page, audit: Audit) -> Figures:
-    """The policy of each server in the last day."""
     rows: list[Row] = []
     for name, one in sorted({one.server: one for one in audit.count.changes}.items()):
         policy = "stopped" if one.change == "end" else one.event["policy_hash"][:6]
@@ -419,7 +423,6 @@ def servers(page: Page, audit: Audit) -> Figures:
 
 
 def access_log(page: Page, audit: Audit) -> Figures:
-    """What was done in the console, the latest first."""
     lines = (audit.folder / "actions.jsonl").read_text().splitlines()
     times = [at(milliseconds(json.loads(line)["timestamp"])) for line in reversed(lines)]
     yield "[aria-label=Access log] caption", [len(times)]

@@ -8,20 +8,17 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
 
 from lab.console_index import generated_audit
 from tests.support.audit_lines import decision_id, encoded
+from tests.support.counted_lines import DAY, FAULTS, HOUR, MINUTE, Event
 
 PEOPLE = ("alice@example.com", "Bob@example.com", "carol@acme.example", "00473@10.1.2.3")
 ALIASES = ("lab@example.com", "board@acme.example", "night@example.com", "17@uni.example")
 ROOMS = ("Lab", "Board", "Room 17")
 REASONS = (None, "no such room", "closed", "rule Night: closed", "rule Scanners", "rule 7 of 9")
-FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
 DAMAGE = (b"not a line\n", b'{"event":"decision","ms":\n', b"\xff\xfe\n", b"[1, 2]\n")
 BLANK = b" " * 70 + b"\n"
-MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-Event = dict[str, Any]
 
 
 def events(count: int, seed: int, now: int) -> list[Event]:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import cached_property
 from typing import Any
 
-from lab.console_index.varied_audit import DAY, FAULTS, HOUR, MINUTE, Event
-
+Event = dict[str, Any]
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 OF_CALLS = ("service_configuration", "participant_properties", "media_location")
-WORDS = ("accepted", "refused", "failed")
+WORDS = ("accepted", "refused", "failed", "")
+"""Of results; the last one is that of what is no answer to a request."""
 KINDS = ("room", "location", "protocol", "tenant", "reason", "plugin", "node", "instance", "policy")
+FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
 SAME_CALL = 2 * MINUTE
 
 
@@ -26,12 +28,18 @@ class Line:
 
     @property
     def kind(self) -> str:
-        """The event."""
         return str(self.event["event"])
 
     @property
+    def server(self) -> str:
+        return str(self.event.get("instance", ""))
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        return self.event.get("request") or {}
+
+    @property
     def steps(self) -> Sequence[Mapping[str, Any]]:
-        """What each plugin did."""
         return [*self.event.get("steps", ())]
 
     @property
@@ -41,65 +49,49 @@ class Line:
             return "refused" if "error" in self.event else self.kind
         return "start" if self.event["seq"] == 1 else ""
 
-    @property
-    def server(self) -> str:
-        """Where it happened."""
-        return self.values.get("instance", "")
-
-    @property
-    def result(self) -> int | None:
-        """Accepted, refused or failed; ``None`` for what is no answer to a request."""
-        if self.kind != "decision":
-            return None
-        if self.event["action"] != "reject":
-            return 0
+    @cached_property
+    def result(self) -> int:
+        """Its place in ``WORDS``; -1 for what is no answer to a request."""
+        if self.kind != "decision" or self.event["action"] != "reject":
+            return -(self.kind != "decision")
         mine = [s["outcome"] for s in self.steps if s["plugin"] == self.event["decided_by"]]
         return 2 if mine and mine[-1] in FAULTS else 1
-
-    def rank(self) -> int:
-        """Return how bad its result is."""
-        return -1 if self.result is None else self.result
 
     @cached_property
     def values(self) -> dict[str, str]:
         """What it is counted and filtered by; without what it has not."""
-        event, asked = self.event, self.event.get("request", {})
-        is_service = event.get("endpoint") == OF_CALLS[0]
+        event, is_service = self.event, self.event.get("endpoint") == OF_CALLS[0]
+        sent, named = event.get("sent") or {}, self.asked.get("service_name")
         known = {
-            "room": (event["sent"] or {}).get("name") if is_service else asked.get("service_name"),
+            "room": sent.get("name") if is_service else named,
             "tenant": "acme" if self.called.endswith("@acme.example") else "",
-            "node": asked.get("node_ip") or event.get("peer"),
+            "node": self.asked.get("node_ip") or event.get("peer"),
             "policy": event.get("policy_hash"),
-            "result": "" if self.result is None else WORDS[self.result],
+            "result": WORDS[self.result],
             "rule": (event.get("reason") or "").partition("rule ")[2].partition(": ")[0],
             "plugin": event.get("decided_by"),
-            **{name: asked.get(name) for name in ("location", "protocol")},
+            **{name: self.asked.get(name) for name in ("location", "protocol")},
             **{name: event.get(name) for name in ("reason", "instance", "endpoint", "action")},
         }
         return {name: value for name, value in known.items() if value}
 
     @property
     def called(self) -> str:
-        """The called alias."""
-        asked = self.event.get("request", {})
-        return asked.get("local_alias") or asked.get("alias") or ""
+        return bare(self.asked.get("local_alias") or self.asked.get("alias") or "")
 
     @property
     def callers(self) -> list[str]:
-        """The callers, in lower case."""
-        asked = self.event.get("request", {})
-        known = (asked.get(name, "") for name in ("remote_alias", "registration_alias"))
-        return [one.lower().removeprefix("sip:") for one in known]
+        names = ("remote_alias", "registration_alias")
+        return [bare(self.asked.get(name, "")) for name in names]
 
     @property
     def keys(self) -> Iterator[tuple[str, ...]]:
         """What the requests of one call have in common."""
-        asked = self.event.get("request", {})
+        asked = self.asked
         yield from ((asked[name],) for name in ("call_uuid", "request_id") if name in asked)
         caller = asked.get("remote_alias") or asked.get("remote_display_name")
         if self.called and caller:
-            bare = (one.lower().removeprefix("sip:") for one in (self.called, caller))
-            yield (*bare, asked.get("remote_address", ""))
+            yield self.called, bare(caller), asked.get("remote_address", "")
 
 
 @dataclass(eq=False)
@@ -110,16 +102,14 @@ class Call:
 
     @property
     def at(self) -> int:
-        """Its first request."""
         return self.lines[0].at
 
     @property
     def result(self) -> int:
-        """The worst one of its requests."""
-        return max(one.result or 0 for one in self.lines)
+        return max(one.result for one in self.lines)
 
     def value(self, kind: str) -> str:
-        """The first value that is known; reason and plugin are those of the worst request."""
+        """Return the first known value; reason and plugin are those of the worst request."""
         worst = [one for one in self.lines if one.result == self.result]
         known = worst[:1] if kind in ("reason", "plugin") else self.lines
         return next((one.values[kind] for one in known if kind in one.values), "")
@@ -134,21 +124,21 @@ class Tally:
     """Of the answers of a shadow."""
 
     def of(self, *outcomes: str) -> int:
-        """Return the number of steps with one of these outcomes."""
         return sum(outcome in outcomes for outcome, _ in self.steps)
 
     @property
+    def server(self) -> str:
+        return str(self.event.get("instance", ""))
+
+    @property
     def asked(self) -> int:
-        """How often it was asked."""
         return len(self.steps) - self.of("skipped")
 
     @property
     def failed(self) -> int:
-        """How often it gave no answer, though it was asked."""
         return self.of(*FAULTS) - self.of("skipped")
 
     def rank(self, share: float, *outcomes: str) -> float | None:
-        """Return the milliseconds that so large a share does not exceed."""
         names = outcomes or {outcome for outcome, _ in self.steps} - {"skipped"}
         return rank((ms for outcome, ms in self.steps if outcome in names), share)
 
@@ -161,11 +151,18 @@ class Count:
         self.lines = [Line(one, milliseconds(one["timestamp"])) for one in events]
         self.first = min(line.at for line in self.lines)
         self.changes = [line for line in self.lines if line.change]
-        latest: dict[tuple[str, ...], Call] = {}
+        latest, now_of = dict[tuple[str, ...], Call](), dict[str, int]()
         for line in self.lines:
+            is_of_call = line.kind == "decision" and line.event["endpoint"] in OF_CALLS
+            now_of |= {line.server: line.at} if is_of_call else {}
             known = (latest[key] for key in line.keys if key in latest)
-            line.call = next((one for one in known if line.at - one.at <= SAME_CALL), None)
-            if line.kind == "decision" and line.event["endpoint"] in OF_CALLS:
+            # A call is over as soon as its server has answered one that is too late for it.
+            ages = (
+                (one, (line.at - one.at, now_of[one.lines[0].server] - one.at)) for one in known
+            )
+            near = (one for one, (age, old) in ages if max(abs(age), old) <= SAME_CALL)
+            line.call = next(near, None)
+            if is_of_call:
                 if line.call is None:
                     line.call = Call()
                     self.calls.append(line.call)
@@ -181,7 +178,8 @@ class Count:
 
     def stopped(self) -> list[tuple[int, int]]:
         """Return the periods in which no server ran."""
-        servers = {one.value("instance") for one in self.calls} | {c.server for c in self.changes}
+        known = [*(one.lines[0] for one in self.calls), *self.changes]
+        servers = {one.server for one in known}
         ends, found = dict[str, int](), list[tuple[int, int]]()
         for one in self.changes:
             if one.change == "end":
@@ -196,21 +194,24 @@ class Count:
         found = Counter(one.result for one in self.calls if start <= one.at < end)
         return [found[result] for result in range(3)]
 
+    def _valued(self, kind: str) -> Iterator[tuple[str, Call | Line]]:
+        """Yield each call with its value of a kind; each request with its rule."""
+        if kind == "rule":
+            yield from ((one.values.get(kind, ""), one) for one in self.lines if one.result >= 0)
+        else:
+            yield from ((one.value(kind), one) for one in self.calls)
+
     def by(self, kind: str, start: int, end: int) -> dict[str, list[int]]:
-        """Return likewise those of each value of a kind; requests by rule."""
-        found: dict[str, list[int]] = {}
-        of_rules = [one for one in self.lines if one.kind == "decision" and "rule" in one.values]
-        for one in of_rules if kind == "rule" else self.calls:
-            value = one.values[kind] if isinstance(one, Line) else one.value(kind)
+        """Return likewise those of each value of a kind."""
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for value, one in self._valued(kind):
             if (value or kind == "all") and start <= one.at < end:
-                found.setdefault(value, [0, 0, 0])[one.result or 0] += 1
+                found[value][one.result] += 1
         return found
 
     def last(self, kind: str, value: str) -> int:
-        """Return the time of the last call with a value, or of the last hit of a rule."""
-        if kind == "rule":
-            return max(one.at for one in self.lines if one.values.get(kind) == value)
-        return max(one.at for one in self.calls if one.value(kind) == value)
+        """Return the time of the last one with a value."""
+        return max(one.at for known, one in self._valued(kind) if known == value)
 
     def matching(self, query: Mapping[str, str]) -> list[Line]:
         """Return the lines that filters match."""
@@ -237,27 +238,17 @@ class Count:
 
         return [one for one in self.lines if all(equals(one, *pair) for pair in query.items())]
 
-    def steps(self, start: int, end: int) -> Iterator[tuple[Line, Mapping[str, Any]]]:
-        """Yield each step of a period with its line."""
-        for line in self.lines:
-            if start <= line.at < end:
-                yield from ((line, step) for step in line.steps)
+    def steps(self, plugin: str, start: int, end: int) -> list[tuple[Line, Mapping[str, Any]]]:
+        """Return each step of a plugin in a period with its line."""
+        lines = [line for line in self.lines if start <= line.at < end]
+        return [(line, step) for line in lines for step in line.steps if step["plugin"] == plugin]
 
     def tally(self, span: str, plugin: str, endpoint: str = "") -> Tally:
         """Count what a plugin did in a span, all or for one kind of request."""
-        steps = [*self.steps(*self.span_of_steps(span))]
-        known = [(line, step) for line, step in steps if step["plugin"] == plugin]
-        mine = [one for one in known if endpoint in ("", one[0].event["endpoint"])]
+        found = self.steps(plugin, *self.span_of_steps(span))
+        mine = [one for one in found if endpoint in ("", one[0].event["endpoint"])]
         differences = sum(bool(line.event.get("differs")) for line, _ in mine)
         return Tally([(step["outcome"], step["ms"]) for _, step in mine], differences)
-
-    def errors(self, plugin: str) -> list[tuple[str, list[int]]]:
-        """Return the errors of 14 days with their times, the newest first."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for line, step in reversed([*self.steps(self.now - 14 * DAY, self.now)]):
-            if step["plugin"] == plugin and {step["outcome"]} & {*FAULTS} - {"skipped"}:
-                found[step["detail"]].append(line.at)
-        return [*found.items()]
 
     def days(self, count: int, parts: int = 1) -> list[int]:
         """Return the moments between days of the zone, or parts of them; today is the last day."""
@@ -278,6 +269,10 @@ class Count:
         end = (self.now // MINUTE + 1) * MINUTE
         start = end - {"1h": HOUR, "24h": DAY, "14d": 14 * DAY}[span]
         return (start, end) if span == "1h" else (start // HOUR * HOUR, -(-end // HOUR) * HOUR)
+
+
+def bare(alias: str) -> str:
+    return alias.lower().removeprefix("sip:")
 
 
 def milliseconds(timestamp: str) -> int:
