@@ -1,14 +1,25 @@
 """What the pages of plugins count."""
 
+import time
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy_console.index.reader import Hit, quantile
-from pexpolicy_console.index.writer import CALL, DIFFERENCE, STEP, bucket_bounds, bucket_of
+from pexpolicy_console.index.reader import Hit, IndexReader, quantile
+from pexpolicy_console.index.writer import (
+    CALL,
+    DIFFERENCE,
+    STEP,
+    IndexWriter,
+    bucket_bounds,
+    bucket_of,
+)
 from pexpolicy_console.pages import plugins
+from pexpolicy_console.pages.chart import DAY_MS
 from pexpolicy_console.server_client import Document
+from tests.support.audit_lines import append, line
 
 ROOMS, RULES = (
     Document(name=name, mode="decide", hooks=["service_configuration", "lifespan"])
@@ -39,6 +50,19 @@ def test_the_way_of_calls_has_the_shares_of_each_plugin() -> None:
     assert (endpoint, calls, left) == ("service_configuration", 100, 45)
     assert (first.thickness, first.decided, first.failed) == (100, 10, 15)
     assert (second.thickness, second.decided, second.failed) == (90, 50, 0)
+
+
+def test_an_error_is_found_where_its_call_began_before_the_period(tmp_path: Path) -> None:
+    audit, began = tmp_path / "audit.jsonl", int(time.time() * 1000) - 14 * DAY_MS - 60_000
+    same = {"request": {"local_alias": "sip:lab@example.com"}}
+    failed = {"steps": [{"plugin": "rooms", "outcome": "failed", "detail": "late", "ms": 1.0}]}
+    append(audit, [line(0, began, **same), line(1, began + 100_000, **same, **failed)])
+    writer = IndexWriter(tmp_path / "index", audit)
+    while writer.step():
+        pass
+    writer.close()
+    (found,) = plugins.failures(IndexReader(tmp_path / "index", audit), "rooms")
+    assert found.at == began + 100_000
 
 
 def test_errors_are_grouped_the_newest_first() -> None:

@@ -57,7 +57,7 @@ async def blocks(visit: Visit) -> Response:
         visit.problems.append(str(error))
     else:
         if key:
-            query = Query.of({kind: alias, "since": "24h", "event": "decision"})
+            query = Query({kind: alias}, since="24h", event="decision", requests="1")
             counted = await visit.search(IndexReader.counts, query)
             last_day = counted and counted[1]["result"]
     status = await visit.status()

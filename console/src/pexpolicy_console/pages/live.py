@@ -124,7 +124,7 @@ async def meetings(visit: Visit, pins: Mapping[str, Any] | None = None) -> Respo
     period = urlencode({"from": start.isoformat(), "to": (start + timedelta(1)).isoformat()})
     found = await visit.ask_server(f"/plugins/meetings/meetings?{period}")
     times = [int(one.timestamp() * 1000) for one in (start, start + timedelta(1))]
-    rejected = Query(decided_by="meetings", action="reject").between(*times)
+    rejected = Query(decided_by="meetings", action="reject", requests="1").between(*times)
     bookings = Query(event="change", action="meeting_refused").between(*times)
     counted = await visit.search(IndexReader.counts, rejected)
     visit.record_view(day=day)

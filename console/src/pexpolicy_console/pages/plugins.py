@@ -121,7 +121,7 @@ def chains(
 
 def failures(reader: IndexReader, name: str) -> list[Hit]:
     """Return the lines of the last failures of a plugin in 14 days, the newest first."""
-    queries = [Query(plugin=name, outcome=one, since="14d") for one in FAULTS]
+    queries = [Query(plugin=name, outcome=one, since="14d", requests="1") for one in FAULTS]
     found = [hit for query in queries for hit in reader.search(query, limit=FAILURES)]
     return sorted((hit for hit in found if hit.event), key=lambda hit: hit.at, reverse=True)
 
