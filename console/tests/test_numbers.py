@@ -156,9 +156,10 @@ def test_a_call_in_two_segments_is_the_worst_of_its_lines(tmp_path: Path) -> Non
     same |= {"request_id": "", "location": "", "reason": None, "outcome": "decided"}
     actions = ("reject", "continue")
     drawn = [same | {"action": one, "event": "decision", "then": "rotate"} for one in actions]
-    reader, _ = write(tmp_path, drawn, segment_lines=1)
-    (call,), _ = reader.calls(Query())
-    assert call.result == RESULTS.index("refused")
+    other = same | {"room": "board", "action": "continue", "event": "decision", "then": ""}
+    reader, _ = write(tmp_path, [drawn[0], other, drawn[1]], segment_lines=1)
+    (call,), older = reader.calls(Query(), limit=1)
+    assert (call.result, older is None) == (RESULTS.index("refused"), False)
 
 
 def test_whole_hours_are_counted_in_each_segment(tmp_path: Path) -> None:

@@ -127,10 +127,6 @@ class Tally:
         return sum(outcome in outcomes for outcome, _ in self.steps)
 
     @property
-    def server(self) -> str:
-        return str(self.event.get("instance", ""))
-
-    @property
     def asked(self) -> int:
         return len(self.steps) - self.of("skipped")
 

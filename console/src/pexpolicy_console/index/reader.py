@@ -165,7 +165,7 @@ class IndexReader:
                 rank = -1 if row[8] is None else row[8]
                 if before is not None and row[0] >= before:
                     passed.add(key)  # it is on the page before
-                elif key in ranks or (key not in passed and len(ranks) < limit):
+                elif key in ranks or not (older or key in passed or len(ranks) == limit):
                     # Of those with equal results, the first one counts.
                     if rank >= ranks.get(key, rank):
                         mine[key], ranks[key] = row, rank
@@ -174,7 +174,8 @@ class IndexReader:
             found |= zip(mine, self._hits(base, [*mine.values()]), strict=True)
             if older is None and len(rows) == 2 * LINES_OF_CALLS:
                 older = rows[-1][0]
-            if older is not None:
+            # Calls that began in an older segment may have lines there, too.
+            if older is not None and all(key >= row[0] for row in rows[-1:] for key in ranks):
                 break
         return [*found.values()], older
 

@@ -83,7 +83,9 @@ def lines(reader: IndexReader) -> list[Hit]:
     """Return the last lines of changes, the latest first."""
     kinds = (reader.search(Query(event=name), None, most) for name, most in EVENTS.items())
     # The first line of a start may be one of a reload.
-    return sorted({hit.id: hit for hit in chain(*kinds)}.values(), key=lambda hit: -hit.at)
+    return sorted(
+        {hit.id: hit for hit in chain(*kinds)}.values(), key=lambda hit: (-hit.at, -hit.id)
+    )
 
 
 def _around(reader: IndexReader, at: float, now: float) -> dict[str, Any]:
