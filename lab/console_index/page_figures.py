@@ -184,12 +184,8 @@ def decisions(page: Page, audit: Audit, query: Mapping[str, str]) -> Figures:
 
 
 def _row(line: Line) -> Row:
-    return (
-        at(line.at),
-        WORDS[line.result],
-        "…",
-        ms(line.event["ms"]) if "ms" in line.event else None,
-    )
+    duration = ms(line.event["ms"]) if "ms" in line.event else None
+    return at(line.at), WORDS[line.result], "…", duration
 
 
 def _histogram(count: Count, query: Mapping[str, str], found: Iterable[Line]) -> list[Row]:
