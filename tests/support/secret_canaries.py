@@ -4,7 +4,10 @@ Tests use them as secrets. After each test, its output and its files are searche
 (``conftest``), so a leak fails the test that caused it, whatever its subject.
 """
 
+import os
+import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pexpolicy import Conference, Credentials, Decision, Gateway, ParticipantProperties
@@ -74,11 +77,13 @@ def find_canaries(text: str) -> list[str]:
 
 def find_leaks(folder: Path) -> Iterable[str]:
     """Yield a description of each file of a test that contains a canary."""
-    for path in folder.rglob("*"):
-        # The last good files are copies of sources, for their owner only.
-        is_kept = path.parent.match("state/objects") and path.stat().st_mode & 0o777 == 0o600
-        is_output = path.suffix not in SOURCES and not is_kept
-        if path.is_file() and not path.is_symlink() and is_output:
-            content = path.read_bytes().decode("utf-8", "replace")
-            if tokens := find_canaries(content):
-                yield f"{path.name} contains {', '.join(tokens)}"
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):  # a server that is being killed removes its files
+                mode = path.lstat().st_mode
+                # The last good files are copies of sources, for their owner only.
+                is_kept = path.parent.match("state/objects") and stat.S_IMODE(mode) == 0o600
+                if stat.S_ISREG(mode) and path.suffix not in SOURCES and not is_kept:
+                    content = path.read_bytes().decode("utf-8", "replace")
+                    if tokens := find_canaries(content):
+                        yield f"{path.name} contains {', '.join(tokens)}"
