@@ -176,7 +176,7 @@ def decisions(page: Page, audit: Audit, query: Mapping[str, str]) -> Figures:
         if len(values) > (name in ("instance", "policy")):
             lists += 1
             length, selector = 6 if name == "policy" else None, f"aside > ul:{lists} li"
-            titles = {"default": "nobody: Infinity"} if name == "plugin" else {}
+            titles = {"default": "no plugin"} if name == "plugin" else {}
             rows = [(titles.get(value, value)[:length], times) for value, times in values.items()]
             yield selector, most(page, selector, rows, TOP)
     yield "aside > ul", ["…"] * lists

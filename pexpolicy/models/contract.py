@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -107,6 +107,11 @@ class Contract:
     def wire(self) -> type[msgspec.Struct]:
         """Return the type that accepts the fields of the object and no others."""
         return _struct(self, "wire")
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], Any]:
+        """Return the decoder of ``wire``; it raises ``msgspec.ValidationError``."""
+        return msgspec.json.Decoder(self.wire).decode
 
     @cached_property
     def lenient(self) -> type[msgspec.Struct]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from typing import (
     TYPE_CHECKING,
@@ -95,7 +95,6 @@ class Model(ModelBase):
 
     _contract = Contract()
     _checked: Checked
-    _decode: ClassVar[Callable[[bytes], Any]]
 
     result: bytes
     """The fields in JSON, as they are sent."""
@@ -124,7 +123,6 @@ class Model(ModelBase):
             defaults={name: defaults[name] for name in hints},
             **declared,
         )
-        cls._decode = msgspec.json.Decoder(contract.wire).decode
         for name in contract.names & vars(cls).keys():
             delattr(cls, name)
 
@@ -154,14 +152,13 @@ class Model(ModelBase):
     def _check(
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
     ) -> None:
-        cls = type(self)
-        contract = cls._contract
+        contract = self._contract
         for name, value in contract.constants.items():
             fields.setdefault(name, value)
         try:
             # orjson returns part of a larger block, which would stay allocated for the life of a
             # room: 4 KB each. Joining makes a copy of the exact size.
-            checked = _check_result(cls, b"".join((render(fields), b"")))
+            checked = _check_result(contract, b"".join((render(fields), b"")))
         except DecisionError:
             raise
         except Exception:  # noqa: BLE001 - values of a plugin may raise anything
@@ -231,14 +228,12 @@ _OWN_ATTRIBUTES = frozenset({*ModelBase.__annotations__, *Model.__annotations__}
 
 
 @lru_cache(maxsize=10_000)
-def _check_result(model: type[Model], result: bytes) -> Checked:
+def _check_result(contract: Contract, result: bytes) -> Checked:
     """Check the JSON of fields; raise ``DecisionError``, or another error for a wrong type.
 
     Most decisions are made again and again: a room has the same fields at each of its calls.
     """
-    sent = model._decode(result)  # noqa: SLF001 - its own
-    contract = contract_of(model)
-    return Checked(result, _rule_warnings(contract, sent, contract.names))
+    return Checked(result, _rule_warnings(contract, contract.decode(result), contract.names))
 
 
 def _rule_warnings(contract: Contract, sent: object, names: Container[str]) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def put_present(config: Path, policy: str) -> None:
 
 
 def test_the_policy_hash_is_that_of_the_same_files_without_a_bundle(maker: Maker) -> None:
-    config = server_file(maker, "https://www.example.com/x.tar.gz")
+    config = server_file(maker, "https://www.example.com/policy")
     put_present(config, POLICY)
     hashes = []
     for path in (config, maker.folder / "policy" / "policy.toml"):
@@ -125,7 +125,7 @@ def test_the_policy_hash_is_that_of_the_same_files_without_a_bundle(maker: Maker
 def test_mistakes_name_the_file_that_has_them(
     maker: Maker, policy: str, more: str, file: str, text: str
 ) -> None:
-    config = server_file(maker, "https://www.example.com/x.tar.gz", more)
+    config = server_file(maker, "https://www.example.com/policy", more)
     put_present(config, policy)
     done = run("check", config)
     assert (done.exit_code, f"{file}: 1 error" in done.output, text in done.output) == (
@@ -151,7 +151,7 @@ def test_urls_that_are_none(maker: Maker, url: str) -> None:
 
 
 def test_others_must_not_change_the_folder_of_bundles(maker: Maker) -> None:
-    config = server_file(maker, "https://www.example.com/x.tar.gz")
+    config = server_file(maker, "https://www.example.com/policy")
     put_present(config, POLICY)
     bundles = load(config).bundles
     assert str(bundles) not in run("check", config).output
