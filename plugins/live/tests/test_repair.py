@@ -93,7 +93,7 @@ async def test_a_repair_is_due_at_the_start_after_a_gap_and_now_and_then(
     asked: list[float] = []
 
     class Api:
-        async def objects(self, resource: str, api: str) -> list[dict[str, Any]]:
+        async def objects(self, resource: str) -> list[dict[str, Any]]:
             asked.append(clock.at or 0.0)
             if clock.at == 1060:
                 raise OSError("the API is down")

@@ -22,8 +22,6 @@ base_path = "/api/pexip"
 [auth]
 user = "pexip"
 password_file = "password"
-[access]
-networks = ["10.44.0.0/16"]
 [admin]
 enabled = false
 [events]
@@ -71,7 +69,7 @@ def right() -> ManagementApi:
     api.add("system_location", {"name": "Oslo", "policy_server": profile, "event_sinks": [sink]})
     (room,) = api.add("conference", {"name": "Local"})
     api.add("conference_alias", {"alias": "local@example.com", "conference": room})
-    api.add("worker_vm", {"name": "node", "address": "10.44.0.9"})
+    api.add("worker_vm", {"name": "node"})
     api.add("device", {"alias": "desk@example.com"})
     api.objects["status/alarm"] = []
     return api
@@ -115,7 +113,7 @@ def listed(result: Result) -> list[dict[str, str]]:
 def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
     result = checked(right(), tmp_path, "--json")
     found = [one for one in listed(result) if one["state"] in ("error", "warning")]
-    assert (result.exit_code, found) == (0, [])
+    assert (found, result.exit_code) == ([], 0)
     assert "0 errors, 0 warnings" in checked(right(), tmp_path).stdout
 
 
@@ -127,7 +125,7 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
         (
             changed("policy_server", url="http://127.0.0.1:8123/api/pexip/policy/v1"),
             "profile",
-            "appends",
+            "and not http",
         ),
         (changed("policy_server", url="http://127.0.0.1/api/pexip"), "profile", "and not http"),
         (
@@ -151,14 +149,7 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
         (
             changed("policy_server", enable_service_lookup=False, enable_avatar_lookup=True),
             "profile",
-            "enable_service_lookup is off: never asked are rules (Avatars of others), rooms",
-        ),
-        (changed("policy_server", enable_internal_service_policy=True), "profile", "may change"),
-        (added("event_sink", name="b", url=SINK), "events", "no location has it"),
-        (
-            changed("event_sink", url="https://127.0.0.1:8123/x", verify_tls_certificate=False),
-            "events",
-            "verify_tls_certificate is off",
+            "enable_service_lookup is off: rules is not asked",
         ),
         (changed("device", alias="Clinic@example.com"), "room", "rooms answers 'Clinic'"),
         (changed("system_location", policy_server=None), "location", "no policy profile"),
@@ -197,7 +188,6 @@ def test_a_platform_without_a_mistake_has_none(tmp_path: Path) -> None:
             "events",
             "alarm",
         ),
-        (changed("worker_vm", address="10.45.0.1"), "node", "[access] networks"),
         (changed("ivr_theme", name="Acme 2"), "name", "clinic@example.com"),
         (changed("conference_alias", alias="Clinic@example.com"), "room", "rooms answers 'Clinic'"),
         (
@@ -257,7 +247,7 @@ def test_a_location_with_proxying_nodes_only_needs_no_event_sink(tmp_path: Path)
     )
     api.add(
         "worker_vm",
-        {"address": "10.44.0.8", "node_type": "proxying", "system_location": edge},
+        {"node_type": "proxying", "system_location": edge},
     )
     result = checked(api, tmp_path, "--json")
     assert result.exit_code == 0, result.output

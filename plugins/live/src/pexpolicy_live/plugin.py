@@ -195,7 +195,7 @@ class Live(Plugin[LiveSettings]):
         await self.read()
         before, began = self._presence.calls(source), self._clock()
         async with asyncio.timeout(API_S):
-            told = await asyncio.to_thread(listed, await api.objects("participant", "status"))
+            told = await asyncio.to_thread(listed, await api.objects("status/participant"))
         await asyncio.sleep(SETTLE_S)
         await self.read()
         after = self._presence.calls(source)

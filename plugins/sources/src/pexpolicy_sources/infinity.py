@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -99,7 +99,7 @@ def signed_form(settings: InfinitySettings) -> Callable[[], dict[str, str]]:
 
     Raises ``SettingsError``.
     """
-    key, client = revealed(settings.client_key), settings.client_id or ""
+    written, client = revealed(settings.client_key), settings.client_id
     claims = {"iss": client, "sub": client, "aud": settings.audience or URL(settings.url).host}
 
     def form() -> dict[str, str]:
@@ -107,23 +107,21 @@ def signed_form(settings: InfinitySettings) -> Callable[[], dict[str, str]]:
         more = {"iat": now, "exp": now + TOKEN_S, "jti": str(uuid.uuid4())}
         return {
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "client_assertion": jwt.encode({"alg": "ES256"}, claims | more, made),
+            "client_assertion": jwt.encode({"alg": "ES256"}, claims | more, key),
             "scope": "is_admin use_api",
         }
 
     try:
-        from joserfc import jwt  # noqa: PLC0415 - for OAuth only
-        from joserfc.jwk import ECKey  # noqa: PLC0415 - the same
+        from joserfc import jwk, jwt  # noqa: PLC0415 - for OAuth only
 
-        made = ECKey.import_key(orjson.loads(key) if key.startswith("{") else key)
+        key = jwk.ECKey.import_key(orjson.loads(written) if written.startswith("{") else written)
         _ = form()
-    except ImportError:
-        text = "needs joserfc: pip install 'pexpolicy-sources[oauth]'"
-    except Exception:  # noqa: BLE001 - whatever the library raises, and no text of it
+    except Exception as error:  # noqa: BLE001 - whatever the library raises, and no text of it
         text = "is no key of the curve P-256, in PEM or as a JSON Web Key"
-    else:
-        return form
-    raise SettingsError(text, key="client_key")
+        if isinstance(error, ImportError):
+            text = "needs joserfc: pip install 'pexpolicy-sources[oauth]'"
+        raise SettingsError(text, key="client_key") from None
+    return form
 
 
 class InfinitySource:
@@ -155,7 +153,7 @@ class InfinitySource:
             self._fetch_names, every=settings.every, key=self._base, file=file, **REFRESHED
         )
         self.problems: dict[str, str] = {}
-        """Why the names of a kind were not read, by kind."""
+        """Why names were not read, by resource."""
         self._lists: dict[str, NameList] = {}
         with suppress(CacheFileError):  # reported when it is opened
             kept = None if file is None else file.load(self._names.cache_key)
@@ -184,40 +182,50 @@ class InfinitySource:
 
     async def _fetch_names(self) -> dict[str, NameList]:
         """Read the names of all kinds; raise ``SourceUnavailableError`` if none can be read."""
-        found, problems = dict(self._lists), dict[str, str]()
+        rows, problems = await self.read(RESOURCES.values())
+        found, why = dict(self._lists), "" if rows else next(iter(problems.values()))
         for kind, resource in RESOURCES.items():
-            try:
-                rows = await self.objects(resource)
-                names = frozenset(n for row in rows if isinstance(n := row.get("name"), str) and n)
-                before = len(found[kind].names) if kind in found else 0
-                if len(names) * 2 < before:
-                    raise QueryError(f"the new list of {kind} has {len(names)} of {before} names")
+            written = (row.get("name") for row in rows[resource])
+            names = frozenset(name for name in written if name and isinstance(name, str))
+            known = found.get(kind)
+            if resource not in problems and known and len(names) * 2 < len(known.names):
+                problems[resource] = f"the new list has {len(names)} of {len(known.names)} names"
+            if resource not in problems:
                 found[kind] = NameList(names, time.time())
-            except SourceError as error:
-                problems[kind] = str(error)
-        why, is_down = next(iter(problems.values()), ""), problems.keys() == RESOURCES.keys()
-        if not is_down and problems.items() - self.problems.items():
+            elif known:
+                found[kind] = known._replace(problem=why or problems[resource])
+        if not why and problems.items() - self.problems.items():
             get_logger().warning("names of Infinity are not read", problems=problems)
-        shown = dict.fromkeys(RESOURCES, why) if is_down else problems
-        self._lists = {k: one._replace(problem=shown.get(k, "")) for k, one in found.items()}
-        self.problems = problems
+        self._lists, self.problems = found, problems
         for call in self.on_names.copy():
             await asyncio.to_thread(call)
-        if is_down:
+        if why:
             raise SourceUnavailableError(why)
-        return self._lists
+        return found
 
     # ---- objects
 
-    async def objects(self, resource: str, api: str = "configuration", **filters: str) -> list[Row]:
-        """Return all objects of a resource, each once.
+    async def read(self, resources: Iterable[str]) -> tuple[dict[str, list[Row]], dict[str, str]]:
+        """Return the objects of those resources that can be read, and why others cannot."""
+        found, problems = defaultdict[str, list[Row]](list), dict[str, str]()
+        for resource in resources:
+            try:
+                found[resource] = await self.objects(resource)
+            except SourceError as error:
+                problems[resource] = str(error)
+        return found, problems
+
+    async def objects(self, resource: str, **filters: str) -> list[Row]:
+        """Return all objects of a resource, each once; that of another API than ``configuration``
+        is written as ``status/participant``.
 
         Raises ``QueryError`` if this resource is refused, and ``SourceUnavailableError``.
         """
+        api, name = f"configuration/{resource}".split("/")[-2:]
         found, totals = dict[str, Row](), set[int | None]()
         for _ in range(READINGS):
             read = set[int | None]()
-            async for total, rows in self._pages(f"/api/admin/{api}/v1/{resource}/", filters):
+            async for total, rows in self._pages(f"/api/admin/{api}/v1/{name}/", filters):
                 read.add(total if isinstance(total, int) else None)
                 found |= {str(row.get("id") or row.get("resource_uri") or row): row for row in rows}
             if read <= {None, len(found)}:
@@ -313,7 +321,7 @@ class InfinitySource:
 
         Raises ``SourceError`` if they cannot be looked for.
         """
-        found = await self.objects("conference", "status", name=name)
+        found = await self.objects("status/conference", name=name)
         ids = [str(one["id"]) for one in found if (one.get("name"), one.get("tag")) == (name, tag)]
         return [await self.command("conference/disconnect", conference_id=one) for one in ids]
 
@@ -324,11 +332,10 @@ def addresses(value: Any) -> set[str]:
     return {str(one.get("resource_uri") if isinstance(one, Mapping) else one) for one in found}
 
 
-def with_aliases(rooms: list[Row], listed: list[Row]) -> Iterator[tuple[Row, list[str]]]:
-    """Yield rooms with their aliases in the list of all."""
-    found: dict[str, list[str]] = defaultdict(list)
+def with_aliases(rooms: list[Row], listed: list[Row]) -> list[tuple[Row, list[str]]]:
+    """Return rooms with their aliases in the list of all."""
+    found = defaultdict[str, list[str]](list)
     for one in listed:
         if one.get("alias"):
             found[str(one.get("conference"))].append(str(one["alias"]))
-    for room in rooms:
-        yield room, found[str(room.get("resource_uri"))]
+    return [(room, found[str(room.get("resource_uri"))]) for room in rooms]

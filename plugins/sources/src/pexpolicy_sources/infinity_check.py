@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 import sys
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509 import SubjectAlternativeName
 from yarl import URL
 
 from pexpolicy import Continue
@@ -24,18 +23,17 @@ from pexpolicy.cli import common
 from pexpolicy.cli.doctor import STYLES, Finding, certificate_rows, event_rows, print_findings
 from pexpolicy.cli.status import running_status
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.endpoints.object_names import MAX_SHOWN, ObjectNames
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.events.receiver import PATH
-from pexpolicy.models.subnets import Subnets, read_subnet
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import Row, SourceError
-from pexpolicy_sources.infinity import RESOURCES, InfinitySource, addresses, with_aliases
+from pexpolicy_sources.infinity import InfinitySource, addresses, with_aliases
 
-PROFILE, SINK = "policy_server", "event_sink"
-CHECKS = {PROFILE: ("profile", "policy_server", ""), SINK: ("events", "event_sinks", PATH)}
-"""Of what has a URL of this server: the name of the check, the field in a location, the path."""
+PROFILE, SINK, LOCATION = "policy_server", "event_sink", "system_location"
+READ = [PROFILE, SINK, LOCATION, "conference", "conference_alias", "device"]
+READ += ["worker_vm", "status/alarm"]
 LOOKUPS = {
     "service_configuration": "service",
     "participant_properties": "participant",
@@ -45,12 +43,8 @@ LOOKUPS = {
     "registration_alias": "registration",
 }
 """By request, its name in the switches of a policy profile."""
-READ = [PROFILE, SINK, "system_location", "conference", "conference_alias", "device"]
-READ += ["worker_vm", "alarm"]
 PEOPLE = [f"participant_{what}" for what in ("connected", "disconnected", "updated")]
 """Events without which the live counts are wrong."""
-ADDRESSES = ("address", "secondary_address", "static_nat_address")
-"""Where calls of a node may come from."""
 
 
 class Check:
@@ -62,45 +56,33 @@ class Check:
 
     def __init__(self, policy: Policy, names: ObjectNames, url: str) -> None:
         assert isinstance(names.source, InfinitySource)
-        self._policy, self._named = policy, names
-        self._source, self._environment = names.source, (*names.table, None)[1]
+        self._policy, self._named, self._source = policy, names, names.source
+        self._environment = (*names.table, None)[1]
         self._settings = settings = policy.settings
         self._found = list[Finding]()
-        self._objects: dict[str, list[Row]] = defaultdict(list)
-        tls, server, folder = settings.tls, settings.server, settings.path.parent
-        self._files = CertificateFiles.of(tls, folder) if tls else None
+        tls, server = settings.tls, settings.server
+        self._files = CertificateFiles.of(tls, settings.path.parent) if tls else None
         leaf = load(self._files).leaf.extensions if self._files else ()
-        found = (one.value for one in leaf if one.oid == ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+        found = (one.value for one in leaf if isinstance(one.value, SubjectAlternativeName))
         self._certified = [str(name.value) for names in found for name in names]
         made = f"{'https' if tls else 'http'}://host:{server.port}{server.base_path}"
         self._url = URL(url or made)
-        self._is_behind_proxy = bool(settings.access.trusted_proxies) and not url
-        self._names = [self._url.host or ""] if url else [socket.gethostname(), *self._certified]
+        self._hosts = [self._url.host or ""] if url else [socket.gethostname(), *self._certified]
 
     async def findings(self) -> list[Finding]:
         """Read the platform, and return what is found; raises ``SourceError`` if it is down."""
         await self._source.refresh_names()
-        self._refused = {RESOURCES[kind]: why for kind, why in self._source.problems.items()}
-        for resource in READ:
-            api = "status" if resource == "alarm" else "configuration"
-            try:
-                self._objects[resource] = await self._source.objects(resource, api)
-            except SourceError as error:
-                self._refused[resource] = str(error)
+        self._objects, self._refused = await self._source.read(READ)
+        self._refused |= self._source.problems
         for resource, why in self._refused.items():
             self._say("read", resource, "skipped", why)
-        locations = self._objects["system_location"]
-        self._ours = {one: [*filter(self._is_ours, self._objects[one])] for one in CHECKS}
-        self._bound = {
-            resource: [addresses(one.get(field)) for one in locations]
-            for resource, (_, field, _) in CHECKS.items()
-        }
-        sources = self._settings.event_tables.values()
-        self._look_at_urls(PROFILE, {one.user for one in self._settings.credentials})
-        self._look_at_urls(SINK, {str(one.user) for one in sources})
-        self._look_at_switches()
-        self._look_at_locations()
-        await self._look_at_server()
+        users = {one.user for one in self._settings.credentials}
+        profiles = self._ours(PROFILE, "profile", users)
+        users = {str(one.user) for one in self._settings.event_tables.values()}
+        sinks = self._ours(SINK, "events", users) if self._settings.events else []
+        self._look_at_switches(profiles)
+        self._look_at_locations(addresses(profiles), addresses(sinks))
+        await self._look_at_server({_url_of(one) for one in (*profiles, *sinks)})
         self._look_at_names()
         await self._look_at_rooms()
         return self._found
@@ -112,76 +94,61 @@ class Check:
         if all(when):
             self._found.append(Finding(place, state, text))
 
-    def _is_ours(self, row: Row) -> bool:
-        host = _url_of(row).host or ""
-        with suppress(OSError):  # an address of this machine
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            socket.create_server((host or "?", 0), family=family).close()
-            return True
-        return any(_matches(host, name) for name in self._names)
-
-    def _look_at_urls(self, resource: str, users: set[str]) -> None:
-        """Look at the policy profiles, or event sinks, of this server, which has these users."""
-        (check, _, path), is_sink = CHECKS[resource], resource == SINK
-        bound, lacks_events = self._bound[resource], is_sink and self._settings.events is None
-        others = ", ".join(str(_url_of(one)) for one in self._objects[resource]) or "none"
-        text = f"none is for {', '.join(self._names)}, see --url; there are: {others}"
-        is_missing = not self._ours[resource] and resource not in self._refused
-        self._say(check, resource, "error", text, is_missing, not lacks_events)
-        for row in self._ours[resource]:
+    def _ours(self, resource: str, check: str, users: set[str]) -> list[Row]:
+        """Look at the policy profiles, or event sinks, of this server, and return them."""
+        is_sink, rows = resource == SINK, self._objects[resource]
+        ours = [one for one in rows if self._is_here(_url_of(one).host or "")]
+        others = ", ".join(str(_url_of(one)) for one in rows) or "none"
+        text = f"none is for {', '.join(self._hosts)}, see --url; there are: {others}"
+        self._say(check, resource, "error", text, resource not in self._refused, not ours)
+        for row in ours:
             say, url, user = partial(self._say, check, row), _url_of(row), row.get("username") or ""
-            wanted = URL(str(self._url).rstrip("/") + path).with_host(url.host or "")
-            if self._is_behind_proxy:
-                wanted = wanted.with_scheme(url.scheme).with_port(url.explicit_port)
+            wanted = str(self._url.with_host(url.host or "")).rstrip("/") + PATH * is_sink
             # That of a sink is used as it is.
-            is_right = (str(url) if is_sink else str(url).rstrip("/")) == str(wanted)
-            doubled = "; Infinity appends /policy/v1 itself" * ("/policy/v1" in url.path)
+            is_right = wanted == (str(url) if is_sink else str(url).rstrip("/"))
             say("ok", f"points at this server: {url}", is_right)
-            say("error", f"has the URL {url}, and not {wanted}{doubled}", not is_right)
-            say("error", "sends events here, without [events]", lacks_events)
+            say("error", f"has the URL {url}, and not {wanted}", not is_right)
             # Some versions return no user of an event sink.
             is_wrong = user not in users and (user or (not is_sink and "username" in row))
             text = f"its user is {user or 'not set'}, and not {', '.join(sorted(users))}"
             say("error", text, users, is_wrong)
-            is_unused = bound and addresses(row).isdisjoint(chain(*bound))
-            say("warning", "no location has it, so it is not used", is_unused)
-            is_open = url.scheme == "https" and row.get("verify_tls_certificate") is False
-            say("warning", "verify_tls_certificate is off", is_open)
             lost = ", ".join(one for one in PEOPLE if one not in str(row.get("events")))
-            say("warning", f"does not send {lost}", lost and row.get("filter_events"))
+            say("warning", f"does not send {lost}", lost, row.get("filter_events"))
+        return ours
 
-    def _look_at_switches(self) -> None:
-        kinds_of = dict[str, set[str]]()
-        for plugin in self._policy.plugins:
-            if plugin.table.mode == "decide" and plugin.table.is_asked_in(self._environment):
-                rules: Any = getattr(plugin.instance, "rule_summaries", tuple)()
-                may = {kind for kind in LOOKUPS for hook in plugin.hooks if kind in hook}
-                of_rules = {f"{plugin.name} ({one.name})": {*one.endpoints} for one in rules}
-                kinds_of |= of_rules or {plugin.name: may}
-        for profile in self._ours[PROFILE]:
+    def _is_here(self, host: str) -> bool:
+        """Return whether a host is an address of this machine, or has a name of this server."""
+        with suppress(OSError):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host or "?", 0), family=family).close()
+            return True
+        return any(_matches(host, name) for name in self._hosts)
+
+    def _look_at_switches(self, profiles: list[Row]) -> None:
+        """Look at what policy profiles ask for: one of the kinds that each rule or plugin has."""
+        for profile in profiles:
             say = partial(self._say, "profile", profile)
             asked = {kind for kind, name in LOOKUPS.items() if profile.get(f"enable_{name}_lookup")}
             say("ok" if asked else "error", f"asks for {', '.join(sorted(asked)) or 'nothing'}")
-            idle = {name: kinds for name, kinds in kinds_of.items() if not asked & kinds}
-            off = {
-                f"enable_{LOOKUPS[one]}_lookup" for one in chain(*idle.values())
-            } & profile.keys()
-            text = f"{', '.join(sorted(off))} is off: never asked are "
-            say("warning", text + ", ".join([*idle][:MAX_SHOWN]), asked, off)
-            for kind in asked & {*chain(*kinds_of.values())}:
-                change = f"enable_internal_{LOOKUPS[kind]}_policy"
-                say("warning", f"{change}: Infinity may change our answers", profile.get(change))
+            for plugin in self._policy.plugins if asked else ():
+                rules = getattr(plugin.instance, "rule_summaries", tuple)()
+                may = {kind for kind in LOOKUPS for hook in plugin.hooks if kind in hook}
+                idle = [one for rule in rules if asked.isdisjoint(one := {*rule.endpoints})]
+                idle += [may] if not rules and asked.isdisjoint(may) else []
+                switches = {f"enable_{LOOKUPS[kind]}_lookup" for kind in chain(*idle)}
+                off = ", ".join(sorted(switches & profile.keys()))
+                is_asked_here = plugin.table.is_asked_in(self._environment)
+                text = f"{off} is off: {plugin.name} is not asked"
+                say("warning", text, off, is_asked_here, plugin.table.mode == "decide")
 
-    def _look_at_locations(self) -> None:
-        profiles, sinks = map(addresses, self._ours.values())
-        sinks, nodes = sinks if self._settings.events else set(), self._objects["worker_vm"]
-        locations = self._objects["system_location"]
-        for location, asked, told in zip(locations, *self._bound.values(), strict=True):
-            say = partial(self._say, "location", location, "warning")
+    def _look_at_locations(self, profiles: set[str], sinks: set[str]) -> None:
+        for location in self._objects[LOCATION]:
+            say, here = partial(self._say, "location", location, "warning"), addresses(location)
+            asked, told = (addresses(location.get(one)) for one in ("policy_server", "event_sinks"))
             say("has no policy profile, so its nodes ask nothing", not asked)
             is_other = asked and asked.isdisjoint(profiles) and PROFILE not in self._refused
             say("has a policy profile that is not for this server", is_other)
-            here = addresses(location)
+            nodes = self._objects["worker_vm"]
             inside = [one for one in nodes if addresses(one.get("system_location")) & here]
             # Proxying nodes send no events.
             only_forwards = {str(one.get("node_type")).upper() for one in inside} == {"PROXYING"}
@@ -189,31 +156,23 @@ class Check:
             say("has no event sink of this server", is_silent)
             say("has several event sinks of this server: events come twice", len(told & sinks) > 1)
 
-    async def _look_at_server(self) -> None:
-        """Look at our certificate, events that come, and nodes whose calls are refused."""
+    async def _look_at_server(self, urls: set[URL]) -> None:
+        """Look at our certificate, and at events that come."""
         if self._files is not None:
             say = partial(self._say, "certificate", self._files.certificate)
             for state, text, *_ in certificate_rows(self._files, self._source.settings.ca_file):
                 say(state, text)
-            urls = map(_url_of, chain(*self._ours.values()))
             for host in sorted({str(url.host) for url in urls if url.scheme == "https"}):
                 text = f"is for {', '.join(self._certified) or 'no name'}, and not for {host}"
                 say("error", text, not any(_matches(host, name) for name in self._certified))
         status = await asyncio.to_thread(running_status, self._settings.path, self._settings)
         for state, text, *_ in event_rows(status):
             self._say("events", "server", state, text)
-        for alarm in self._objects["alarm"] if self._settings.events else ():
+        for alarm in self._objects["status/alarm"] if self._settings.events else ():
             keys = ("identifier", "name", "details")
             said = " ".join(str(alarm[key]) for key in keys if alarm.get(key))
             is_of_us, node = re.search("sink|policy", said.casefold()), alarm.get("node")
             self._say("events", node or "alarm", "error", f"Infinity's alarm: {said}", is_of_us)
-        access = self._settings.access
-        written = {*map(read_subnet, (*access.networks, *access.trusted_proxies))}
-        admitted = Subnets((network, None) for network in written)
-        for node in self._objects["worker_vm"] if access.networks else ():
-            found = [one for key in ADDRESSES if isinstance(one := node.get(key), str) and one]
-            text = f"{', '.join(found)} is in none of [access] networks"
-            self._say("node", node, "error", text, found, not any(map(admitted.find, found)))
 
     def _look_at_names(self) -> None:
         names, table = self._named, ".".join(self._named.table)
@@ -226,34 +185,31 @@ class Check:
             self._say("name", unknown.name, "error", f"{unknown.text}; {places}")
 
     async def _look_at_rooms(self) -> None:
-        """Ask our policy for each alias of Infinity."""
-        named = (str(alias) for one in self._objects["device"] if (alias := one.get("alias")))
-        devices = (({"name": f"device {alias}"}, [alias]) for alias in named)
+        """Ask our policy for each alias of a room or device of Infinity; no PIN is shown."""
         rooms = with_aliases(self._objects["conference"], self._objects["conference_alias"])
-        for room, aliases in chain(rooms, devices):
-            for alias in sorted(aliases):
-                await self._compare(room, alias)
-
-    async def _compare(self, room: Row, alias: str) -> None:
-        """Ask our policy for an alias of a room of Infinity. A reject counts only if all callers
-        get one, as others are refused on purpose; no PIN is shown.
-        """
-        local = {"registered": True, "remote_alias": f"sip:caller@{alias.partition('@')[2]}"}
-        answers = []
-        for caller in ({"shape": "sip"}, {"shape": "web"}, local):
-            call: Any = {"local_alias": alias, "environment": self._environment, **caller}
-            answer = await self._policy.answer(make_request("service_configuration", **call), "")
-            answers.append(answer.outcome)
-        found = [one for one in answers if not isinstance(one.decision, Continue)]
-        admitting = [one for one in found if one.decision.action != "reject"]
-        for outcome in (admitting or found[len(answers) - 1 :])[:1]:
-            name, action = outcome.decision.set_fields().get("name"), outcome.decision.action
-            by, is_same = outcome.decided_by, action == "continue" and name == room.get("name")
-            does = f"answers {name!r}" if action == "continue" else f"{action}s the call"
-            text = f"never reached, as {by} {does}"
-            if is_same:
-                text = f"{by} has it, too: Infinity's own is used where we do not answer"
-            self._say("alias" if is_same else "room", room, "warning", f"{alias}: {text}")
+        devices = filter(None, (one.get("alias") for one in self._objects["device"]))
+        rooms += [({"name": f"device {alias}"}, [str(alias)]) for alias in devices]
+        for room, alias in ((room, alias) for room, aliases in rooms for alias in sorted(aliases)):
+            local = {"registered": True, "remote_alias": f"sip:caller@{alias.partition('@')[2]}"}
+            outcomes = []
+            for caller in ({"shape": "sip"}, {"shape": "web"}, local):
+                call: Any = {"local_alias": alias, "environment": self._environment, **caller}
+                request = make_request("service_configuration", **call)
+                outcomes.append((await self._policy.answer(request, "")).outcome)
+            found = [one for one in outcomes if not isinstance(one.decision, Continue)]
+            admitting = [one for one in found if one.decision.action != "reject"]
+            # A reject counts only if all callers get one: others are refused on purpose.
+            for outcome in (admitting or found[len(outcomes) - 1 :])[:1]:
+                by, action = outcome.decided_by, outcome.decision.action
+                name = outcome.decision.set_fields().get("name")
+                does = f"answers {name!r}" if action == "continue" else f"{action}s the call"
+                check, text = "room", f"never reached, as {by} {does}"
+                if name is not None and name == room.get("name"):
+                    check, text = (
+                        "alias",
+                        f"{by} has it, too: Infinity's own is used where we do not answer",
+                    )
+                self._say(check, room, "warning", f"{alias}: {text}")
 
 
 def _url_of(row: Row) -> URL:
