@@ -131,7 +131,7 @@ class Check:
             asked = {kind for kind, name in LOOKUPS.items() if profile.get(f"enable_{name}_lookup")}
             say("ok" if asked else "error", f"asks for {', '.join(sorted(asked)) or 'nothing'}")
             for plugin in self._policy.plugins if asked else ():
-                rules = getattr(plugin.instance, "rule_summaries", tuple)()
+                rules: Any = getattr(plugin.instance, "rule_summaries", tuple)()
                 may = {kind for kind in LOOKUPS for hook in plugin.hooks if kind in hook}
                 idle = [one for rule in rules if asked.isdisjoint(one := {*rule.endpoints})]
                 idle += [may] if not rules and asked.isdisjoint(may) else []
