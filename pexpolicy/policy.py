@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, product
 from typing import Any
 
@@ -220,8 +220,9 @@ class Policy:
             self._background.open()
             self._tasks = tasks
             for names in self.all_names if in_server else ():
-                if names.source is not None and self._log is not None:
-                    stack.enter_context(names.watching(self._log.warning))
+                if (source := names.source) is not None and (log := self._log) is not None:
+                    source.on_names.append(look := partial(names.warn_of_new, log.warning))
+                    stack.callback(source.on_names.remove, look)
             if in_server and self.shared_state is not None:
                 owned = ((owner, one) for (owner, _), data in self._refreshed() for one in data)
                 named = {f"{owner}/{one.name}": one for owner, one in owned}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -108,6 +107,7 @@ class ObjectNames:
         self.source = source
         self._listed = dict[str, NameList] if source is None else source.listed_names
         self._uses: dict[tuple[str, str, tuple[ObjectNames, ...]], list[Place]] = defaultdict(list)
+        self._warned: set[tuple[str, str]] = set()
 
     @property
     def listed(self) -> Mapping[str, NameList]:
@@ -168,25 +168,13 @@ class ObjectNames:
                 found.append(NameProblem(kind, name, text, [*dict.fromkeys(places)]))
         return found
 
-    @contextmanager
-    def watching(self, warn: Callable[..., object]) -> Iterator[None]:
-        """Warn of each name that the source does not list any more, from now on."""
-        assert self.source is not None
-        known = {one[:2] for one in self.unknown()}
-
-        def look() -> None:
-            nonlocal known
-            unknown = {one[:2]: one for one in self.unknown()}
-            for one in (unknown[key] for key in unknown.keys() - known):
-                uses = len(one.places)
-                warn("a name is unknown to Infinity", problem=one.text, uses=uses, at=one.shown)
-            known = {*unknown}
-
-        self.source.on_names.append(look)
-        try:
-            yield
-        finally:
-            self.source.on_names.remove(look)
+    def warn_of_new(self, warn: Callable[..., object]) -> None:
+        """Warn of each name that the source does not list, and that was not warned of already."""
+        unknown = {one[:2]: one for one in self.unknown()}
+        for one in (unknown[key] for key in unknown.keys() - self._warned):
+            uses = len(one.places)
+            warn("a name is unknown to Infinity", problem=one.text, uses=uses, at=one.shown)
+        self._warned = {*unknown}
 
 
 # Kept, as each look for the nearest name takes 10 ms, and status and log ask again and again.

@@ -16,8 +16,9 @@ from pexpolicy.config.outgoing import basic
 from pexpolicy.testing.simulator import Simulator
 
 Object = dict[str, Any]
+STATUSES = {"unauthorized": 401, "forbidden": 403, "busy": 429, "broken": 500, "redirect": 302}
+"""Faults that are a status; one to the login page for ``redirect``."""
 _ROOT = "/api/admin"
-_STATUS = {"unauthorized": 401, "forbidden": 403, "busy": 429, "broken": 500, "redirect": 302}
 
 
 class ManagementApi:
@@ -25,11 +26,10 @@ class ManagementApi:
 
     ``objects`` has the lists of ``configuration`` by resource, and those of ``status`` that are not
     of people, such as ``status/alarm``. ``faults`` names what goes wrong by resource, ``*`` for all
-    of them: HTTP 401, 403, 429 and 500 (``unauthorized``, ``forbidden``, ``busy``, ``broken``), no
-    answer for ``slow_s`` (``slow``), a page of HTML (``html``), a ``redirect`` to the login page,
+    of them: one of ``STATUSES``, no answer for ``slow_s`` (``slow``), a page of HTML (``html``),
     another total on each page (``totals``), pages that begin with the last object of the page
     before (``twice``), pages without every other object (``cut``). ``retry_after`` is sent with
-    429. ``paths`` are the requests::
+    them. ``paths`` are the requests::
 
         api = ManagementApi(platform)
         api.add("ivr_theme", {"name": "Acme"}, {"name": "Board"})
@@ -79,14 +79,16 @@ class ManagementApi:
         return [*made[name]()] if name in made else self.objects.get(name)
 
     def _participants(self) -> Iterator[Object]:
-        for person in self.platform.people:
-            for leg in person.legs if person.service else ():
-                since = leg["connect_time"]
-                row = {**leg, "id": leg["uuid"], "call_uuid": leg["call_id"]}
+        for leg in (leg for one in self.platform.people if one.service for leg in one.legs):
+            since, uuid = leg["connect_time"], leg["uuid"]
+            yield {
+                **{name: value for name, value in leg.items() if name not in ("uuid", "call_id")},
+                "id": uuid,
+                "call_uuid": leg["call_id"],
                 # In UTC without a zone.
-                row["connect_time"] = since and datetime.fromtimestamp(since, UTC).isoformat()[:-6]
-                del row["uuid"], row["call_id"]
-                yield {**row, "resource_uri": f"{_ROOT}/status/v1/participant/{row['id']}/"}
+                "connect_time": since and datetime.fromtimestamp(since, UTC).isoformat()[:-6],
+                "resource_uri": f"{_ROOT}/status/v1/participant/{uuid}/",
+            }
 
     def _conferences(self) -> Iterator[Object]:
         present = {person.service: person for person in self.platform.people if person.service}
@@ -105,9 +107,8 @@ class ManagementApi:
         if request.method == "GET":
             return web.json_response({"fields": {f"{kind}_id": {"type": "string"}}})
         wanted, status = (await request.json())[f"{kind}_id"], 404
-        for person in self.platform.people:
-            ids = (_id_of(person.service), *(leg["uuid"] for leg in person.legs))
-            if person.service and wanted in ids:
+        for person in (one for one in self.platform.people if one.service):
+            if wanted in (_id_of(person.service), *(leg["uuid"] for leg in person.legs)):
                 self.platform.leave(person)
                 status = 202
         return web.json_response({"status": "success"}, status=status)
@@ -122,25 +123,19 @@ class ManagementApi:
             await asyncio.sleep(self.slow_s)
         if fault == "html":
             return web.Response(text="<html>Please log in</html>", content_type="text/html")
-        if (status := _STATUS.get(fault)) is not None:
-            headers = {"Location": "/login/"} if fault == "redirect" else {}
-            if fault == "busy" and self.retry_after is not None:
-                headers["Retry-After"] = self.retry_after
-            return web.Response(status=status, headers=headers)
-        if (rows := self.listed(api, resource)) is None:
-            return web.Response(status=404)
-        query = dict(request.query)
-        limit = min(int(query.pop("limit", 20)) or self.page, self.page)
-        offset = int(query.pop("offset", 0))
+        rows = self.listed(api, resource)
+        if fault in STATUSES or rows is None:
+            headers = {"Location": "/login/", "Retry-After": self.retry_after or ""}
+            return web.Response(status=STATUSES.get(fault, 404), headers=headers)
+        query = {"limit": "20", "offset": "0", **request.query}
+        limit, offset = int(query.pop("limit")) or self.page, int(query.pop("offset"))
+        end = offset + min(limit, self.page)
         for field, value in query.items():
             rows = [one for one in rows if field == "format" or str(one.get(field)) == value]
-        first, end = max(offset - (fault == "twice"), 0), offset + limit
-        total, place = len(rows), f"{request.path}?limit={limit}&offset="
-        meta: Object = {"limit": limit, "offset": offset}
-        meta["total_count"] = total + len(self.paths) * (fault == "totals")
-        meta["next"] = f"{place}{end}" if end < total else None
-        meta["previous"] = f"{place}{offset - limit}" if offset else None
-        shown = rows[first : end : 2 if fault == "cut" else 1]
+        following = str(request.rel_url.update_query(offset=end)) if end < len(rows) else None
+        total = len(rows) + len(self.paths) * (fault == "totals")
+        meta = {"limit": limit, "offset": offset, "total_count": total, "next": following}
+        shown = rows[max(offset - (fault == "twice"), 0) : end : 2 if fault == "cut" else 1]
         return web.json_response({"meta": meta, "objects": shown})
 
 

@@ -128,16 +128,13 @@ def test_a_name_that_disappears_is_warned_of_once_with_its_places() -> None:
     for number in range(1200):
         names.record(("rooms", number), conference(ivr_theme_name="Blue"))
     said: list[dict[str, Any]] = []
-    with names.watching(lambda _, **fields: said.append(fields)):
-        for listed in (["Blue", "Green"], ["Blues", "Green"], ["Blues"], ["Blue"], []):
-            source.lists["themes"] = NameList(frozenset(listed), 0.0)
-            for look in source.on_names:
-                look()
+    for listed in (["Blue", "Green"], ["Blues", "Green"], ["Blues"], ["Blue"], []):
+        source.lists["themes"] = NameList(frozenset(listed), 0.0)
+        names.warn_of_new(lambda _, **fields: said.append(fields))
     assert [one["uses"] for one in said] == [1200, 1200]
     assert "did you mean 'Blues'?" in said[0]["problem"]
     assert "is not one of the themes" in said[1]["problem"]
     assert said[0]["at"][:2] == ["rooms.0.ivr_theme_name", "rooms.1.ivr_theme_name"]
-    assert source.on_names == []
 
 
 def test_a_name_that_another_platform_has_is_not_unknown() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from pexpolicy.models.contract import contract_of
 from pexpolicy_importers.csv_files import rooms_csv
 from pexpolicy_importers.toml_merge import ImportFailed, block
 
-THEIRS = {name: name.removesuffix("_name") for name in NAMED_OBJECTS}
-"""The field in Infinity of each name in a room; it has an address."""
+ROOMS = ("conference", "conference_alias")
+THEIRS = {"service_tag": "tag", "view": "host_view"}
+THEIRS |= {name: name.removesuffix("_name") for name in NAMED_OBJECTS}
+"""What a field is called in Infinity; one that names an object has its address there."""
 RATES = ("max_callrate_in", "max_callrate_out")
 """In kbit/s in Infinity, and in bit/s here."""
 
@@ -34,14 +36,15 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
     if not hasattr(source, "objects"):
         raise ImportFailed(f'{config}: [infinity] source names no source of driver = "infinity"')
     from pexpolicy_rooms.room_files import WrittenRoom  # noqa: PLC0415 - another package
-    from pexpolicy_sources import SourceError, infinity  # noqa: PLC0415 - the same
+    from pexpolicy_sources import infinity  # noqa: PLC0415 - the same
 
+    read, problems = asyncio.run(_read(source, (*ROOMS, *infinity.RESOURCES.values())))
+    if lost := [problems[one] for one in ROOMS if one in problems]:
+        refuse(f"{config}: the Management API: {lost[0]}", EX_TEMPFAIL)
+    objects = [one for listed in read.values() for one in listed]
+    names = {str(one.get("resource_uri")): one.get("name") for one in objects}
     rooms, remarks = list[WrittenRoom](), list[str]()
-    try:
-        names, rows, listed = asyncio.run(_read(source, infinity.RESOURCES))
-    except SourceError as error:
-        refuse(f"{config}: the Management API: {error}", EX_TEMPFAIL)
-    for row, aliases in infinity.with_aliases(rows, listed):
+    for row, aliases in infinity.with_aliases(*(read[one] for one in ROOMS)):
         try:
             rooms.append(WrittenRoom(("rooms", len(rooms)), aliases, _fields(row, names, aliases)))
             if row.get("automatic_participants"):
@@ -57,14 +60,9 @@ def import_rooms(config: Path, into: Path) -> tuple[int, list[str]]:
     return len(rooms), remarks
 
 
-async def _read(source: Any, resources: Mapping[str, str]) -> tuple[dict[str, Any], Any, Any]:
-    """Return the names of objects by their address, the rooms and the aliases."""
+async def _read(source: Any, resources: Iterable[str]) -> Any:
     async with source:
-        rows = await source.objects("conference")
-        used = {resources[NAMED_OBJECTS[n]] for n in THEIRS if any(r.get(THEIRS[n]) for r in rows)}
-        objects = [one for name in sorted(used) for one in await source.objects(name)]
-        names = {str(one.get("resource_uri")): one.get("name") for one in objects}
-        return names, rows, await source.objects("conference_alias")
+        return await source.read(resources)
 
 
 def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]) -> dict[str, Any]:
@@ -74,16 +72,12 @@ def _fields(row: Mapping[str, Any], names: Mapping[str, Any], aliases: list[str]
     written = row.get("service_type") or "conference"
     if (kind := SERVICE_TYPES.get(written)) is None:
         raise ValueError(f"its type is {written}")
-    known = contract_of(kind).names
-    fields = {name: row.get(name) for name in known if not isinstance(row.get(name), list | dict)}
-    fields |= {name: row[name] * 1000 for name in RATES if isinstance(row.get(name), int)}
-    fields |= {"service_tag": row.get("tag"), "service_type": written}
-    fields |= {"view": row.get("host_view")} if "host_view" not in known else {}
-    for ours, theirs in THEIRS.items():
-        if value := row.get(theirs):
-            if (name := names.get(str(value))) is None or ours not in known:
-                raise ValueError(f"its {theirs} is unknown")
-            fields[ours] = name
-    fields = {n: fields[n] for n in sorted(known & fields.keys()) if fields[n] not in (None, "")}
+    fields: dict[str, Any] = {"service_type": written}
+    for name in sorted(contract_of(kind).names - fields.keys()):
+        value = row.get(THEIRS.get(name, name))
+        if value and name in NAMED_OBJECTS and (value := names.get(str(value))) is None:
+            raise ValueError(f"its {THEIRS[name]} is unknown")
+        if value not in (None, "") and not isinstance(value, list | dict):
+            fields[name] = value * 1000 if name in RATES and isinstance(value, int) else value
     kind.from_result({"service_tag": "", **fields})  # raises DecisionError
     return fields
