@@ -62,26 +62,20 @@ async def explain(
 def request_of(settings: Settings, recorded: RecordedRequest) -> Request:
     """Return the request of a record, as its client sends it to this configuration.
 
-    Raise ``InvalidRequestError`` for an environment that does not exist.
+    Its environment is the one that is wanted, else that of the audit line, or of the first address
+    that has one. Raise ``InvalidRequestError`` for one that does not exist.
     """
     request: Request = ENDPOINTS[recorded.endpoint].parse(recorded.params, recorded.alias)
-    set_origin(request, recorded.target, recorded.peer, _environment_of(settings, recorded))
-    return request
-
-
-def _environment_of(settings: Settings, recorded: RecordedRequest) -> str | None:
-    """Return the environment that is wanted, else that of the audit line, or of the first address
-    that has one.
-    """
     tables, wanted, line = settings.environments, recorded.environment, recorded.line
     if wanted is not None and wanted not in tables:
         text = f"there is no table [environments.{wanted}]{suggest(wanted, tables)}"
         raise InvalidRequestError(text)
-    is_of_line = line is not None and line.peer == recorded.peer  # not of another client
-    if (found := wanted or (line.environment if line and is_of_line else None)) in tables:
-        return found
+    if wanted is None and line is not None and line.peer == recorded.peer:  # of the same client
+        wanted = line.environment
     node = None if "node_ip" in recorded.assumed else recorded.params.get("node_ip")
-    return settings.nodes.of(None, recorded.peer, node)
+    found = wanted if wanted in tables else settings.nodes.of(None, recorded.peer, node)
+    set_origin(request, recorded.target, recorded.peer, found)
+    return request
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:

@@ -240,17 +240,17 @@ class InfinitySource:
     ) -> AsyncIterator[tuple[Any, list[Row]]]:
         """Yield the total that each page states, and its objects; raises ``SourceError``."""
         query, asked = urlencode({"limit": PAGE, "offset": 0, **filters}), set[str]()
-        while query:
-            if query in asked:
-                raise QueryError(f"{path} has pages without end")
+        while query and query not in asked:
             asked.add(query)
             match await self._get(f"{path}?{query}"):
                 case {"meta": {**meta}, "objects": [*rows]} if {*map(type, rows)} <= {dict}:
                     yield meta.get("total_count"), rows
                 case _:
-                    raise QueryError(f"{path} is no list of objects")
+                    break
             # Only its query is used: credentials go nowhere else.
             query = str(meta.get("next") or "").partition("?")[2]
+        if query:
+            raise QueryError(f"{path} is no list of objects, or has no end")
 
     async def _get(self, target: str) -> Any:
         """Return the JSON of a target; raises ``SourceError``."""
