@@ -288,6 +288,15 @@ def test_the_url_of_a_proxy_is_named(tmp_path: Path) -> None:
     assert checked(api, tmp_path).exit_code == 1
 
 
+def test_what_only_a_proxy_knows_is_no_mistake(tmp_path: Path) -> None:
+    api, url = right(), "https://127.0.0.1/api/pexip"
+    for resource, more in (("policy_server", ""), ("event_sink", "/events/v1")):
+        changed(resource, url=f"{url}{more}")(api)
+    assert checked(api, tmp_path).exit_code == 1
+    proxies = '\n[access]\ntrusted_proxies = ["10.44.0.0/16"]'
+    assert checked(api, tmp_path, more=proxies).exit_code == 0
+
+
 @pytest.mark.parametrize("refused", [{"event_sink", "policy_server"}, {"system_location"}])
 def test_what_the_account_may_not_read_is_only_said(refused: set[str], tmp_path: Path) -> None:
     api = right()

@@ -67,6 +67,7 @@ class Check:
         self._certified = [str(name.value) for names in found for name in names]
         made = f"{'https' if tls else 'http'}://host:{server.port}{server.base_path}"
         self._url = URL(url or made)
+        self._is_behind_proxy = bool(settings.access.trusted_proxies) and not url
         self._hosts = [self._url.host or ""] if url else [socket.gethostname(), *self._certified]
 
     async def findings(self) -> list[Finding]:
@@ -103,7 +104,10 @@ class Check:
         self._say(check, resource, "error", text, resource not in self._refused, not ours)
         for row in ours:
             say, url, user = partial(self._say, check, row), _url_of(row), row.get("username") or ""
-            wanted = str(self._url.with_host(url.host or "")).rstrip("/") + PATH * is_sink
+            here = self._url.with_host(url.host or "")
+            if self._is_behind_proxy:
+                here = here.with_scheme(url.scheme).with_port(url.explicit_port)
+            wanted = str(here).rstrip("/") + PATH * is_sink
             # That of a sink is used as it is.
             is_right = wanted == (str(url) if is_sink else str(url).rstrip("/"))
             say("ok", f"points at this server: {url}", is_right)
