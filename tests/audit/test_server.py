@@ -1,6 +1,7 @@
 """A server process: replies when its audit cannot be written, and rotation."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -141,3 +142,32 @@ def test_the_file_is_looked_after_while_no_call_comes(tmp_path: Path) -> None:
         wait_until(path.exists)
     assert set(ids(tmp_path)) <= set(asked)
     assert asked[0] in ids(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_reader_of_standard_output_that_stalls_is_said_and_misses_nothing(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (config := tmp_path / "config.toml").write_text(PLUGINS)
+    reader, writer = os.pipe()
+    with (
+        open(reader, encoding="utf-8") as output,  # noqa: PTH123 - a descriptor
+        live_server.running(config, *arguments, stdout=writer) as running,
+    ):
+        os.close(writer)
+
+        def health() -> tuple[int, bool]:
+            metrics = running.operator("/metrics").body.decode()
+            return running.operator("/readyz").status, "\npexpolicy_ready 1" in metrics
+
+        assert health() == (200, True)
+        asked = []
+        while health() != (503, False):
+            asked += ask(running, 20)
+        assert running.ask("/readyz").status == 503
+        found = [json.loads(output.readline())["decision_id"] for _ in asked]
+        # Each worker writes its own lines in their order.
+        assert sorted(found) == sorted(asked)
+        wait_until(lambda: health() == (200, True))
+        asked = ask(running, 1)
+        assert json.loads(output.readline())["decision_id"] == asked[0]

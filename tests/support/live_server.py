@@ -113,18 +113,19 @@ def running(
     own_admin_port: bool = False,
     log: list[str] | None = None,
     times: str = "",
+    stdout: int | None = None,
 ) -> Iterator[Running]:
     """Start a server on a free port, wait until it announces its URL, and stop it.
 
     The admin port is a free one too, or with ``own_admin_port`` that of the configuration. ``log``
     gets the lines that it writes. ``times`` is a statement that sets others of its times. It is
-    forked, unless ``python`` names an interpreter to start.
+    forked, unless ``python`` names an interpreter to start; its output goes to ``stdout``.
     """
     output = [] if log is None else log
     ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
     command = ("serve", "--config", str(config), *ports, *arguments)
     program = SERVE.format(times=times)
-    options: Any = {"env": {**os.environ, **(environment or {})}, "cwd": folder}
+    options: Any = {"env": {**os.environ, **(environment or {})}, "cwd": folder, "stdout": stdout}
     started: Started
     if python is None:
         started = forked.Process(*command, program=program, **options)
