@@ -207,13 +207,10 @@ class Check:
                 by, action = outcome.decided_by, outcome.decision.action
                 name = outcome.decision.set_fields().get("name")
                 does = f"answers {name!r}" if action == "continue" else f"{action}s the call"
-                check, text = "room", f"never reached, as {by} {does}"
-                if name is not None and name == room.get("name"):
-                    check, text = (
-                        "alias",
-                        f"{by} has it, too: Infinity's own is used where we do not answer",
-                    )
-                self._say(check, room, "warning", f"{alias}: {text}")
+                is_same, text = name and name == room.get("name"), f"never reached, as {by} {does}"
+                if is_same:
+                    text = f"{by} has it, too: Infinity's own is used where we do not answer"
+                self._say("alias" if is_same else "room", room, "warning", f"{alias}: {text}")
 
 
 def _url_of(row: Row) -> URL:
