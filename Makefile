@@ -86,12 +86,12 @@ lint: $(STAMP) ## format, lint and types only
 fix: $(STAMP) ## format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-# Plugins depend on pexpolicy, and some on pexpolicy-sources, which are not on an index: the override
+# Plugins depend on pexpolicy, and some on another plugin, which are not on an index: the override
 # names their folders. The locks in deploy/ are what an installation and its build need of the first.
 lock: ## renew the locks to the newest versions (UPGRADE= adds only what is missing)
 	$(require_python)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet $(UV) && printf 'pexpolicy @ .\npexpolicy-sources @ ./plugins/sources\n' > $(VENV)/here.txt
+	@$(BIN)/python -m pip install --quiet $(UV) && printf '%s\n' 'pexpolicy @ .' $(foreach plugin,$(PLUGINS),'pexpolicy-$(notdir $(plugin)) @ $(plugin)') > $(VENV)/here.txt
 	@$(COMPILE) $(UPGRADE) $(INSTALLED) --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
@@ -101,7 +101,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) $(addprefix --extra ,speed tracing oidc geoip postgresql sqlite) \
-	--override $(VENV)/here.txt --no-emit-package pexpolicy --no-emit-package pexpolicy-sources
+	--override $(VENV)/here.txt --no-emit-package pexpolicy $(addprefix --no-emit-package pexpolicy-,$(notdir $(PLUGINS)))
 
 reference: $(STAMP) ## write the pages of docs/ that come from the code, and the manual page
 	@for page in api reference settings metrics audit findings man_page; do $(BIN)/python -m docs.generate_$$page || exit 1; done

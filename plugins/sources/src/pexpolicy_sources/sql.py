@@ -1,17 +1,15 @@
-"""Driver ``sql``: PostgreSQL and SQLite databases, by engines of SQLAlchemy."""
+"""Driver ``sql``: PostgreSQL by SQLAlchemy, SQLite by the standard library in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import math
-import os
 import re
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -40,7 +38,6 @@ from pexpolicy_sources.data_source import (
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping, TextClause
-    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
@@ -60,7 +57,7 @@ class SqlSettings(DataSourceSettings):
     ca_file: ConfigPath | None = None
     """Certificates to trust instead of those of the system."""
     pool_size: int = Field(4, ge=1, le=100)
-    """Connections that each process keeps."""
+    """Connections to PostgreSQL that each process keeps; to SQLite, those open at a time."""
 
     @model_validator(mode="after")
     def _one_database(self) -> Self:
@@ -93,18 +90,15 @@ def postgresql_url(written: str) -> URL:
     return url
 
 
-DEADLINE = "deadline"
-"""Key of ``Connection.info``: when SQLite ends the statement that runs, on the monotonic clock."""
 INSTRUCTIONS = 10_000
 """Instructions of SQLite between two looks at the deadline; about 0.1 ms."""
 SERVER_EARLIER = 0.9
 """The part of the timeout after which PostgreSQL ends a statement by itself."""
 
 
-def _postgresql(settings: SqlSettings) -> Callable[[], AsyncEngine]:
-    """Return what makes the engine; raises ``ImportError`` where the extra is not installed."""
-    import_module("asyncpg")
+def _postgresql(settings: SqlSettings) -> AsyncEngine:
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
     url = postgresql_url(settings.url or "")
     folder = url.query.get("host")
@@ -126,19 +120,10 @@ def _postgresql(settings: SqlSettings) -> Callable[[], AsyncEngine]:
         database=url.path.strip("/"),
         query={} if folder is None else {"host": folder},
     )
-    return partial(_engine, address, arguments, settings)
-
-
-def _engine(
-    address: Any, arguments: Mapping[str, Any], settings: SqlSettings, **more: Any
-) -> AsyncEngine:
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
-
     return create_async_engine(
         address,
-        connect_args=dict(arguments),
+        connect_args=arguments,
         hide_parameters=True,
-        **more,
         max_overflow=0,
         pool_size=settings.pool_size,
         pool_timeout=settings.snapshot_timeout,
@@ -146,33 +131,11 @@ def _engine(
     )
 
 
-def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
-    import_module("aiosqlite")
-    from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
-    from sqlalchemy import event  # noqa: PLC0415 - an extra
+def _named(query: TextClause) -> str:
+    r"""Return a query with parameters as SQLite knows them: ``\:`` is a plain colon."""
+    from sqlalchemy.dialects import sqlite  # noqa: PLC0415 - the package is an extra
 
-    assert settings.path is not None
-    address = DatabaseURL.create(
-        "sqlite+aiosqlite",
-        database=f"file:{quote(str(settings.path.absolute()))}",
-        query={"mode": "ro", "uri": "true"},
-    )
-
-    def connected(connection: Any, record: Any) -> None:
-        def is_late() -> bool:
-            deadline: float = record.info.get(DEADLINE, math.inf)
-            return time.monotonic() > deadline
-
-        connection.run_async(lambda driver: driver.set_progress_handler(is_late, INSTRUCTIONS))
-
-    def make() -> AsyncEngine:
-        # It is opened for each query: a file that an export has replaced would be read for ever.
-        again = {"pool_recycle": 0}
-        engine = _engine(address, {"timeout": settings.timeout}, settings, **again)
-        event.listen(engine.sync_engine, "connect", connected)
-        return engine
-
-    return make
+    return str(query.compile(dialect=sqlite.dialect(paramstyle="named")))
 
 
 T = TypeVar("T")
@@ -211,20 +174,27 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
 
     def __init__(self, settings: SqlSettings) -> None:
         super().__init__(settings)
-        make, extra = (_sqlite, "sqlite") if settings.path else (_postgresql, "postgresql")
+        extra, driver = ("sqlite", "sqlalchemy") if settings.path else ("postgresql", "asyncpg")
         try:
-            self._make_engine = make(settings)
+            import_module(driver)
         except ImportError as error:
             text = f"{error}: pip install 'pexpolicy-sources[{extra}]'"
             raise SettingsError(text, key="driver") from None
         self._engine: AsyncEngine | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     @override
     async def open(self) -> None:
-        self._engine = self._make_engine()
+        if self.settings.path is None:
+            self._engine = _postgresql(self.settings)
+        else:
+            self._threads = ThreadPoolExecutor(self.settings.pool_size, "source-sqlite")
 
     @override
     async def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
         if self._engine is not None:
             await self._engine.dispose()
 
@@ -255,27 +225,29 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
     async def fetch(
         self, query: TextClause, parameters: Mapping[str, Value], previous: Answer | None
     ) -> Answer:
-        names = query.compile().params
+        bound = {name: parameters[name] for name in query.compile().params}
+        shown = [str(value) for value in bound.values()]
+        if self.settings.path is not None:
+            return await self._read(query, self.settings.timeout, bound, shown)
 
         async def ask(connection: AsyncConnection) -> list[Row]:
             # Without a transaction it is one round trip.
             direct = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            bound = {name: parameters[name] for name in names}
             result = await direct.execute(query, bound)
             return _json_rows(result.mappings().all())
 
-        shown = [str(parameters[name]) for name in names]
-        return Answer(await self._run(ask, self.settings.timeout, values=shown))
+        return Answer(await self._run(ask, values=shown))
 
     @override
     async def fetch_all(self, query: TextClause, previous: Answer | None) -> Answer:
         timeout = self.settings.snapshot_timeout
+        if self.settings.path is not None:
+            return await self._read(query, timeout, {}, ())
 
         async def ask(connection: AsyncConnection) -> list[Row]:
-            if self.settings.url is not None:
-                await connection.exec_driver_sql(
-                    f"SET LOCAL statement_timeout = {round(timeout * 1000)}"
-                )
+            await connection.exec_driver_sql(
+                f"SET LOCAL statement_timeout = {round(timeout * 1000)}"
+            )
             rows: list[Row] = []
             async with connection.stream(query) as result:
                 async for chunk in result.mappings().partitions(CHUNK):
@@ -283,7 +255,37 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
                     await asyncio.sleep(0)
             return rows
 
-        return Answer(await self._run(ask, timeout))
+        return Answer(await self._run(ask))
+
+    async def _read(
+        self, query: TextClause, limit: float, bound: Mapping[str, Value], values: Sequence[str]
+    ) -> Answer:
+        """Return what SQLite answers; ``values`` are in no message. Raises ``SourceError``."""
+
+        def read() -> list[Row]:
+            with self._sqlite(limit, values) as connection:
+                return _json_rows(connection.execute(_named(query), bound).fetchall())
+
+        if self._threads is None:
+            raise SourceUnavailableError("the source is not open")
+        return Answer(await asyncio.get_running_loop().run_in_executor(self._threads, read))
+
+    @contextmanager
+    def _sqlite(self, limit: float, values: Sequence[str] = ()) -> Iterator[sqlite3.Connection]:
+        """Open SQLite for a query that ends after ``limit`` seconds.
+
+        A file that an export has replaced would be read for ever by a connection that stays.
+        """
+        assert self.settings.path is not None
+        deadline = time.monotonic() + limit
+        address = f"file:{quote(str(self.settings.path.absolute()))}?mode=ro"
+        try:
+            with closing(sqlite3.connect(address, limit, uri=True)) as connection:
+                connection.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS)
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except (sqlite3.Error, OverflowError) as error:
+            raise _refusal(error, values) from None
 
     def columns(self, query: str) -> list[str]:
         """Return the names of the columns of a query, which is not executed.
@@ -291,27 +293,26 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         Blocks for some ``CHECK_S`` seconds at most, and needs no open source. Raises
         ``SourceError``.
         """
-        path = self.settings.path
-        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
-            # The driver would leave a thread that ends after the event loop.
-            raise SourceUnavailableError(f"{path} is not a file that can be read")
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, self._columns(query)).result()
-
-    async def _columns(self, query: str) -> list[str]:
         from sqlalchemy import text  # noqa: PLC0415 - the package is an extra
 
         inner = query.strip().rstrip(";")
         statement = text(f"SELECT * FROM (\n{inner}\n) AS query LIMIT 0")  # noqa: S608 - a setting
         nothing = dict.fromkeys(statement.compile().params)
+        if self.settings.path is not None:
+            with self._sqlite(CHECK_S) as connection:
+                cursor = connection.execute(_named(statement), nothing)
+                return [name for name, *_ in cursor.description]
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._columns(statement, nothing)).result()
 
+    async def _columns(self, statement: TextClause, nothing: Mapping[str, None]) -> list[str]:
         async def ask(connection: AsyncConnection) -> list[str]:
             return list((await connection.execute(statement, nothing)).keys())
 
-        engine = self._make_engine()
+        engine = _postgresql(self.settings)
         try:
             async with asyncio.timeout(CHECK_S):
-                return await self._run(ask, CHECK_S, engine)
+                return await self._run(ask, engine)
         except TimeoutError as error:
             raise SourceUnavailableError(describe_network_error(error)) from None
         finally:
@@ -322,7 +323,6 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
     async def _run(
         self,
         ask: Callable[[AsyncConnection], Awaitable[T]],
-        limit: float,
         engine: AsyncEngine | None = None,
         values: Sequence[str] = (),
     ) -> T:
@@ -335,8 +335,6 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         for is_last in (False, True):
             try:
                 async with engine.connect() as connection:
-                    assert connection.sync_connection is not None
-                    connection.sync_connection.info[DEADLINE] = time.monotonic() + limit
                     return await ask(connection)
             except DBAPIError as error:
                 # A server that was restarted has closed the connections of the pool, and a changed
@@ -356,25 +354,26 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         raise AssertionError
 
 
-def _refusal(error: DBAPIError, values: Sequence[str]) -> SourceError:
+def _refusal(error: Exception, values: Sequence[str]) -> SourceError:
     """Return why a database failed, without the statement and its parameters."""
-    text = _ARGUMENT.sub(r"\1***", _CLASS.sub("", str(error.orig)))
+    cause = getattr(error, "orig", error)
+    text = _ARGUMENT.sub(r"\1***", _CLASS.sub("", str(cause)))
     for value in sorted(filter(None, values), key=len, reverse=True):
         text = text.replace(f'"{value}"', '"***"')
     text = one_line(text)
-    if getattr(error.orig, "sqlite_errorname", "") in _WAL_SQLITE:
+    if getattr(cause, "sqlite_errorname", "") in _WAL_SQLITE:
         text = "the database is in WAL mode: reading needs the right to write its folder"
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    state = str(getattr(cause, "sqlstate", None) or "")
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     if setting := _SETTINGS.get(state[:2]):
         text += f"; check {setting}"
     is_down = state.startswith(_UNAVAILABLE) or code in _UNAVAILABLE_SQLITE
-    if error.connection_invalidated or is_down:
+    if is_down or getattr(error, "connection_invalidated", False):
         return SourceUnavailableError(text)
     return QueryError(text)
 
 
-def _json_rows(rows: Sequence[RowMapping]) -> list[Row]:
+def _json_rows(rows: Sequence[RowMapping | sqlite3.Row]) -> list[Row]:
     """Return rows with values that JSON has: dates, numerics and UUIDs as text, bytes as Base64.
 
     Raises ``QueryError`` for other types.
