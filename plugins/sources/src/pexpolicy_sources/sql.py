@@ -280,7 +280,7 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         deadline = time.monotonic() + limit
         address = f"file:{quote(str(self.settings.path.absolute()))}?mode=ro"
         try:
-            with closing(sqlite3.connect(address, limit, uri=True)) as connection:
+            with closing(sqlite3.connect(address, timeout=limit, uri=True)) as connection:
                 connection.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS)
                 connection.row_factory = sqlite3.Row
                 yield connection
