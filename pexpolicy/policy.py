@@ -221,6 +221,7 @@ class Policy:
             self._tasks = tasks
             for names in self.all_names if in_server else ():
                 if (source := names.source) is not None and (log := self._log) is not None:
+                    names.warn_of_new(ignore)  # those of the start are among the findings
                     source.on_names.append(look := partial(names.warn_of_new, log.warning))
                     stack.callback(source.on_names.remove, look)
             if in_server and self.shared_state is not None:

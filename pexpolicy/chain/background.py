@@ -66,7 +66,7 @@ Shadowed = Callable[[Outcome, Outcome, bool | None], None]
 """Records a call, the outcome of its shadow, and whether that differs; ``None`` if it failed."""
 
 
-def ignore(*_: object) -> None:
+def ignore(*_: object, **__: object) -> None:
     """Record nothing."""
 
 
