@@ -235,7 +235,7 @@ async def test_a_database_that_was_replaced_is_read(sqlite: Path, tmp_path: Path
             await rooms.refresh()
             assert rooms.value == [{"alias": "board"}]
             os.unlink(sqlite)  # noqa: PTH108
-            with pytest.raises(SourceUnavailableError, match="unable to open"):
+            with pytest.raises(SourceUnavailableError, match="can be read"):
                 await lookup.ask(alias="board")
             await asyncio.sleep(0.05)  # as above
 
@@ -265,9 +265,27 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
 async def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "none.sqlite"
     async with source({"path": str(path)}) as made:
-        with pytest.raises(SourceUnavailableError, match="unable to open"):
+        with pytest.raises(SourceUnavailableError, match="can be read"):
             await made.lookup("SELECT 1", []).ask()
     assert not path.exists()
+
+
+async def test_a_pipe_is_no_database(tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / "pipe")
+    async with source({"path": str(path)}) as made:
+        with pytest.raises(SourceUnavailableError, match="can be read"):
+            made.columns("SELECT 1")
+        with pytest.raises(SourceUnavailableError, match="can be read"):
+            await made.lookup("SELECT 1", []).ask()
+
+
+async def test_a_query_of_sqlite_ends_with_its_source(sqlite: Path) -> None:
+    async with source({"path": str(sqlite)}, snapshot_timeout=2 * HANG_S) as made:
+        asked = asyncio.create_task(made.fetch_all(made.prepare(NEVER_ENDS, ()), None))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(HANG_S):
+        with pytest.raises(SourceUnavailableError, match="interrupted"):
+            await asked
 
 
 async def test_a_database_with_a_strange_name_is_opened(tmp_path: Path) -> None:

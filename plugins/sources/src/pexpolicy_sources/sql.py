@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
 import sqlite3
 import time
@@ -272,19 +273,25 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
 
     @contextmanager
     def _sqlite(self, limit: float, values: Sequence[str] = ()) -> Iterator[sqlite3.Connection]:
-        """Open SQLite for a query that ends after ``limit`` seconds.
+        """Open SQLite for a query that ends after ``limit`` seconds, or with the source.
 
         A file that an export has replaced would be read for ever by a connection that stays.
         """
-        assert self.settings.path is not None
-        deadline = time.monotonic() + limit
-        address = f"file:{quote(str(self.settings.path.absolute()))}?mode=ro"
+        path, threads, deadline = self.settings.path, self._threads, time.monotonic() + limit
+        # SQLite would wait for the other end of a pipe.
+        if path is None or not (os.access(path, os.R_OK) and path.is_file()):
+            raise SourceUnavailableError(f"{path} is no file that can be read")
+
+        def is_over() -> bool:
+            return self._threads is not threads or time.monotonic() > deadline
+
         try:
+            address = f"file:{quote(str(path.absolute()))}?mode=ro"
             with closing(sqlite3.connect(address, timeout=limit, uri=True)) as connection:
-                connection.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS)
+                connection.set_progress_handler(is_over, INSTRUCTIONS)
                 connection.row_factory = sqlite3.Row
                 yield connection
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, ValueError, OverflowError) as error:
             raise _refusal(error, values) from None
 
     def columns(self, query: str) -> list[str]:
